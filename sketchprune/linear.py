@@ -64,20 +64,20 @@ def trajectory(
 
 
 def compress(
-    x: Float[Array, "n d"], y: Float[Array, "n"]
-) -> tuple[Float[Array, "rows d"], Float[Array, "rows"]]:
-    """The same least-squares problem on d + 1 samples: the triangle of the QR factorisation of [X y].
+    x: Float[Array, "n d"], y: Float[Array, "n *k"]
+) -> tuple[Float[Array, "rows d"], Float[Array, "rows *k"]]:
+    """The same least-squares problem on d + k samples: the triangle of the QR factorisation of [X y].
 
     An orthogonal change of the samples: it leaves every norm and inner product of columns as it was, hence
-    losses, gradients and training for every weight vector and mask. Always d + 1 rows, zeros filling up.
-    O(nd²).
+    losses, gradients and training for every weight vector and mask. Always as many rows as X and y have
+    columns together, zeros filling up. O(n(d + k)²).
 
     >>> [part.shape for part in compress(jnp.ones((100, 2)), jnp.ones(100))]
     [(3, 2), (3,)]
     """
     triangle = jnp.linalg.qr(jnp.column_stack([x, y]), mode="r")
     triangle = jnp.pad(triangle, ((0, triangle.shape[1] - triangle.shape[0]), (0, 0)))
-    return triangle[:, :-1], triangle[:, -1]
+    return triangle[:, : x.shape[1]], triangle[:, x.shape[1] :].reshape(-1, *y.shape[1:])
 
 
 def _restricted(x: Array, start: Array, mask: Array | None) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ from typing import Any
 
 _HOME = {
     "CATALOGUE": "theory.catalogue",
-    "verify": "theory.verify",
+    "verify": "theory.verification",
     **{
         name: "theory.claim"
         for name in (

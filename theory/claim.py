@@ -132,7 +132,7 @@ class Case:
     """A generator of instances.
 
     Attributes:
-        name: unique within a claim.
+        name: unique within a claim; ``{data}`` in it becomes the name of the data set.
         make: ``make(key, dataset) -> instance``; pure and jit-able, vmapped over keys.
         enumerable: all outcomes of a trial are enumerated by the claim's ``outcomes``, so that an expectation
             is an identity.
@@ -157,7 +157,7 @@ STATEMENT = "claim"
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """A theorem, as :func:`theory.verify` measures it.
 
@@ -178,6 +178,7 @@ class Claim:
         hypotheses: predicates of a prepared instance, by name. An instance which one of them rejects is not
             admissible: it is counted, and decides nothing.
         expected: the verdict that the mathematics predicts; None for effects.
+        batch: instances and trials that are evaluated at once; smaller where one of them holds a network.
         note: what a reader of the verdict should know.
     """
 
@@ -194,6 +195,7 @@ class Claim:
     prepare: Callable[[Instance], Instance] = _same
     hypotheses: Mapping[str, Callable[[Instance], Array]] = field(default_factory=dict)
     expected: Literal["SUPPORTED", "REFUTED"] | None = "SUPPORTED"
+    batch: int = 8192
     note: str = ""
 
     def __post_init__(self):

@@ -1,5 +1,6 @@
 """Every claim that ships with sketchprune, in the order in which the report shows them."""
 
+from theory.catalogue.sketch import SKETCH
 from theory.claim import Claim
 
-CATALOGUE: tuple[Claim, ...] = ()
+CATALOGUE: tuple[Claim, ...] = (*SKETCH,)

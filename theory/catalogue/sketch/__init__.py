@@ -1,0 +1,11 @@
+"""The ``sketch/`` family: masks of linear models are matrix sketches (bar2023sketching, drineas2006matmul).
+
+Loss is ½‖Xw − y‖², a sum; a_i = ‖x_i‖|w_i|, Z = Σa_i, p*_i = a_i/Z, and a mask m acts as m∘w.
+"""
+
+from theory.catalogue.sketch.data_free import DATA_FREE_CLAIMS
+from theory.catalogue.sketch.moments import MOMENTS
+from theory.catalogue.sketch.tails import TAILS
+from theory.catalogue.sketch.training import TRAINING
+
+SKETCH = (*MOMENTS, *TAILS, *TRAINING, *DATA_FREE_CLAIMS)

@@ -1,0 +1,225 @@
+"""sketch/: masks that never look at the data."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sketchprune import masks, scores, sketch
+from sketchprune.types import Key
+from theory.catalogue.sketch.cases import (
+    BUDGET, COMMON, DATA, FEATURES, GAUSSIAN, HEAVY_TAILED, ROWS, Linear, complete, weights,
+)  # fmt: skip
+from theory.catalogue.sketch.moments import BAR, expected_error, squared
+from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides
+
+# --- sketch/data-free
+
+
+def _data_free(instance: Linear, _: Key) -> dict[str, Sides]:
+    x, w, s = instance.x, instance.w, instance.budget
+    p, norms, size = sketch.data_free_probabilities(w), jnp.linalg.norm(x, axis=0), abs(w)
+    moment = jnp.sum(size) * jnp.sum(size * norms**2)
+    beta = jnp.sum(size * norms) / jnp.sum(size) / jnp.max(jnp.where(size > 0, norms, 0))
+    # On data of equal norms the law is the optimum itself.
+    equal = jnp.where(norms > 0, x / jnp.where(norms > 0, norms, 1), jnp.eye(*x.shape))
+    measured = jnp.stack(
+        [
+            expected_error(x, w, p, s) / moment,
+            sketch.near_optimality(p, sketch.optimal_probabilities(x, w)),
+            expected_error(equal, w, p, s) / jnp.sum(size) ** 2,
+        ]
+    )
+    theory = jnp.stack(
+        [
+            (moment - squared(x @ w)) / s / moment,
+            beta,
+            (jnp.sum(size) ** 2 - squared(equal @ w)) / s / jnp.sum(size) ** 2,
+        ]
+    )
+    right = Sides(measured, theory, scale=jnp.ones(3))
+    return {"claim": right, "β = 1": right._replace(theory=theory.at[1].set(1.0))}
+
+
+DATA_FREE = Claim(
+    id="sketch/data-free",
+    title="Sampling in proportion to |w|: its error, its near-optimality, and when it is the optimum",
+    statement=(
+        r"p=\frac{|w|}{\|w\|_1}:\quad\mathbb{E}=\frac1s\Big(\|w\|_1\sum_i|w_i|\|x_i\|^2-\|Xw\|^2\Big),\quad"
+        r"\beta=\frac{\sum_j|w_j|\|x_j\|/\|w\|_1}{\max_{w_i\ne0}\|x_i\|}"
+    ),
+    sources=(BAR,),
+    kind=Identity(),
+    cases=COMMON,
+    trial=_data_free,
+    mutants=("β = 1",),
+    note="Components: the error, β, and the error on the same columns scaled to one norm, where it is the optimum's.",
+)
+
+
+# --- sketch/data-free-minimax
+
+
+def worst_columns(w: Float[Array, " d"], rows: int) -> Float[Array, "n d"]:
+    """Unit columns in two dimensions with Xw = 0: a closed polygon whose sides are the weights.
+
+    The sides are strung together in order and bent at two places into a triangle; each side of it is at most
+    half the whole because no weight is larger than the sum of the others.
+    """
+    size = abs(w)
+    total, before = jnp.sum(size), jnp.cumsum(size) - size
+    first = before + size <= total / 2
+    second = ~first & (before <= total / 2)
+    group = jnp.where(first, 0, jnp.where(second, 1, 2))
+    a, b, c = (jnp.sum(jnp.where(group == g, size, 0)) for g in range(3))
+
+    def corner(one: Array, other: Array, opposite: Array) -> Array:
+        cosine = (one**2 + other**2 - opposite**2) / jnp.where(one * other > 0, 2 * one * other, 1)
+        return jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+
+    angle = jnp.stack([jnp.zeros_like(a), jnp.pi - corner(a, b, c), jnp.pi + corner(a, c, b)])[group]
+    sides = jnp.stack([jnp.cos(angle), jnp.sin(angle)]) * jnp.where(w < 0, -1, 1)
+    return jnp.pad(sides, ((0, rows - 2), (0, 0)))
+
+
+def _minimax(instance: Linear, _: Key) -> dict[str, Sides]:
+    x, w, s = instance.x, instance.w, instance.budget
+    c = jnp.max(jnp.linalg.norm(x, axis=0))
+    worst = c * worst_columns(w, x.shape[0])
+    p, q, size = instance.beta * sketch.data_free_probabilities(w) + (1 - instance.beta) * instance.tilt, None, abs(w)
+    q = sketch.data_free_probabilities(w)
+
+    def supremum(law: Float[Array, " d"]) -> Array:
+        return c**2 / s * jnp.sum(jnp.where(w == 0, 0, w**2 / jnp.where(law > 0, law, 1)))
+
+    def sides(law: Float[Array, " d"]) -> Sides:
+        """``law`` as the minimax law."""
+        value = c**2 * jnp.sum(size) ** 2 / s
+        measured = [
+            expected_error(x, w, p, s),  # no data exceed the supremum,
+            supremum(p),  # which the worst data attain,
+            expected_error(worst, w, law, s),  # at the law it is no more than at any other,
+            expected_error(worst, w, law, s),  # namely c²‖w‖₁²/s.
+        ]
+        theory = [supremum(p), expected_error(worst, w, p, s), expected_error(worst, w, p, s), value]
+        return Sides(jnp.stack(measured), jnp.stack(theory), scale=supremum(law))
+
+    return {"claim": sides(q), "p ∝ w²": sides(w**2 / jnp.sum(w**2))}
+
+
+def _polygon_closes(instance: Linear) -> Array:
+    return 2 * jnp.max(abs(instance.w)) <= jnp.sum(abs(instance.w))
+
+
+DATA_FREE_MINIMAX = Claim(
+    id="sketch/data-free-minimax",
+    title="Sampling in proportion to |w| is the optimal law that does not know the data",
+    statement=(
+        r"\sup_{\|x_i\|\le c}\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\frac{c^2}{s}\sum_i\frac{w_i^2}{p_i}"
+        r"\;\ge\;\frac{c^2\|w\|_1^2}{s},\quad\text{with equality only at }p\propto|w|"
+    ),
+    sources=(BAR,),
+    kind=Bound(search=("x", "w")),
+    cases=COMMON,
+    trial=_minimax,
+    hypotheses={"max|w_i| is at most the sum of the others": _polygon_closes},
+    mutants=("p ∝ w²",),
+    note="The worst data are constructed: columns of one length whose weighted sum is a closed polygon.",
+)
+
+
+# --- sketch/data-free-random-data
+
+
+def _draw_data(instance: Linear, key: Key) -> tuple[Array, Array]:
+    law_key, data_key, mask_key = jax.random.split(key, 3)
+    shape, dtype = (RANDOM_ROWS, instance.w.shape[0]), instance.w.dtype
+    x = jnp.where(
+        jax.random.bernoulli(law_key),
+        jax.random.normal(data_key, shape, dtype),
+        jax.random.rademacher(data_key, shape, dtype),
+    )
+    p = sketch.data_free_probabilities(instance.w)
+    return x, masks.multinomial(mask_key, p, instance.budget, max_budget=instance.most)
+
+
+RANDOM_ROWS, RANDOM_FEATURES = 8, 16
+
+
+def _random_data(instance: Linear, outcome: tuple[Array, Array]) -> dict[str, Sides]:
+    x, mask = outcome
+    w, s = instance.w, instance.budget
+    first = RANDOM_ROWS * jnp.sum(abs(w)) ** 2 / s
+    right = Sides(squared(x @ (mask * w - w)), first - RANDOM_ROWS * squared(w) / s)
+    return {"claim": right, "without −‖w‖₂²": right._replace(theory=first)}
+
+
+def _random_case(name: str, random: bool) -> Case:
+    def make(key: Key, dataset) -> Linear:
+        x = jnp.full((1, RANDOM_FEATURES), float(random))
+        return complete(key, x, jnp.zeros(1))
+
+    return Case(name, make)
+
+
+DATA_FREE_RANDOM_DATA = Claim(
+    id="sketch/data-free-random-data",
+    title="On random data, sampling in proportion to |w| errs by nσ²(‖w‖₁² − ‖w‖₂²)/s",
+    statement=r"\mathbb{E}_X\mathbb{E}_m\|X(m\circ w)-Xw\|^2=\frac{n\sigma^2}{s}\big(\|w\|_1^2-\|w\|_2^2\big)",
+    sources=(BAR,),
+    kind=Expectation(),
+    cases=(_random_case("gaussian-or-rademacher", True), _random_case("{data}", False)),
+    trial=_random_data,
+    draw=_draw_data,
+    hypotheses={"the entries of X are independent, of mean zero and one variance": lambda i: i.x[0, 0] == 1},
+    mutants=("without −‖w‖₂²",),
+    note="Data are drawn anew in every trial. Real images are not independent: UNMET.",
+)
+
+
+# --- sketch/linear-scores
+
+
+def _linear_scores(instance: Linear, _: Key) -> dict[str, Sides]:
+    x, w, y = instance.x, instance.w, instance.y
+    layer = jnp.stack([w, instance.tilt * FEATURES], axis=1)
+    targets = jnp.stack([y, x @ w + 1], axis=1)
+
+    def apply(params: Array, inputs: Array) -> Array:
+        return inputs @ params
+
+    def loss(outputs: Array, targets: Array) -> Array:
+        return squared(outputs - targets) / 2
+
+    synflow = scores.synflow(apply, loss, layer, (x, targets))
+    snip = scores.snip(apply, loss, layer, (x, targets))
+    residual = x @ layer - targets
+    exactly = abs(layer) * abs(x.T @ residual)
+    norms = jnp.linalg.norm(x, axis=0)[:, None] * abs(layer)
+    most = norms * jnp.linalg.norm(residual, axis=0)
+    scale = jnp.max(most, axis=0, keepdims=True)
+
+    def sides(bound: Array) -> Sides:
+        over = jnp.maximum((snip - bound) / scale, 0)
+        measured = jnp.stack([synflow / jnp.sum(synflow), snip / scale, jnp.where(over < 1e-9, 0, over)])
+        theory = jnp.stack([abs(layer) / jnp.sum(abs(layer)), exactly / scale, jnp.zeros_like(over)])
+        return Sides(measured, theory, scale=jnp.ones_like(measured))
+
+    return {"claim": sides(most), "SNIP ≤ a": sides(norms)}
+
+
+LINEAR_SCORES = Claim(
+    id="sketch/linear-scores",
+    title="On a linear layer SynFlow is the data-free law, and SNIP is a_i times an alignment with the residual",
+    statement=(
+        r"\text{SynFlow}_i\propto|w_i|,\qquad\text{SNIP}_i=|w_i||\langle x_i,Xw-y\rangle|\le a_i\|Xw-y\|"
+    ),
+    sources=(BAR,),
+    kind=Identity(),
+    cases=COMMON,
+    trial=_linear_scores,
+    mutants=("SNIP ≤ a",),
+    note="Two outputs; components: SynFlow, SNIP, and by how much SNIP exceeds its bound (nothing).",
+)
+
+DATA_FREE_CLAIMS = (DATA_FREE, DATA_FREE_MINIMAX, DATA_FREE_RANDOM_DATA, LINEAR_SCORES)
+__all__ = ["BUDGET", "DATA", "DATA_FREE_CLAIMS", "GAUSSIAN", "HEAVY_TAILED", "ROWS", "weights"]

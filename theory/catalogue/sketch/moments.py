@@ -1,0 +1,344 @@
+"""sketch/: what a mask's error is on average, and which law makes it least."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sketchprune import masks, sketch
+from sketchprune.types import Key
+from theory.catalogue.sketch.cases import (
+    ALL, BUDGET, COMMON, CORRELATED, DATA, FEATURES, GAUSSIAN, HEAVY_TAILED, INFORMATIVE, ROWS, SMALL, Linear,
+    all_multinomial, all_poisson, all_subsets, complete, heavy_tailed, synthetic,
+)  # fmt: skip
+from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides, Source
+
+DKM = Source("drineas2006matmul", "stated", "Lemma 4")
+BAR = Source("bar2023sketching")
+
+
+def squared(vector: Float[Array, "..."]) -> Float[Array, ""]:
+    """‖·‖²."""
+    return jnp.sum(vector**2)
+
+
+def error(instance: Linear, mask: Float[Array, " d"]) -> Float[Array, ""]:
+    """‖X(m∘w) − Xw‖², measured by predicting with both."""
+    return squared(instance.x @ (mask * instance.w) - instance.x @ instance.w)
+
+
+def expected_error(x: Float[Array, "n d"], w: Float[Array, " d"], p: Float[Array, " d"], budget: Array) -> Float[Array, ""]:
+    """E‖X(m∘w) − Xw‖² of a multinomial mask, by enumerating the d outcomes of one of its s independent draws."""
+    drawn = jnp.where(p > 0, w / jnp.where(p > 0, p, 1), 0)
+    misses = x * drawn - (x @ w)[:, None]
+    return p @ jnp.sum(misses**2, axis=0) / budget
+
+
+def largest_error(instance: Linear, p: Float[Array, " d"]) -> Float[Array, ""]:
+    """The largest error of a multinomial mask: it is convex in the counts, so all draws hit one item.
+
+    Where budgets are large it is so rare that an interval which reckons with it says nothing: nan.
+    """
+    items = instance.x * jnp.where(p > 0, instance.w / jnp.where(p > 0, p, 1), 0)
+    largest = jnp.max(jnp.sum((items - (instance.x @ instance.w)[:, None]) ** 2, axis=0))
+    return largest if instance.most <= BUDGET else jnp.full_like(largest, jnp.nan)
+
+
+def draw_multinomial(instance: Linear, key: Key) -> Float[Array, " d"]:
+    """A mask by the near-optimal law."""
+    return masks.multinomial(key, instance.near_optimal, instance.budget, max_budget=instance.most)
+
+
+def enumerate_multinomial(instance: Linear) -> tuple[Array, Array]:
+    """All masks by the near-optimal law."""
+    return all_multinomial(instance.near_optimal, instance.budget, instance.most)
+
+
+# --- sketch/unbiased
+
+
+def _draw_both(instance: Linear, key: Key) -> tuple[Array, Array]:
+    first, second = jax.random.split(key)
+    return draw_multinomial(instance, first), masks.poisson(second, instance.rates)
+
+
+def _enumerate_both(instance: Linear) -> tuple[tuple[Array, Array], Array]:
+    multinomial, chances = enumerate_multinomial(instance)
+    poisson, others = all_poisson(instance.rates)
+    extra = multinomial.shape[0] - poisson.shape[0]
+    poisson, others = jnp.pad(poisson, ((0, extra), (0, 0))), jnp.pad(others, (0, extra))
+    rows = instance.x.shape[0]
+    return (multinomial, poisson), jnp.repeat(jnp.stack([chances, others], axis=1), rows, axis=1)
+
+
+def _unbiased(instance: Linear, outcome: tuple[Array, Array]) -> dict[str, Sides]:
+    x, w = instance.x, instance.w
+    both = jnp.stack(outcome)
+    squares = sketch.magnitudes(x, w) ** 2
+    deviation = jnp.sqrt(
+        jnp.stack([jnp.sum(squares / instance.near_optimal) / instance.budget, jnp.sum(squares / instance.rates)])
+    )
+
+    def sides(kept: Float[Array, "2 d"]) -> Sides:
+        predictions = (kept * w) @ x.T
+        return Sides(predictions, jnp.broadcast_to(x @ w, predictions.shape), scale=deviation[:, None] + 0 * predictions)
+
+    return {"claim": sides(both), "binary mask": sides((both > 0).astype(w.dtype))}
+
+
+UNBIASED = Claim(
+    id="sketch/unbiased",
+    title="A reweighted random mask predicts what the dense model predicts, on average",
+    statement=r"\mathbb{E}\,[X(m\circ w)] = Xw",
+    sources=(Source("drineas2006matmul", "stated", "Lemma 3"), BAR),
+    kind=Expectation(),
+    cases=(*ALL, *SMALL),
+    trial=_unbiased,
+    draw=_draw_both,
+    outcomes=_enumerate_both,
+    mutants=("binary mask",),
+    note="Both laws, multinomial and poisson; every prediction is a component, in units of its mask's deviation.",
+)
+
+
+# --- sketch/second-moment
+
+
+def _second_moment(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
+    p, dense = instance.near_optimal, squared(instance.x @ instance.w)
+    theory = sketch.second_moment(instance.x, instance.w, p, instance.budget)
+    right = Sides(error(instance, mask), theory, range=largest_error(instance, p))
+    return {
+        "claim": right,
+        "without −‖Xw‖²": right._replace(theory=theory + dense / instance.budget),
+        "s + 1 for s": right._replace(theory=theory * instance.budget / (instance.budget + 1)),
+    }
+
+
+SECOND_MOMENT = Claim(
+    id="sketch/second-moment",
+    title="The expected error of a multinomial mask",
+    statement=r"\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\frac1s\Big(\sum_i\frac{a_i^2}{p_i}-\|Xw\|^2\Big)",
+    sources=(DKM, BAR),
+    kind=Expectation(),
+    cases=(*ALL, *SMALL),
+    trial=_second_moment,
+    draw=draw_multinomial,
+    outcomes=enumerate_multinomial,
+    mutants=("without −‖Xw‖²", "s + 1 for s"),
+)
+
+
+# --- sketch/optimal-probabilities
+
+
+def _optimal(instance: Linear, _: Key) -> dict[str, Sides]:
+    x, w, s = instance.x, instance.w, instance.budget
+    sizes = sketch.magnitudes(x, w)
+    p, best = instance.near_optimal, sketch.optimal_probabilities(x, w)
+    at_p = expected_error(x, w, p, s)
+    total = jnp.sum(sizes) ** 2 / s
+
+    def excess(law: Float[Array, " d"]) -> Array:
+        """The claim that ``law`` is optimal: what p costs beyond it is Z²χ²(law‖p)/s."""
+        measured = (at_p - expected_error(x, w, law, s)) / total
+        return jnp.stack([measured, sketch.chi_square(law, p)])
+
+    # KKT at p*: the derivative is one constant where a_i > 0, and no smaller elsewhere.
+    at_best = jnp.where(sizes > 0, best, 1)
+    slope = jax.grad(lambda law: jnp.sum(sizes**2 / law))(at_best) / jnp.sum(sizes) ** 2
+    stationary = jnp.where(sizes > 0, slope + 1, jnp.minimum(slope + 1, 0))
+
+    def sides(law: Float[Array, " d"]) -> Sides:
+        measured, theory = excess(law)
+        measured = jnp.append(stationary, measured)
+        return Sides(measured, jnp.append(jnp.zeros_like(stationary), theory), scale=jnp.ones_like(measured) * (1 + theory))
+
+    return {
+        "claim": sides(best),
+        "p ∝ a²": sides(sizes**2 / jnp.sum(sizes**2)),
+        "p ∝ |w|": sides(sketch.data_free_probabilities(w)),
+    }
+
+
+OPTIMAL_PROBABILITIES = Claim(
+    id="sketch/optimal-probabilities",
+    title="Sampling in proportion to a_i = ‖x_i‖|w_i| has the least expected error",
+    statement=r"\mathbb{E}_p-\mathbb{E}_{p^*}=\frac{Z^2}{s}\,\chi^2(p^*\|p),\qquad p^*_i=\frac{a_i}{Z}",
+    sources=(DKM, BAR),
+    kind=Identity(),
+    cases=COMMON,
+    trial=_optimal,
+    mutants=("p ∝ a²", "p ∝ |w|"),
+    note="Components: stationarity of p* on every item (KKT), then the excess at a random p.",
+)
+
+
+# --- sketch/near-optimal
+
+
+def _near_optimal(instance: Linear, _: Key) -> dict[str, Sides]:
+    x, w, beta, s = instance.x, instance.w, instance.beta, instance.budget
+    p = beta * sketch.optimal_probabilities(x, w) + (1 - beta) * instance.tilt
+    right = Sides(
+        expected_error(x, w, p, s), sketch.near_optimal_bound(x, w, s, beta), trivial=squared(x @ w)
+    )
+    wrong = sketch.near_optimal_bound(x, w, s, jnp.sqrt(beta))
+    return {"claim": right, "√β for β": right._replace(theory=wrong)}
+
+
+def _one_tiny_item(key: Key, dataset) -> Linear:
+    """β p* everywhere, but for one item that hardly counts and takes all the rest."""
+    instance = complete(key, jnp.eye(ROWS, FEATURES).at[0, 0].set(1e-6), jnp.zeros(ROWS))
+    return instance.replace(tilt=jnp.eye(FEATURES)[0], w=jnp.sign(instance.w))
+
+
+NEAR_OPTIMAL = Claim(
+    id="sketch/near-optimal",
+    title="A law within a factor β of the optimum costs at most 1/β",
+    statement=r"p\ge\beta p^*\;\Rightarrow\;\mathbb{E}\,\|X(m\circ w)-Xw\|^2\le\frac1s\Big(\frac{Z^2}{\beta}-\|Xw\|^2\Big)",
+    sources=(DKM, BAR),
+    kind=Bound(search=("x", "w")),
+    cases=(*COMMON, Case("one-tiny-item", _one_tiny_item), INFORMATIVE),
+    trial=_near_optimal,
+    mutants=("√β for β",),
+)
+
+
+# --- sketch/frobenius
+
+
+def _frobenius(instance: Linear, _: Key) -> dict[str, Sides]:
+    x, w, beta, s = instance.x, instance.w, instance.beta, instance.budget
+    p = beta * sketch.optimal_probabilities(x, w) + (1 - beta) * instance.tilt
+    measured = jnp.stack([jnp.sum(sketch.magnitudes(x, w)) ** 2, expected_error(x, w, p, s)])
+    theory = jnp.stack([squared(x) * squared(w), sketch.frobenius_bound(x, w, s, beta)])
+    right = Sides(measured, theory, trivial=jnp.stack([jnp.asarray(jnp.inf, theory.dtype), squared(x @ w)]))
+    return {"claim": right, "half": right._replace(theory=theory / 2)}
+
+
+def _proportional(key: Key) -> Float[Array, "n d"]:
+    """Columns of norm |w_i| for the weights 1, 1, …: equality."""
+    x = jax.random.normal(key, (ROWS, FEATURES))
+    return x / jnp.linalg.norm(x, axis=0)
+
+
+def _norms_like_weights(key: Key, dataset) -> Linear:
+    data_key, rest = jax.random.split(key)
+    instance = complete(rest, _proportional(data_key), jnp.zeros(ROWS))
+    return instance.replace(x=instance.x * abs(instance.w))
+
+
+FROBENIUS = Claim(
+    id="sketch/frobenius",
+    title="The expected error is at most ‖X‖²‖w‖²/(βs)",
+    statement=r"Z^2\le\|X\|_F^2\|w\|^2,\qquad\mathbb{E}\,\|X(m\circ w)-Xw\|^2\le\frac{\|X\|_F^2\|w\|^2}{\beta s}",
+    sources=(DKM, BAR),
+    kind=Bound(search=("x", "w")),
+    cases=(*COMMON, Case("norms-like-weights", _norms_like_weights), INFORMATIVE),
+    trial=_frobenius,
+    mutants=("half",),
+)
+
+
+# --- sketch/poisson
+
+
+def _poisson(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
+    x, w, rates = instance.x, instance.w, instance.rates
+    sizes = sketch.magnitudes(x, w)
+    theory = sketch.poisson_moment(x, w, rates)
+    # Among rates that sum to no more than these do, water-filling is the best; 0 says that it is no worse.
+    budget = jnp.minimum(jnp.sum(jnp.where(sizes > 0, rates, 0)), jnp.sum(sizes > 0))
+    filled = sketch.poisson_moment(x, w, masks.poisson_rates(sizes, budget))
+    gap = jnp.maximum((filled - theory) / theory, 0)
+    gap = jnp.where(gap < 1e-5, 0, gap)
+    right = Sides(jnp.stack([error(instance, mask), gap]), jnp.stack([theory, jnp.zeros_like(gap)]),
+                  scale=jnp.stack([theory, jnp.ones_like(gap)]))  # fmt: skip
+    multinomial = jnp.sum(sizes**2 / rates) - squared(x @ w)
+    return {"claim": right, "multinomial formula": right._replace(theory=right.theory.at[0].set(multinomial))}
+
+
+def _draw_poisson(instance: Linear, key: Key) -> Float[Array, " d"]:
+    return masks.poisson(key, instance.rates)
+
+
+POISSON = Claim(
+    id="sketch/poisson",
+    title="The expected error of independent inclusion, and the rates that make it least",
+    statement=r"\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\sum_i a_i^2\Big(\frac1{\pi_i}-1\Big),\qquad\pi^*_i=\min(1,\lambda a_i)",
+    sources=(BAR,),
+    kind=Expectation(),
+    cases=(*ALL, *SMALL),
+    trial=_poisson,
+    draw=_draw_poisson,
+    outcomes=lambda instance: all_poisson(instance.rates),
+    mutants=("multinomial formula",),
+    note="Second component: by how much water-filling exceeds the random rates (none).",
+)
+
+
+# --- sketch/binary-bias-variance
+
+
+def _binary(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
+    rates, sizes = instance.rates, sketch.magnitudes(instance.x, instance.w)
+    theory = sketch.binary_moment(instance.x, instance.w, rates)
+    right = Sides(error(instance, mask), theory, range=jnp.sum(sizes) ** 2)
+    return {"claim": right, "variance only": right._replace(theory=jnp.sum(rates * (1 - rates) * sizes**2))}
+
+
+def _all_binary(instance: Linear) -> tuple[Array, Array]:
+    kept, chances = all_subsets(instance.w.shape[0]), all_poisson(instance.rates)[1]
+    return kept.astype(instance.w.dtype), chances
+
+
+BINARY_BIAS_VARIANCE = Claim(
+    id="sketch/binary-bias-variance",
+    title="A binary mask that is not reweighted pays a bias",
+    statement=r"\mathbb{E}\,\|X(b\circ w)-Xw\|^2=\Big\|\sum_i(1-\pi_i)w_ix_i\Big\|^2+\sum_i\pi_i(1-\pi_i)a_i^2",
+    sources=(BAR,),
+    kind=Expectation(),
+    cases=(*ALL, *SMALL),
+    trial=_binary,
+    draw=lambda instance, key: masks.poisson(key, instance.rates, binary=True),
+    outcomes=_all_binary,
+    mutants=("variance only",),
+)
+
+
+# --- sketch/top-k
+
+
+def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
+    sizes = sketch.magnitudes(instance.x, instance.w)
+    # By a score that knows the items, and by one that does not.
+    kept = jnp.stack([masks.keep_top(sizes, instance.budget), masks.keep_top(instance.tilt, instance.budget)])
+    removed = jnp.where(kept, 0, sizes)
+    measured = jax.vmap(lambda mask: error(instance, mask))(kept.astype(sizes.dtype))
+    right = Sides(measured, jnp.sum(removed, axis=1) ** 2, trivial=squared(instance.x @ instance.w) + 0 * measured)
+    return {"claim": right, "Σa² for (Σa)²": right._replace(theory=jnp.sum(removed**2, axis=1))}
+
+
+def _aligned(key: Key, dataset) -> Linear:
+    """One direction, one sign: the error is exactly the bound."""
+    data_key, rest = jax.random.split(key)
+    x = jax.random.normal(data_key, (ROWS, 1)) * jnp.ones(FEATURES)
+    instance = complete(rest, x, jnp.zeros(ROWS))
+    return instance.replace(w=abs(instance.w))
+
+
+TOP_K = Claim(
+    id="sketch/top-k",
+    title="Whatever a binary mask keeps, its error is at most the square of what it removes",
+    statement=r"\|X(1_T\circ w)-Xw\|^2\le\Big(\sum_{i\notin T}a_i\Big)^2",
+    sources=(BAR,),
+    kind=Bound(search=("x", "w")),
+    cases=(*COMMON, Case("aligned", _aligned)),
+    trial=_top_k,
+    mutants=("Σa² for (Σa)²",),
+)
+
+MOMENTS = (
+    UNBIASED, SECOND_MOMENT, OPTIMAL_PROBABILITIES, NEAR_OPTIMAL, FROBENIUS, POISSON, BINARY_BIAS_VARIANCE, TOP_K,
+)  # fmt: skip
+__all__ = ["CORRELATED", "DATA", "GAUSSIAN", "HEAVY_TAILED", "MOMENTS", "heavy_tailed", "synthetic"]

@@ -1,0 +1,95 @@
+"""sketch/: how far a single mask strays from the average."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sketchprune import masks, sketch
+from sketchprune.types import Key
+from theory.catalogue.sketch.cases import ALL, FEATURES, ROWS, Linear, complete
+from theory.catalogue.sketch.moments import DKM, draw_multinomial, error, squared
+from theory.claim import Case, Claim, Probability, Sides, Source
+
+DELTAS = (0.2, 0.05, 0.01)
+"""Failure rates at which tails are tested."""
+
+
+def _sides(instance: Linear, mask: Float[Array, " d"], thresholds: list[Array]) -> Sides:
+    missed = jnp.sqrt(error(instance, mask))
+    return Sides(
+        measured=jnp.full(len(DELTAS), missed),
+        theory=jnp.stack(thresholds),
+        trivial=jnp.sqrt(squared(instance.x @ instance.w)),
+        delta=jnp.array(DELTAS),
+    )
+
+
+def _mean_error(instance: Linear) -> Float[Array, ""]:
+    """The root of the expected error at p*."""
+    optimal = sketch.optimal_probabilities(instance.x, instance.w)
+    return jnp.sqrt(sketch.second_moment(instance.x, instance.w, optimal, instance.budget))
+
+
+def _high_probability(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
+    x, w, s, beta = instance.x, instance.w, instance.budget, instance.beta
+    right = _sides(instance, mask, [sketch.dkm_tail(x, w, s, delta, beta=beta) for delta in DELTAS])
+    return {
+        "claim": right,
+        "mean term alone": right._replace(theory=jnp.full(len(DELTAS), _mean_error(instance))),
+    }
+
+
+HIGH_PROBABILITY = Claim(
+    id="sketch/high-probability",
+    title="A near-optimal mask rarely errs by much more than ‖X‖‖w‖/√(βs)",
+    statement=(
+        r"\mathbb{P}\Big(\|X(m\circ w)-Xw\|>\frac{\eta}{\sqrt{\beta s}}\|X\|_F\|w\|\Big)\le\delta,"
+        r"\qquad\eta=1+\sqrt{\tfrac8\beta\log\tfrac1\delta}"
+    ),
+    sources=(Source("drineas2006matmul", "stated", "Theorem 1"), Source("bar2023sketching")),
+    kind=Probability(),
+    cases=ALL,
+    trial=_high_probability,
+    draw=draw_multinomial,
+    mutants=("mean term alone",),
+)
+
+
+def _sharp(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
+    x, w, s = instance.x, instance.w, instance.budget
+    mean, total = _mean_error(instance), jnp.sum(sketch.magnitudes(x, w))
+    right = _sides(instance, mask, [sketch.mcdiarmid_tail(x, w, s, delta) for delta in DELTAS])
+    quarter = jnp.stack([mean + total * jnp.sqrt(jnp.log(1 / delta) / (4 * s)) for delta in DELTAS])
+    return {
+        "claim": right,
+        "mean term alone": right._replace(theory=jnp.full(len(DELTAS), mean)),
+        "¼ for 2": right._replace(theory=quarter),
+    }
+
+
+def _coin(key: Key, dataset) -> Linear:
+    """One sample and two opposite items: the error is a fair walk of 50 to 100 steps."""
+    x = jnp.zeros((ROWS, FEATURES)).at[0, :2].set(1.0)
+    w = jnp.zeros(FEATURES).at[:2].set(jnp.array([1.0, -1.0]))
+    instance = complete(key, x, jnp.zeros(ROWS), most=100, w=w)
+    return instance.replace(budget=50 + instance.budget // 2)
+
+
+HIGH_PROBABILITY_SHARP = Claim(
+    id="sketch/high-probability-sharp",
+    title="At p* the error is concentrated about its mean, with explicit small constants",
+    statement=(
+        r"\mathbb{P}\bigg(\|X(m\circ w)-Xw\|>\sqrt{\frac{Z^2-\|Xw\|^2}{s}}"
+        r"+Z\sqrt{\frac{2\log(1/\delta)}{s}}\bigg)\le\delta"
+    ),
+    sources=(Source("bar2023sketching"), DKM),
+    kind=Probability(),
+    cases=(*ALL, Case("coin", _coin)),
+    trial=_sharp,
+    draw=lambda instance, key: masks.multinomial(
+        key, sketch.optimal_probabilities(instance.x, instance.w), instance.budget, max_budget=instance.most
+    ),
+    mutants=("mean term alone", "¼ for 2"),
+    note="McDiarmid's inequality: one draw moves the error by at most 2Z/s.",
+)
+
+TAILS = (HIGH_PROBABILITY, HIGH_PROBABILITY_SHARP)

@@ -1,0 +1,287 @@
+"""The compiled programs of a verification: make the instances, evaluate them exactly, run trials on them.
+
+All instances of the cases that share a shape are stacked on one axis, so that one program serves all cases
+and all mutants; compilation is nearly the whole cost of a claim.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sketchprune.data import Dataset
+from sketchprune.types import Key
+from theory.claim import Case, Claim, Instance, Sides
+
+ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
+"""Relative error that rounding explains in float64, in computations of the size that claims do."""
+
+
+class Flat(NamedTuple):
+    """Sides of one name, broadcast and raveled to [..., components]; nan where a side was not given."""
+
+    measured: Array
+    theory: Array
+    scale: Array
+    trivial: Array
+    width: Array
+    delta: Array
+
+
+class Assessed(NamedTuple):
+    """Sides and what they say: all leaves are [..., components].
+
+    Attributes:
+        flat: the sides.
+        deviation: (measured − theory) / scale, 0/0 = 0.
+        violated: measured > theory by more than rounding.
+        broken: a side is nan, or the measured one is infinite (an infinite bound says nothing, and is true).
+    """
+
+    flat: Flat
+    deviation: Array
+    violated: Array
+    broken: Array
+
+
+class Totals(NamedTuple):
+    """Sums over trials, float64, [instances, components]."""
+
+    trials: Array
+    broken: Array
+    failures: Array
+    deviation: Array
+    square: Array
+    flat: Flat
+
+
+@dataclass(frozen=True)
+class Group:
+    """Instances of the cases of one shape: axis 0 runs over cases, then over the instances of each.
+
+    Attributes:
+        cases: the cases.
+        raw: what the cases made.
+        instances: the same, prepared.
+        admissible: [cases * instances].
+        keys: one key an instance; instance i of a case is the same at every tier.
+    """
+
+    cases: tuple[Case, ...]
+    raw: Instance
+    instances: Instance
+    admissible: Bool[Array, " n"]
+    keys: Key
+
+    @property
+    def enumerable(self) -> bool:
+        return self.cases[0].enumerable
+
+
+def claim_key(claim_id: str, seed: int) -> Key:
+    """The key from which everything random in a claim derives: adding a claim changes no other result."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(claim_id.encode()))
+
+
+def groups(claim: Claim, count: int, seed: int, dataset: Dataset) -> list[Group]:
+    """``count`` instances of every case, in groups of one shape."""
+    shapes: dict[Any, list[Case]] = {}
+    for case in claim.cases:
+        shapes.setdefault((case.enumerable, _shape(case.make, _signature(dataset))), []).append(case)
+    made = []
+    for cases in shapes.values():
+        names = jnp.array([zlib.crc32(case.name.encode()) for case in cases], jnp.uint32)
+        raw, keys = _make(claim_key(claim.id, seed), names, dataset, tuple(case.make for case in cases), count)
+        instances, admissible = prepare(claim)(raw)
+        named = tuple(replace(case, name=case.name.format(data=dataset.name)) for case in cases)
+        made.append(Group(named, raw, instances, admissible, keys))
+    return made
+
+
+@partial(jax.jit, static_argnames=("makes", "count"))
+def _make(
+    key: Key, names: Int[Array, " cases"], dataset: Dataset, makes: Sequence[Callable], count: int
+) -> tuple[Instance, Key]:
+    case_keys = jax.vmap(lambda name: jax.random.fold_in(key, name))(names)
+    keys = jax.vmap(lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(jnp.arange(count)))(case_keys)
+
+    def instance(make: Callable) -> Callable[[Key], Instance]:
+        return lambda key: make(jax.random.fold_in(key, 0), dataset)
+
+    stacks = [jax.vmap(instance(make))(keys[case]) for case, make in enumerate(makes)]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks), keys.reshape(-1)
+
+
+@cache
+def prepare(claim: Claim) -> Callable[[Instance], tuple[Instance, Array]]:
+    """The program ``raw -> (prepared instances, admissible)``."""
+
+    def prepared(raw: Instance) -> tuple[Instance, Array]:
+        instance = claim.prepare(raw)
+        return instance, admissible(claim, instance)
+
+    return jax.jit(lambda raw: _each(claim, prepared)(raw))
+
+
+def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
+    """Whether one prepared instance meets every hypothesis."""
+    return jnp.all(jnp.array([True, *(jnp.all(holds(instance)) for holds in claim.hypotheses.values())]))
+
+
+@cache
+def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, Key], dict[str, Assessed]]:
+    """The program that evaluates both sides once an instance, in the dtype of the instance's fields.
+
+    With ``enumerable`` both sides are their expectations over all outcomes.
+    """
+
+    def once(instance: Instance, key: Key) -> dict[str, Assessed]:
+        sides = flat_sides(claim, instance, claim.draw(instance, jax.random.fold_in(key, 1)))
+        return {name: _assess(flat) for name, flat in sides.items()}
+
+    def enumerated(instance: Instance, key: Key) -> dict[str, Assessed]:
+        assert claim.outcomes is not None  # Claim.__post_init__ refuses it
+        outcomes, probabilities = claim.outcomes(instance)
+        weights = probabilities.reshape(probabilities.shape[0], -1)
+
+        def expectation(values: Array) -> Array:
+            return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
+
+        sides = jax.vmap(lambda outcome: flat_sides(claim, instance, outcome))(outcomes)
+        return {name: _assess(jax.tree.map(expectation, flat)) for name, flat in sides.items()}
+
+    return jax.jit(_each(claim, enumerated if enumerable else once))
+
+
+@cache
+def evaluate_at(claim: Claim, size: int) -> Callable[[Instance, Key], dict[str, Assessed]]:
+    """For rates: the program that evaluates both sides once an instance at one size."""
+
+    def once(instance: Instance, key: Key) -> dict[str, Assessed]:
+        outcome = claim.draw(instance, jax.random.fold_in(key, 1))
+        return {name: _assess(_flatten(sides)) for name, sides in claim.trial(instance, outcome, size).items()}
+
+    return jax.jit(_each(claim, once))
+
+
+@cache
+def run(claim: Claim, instances: int) -> Callable[[Instance, Key, int, int], dict[str, Totals]]:
+    """The program ``(instances, keys, first, blocks) -> totals`` over ``blocks * block_size`` trials each."""
+    size = block_size(claim, instances)
+
+    def block(instance: Instance, key: Key, start: Array) -> dict[str, Totals]:
+        def trial(index: Array) -> dict[str, Flat]:
+            return flat_sides(claim, instance, claim.draw(instance, jax.random.fold_in(key, index)))
+
+        sides = jax.vmap(trial)(start + jnp.arange(size))
+        return {name: _totals(flat) for name, flat in sides.items()}
+
+    @jax.jit  # traced once, though its shape is needed before its value
+    def block_of_all(instances: Instance, keys: Key, start: Array) -> dict[str, Totals]:
+        return _each(claim, lambda instance, key: block(instance, key, start))(instances, keys)
+
+    def program(instances: Instance, keys: Key, first: Array, blocks: Array) -> dict[str, Totals]:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        shapes = jax.eval_shape(block_of_all, instances, keys, first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        def step(i: Array, totals: dict[str, Totals]) -> dict[str, Totals]:
+            return jax.tree.map(jnp.add, totals, block_of_all(instances, keys, first + i * size))
+
+        return jax.lax.fori_loop(0, blocks, step, zeros)
+
+    return jax.jit(program)
+
+
+def block_size(claim: Claim, instances: int) -> int:
+    """Trials of one instance that run at once: a power of two, so that it divides every look."""
+    return 1 << max(0, (claim.batch // instances).bit_length() - 1)
+
+
+def flat_sides(claim: Claim, instance: Instance, outcome: Any) -> dict[str, Flat]:
+    """Both sides of the claim and of its mutants for one outcome."""
+    return {name: _flatten(sides) for name, sides in claim.trial(instance, outcome).items()}
+
+
+def single(instance: Instance) -> Instance:
+    """The floating fields in float32."""
+    return jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == jnp.float64 else a, instance)
+
+
+def _each(claim: Claim, function: Callable) -> Callable:
+    """``function`` over the leading axis of its arguments, at most ``claim.batch`` entries at once."""
+
+    def mapped(*arguments: Any) -> Any:
+        count = jax.tree.leaves(arguments)[0].shape[0]
+        if count <= claim.batch:
+            return jax.vmap(function)(*arguments)
+        size = max(divisor for divisor in range(1, claim.batch + 1) if count % divisor == 0)
+        return jax.lax.map(lambda entry: function(*entry), arguments, batch_size=size)
+
+    return mapped
+
+
+def _flatten(sides: Sides) -> Flat:
+    measured, theory = jnp.asarray(sides.measured), jnp.asarray(sides.theory)
+    shape = jnp.broadcast_shapes(measured.shape, theory.shape)
+    default = abs(theory)
+
+    def flat(side: Any, otherwise: Any) -> Float[Array, " k"]:
+        return jnp.broadcast_to(jnp.asarray(otherwise if side is None else side, measured.dtype), shape).ravel()
+
+    return Flat(
+        flat(measured, 0),
+        flat(theory, 0),
+        flat(sides.scale, default),
+        flat(sides.trivial, jnp.nan),
+        flat(sides.range, jnp.nan),
+        flat(sides.delta, jnp.nan),
+    )
+
+
+def _assess(flat: Flat) -> Assessed:
+    gap = flat.measured - flat.theory
+    size = jnp.maximum(jnp.maximum(abs(flat.measured), abs(flat.theory)), flat.scale)
+    tiny = jnp.finfo(gap.dtype).tiny
+    return Assessed(
+        flat,
+        deviation=jnp.where(gap == 0, 0, gap / jnp.maximum(flat.scale, tiny)),
+        violated=gap > 4096 * jnp.finfo(gap.dtype).eps * size,
+        broken=~jnp.isfinite(flat.measured) | jnp.isnan(flat.theory),
+    )
+
+
+def _totals(flat: Flat) -> Totals:
+    """Sums over the leading axis of trials; a broken trial is counted and left out of the other sums."""
+    assessed = _assess(flat)
+
+    def total(values: Array) -> Array:
+        return jnp.sum(jnp.where(assessed.broken, 0, values.astype(jnp.float64)), axis=0)
+
+    deviation = assessed.deviation.astype(jnp.float64)
+    return Totals(
+        trials=total(jnp.ones_like(deviation)),
+        broken=jnp.sum(assessed.broken, axis=0, dtype=jnp.float64),
+        failures=total(assessed.violated),
+        deviation=total(deviation),
+        square=total(deviation**2),
+        flat=jax.tree.map(total, flat),
+    )
+
+
+@cache
+def _shape(make: Callable, signature: Any) -> Any:
+    """A hashable description of what ``make`` returns."""
+    dataset = jax.tree.unflatten(signature[0], [jax.ShapeDtypeStruct(s, d) for s, d in signature[1]])
+    leaves, tree = jax.tree.flatten(jax.eval_shape(make, jax.random.key(0), dataset))
+    return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def _signature(dataset: Dataset) -> Any:
+    leaves, tree = jax.tree.flatten(dataset)
+    return tree, tuple((jnp.shape(leaf), jnp.asarray(leaf).dtype) for leaf in leaves)

@@ -1,0 +1,225 @@
+"""verify(claim) -> Verdict: measure both sides until the claim, and every mutant of it, is decided."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from sketchprune import data as datasets
+from sketchprune.data import Dataset
+from theory import programs, rules
+from theory.claim import STATEMENT, Bound, Claim, Effect, Expectation, Identity, Probability, Rate
+from theory.falsify import search
+from theory.programs import Assessed, Group, Totals
+from theory.statistics import combine
+from theory.verdict import INCONCLUSIVE, REFUTED, TIERS, CaseVerdict, Tier, Verdict
+
+Found = dict[str, dict[str, CaseVerdict]]
+"""Name of the statement or of a mutant -> case name -> verdict."""
+SMALL = 64
+"""Entries up to which an array of a counterexample is shown."""
+
+
+def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dataset | None = None) -> Verdict:
+    """Measures both sides of a claim on its cases and says what came of it.
+
+    Trials run in compiled tiles and stop at the first of the tier's looks at which the claim and its mutants
+    are decided. The same claim, tier, seed and data give the same verdict whatever else is verified.
+
+    Args:
+        claim: what to verify.
+        tier: "quick", "standard" or "full", or a :class:`Tier` of one's own.
+        seed: an integer; the claim's key is folded from it and the claim's id.
+        data: the data set of the data cases; None is the digits.
+
+    Raises:
+        ValueError: x64 is off (identities are decided in float64), or the tier has no such name, or the trial
+            does not return the sides that the claim names.
+    """
+    if not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError("jax_enable_x64: got False; verify takes True: jax.config.update('jax_enable_x64', True)")
+    if isinstance(tier, str):
+        if tier not in TIERS:
+            raise ValueError(f"tier: got {tier!r}; takes one of {', '.join(TIERS)}")
+        tier = TIERS[tier]
+    started = time.perf_counter()
+    dataset = datasets.load() if data is None else data
+    kind = type(claim.kind)
+    measure = _MEASURES[kind]
+    found: Found = {name: {} for name in (STATEMENT, *claim.mutants)}
+    counterexample = None
+    for group in programs.groups(claim, tier.instances, seed, dataset):
+        counterexample = measure(claim, group, tier, found) or counterexample
+    verdict = _settled(found[STATEMENT])
+    return Verdict(
+        id=claim.id,
+        kind=kind.__name__.lower(),
+        verdict=verdict,
+        expected=claim.expected,
+        tolerance=rules.tolerance(claim, tier),
+        cases=found[STATEMENT],
+        mutants={name: _settled(found[name]) for name in claim.mutants},
+        counterexample=counterexample if verdict == REFUTED else None,
+        elapsed_s=time.perf_counter() - started,
+    )
+
+
+def _settled(cases: dict[str, CaseVerdict]) -> str:
+    return combine([case.verdict for case in cases.values()])
+
+
+def _exactly(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
+    """Identities, bounds and enumerated expectations: one evaluation an instance; bounds are then searched."""
+    program = programs.evaluate(claim, group.enumerable)
+    sides = _named(claim, jax.device_get(program(group.instances, group.keys)))
+    coarse: dict[str, Assessed] | None = None
+    if rules.two_sided(claim):
+        with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
+            coarse = jax.device_get(program(programs.single(group.instances), group.keys))
+    admissible = np.asarray(group.admissible)
+    for name, assessed in sides.items():
+        for case, rows in _rows(group):
+            single = _take(coarse[name], rows) if coarse else None
+            found[name][case] = rules.exact(claim, _take(assessed, rows), single, admissible[rows])
+    counterexample = _contradiction(claim, group, group.raw, sides[STATEMENT], found, "instance")
+    if isinstance(claim.kind, Bound) and claim.kind.search:
+        for name in sides:
+            if name == STATEMENT or _settled(found[name]) != REFUTED:
+                counterexample = _searched(claim, group, name, tier, found) or counterexample
+    return counterexample
+
+
+def _searched(claim: Claim, group: Group, name: str, tier: Tier, found: Found) -> dict[str, Any] | None:
+    """Re-evaluates what the search found, in float64, and lets it refute."""
+    candidates, keys, chosen = search(claim, group, name, tier.search_steps)
+    instances, admissible = programs.prepare(claim)(candidates)
+    sides = jax.device_get(programs.evaluate(claim, False)(instances, keys)[name])
+    admissible = np.asarray(admissible)
+    bad = np.where(admissible, (sides.violated | sides.broken).any(axis=1), False)
+    if not bad.any():
+        return None
+    worst = int(np.argmax(np.where(bad, np.nan_to_num(sides.deviation.max(axis=1), nan=np.inf), -np.inf)))
+    case = group.cases[chosen[worst] // tier.instances].name
+    previous = found[name][case]
+    refuted = rules.exact(claim, _take(sides, slice(worst, worst + 1)), None, np.array([True]))
+    found[name][case] = CaseVerdict(**(vars(previous) | {"verdict": REFUTED, "measured": refuted.measured,
+                                                         "theory": refuted.theory}))  # fmt: skip
+    if name != STATEMENT:
+        return None
+    component = int(np.argmax(sides.deviation[worst]))
+    return _replay(case, int(chosen[worst] % tier.instances), component, sides, worst, candidates, "search")
+
+
+def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
+    """Expectations and probabilities: tiles of trials until all is decided or the tier's trials are spent."""
+    if group.enumerable:
+        return _exactly(claim, group, tier, found)
+    assert isinstance(claim.kind, Expectation | Probability)
+    count, admissible = group.keys.shape[0], np.asarray(group.admissible)
+    size = programs.block_size(claim, count)
+    instances = programs.single(group.instances) if isinstance(claim.kind, Expectation) else group.instances
+    program, done, totals = programs.run(claim, count), 0, None
+    for look in tier.looks:
+        trials = max(look // claim.kind.thin, 1)
+        blocks = max(trials // size, 1) - done // size
+        more = _named(claim, jax.device_get(program(instances, group.keys, done, blocks)))
+        totals = more if totals is None else jax.tree.map(np.add, totals, more)
+        done += blocks * size
+        for name, sums in totals.items():
+            for case, rows in _rows(group):
+                found[name][case] = rules.sampled(claim, _take(sums, rows), admissible[rows], tier)
+        if all(
+            (name != STATEMENT and _settled(cases) == REFUTED)
+            or INCONCLUSIVE not in [found[name][case].verdict for case, _ in _rows(group)]
+            for name, cases in found.items()
+        ):
+            break
+    assert totals is not None  # every tier has a look
+    return _contradiction(claim, group, group.raw, totals[STATEMENT], found, "trials")
+
+
+def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
+    """Rates: one program a size."""
+    assert isinstance(claim.kind, Rate)
+    sizes = [
+        _named(claim, jax.device_get(programs.evaluate_at(claim, size)(group.instances, group.keys)))
+        for size in claim.kind.sizes
+    ]
+    admissible = np.asarray(group.admissible)
+    for name in found:
+        values = np.stack([sides[name].flat.measured[:, 0] for sides in sizes], axis=1)
+        exponent = float(sizes[0][name].flat.theory[0, 0])
+        for case, rows in _rows(group):
+            found[name][case] = rules.rate(claim, values[rows], exponent, admissible[rows])
+    return None
+
+
+def _paired(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
+    """Effects: one pair of arms an instance."""
+    sides = _named(claim, jax.device_get(programs.evaluate(claim, False)(group.instances, group.keys)))
+    admissible = np.asarray(group.admissible)
+    for name, assessed in sides.items():
+        for case, rows in _rows(group):
+            found[name][case] = rules.effect(claim, _take(assessed, rows), admissible[rows])
+    return None
+
+
+_MEASURES: dict[type, Callable[[Claim, Group, Tier, Found], dict[str, Any] | None]] = {
+    Identity: _exactly,
+    Bound: _exactly,
+    Expectation: _by_trials,
+    Probability: _by_trials,
+    Rate: _by_sizes,
+    Effect: _paired,
+}
+
+
+def _named(claim: Claim, sides: dict[str, Any]) -> dict[str, Any]:
+    names = (STATEMENT, *claim.mutants)
+    if set(sides) != set(names):
+        raise ValueError(f"trial of {claim.id}: returned the sides {sorted(sides)}; takes {sorted(names)}")
+    return {name: sides[name] for name in names}
+
+
+def _rows(group: Group) -> list[tuple[str, slice]]:
+    """Case name and the rows of its instances."""
+    count = group.keys.shape[0] // len(group.cases)
+    return [(case.name, slice(i * count, (i + 1) * count)) for i, case in enumerate(group.cases)]
+
+
+def _take(record: Any, rows: slice) -> Any:
+    return jax.tree.map(lambda leaf: leaf[rows], record)
+
+
+def _contradiction(
+    claim: Claim, group: Group, raw: Any, sides: Assessed | Totals, found: Found, found_by: str
+) -> dict[str, Any] | None:
+    """The worst instance of the first refuted case."""
+    for case, rows in _rows(group):
+        if found[STATEMENT][case].verdict == REFUTED:
+            row, component = rules.worst_instance(claim, _take(sides, rows), np.asarray(group.admissible)[rows])
+            return _replay(case, row, component, sides, rows.start + row, raw, found_by)
+    return None
+
+
+def _replay(
+    case: str, instance: int, component: int, sides: Assessed | Totals, row: int, raw: Any, found_by: str
+) -> dict[str, Any]:
+    trials = sides.trials[row, component] if isinstance(sides, Totals) else 1.0
+    values = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(raw):
+        array = np.asarray(leaf[row])
+        name = jax.tree_util.keystr(path).lstrip(".")
+        values[name] = array.tolist() if array.size <= SMALL else f"{array.dtype} {list(array.shape)}"
+    return {
+        "case": case,
+        "instance": instance,
+        "found_by": found_by,
+        "component": component,
+        "measured": float(sides.flat.measured[row, component] / trials),
+        "theory": float(sides.flat.theory[row, component] / trials),
+        "values": values,
+    }
+
