@@ -1,0 +1,226 @@
+"""Data: embedded digits, files of one's own, synthetic samples, and their preparation."""
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from sketchprune.types import Key
+
+
+@struct.dataclass
+class Dataset:
+    """Labelled samples on the host: NumPy arrays, so that loading runs no JAX operation.
+
+    ``x`` is [n, d], images flattened; ``image_shape`` is their (height, width, channels), or () for plain
+    features. ``y`` has the labels 0 … num_classes − 1.
+    """
+
+    x: Float[np.ndarray, "n d"]
+    y: Int[np.ndarray, "n"]
+    name: str = struct.field(pytree_node=False)
+    num_classes: int = struct.field(pytree_node=False)
+    image_shape: tuple[int, ...] = struct.field(pytree_node=False, default=())
+
+    @property
+    def images(self) -> Float[np.ndarray, "n h w c"]:
+        """The samples as images. ValueError when they are not images."""
+        if not self.image_shape:
+            raise ValueError(f"{self.name} holds plain features; images takes a data set of images")
+        return self.x.reshape(len(self.x), *self.image_shape)
+
+
+def load(source: str | Path = "digits") -> Dataset:
+    """A data set: ``"digits"``, the path of an .npz file, or a folder of MNIST or CIFAR binary files.
+
+    digits: scikit-learn's 1,797 images of 8x8 pixels with values 0 to 16, float64; no download. .npz: an
+    array ``x`` of numbers, [n, d], [n, h, w] or [n, h, w, c], float dtypes kept and whole numbers made
+    float64, and ``y`` with n labels 0, 1, …. Folders hold the training files: MNIST's train-images and
+    train-labels in IDX form (plain or .gz), CIFAR-10's data_batch_1.bin to data_batch_5.bin, or CIFAR-100's
+    train.bin (fine labels); pixels 0 to 255 in float32. ValueError, naming the file, for anything missing,
+    unreadable or malformed.
+
+    >>> load().x.shape, load().num_classes, load().images.shape
+    ((1797, 64), 10, (1797, 8, 8, 1))
+    """
+    if source == "digits":
+        from sklearn.datasets import load_digits  # slow to import
+
+        pixels, labels = load_digits(return_X_y=True)
+        return Dataset(pixels, labels, "digits", 10, (8, 8, 1))
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise ValueError(f"source is {str(source)!r}; it takes 'digits', an .npz file or a folder that exist")
+    return _npz(path)
+
+
+def gaussian(key: Key, n: int, d: int) -> Float[Array, "n d"]:
+    """n samples of d independent standard normal features, in JAX's default float dtype.
+
+    >>> gaussian(jax.random.key(0), 3, 2).shape
+    (3, 2)
+    """
+    return jax.random.normal(key, (n, d))
+
+
+def standardise(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Columns of mean 0 and variance 1 (so of norm √n): (x − mean)/√(mean of squares). O(nd).
+
+    Constant columns become zero columns, exactly.
+
+    >>> standardise(jnp.array([[1.0, 0.1], [3.0, 0.1]]))
+    Array([[-1.,  0.],
+           [ 1.,  0.]], dtype=float64)
+    """
+    constant = x.max(0) == x.min(0)
+    centred = jnp.where(constant, 0, x - x.mean(0))
+    return centred / jnp.where(constant, 1, jnp.sqrt(jnp.mean(centred**2, 0)))
+
+
+def one_hot(y: Int[Array, "n"], num_classes: int) -> Float[Array, "n classes"]:
+    """Targets 1 in the column of the label and 0 elsewhere.
+
+    >>> one_hot(jnp.array([1, 0]), 2)
+    Array([[0., 1.],
+           [1., 0.]], dtype=float64)
+    """
+    return jax.nn.one_hot(y, num_classes)
+
+
+def one_vs_rest(y: Int[Array, "n"], label: int | Int[Array, ""]) -> Float[Array, "n"]:
+    """Targets +1 where the label is the given one and −1 elsewhere.
+
+    >>> one_vs_rest(jnp.array([1, 0, 2]), 1)
+    Array([ 1., -1., -1.], dtype=float64)
+    """
+    return jnp.where(jnp.asarray(y) == label, jnp.ones(()), -1)
+
+
+def _npz(path: Path) -> Dataset:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is no .npz archive or cannot be read; it takes a file written by numpy.savez"
+        )
+    x, y = _arrays(path)
+    if not np.issubdtype(x.dtype, np.floating):
+        if not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
+            raise ValueError(f"x of {path} has dtype {x.dtype}; it takes real numbers")
+        x = x.astype(np.float64)
+    if x.ndim not in (2, 3, 4):
+        raise ValueError(f"x of {path} has shape {x.shape}; it takes [n, d], [n, h, w] or [n, h, w, c]")
+    if not x.size:
+        raise ValueError(f"x of {path} has shape {x.shape} and is empty; it takes at least one number")
+    if not np.isfinite(x).all():
+        raise ValueError(
+            f"x of {path} has {(~np.isfinite(x)).sum()} NaN or infinite entries; it takes finite numbers"
+        )
+    if y.ndim != 1:
+        raise ValueError(f"y of {path} has shape {y.shape}; it takes one label a sample, [n]")
+    if len(x) != len(y):
+        raise ValueError(
+            f"x of {path} has {len(x)} samples and y has {len(y)} labels; it takes as many of each"
+        )
+    labels = _labels(path, y)
+    image_shape = () if x.ndim == 2 else (*x.shape[1:], 1)[:3]
+    return Dataset(x.reshape(len(x), -1), labels, path.stem, int(labels.max()) + 1, image_shape)
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of an .npz file."""
+    name = "archive"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {}
+            for name in ("x", "y"):
+                if name in archive.files:
+                    arrays[name] = archive[name]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{name} of {path} cannot be read ({error}); it takes a rectangular array of numbers"
+        ) from error
+    for name in ("x", "y"):
+        if name not in arrays:
+            raise ValueError(f"{path} has no array {name!r}; it takes arrays x and y")
+    return arrays["x"], arrays["y"]
+
+
+def _labels(path: Path, y: np.ndarray) -> np.ndarray:
+    """The labels as int64."""
+    whole = np.issubdtype(y.dtype, np.integer) or (
+        np.issubdtype(y.dtype, np.floating) and np.isfinite(y).all() and (y == np.round(y)).all()
+    )
+    if not whole or y.min() < 0:
+        raise ValueError(f"y of {path} has entries like {y.min()} ({y.dtype}); it takes the labels 0, 1, …")
+    return y.astype(np.int64)
+
+
+def _folder(path: Path) -> Dataset:
+    if images := sorted(path.glob("train-images*idx3-ubyte*")):
+        labels = sorted(path.glob("train-labels*idx1-ubyte*"))
+        if not labels:
+            raise ValueError(f"{path} has {images[0].name} and no train-labels; it takes both files")
+        return _mnist(path.name, images[0], labels[0])
+    if (path / "data_batch_1.bin").exists():
+        return _cifar(path.name, [path / f"data_batch_{part}.bin" for part in range(1, 6)], 1, 10)
+    if (path / "train.bin").exists():
+        return _cifar(path.name, [path / "train.bin"], 2, 100)
+    raise ValueError(
+        f"{path} holds no data set; it takes a folder with MNIST's train-images-idx3-ubyte, CIFAR-10's "
+        f"data_batch_1.bin or CIFAR-100's train.bin"
+    )
+
+
+def _mnist(name: str, images: Path, labels: Path) -> Dataset:
+    x, y = _idx(images, 3), _idx(labels, 1)
+    if len(x) != len(y):
+        raise ValueError(
+            f"{images} has {len(x)} images, {labels} has {len(y)} labels; it takes as many of each"
+        )
+    flat = x.reshape(len(x), -1).astype(np.float32)
+    return Dataset(flat, y.astype(np.int64), name, int(y.max()) + 1, (*x.shape[1:], 1))
+
+
+def _idx(path: Path, ndim: int) -> np.ndarray:
+    """An IDX file of bytes: two zeros, the type 8, the number of axes, their lengths, the entries."""
+    content = np.frombuffer(_content(path), np.uint8)
+    head = 4 + 4 * ndim
+    if content[:4].tolist() != [0, 0, 8, ndim]:
+        raise ValueError(
+            f"{path} starts with {content[:4].tolist()}; it takes an IDX file of bytes with {ndim} axes"
+        )
+    shape = tuple(content[4:head].view(">u4").tolist()) if content.size >= head else ()
+    if not shape or not np.prod(shape) or content.size != head + np.prod(shape):
+        raise ValueError(f"{path} has {content.size} bytes for the shape {shape}; it takes a whole IDX file")
+    return content[head:].reshape(shape)
+
+
+def _cifar(name: str, files: list[Path], label_bytes: int, num_classes: int) -> Dataset:
+    """Records of label bytes, of which the last counts, and 3 x 32 x 32 pixels."""
+    length = label_bytes + 3 * 32 * 32
+    parts = []
+    for file in files:
+        content = np.frombuffer(_content(file), np.uint8)
+        if not content.size or content.size % length:
+            raise ValueError(f"{file} has {content.size} bytes; it takes a positive multiple of {length}")
+        parts.append(content.reshape(-1, length))
+    records = np.concatenate(parts)
+    labels = records[:, label_bytes - 1].astype(np.int64)
+    if labels.max() >= num_classes:
+        raise ValueError(f"{files[0].parent} has the label {labels.max()}; it takes 0 to {num_classes - 1}")
+    x = records[:, label_bytes:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).reshape(len(records), -1)
+    return Dataset(x.astype(np.float32), labels, name, num_classes, (32, 32, 3))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
