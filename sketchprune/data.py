@@ -154,11 +154,12 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _labels(path: Path, y: np.ndarray) -> np.ndarray:
     """The labels as int64."""
-    whole = np.issubdtype(y.dtype, np.integer) or (
-        np.issubdtype(y.dtype, np.floating) and np.isfinite(y).all() and (y == np.round(y)).all()
-    )
-    if not whole or y.min() < 0:
-        raise ValueError(f"y of {path} has entries like {y.min()} ({y.dtype}); it takes the labels 0, 1, …")
+    takes = "it takes the labels 0, 1, …"
+    if not (np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating)):
+        raise ValueError(f"y of {path} has dtype {y.dtype}; {takes}")
+    wrong = y[~((y >= 0) & (y < 2**31) & (y == np.floor(y)))]
+    if wrong.size:
+        raise ValueError(f"y of {path} has the entry {wrong[0]}; {takes}")
     return y.astype(np.int64)
 
 

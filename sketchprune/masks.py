@@ -201,16 +201,18 @@ def _draw_counts(
     width = jnp.finfo(probabilities.dtype).bits
     unsigned = getattr(jnp, f"uint{width}")
     cumulative = jnp.cumsum(jnp.round(probabilities * 2.0 ** (width - 2)).astype(unsigned))
-    total, bits = cumulative[-1], jax.random.bits(key, (draws,), unsigned)
-    # floor(bits·total / 2^width) by half words: an integer uniform below the total.
-    half = width // 2
-    low, high = (lambda word: word & (2**half - 1)), (lambda word: word >> half)
-    cross = high(bits) * low(total) + high(low(bits) * low(total))
-    middle = low(bits) * high(total) + low(cross)
-    hit = high(bits) * high(total) + high(cross) + high(middle)
-    items = jnp.searchsorted(cumulative, hit, side="right", method="scan_unrolled")
+    hits = _high_product(jax.random.bits(key, (draws,), unsigned), cumulative[-1])  # uniform below the total
+    items = jnp.searchsorted(cumulative, hits, side="right", method="scan_unrolled")
     within = (jnp.arange(draws) < budget).astype(probabilities.dtype)
     return jnp.zeros_like(probabilities).at[items].add(within, mode="drop")
+
+
+def _high_product(a: UInt[Array, "s"], b: UInt[Array, ""]) -> UInt[Array, "s"]:
+    """The upper word of a·b, floor(ab / 2^width), by half words: no wider integers are needed."""
+    half = jnp.iinfo(a.dtype).bits // 2
+    low, high = (lambda word: word & (2**half - 1)), (lambda word: word >> half)
+    cross = high(a) * low(b) + high(low(a) * low(b))
+    return high(a) * high(b) + high(cross) + high(low(a) * high(b) + low(cross))
 
 
 def poisson(key: Key, rates: PyTree[Float[Array, "..."]], *, binary: bool = False) -> Mask:

@@ -44,7 +44,13 @@ def optimal_probabilities(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float
     >>> optimal_probabilities(jnp.eye(2), jnp.array([1.0, -3.0]))
     Array([0.25, 0.75], dtype=float64)
     """
-    return data_free_probabilities(magnitudes(x, w))
+    sizes = magnitudes(x, w)
+    known = _checks.concrete(sizes)
+    if known is not None and not known.any():
+        raise ValueError(
+            "x and w have Z = 0: each column or its weight is zero; it takes one that contributes"
+        )
+    return sizes / sizes.sum()
 
 
 def data_free_probabilities(w: PyTree[Float[Array, "..."]]) -> PyTree[Float[Array, "..."]]:

@@ -70,8 +70,8 @@ def converge(
 ) -> tuple[Params, Int[Array, ""], Float[Array, ""]]:
     """Full-batch training until the gradient vanishes: the parameters, the steps taken, the gradient's norm.
 
-    Stops at the first point with ‖g‖ ≤ ``tolerance``·‖g at the start‖ (by default 100 eps of the parameters'
-    dtype, about the rounding level of a well-conditioned gradient) or after ``max_steps``. The gradient is
+    Stops at the first point with ‖g‖ ≤ ``tolerance`` (by default 100 eps of the parameters' dtype times ‖g‖ at
+    the start, about the rounding level of a well-conditioned gradient) or after ``max_steps``. The gradient is
     that of the kept weights. Under vmap each instance stops by itself and stays where it is. A NaN stops at
     once and shows in the norm. Raises as :func:`fit` does. O(steps) gradients.
 
@@ -82,8 +82,6 @@ def converge(
     """
     _checks.whole("max_steps", max_steps, least=0)
     _samples(data)
-    if tolerance is None:
-        tolerance = 100 * float(jnp.finfo(jnp.result_type(*jax.tree.leaves(params))).eps)
     return _converge(apply, loss, params, data, optimizer, max_steps, mask, tolerance)
 
 
@@ -151,7 +149,7 @@ def _converge(apply, loss, params, data, optimizer, max_steps, mask, tolerance):
 
     params = restrict(params)
     value, gradient, norm = slope(params)
-    enough = tolerance * norm
+    enough = 100 * jnp.finfo(norm.dtype).eps * norm if tolerance is None else tolerance
     start = (params, optimizer.init(params), value, gradient, norm, jnp.int32(0))
     params, *_, norm, steps = lax.while_loop(unfinished, advance, start)
     return params, steps, norm

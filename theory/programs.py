@@ -208,9 +208,13 @@ def flat_sides(claim: Claim, instance: Instance, outcome: Any) -> dict[str, Flat
     return {name: _flatten(sides) for name, sides in claim.trial(instance, outcome).items()}
 
 
+_HALVES = {jnp.dtype("float64"): jnp.float32, jnp.dtype("int64"): jnp.int32}
+
+
+@jax.jit
 def single(instance: Instance) -> Instance:
-    """The floating fields in float32."""
-    return jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == jnp.float64 else a, instance)
+    """The fields in 32 bits."""
+    return jax.tree.map(lambda leaf: leaf.astype(_HALVES.get(leaf.dtype, leaf.dtype)), instance)
 
 
 def _each(claim: Claim, function: Callable) -> Callable:

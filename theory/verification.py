@@ -207,7 +207,7 @@ def _contradiction(
 def _replay(
     case: str, instance: int, component: int, sides: Assessed | Totals, row: int, raw: Any, found_by: str
 ) -> dict[str, Any]:
-    trials = sides.trials[row, component] if isinstance(sides, Totals) else 1.0
+    trials = max(sides.trials[row, component], 1) if isinstance(sides, Totals) else 1
     values = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(raw):
         array = np.asarray(leaf[row])

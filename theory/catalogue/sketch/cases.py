@@ -57,7 +57,8 @@ class Linear:
     @property
     def rates(self) -> Float[Array, " d"]:
         """Positive inclusion rates, the larger ones in step with the near-optimal law."""
-        return jnp.clip(self.budget * self.near_optimal, 0.02, 1)
+        expected = jnp.minimum(self.budget, self.w.shape[0] / 3)
+        return jnp.clip(expected * self.near_optimal, 0.02, 1)
 
 
 Columns = Callable[[Key], Float[Array, "n d"]]

@@ -283,7 +283,7 @@ POISSON = Claim(
 def _binary(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     rates, sizes = instance.rates, sketch.magnitudes(instance.x, instance.w)
     theory = sketch.binary_moment(instance.x, instance.w, rates)
-    right = Sides(error(instance, mask), theory, range=jnp.sum(sizes) ** 2)
+    right = Sides(error(instance, mask), theory)
     return {"claim": right, "variance only": right._replace(theory=jnp.sum(rates * (1 - rates) * sizes**2))}
 
 
