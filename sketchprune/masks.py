@@ -202,7 +202,7 @@ def _draw_counts(
     unsigned = getattr(jnp, f"uint{width}")
     cumulative = jnp.cumsum(jnp.round(probabilities * 2.0 ** (width - 2)).astype(unsigned))
     hits = _high_product(jax.random.bits(key, (draws,), unsigned), cumulative[-1])  # uniform below the total
-    items = jnp.searchsorted(cumulative, hits, side="right", method="scan_unrolled")
+    items = jnp.searchsorted(cumulative, hits, side="right", method="scan")
     within = (jnp.arange(draws) < budget).astype(probabilities.dtype)
     return jnp.zeros_like(probabilities).at[items].add(within, mode="drop")
 

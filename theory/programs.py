@@ -170,9 +170,12 @@ def evaluate_at(claim: Claim, size: int) -> Callable[[Instance, Key], dict[str, 
 
 
 @cache
-def run(claim: Claim, instances: int) -> Callable[[Instance, Key, int, int], dict[str, Totals]]:
-    """The program ``(instances, keys, first, blocks) -> totals`` over ``blocks * block_size`` trials each."""
-    size = block_size(claim, instances)
+def run(claim: Claim, count: int) -> Callable[[Instance, Key, int, int, int], dict[str, Totals]]:
+    """The program ``(instances, keys, case, first, blocks) -> totals`` for one case of a group.
+
+    It runs ``blocks * block_size`` trials on each of the case's ``count`` instances.
+    """
+    size = block_size(claim, count)
 
     def block(instance: Instance, key: Key, start: Array) -> dict[str, Totals]:
         def trial(index: Array) -> dict[str, Flat]:
@@ -185,7 +188,10 @@ def run(claim: Claim, instances: int) -> Callable[[Instance, Key, int, int], dic
     def block_of_all(instances: Instance, keys: Key, start: Array) -> dict[str, Totals]:
         return _each(claim, lambda instance, key: block(instance, key, start))(instances, keys)
 
-    def program(instances: Instance, keys: Key, first: Array, blocks: Array) -> dict[str, Totals]:
+    def program(instances: Instance, keys: Key, case: Array, first: Array, blocks: Array) -> dict[str, Totals]:
+        instances, keys = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, case * count, count), (instances, keys)
+        )
         keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         shapes = jax.eval_shape(block_of_all, instances, keys, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -198,9 +204,9 @@ def run(claim: Claim, instances: int) -> Callable[[Instance, Key, int, int], dic
     return jax.jit(program)
 
 
-def block_size(claim: Claim, instances: int) -> int:
-    """Trials of one instance that run at once: a power of two, so that it divides every look."""
-    return 1 << max(0, (claim.batch // instances).bit_length() - 1)
+def block_size(claim: Claim, count: int) -> int:
+    """Trials that run at once on each of ``count`` instances: a power of two, so that it divides every look."""
+    return 1 << max(0, (claim.batch // count).bit_length() - 1)
 
 
 def flat_sides(claim: Claim, instance: Instance, outcome: Any) -> dict[str, Flat]:

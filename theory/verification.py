@@ -117,27 +117,32 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
     if group.enumerable:
         return _exactly(claim, group, tier, found)
     assert isinstance(claim.kind, Expectation | Probability)
-    count, admissible = group.keys.shape[0], np.asarray(group.admissible)
-    size = programs.block_size(claim, count)
+    count, admissible = tier.instances, np.asarray(group.admissible)
+    size, program = programs.block_size(claim, count), programs.run(claim, count)
     instances = programs.single(group.instances) if isinstance(claim.kind, Expectation) else group.instances
-    program, done, totals = programs.run(claim, count), 0, None
+    totals: dict[str, dict[str, Totals]] = {}
+    done = 0
     for look in tier.looks:
-        trials = max(look // claim.kind.thin, 1)
-        blocks = max(trials // size, 1) - done // size
-        more = _named(claim, jax.device_get(program(instances, group.keys, done, blocks)))
-        totals = more if totals is None else jax.tree.map(np.add, totals, more)
+        blocks = max(look // claim.kind.thin // size, 1) - done // size
+        for index, (case, rows) in enumerate(_rows(group)):
+            if case in totals and not _pending(found, case):
+                continue
+            more = _named(claim, jax.device_get(program(instances, group.keys, index, done, blocks)))
+            totals[case] = jax.tree.map(np.add, totals[case], more) if case in totals else more
+            for name, sums in totals[case].items():
+                found[name][case] = rules.sampled(claim, sums, admissible[rows], tier)
         done += blocks * size
-        for name, sums in totals.items():
-            for case, rows in _rows(group):
-                found[name][case] = rules.sampled(claim, _take(sums, rows), admissible[rows], tier)
-        if all(
-            (name != STATEMENT and _settled(cases) == REFUTED)
-            or INCONCLUSIVE not in [found[name][case].verdict for case, _ in _rows(group)]
-            for name, cases in found.items()
-        ):
-            break
-    assert totals is not None  # every tier has a look
-    return _contradiction(claim, group, group.raw, totals[STATEMENT], found, "trials")
+    sums = jax.tree.map(lambda *cases: np.concatenate(cases), *[totals[case][STATEMENT] for case, _ in _rows(group)])
+    return _contradiction(claim, group, group.raw, sums, found, "trials")
+
+
+def _pending(found: Found, case: str) -> bool:
+    """More trials of this case could still decide the claim or a mutant which no case has refuted."""
+    return any(
+        cases[case].verdict == INCONCLUSIVE
+        for name, cases in found.items()
+        if name == STATEMENT or _settled(cases) != REFUTED
+    )
 
 
 def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:

@@ -125,7 +125,7 @@ def correlated(key: Key) -> Float[Array, "n d"]:
 def rank_deficient(key: Key) -> Float[Array, "n d"]:
     """Fewer samples than features, a fifth of the columns zero."""
     entries, zero = jax.random.split(key)
-    few = gaussian(entries, FEATURES // 4) * jax.random.bernoulli(zero, 0.8, (FEATURES,))
+    few = gaussian(entries, FEATURES // 2) * jax.random.bernoulli(zero, 0.8, (FEATURES,))
     return jnp.pad(few, ((0, ROWS - few.shape[0]), (0, 0)))
 
 
