@@ -5,6 +5,7 @@ Whatever imports JAX loads inside the functions, so that help and typing errors 
 
 import io
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,9 @@ OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def verify(
-    selection: Positional[Annotated[tuple[str, ...], arg(metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]")]] = (),
+    selection: Positional[
+        Annotated[tuple[str, ...], arg(metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]")]
+    ] = (),
     *,
     tier: Literal["quick", "standard", "full"] = "standard",
     seed: int = 0,
@@ -37,11 +40,12 @@ def verify(
 ) -> int:
     """Verify claims and write a report.
 
-    Exit status: 0 if every verdict is the expected one and every mutant is refuted, 1 if not, 2 for wrong usage, 3
-    if nothing is worse than undecided under --strict.
+    Exit status: 0 if every verdict is the expected one and every mutant is refuted, 1 if not, 2 for wrong
+    usage, 3 if nothing is worse than undecided under --strict.
 
     Args:
-        selection: claims, patterns such as 'sketch/*', Python files that define claims; without any, the catalogue.
+        selection: claims, patterns such as 'sketch/*', Python files that define claims; without any, the
+            catalogue.
         tier: how much work is done.
         seed: what all random keys derive from.
         data: the digits images, or a file with data of one's own.
@@ -53,7 +57,6 @@ def verify(
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
     _configure_jax()
     from sketchprune.data import load
-
     from theory import console as table
     from theory import journal, report
     from theory.catalogue import CATALOGUE
@@ -84,10 +87,13 @@ def verify(
                 _say(console, table.row(item, verdict, run, layout))
                 progress.advance(task)
     except KeyboardInterrupt:
-        again = run.command(*selection, "--out", str(out), "--resume")
-        print(f"interrupted: {len(verdicts)} of {len(chosen)} verdicts are kept; go on with {again}", file=sys.stderr)
+        again = f"{run.command(*selection)} --out {shlex.quote(str(out))} --resume"
+        print(
+            f"interrupted: {len(verdicts)} of {len(chosen)} verdicts are kept; go on with {again}",
+            file=sys.stderr,
+        )
         return INTERRUPTED
-    index = report.write(out, run, chosen, verdicts)
+    index = report.write_report(out, run, chosen, verdicts)
     _say(console, table.closing(verdicts, index))
     return status(verdicts, strict=strict)
 

@@ -1,4 +1,4 @@
-"""What a terminal shows of a run: a table that grows by one row a claim, and plain lines where it is piped."""
+"""What a terminal shows of a run: a table that grows by a row a claim; where it is piped, plain lines."""
 
 import inspect
 import math
@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from theory.claim import Claim, Source
@@ -66,10 +73,14 @@ def progress(console: Console) -> Progress:
 
 def opening(run: Run, chosen: Sequence[Selected], layout: Layout) -> Iterable[Text]:
     """What is run, then the table's head."""
-    versions = ", ".join(f"{name} {value}" for name, value in run.versions.items() if name in ("sketchprune", "jax"))
+    versions = ", ".join(
+        f"{name} {value}" for name, value in run.versions.items() if name in ("sketchprune", "jax")
+    )
     claims = f"{len(chosen)} claim{'s' if len(chosen) != 1 else ''}"
     backend = run.versions.get("backend", "")
-    yield Text(f"{versions} on {backend}: {claims}, tier {run.tier}, seed {run.seed}, data {run.data}", style="dim")
+    yield Text(
+        f"{versions} on {backend}: {claims}, tier {run.tier}, seed {run.seed}, data {run.data}", style="dim"
+    )
     head = layout.line("  verdict", "claim", {name: name for name in _COLUMNS})
     yield Text(head, style="bold")
     yield Text("─" * len(head), style="dim")
@@ -132,7 +143,9 @@ def description(item: Selected) -> Iterable[Text]:
     yield from _listed("kind", [f"{kind_name(claim)}: {kind_meaning(claim)}"])
     yield from _listed("expected", [claim.expected or "nothing: an observation"])
     yield from _listed("hypotheses", claim.hypotheses)
-    yield from _listed("cases", [c.name + (" (all outcomes enumerated)" if c.enumerable else "") for c in claim.cases])
+    yield from _listed(
+        "cases", [c.name + (" (all outcomes enumerated)" if c.enumerable else "") for c in claim.cases]
+    )
     yield from _listed("mutants", claim.mutants)
     yield from _listed("sources", map(source_line, claim.sources))
     yield from _listed("note", [claim.note] if claim.note else [])
@@ -146,14 +159,18 @@ def kind_name(claim: Claim) -> str:
 
 def kind_meaning(claim: Claim) -> str:
     """What is said of the two sides, in one line."""
-    meaning = (inspect.getdoc(type(claim.kind)) or "").splitlines()[0]
+    meaning = (inspect.getdoc(type(claim.kind)) or "").splitlines()[0].replace("<=", "≤").replace(">=", "≥")
     relation = getattr(claim.kind, "relation", None)
     return meaning if relation is None else f"{meaning} Here: {relation}."
 
 
 def source_line(source: Source) -> str:
     """Citation, place and status of a statement's source."""
-    places = {"stated": "stated there", "derived": "derived from it", "known-false": "a false strengthening of it"}
+    places = {
+        "stated": "stated there",
+        "derived": "derived from it",
+        "known-false": "a false strengthening of it",
+    }
     locus = f"{source.locus}, " if source.locus else ""
     return f"{citation(source.key)} [{source.key}: {locus}{places[source.status]}]"
 
@@ -167,14 +184,16 @@ def deciding(verdict: Verdict) -> CaseVerdict:
 def number(value: Any) -> str:
     """Three significant digits; a dash for what is not finite.
 
-    >>> number(0.000123456), number(1234567.0), number(float("nan"))
-    ('1.23e-04', '1.23e+06', '–')
+    >>> number(0.000123456), number(0.5), number(1234.5), number(1234567.0), number(float("nan"))
+    ('1.23e-04', '0.5', '1234', '1.23e+06', '–')
     """
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
         return "0"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+    if 1e3 <= abs(value) < 1e4:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
 
 
 def count(value: int) -> str:
@@ -219,7 +238,8 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
     if verdict.expected not in (None, verdict.verdict):
         yield f"expected {verdict.expected}"
         for name, case in verdict.cases.items():
-            yield f"  case {name}: {case.verdict}, measured {number(case.measured)}, theory {number(case.theory)}"
+            if case.verdict == verdict.verdict:
+                yield f"  case {name}: measured {number(case.measured)}, theory {number(case.theory)}"
     elif verdict.verdict == REFUTED:
         yield "refuted as expected: this statement is known to be false"
     for name, outcome in verdict.mutants.items():
@@ -230,8 +250,8 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
 
 def _counterexample(item: Selected, found: dict[str, Any], run: Run) -> Iterable[Text]:
     yield Text(
-        f"    counterexample: case {found['case']}, instance {found['instance']}, found by {found['found_by']}, "
-        f"component {found['component']}"
+        f"    counterexample: case {found['case']}, instance {found['instance']}, "
+        f"found by {found['found_by']}, component {found['component']}"
     )
     yield Text(f"    measured {found['measured']}, theory {found['theory']}")
     for name, values in found["values"].items():

@@ -49,8 +49,8 @@ class Run:
 def begin(folder: Path, run: Run, *, resume: bool) -> dict[tuple[str, int | None], Verdict]:
     """Open the folder's journal; the verdicts it holds already, by argument and checksum of the file.
 
-    Without ``resume`` the journal starts empty. Raises ValueError where the folder cannot be written, or holds
-    the verdicts of another run.
+    Without ``resume`` the journal starts empty. Raises ValueError where the folder cannot be written, or
+    holds the verdicts of another run.
     """
     lines = _lines(folder / NAME) if resume else []
     if lines and (differs := _differences(run, lines[0])):
@@ -106,7 +106,8 @@ def strict(value: Any) -> Any:
 
 def restored(entry: dict[str, Any]) -> Verdict:
     """The verdict that ``strict(asdict(verdict))`` stands for; its numbers that are None are NaN."""
-    return Verdict(**entry | {"cases": {name: _case(case) for name, case in entry["cases"].items()}})
+    cases: Any = {name: _case(case) for name, case in entry["cases"].items()}
+    return Verdict(**entry | {"cases": cases})
 
 
 def fingerprint(arrays: Any) -> int:
@@ -122,9 +123,9 @@ def fingerprint(arrays: Any) -> int:
 
 
 def _case(entry: dict[str, Any]) -> CaseVerdict:
-    numbers = {name: _number(entry[name]) for name in ("measured", "theory", "looseness")}
-    interval = entry["interval"] and tuple(map(_number, entry["interval"]))
-    return CaseVerdict(**entry | numbers | {"interval": interval})
+    numbers: dict[str, Any] = {name: _number(entry[name]) for name in ("measured", "theory", "looseness")}
+    numbers["interval"] = entry["interval"] and tuple(map(_number, entry["interval"]))
+    return CaseVerdict(**entry | numbers)
 
 
 def _number(value: float | None) -> float:
@@ -160,4 +161,3 @@ def _differences(run: Run, header: Any) -> list[str]:
         for name, value in ours.items()
         if theirs.get(name) != value
     ]
-
