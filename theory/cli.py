@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
+_SELECTION = arg(
+    metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]", help_behavior_hint="(default: the whole catalogue)"
+)
 
 
 def verify(
-    selection: Positional[
-        Annotated[tuple[str, ...], arg(metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]")]
-    ] = (),
+    selection: Positional[Annotated[tuple[str, ...], _SELECTION]] = (),
     *,
     tier: Literal["quick", "standard", "full"] = "standard",
     seed: int = 0,
@@ -40,18 +41,16 @@ def verify(
 ) -> int:
     """Verify claims and write a report.
 
-    Exit status: 0 if every verdict is the expected one and every mutant is refuted, 1 if not, 2 for wrong
-    usage, 3 if nothing is worse than undecided under --strict.
+    Exit status 0: every verdict is the expected one and every mutant is refuted; 1: not so; 2: wrong usage.
 
     Args:
-        selection: claims, patterns such as 'sketch/*', Python files that define claims; without any, the
-            catalogue.
+        selection: claims, patterns such as 'sketch/*', Python files that define claims.
         tier: how much work is done.
         seed: what all random keys derive from.
         data: the digits images, or a file with data of one's own.
         out: the folder of index.html, verdicts.json and verdicts.csv.
         resume: go on with the run that the folder holds.
-        strict: exit with 3 where a claim, an effect or a mutant is undecided and nothing else is amiss.
+        strict: exit status 3 where a claim, an effect or a mutant is undecided and nothing else is amiss.
     """
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
@@ -131,7 +130,7 @@ def devices() -> int:
     for device in jax.devices():
         memory = device.memory_stats() or {}
         size = f", {memory['bytes_limit'] / 2**30:.1f} GiB" if "bytes_limit" in memory else ""
-        print(f"{device.id}: {device.platform}, {device.device_kind}{size}, process {device.process_index}")
+        print(f"{device.id}: {' '.join(dict.fromkeys((device.platform, device.device_kind)))}{size}")
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(f"host: {os.cpu_count()} cores, {host:.1f} GiB")
     print(*(f"{name} {version}" for name, version in _versions().items()), sep="\n")
