@@ -210,7 +210,7 @@ def test_status(expected, outcome, mutant, plain, strict):
         (["verify", "--seed", "-1"], "seed: got -1; takes an integer from 0"),
         (["verify", "--seed", "half"], "--seed"),
         (["verify", "--tier", "slow"], "--tier"),
-        (["verify", "--data", "absent.npz"], "absent.npz"),
+        (["verify", "--data", "absent.npz"], "error: data: "),
         (["verify", "--out", "file"], "out: got file: File exists; takes a folder that can be written"),
         (["verify", "--nonsense"], "--nonsense"),
         (["show", "sketch/onne"], "an unknown claim; nearest are sketch/one"),

@@ -63,7 +63,10 @@ def verify(
     from theory.verify import verify as verdict_on
 
     chosen = select(selection, CATALOGUE)
-    dataset = load(data)
+    try:
+        dataset = load(data)
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
     run = journal.Run(seed, tier, data, journal.fingerprint(dataset), _versions())
     known = journal.begin(out, run, resume=resume)
     console = _console()
