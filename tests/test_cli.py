@@ -1,0 +1,315 @@
+"""The command, with a stand-in for the verifier: what it prints, writes and returns."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from theory.claim import Bound, Case, Claim, Source
+from theory.cli import main, status
+from theory.verdict import CaseVerdict, Verdict
+
+FILE = """
+from theory.claim import Bound, Case, Claim, Source
+
+def claim(id):
+    return Claim(id=id, title="mine", statement="a = b", sources=(Source("bar2023sketching"),), kind=Bound(),
+                 cases=(Case("digits", lambda key, data: key),), trial=lambda instance, outcome: {})
+
+GOOD, FALSE = claim("my/good"), claim("my/false")
+"""
+
+
+def claim(id, **fields):
+    return Claim(
+        **dict(
+            id=id,
+            title=f"About {id}",
+            statement=r"\lVert x\rVert \le 1",
+            sources=(Source("drineas2006matmul", "stated", "Lemma 4"),),
+            kind=Bound(),
+            cases=(
+                Case("digits", lambda key, data: key),
+                Case("small", lambda key, data: key, enumerable=True),
+            ),
+            outcomes=lambda instance: None,
+            trial=lambda instance, outcome: {},
+            mutants=("half", "twice"),
+            hypotheses={"x is not zero": lambda instance: True},
+        )
+        | fields
+    )
+
+
+CATALOGUE = (claim("sketch/one"), claim("sketch/two"), claim("paths/false", expected="REFUTED", mutants=()))
+
+
+def verdict_on(claim, *, tier="quick", seed=0, data=None):
+    """Refutes what is called false; the numbers show tier and seed."""
+    false = claim.id.endswith("false")
+    case = CaseVerdict(
+        "REFUTED" if false else "SUPPORTED", 4096, 32, 32, 1.0 + seed, 2.0, 2.0, None, "rounding"
+    )
+    found = {
+        "case": "digits", "instance": 5, "found_by": "search", "component": [0],
+        "measured": 1.5, "theory": 1.25, "values": {"w": [1.0, 2.0]},
+    }  # fmt: skip
+    return Verdict(
+        id=claim.id,
+        kind="bound",
+        verdict=case.verdict,
+        expected=claim.expected,
+        tolerance=0.1,
+        cases={case_.name: case for case_ in claim.cases},
+        mutants=dict.fromkeys(claim.mutants, "REFUTED"),
+        counterexample=found if false else None,
+        elapsed_s=os.getpid() + id(case) % 1000 / 1000,
+    )
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder of one's own, the catalogue above, and JAX's settings put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("theory.catalogue.CATALOGUE", CATALOGUE)
+    stand_in(monkeypatch, verdict_on)
+    names = (
+        "compilation_cache_dir",
+        "persistent_cache_min_compile_time_secs",
+        "persistent_cache_min_entry_size_bytes",
+    )
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def stand_in(monkeypatch, verify):
+    monkeypatch.setitem(sys.modules, "theory.verify", SimpleNamespace(verify=verify))
+
+
+def run(capsys, *words):
+    """Exit status, what was printed, and what was said on the error stream."""
+    try:
+        code = main(words)
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    return code, captured.out, captured.err
+
+
+def verdicts(folder):
+    return json.loads((folder / "report" / "verdicts.json").read_text())
+
+
+def timeless(folder):
+    return re.sub(r'"elapsed_s": .*', "", (folder / "report" / "verdicts.json").read_text())
+
+
+def test_everything_as_expected(here, capsys):
+    code, out, err = run(capsys, "verify")
+    assert code == 0 and err == ""
+    assert "\x1b" not in out and "3 claims, tier standard, seed 0, data digits" in out
+    lines = out.splitlines()
+    assert re.search(r"✓ SUPPORTED +sketch/one +1 +2 +2 +8192 +2/2 ", lines[3])
+    assert re.search(r"✓ REFUTED +paths/false ", out) and "known to be false" in out
+    assert "counterexample: case digits, instance 5, found by search, component [0]" in out
+    assert "measured 1.5, theory 1.25" in out and "w = [1., 2.]" in out
+    assert "replay: sketchprune verify paths/false --tier standard --seed 0" in out
+    assert "3 of 3 as expected, 4 of 4 mutants refuted" in out
+    assert lines[-1] == "report: report/index.html"
+    assert [entry["id"] for entry in verdicts(here)["claims"]] == [item.id for item in CATALOGUE]
+    assert {path.name for path in (here / "report").iterdir()} == {
+        "index.html", "verdicts.csv", "verdicts.json", "verdicts.jsonl",
+    }  # fmt: skip
+
+
+def test_settings_reach_the_verifier_and_the_report(here, capsys):
+    code, out, _ = run(capsys, "verify", "sketch/*", "--tier", "quick", "--seed", "7", "--out", "deep/er")
+    assert code == 0 and out.endswith("report: deep/er/index.html\n")
+    report = json.loads((here / "deep" / "er" / "verdicts.json").read_text())
+    assert (report["seed"], report["tier"], report["data"]) == (7, "quick", "digits")
+    assert report["claims"][0]["cases"]["digits"]["measured"] == 8.0
+    assert jax.config.jax_enable_x64
+    assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
+    assert jax.config.jax_persistent_cache_min_entry_size_bytes == -1
+
+
+def test_a_false_claim_in_a_file_is_refuted_with_a_command_that_replays_it(here, capsys):
+    (here / "my bounds.py").write_text(FILE)
+    code, out, _ = run(capsys, "verify", "my bounds.py", "--tier", "quick", "--seed", "2")
+    assert code == 1
+    assert "not as expected: my/false" in out and "expected SUPPORTED" in out
+    first = verdicts(here)["claims"][1]
+    assert first["command"] == "sketchprune verify 'my bounds.py::my/false' --tier quick --seed 2"
+    assert f"replay: {first['command']}" in out
+    assert run(capsys, *shlex.split(first["command"])[1:])[0] == 1
+    (again,) = verdicts(here)["claims"]
+    assert again | {"elapsed_s": 0} == first | {"elapsed_s": 0}
+
+
+def test_a_surviving_mutant(here, capsys, monkeypatch):
+    def verify(claim, **settings):
+        return replace(verdict_on(claim, **settings), mutants={"half": "SUPPORTED", "twice": "REFUTED"})
+
+    stand_in(monkeypatch, verify)
+    code, out, _ = run(capsys, "verify", "sketch/one")
+    assert code == 1
+    assert "✗ SUPPORTED" in out and "1/2" in out and "mutant half survives (SUPPORTED)" in out
+
+
+def test_undecided(here, capsys, monkeypatch):
+    stand_in(monkeypatch, lambda claim, **settings: replace(verdict_on(claim), verdict="INCONCLUSIVE"))
+    code, out, _ = run(capsys, "verify", "sketch/one")
+    assert code == 1 and "? INCONCLUSIVE" in out
+    assert run(capsys, "verify", "sketch/one", "--strict")[0] == 3
+
+
+@pytest.mark.parametrize(
+    "expected, outcome, mutant, plain, strict",
+    [
+        ("SUPPORTED", "SUPPORTED", "REFUTED", 0, 0),
+        ("REFUTED", "REFUTED", "REFUTED", 0, 0),
+        (None, "OBSERVED", "REFUTED", 0, 0),
+        ("SUPPORTED", "INCONCLUSIVE", "REFUTED", 1, 3),
+        ("SUPPORTED", "SUPPORTED", "INCONCLUSIVE", 1, 3),
+        (None, "INCONCLUSIVE", "REFUTED", 0, 3),
+        ("SUPPORTED", "REFUTED", "REFUTED", 1, 1),
+        ("SUPPORTED", "REFUTED", "INCONCLUSIVE", 1, 1),
+        ("SUPPORTED", "INCONCLUSIVE", "SUPPORTED", 1, 1),
+        ("SUPPORTED", "SUPPORTED", "SUPPORTED", 1, 1),
+        ("SUPPORTED", "UNMET", "REFUTED", 1, 1),
+        ("REFUTED", "SUPPORTED", "REFUTED", 1, 1),
+    ],
+)
+def test_status(expected, outcome, mutant, plain, strict):
+    verdict = replace(verdict_on(CATALOGUE[0]), expected=expected, verdict=outcome, mutants={"half": mutant})
+    assert status([verdict]) == plain and status([verdict], strict=True) == strict
+    good = verdict_on(CATALOGUE[1])
+    assert status([good, verdict]) == plain and status([good, verdict], strict=True) == strict
+    wrong = replace(good, verdict="REFUTED")
+    assert status([verdict, wrong]) == status([verdict, wrong], strict=True) == 1
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["verify", "sketch/onne"], "got 'sketch/onne', an unknown claim; nearest are sketch/one"),
+        (["verify", "lottery/*"], "got 'lottery/*', which matches nothing"),
+        (["verify", "absent.py"], "got absent.py: No such file or directory"),
+        (["verify", "--seed", "-1"], "seed: got -1; takes an integer from 0"),
+        (["verify", "--seed", "half"], "--seed"),
+        (["verify", "--tier", "slow"], "--tier"),
+        (["verify", "--data", "absent.npz"], "error: data: "),
+        (["verify", "--out", "file"], "out: got file: File exists; takes a folder that can be written"),
+        (["verify", "--nonsense"], "--nonsense"),
+        (["show", "sketch/onne"], "an unknown claim; nearest are sketch/one"),
+        (["vrify"], "vrify"),
+        ([], "verify"),
+    ],
+)
+def test_wrong_usage(here, capsys, words, message):
+    (here / "file").write_text("")
+    code, out, err = run(capsys, *words)
+    assert code == 2 and message in re.sub(r"\s+", " ", err + out)
+    assert not (here / "report").exists()
+
+
+def test_a_claim_that_fails_keeps_what_is_finished(here, capsys, monkeypatch):
+    def verify(claim, **settings):
+        if claim.id == "my/false":
+            claim.trial()  # wrong number of arguments
+        return verdict_on(claim, **settings)
+
+    stand_in(monkeypatch, verify)
+    (here / "mine.py").write_text(FILE)
+    code, _, err = run(capsys, "verify", "mine.py")
+    assert code == 2
+    assert "mine.py::my/false: verification failed with TypeError" in err
+    assert "TypeError" in (here / "report" / "traceback.txt").read_text()
+    asked = []
+    stand_in(monkeypatch, lambda claim, **settings: asked.append(claim.id) or verdict_on(claim, **settings))
+    assert run(capsys, "verify", "mine.py", "--resume")[0] == 1
+    assert asked == ["my/false"]
+
+
+def test_an_interrupted_run_resumes_to_the_same_report(here, capsys, monkeypatch):
+    assert run(capsys, "verify", "--seed", "4")[0] == 0
+    whole, table = timeless(here), (here / "report" / "verdicts.csv").read_text()
+    asked = []
+
+    def verify(claim, **settings):
+        asked.append(claim.id)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return verdict_on(claim, **settings)
+
+    stand_in(monkeypatch, verify)
+    code, _, err = run(capsys, "verify", "--seed", "4")
+    assert code == 130
+    assert "1 of 3 verdicts are kept; go on with sketchprune verify --tier standard --seed 4" in err
+    again = shlex.split(err.split("go on with sketchprune ")[1])
+    assert again[-1] == "--resume"
+    code, out, _ = run(capsys, *again)
+    assert code == 0 and "3 of 3 as expected" in out
+    assert asked == ["sketch/one", "sketch/two", "sketch/two", "paths/false"]
+    assert timeless(here) == whole and (here / "report" / "verdicts.csv").read_text() == table
+
+
+def test_resume_refuses_another_run(here, capsys):
+    assert run(capsys, "verify", "sketch/one")[0] == 0
+    code, _, err = run(capsys, "verify", "sketch/one", "--seed", "1", "--tier", "quick", "--resume")
+    assert code == 2 and "(seed 0, not 1; tier standard, not quick)" in err
+    assert len(verdicts(here)["claims"]) == 1
+
+
+def test_resume_verifies_a_file_that_changed_again(here, capsys, monkeypatch):
+    asked = []
+    stand_in(monkeypatch, lambda claim, **settings: asked.append(claim.id) or verdict_on(claim, **settings))
+    (here / "mine.py").write_text(FILE)
+    run(capsys, "verify", "mine.py::my/good", "sketch/one")
+    (here / "mine.py").write_text(FILE + "# better\n")
+    run(capsys, "verify", "mine.py::my/good", "sketch/one", "--resume")
+    assert asked == ["my/good", "sketch/one", "my/good"]
+
+
+def test_list_names_every_claim(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0 and len(out.splitlines()) == 3
+    assert re.search(r"^paths/false +bound +About paths/false  \(known to be false\)$", out, re.MULTILINE)
+
+
+def test_show_says_all_about_a_claim(here, capsys):
+    code, out, _ = run(capsys, "show", "sketch/one")
+    assert code == 0
+    for words in (
+        r"\lVert x\rVert \le 1", "bound: measured ≤ theory", "x is not zero", "twice", "Petros Drineas",
+        "small (all outcomes enumerated)", "[drineas2006matmul: Lemma 4, stated there]",
+        "sketchprune verify sketch/one",
+    ):  # fmt: skip
+        assert words in out
+    (here / "mine.py").write_text(FILE)
+    assert "sketchprune verify mine.py::my/good" in run(capsys, "show", "mine.py::my/good")[1]
+
+
+def test_devices(capsys):
+    code, out, _ = run(capsys, "devices")
+    assert code == 0 and "cpu" in out and f"jax {jax.__version__}" in out
+
+
+def test_help_is_light_and_list_runs_nothing_on_a_device():
+    light = "import sys, theory.cli; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", light]).returncode == 0
+    nowhere = os.environ | {"JAX_PLATFORMS": "nowhere"}
+    listing = [sys.executable, "-m", "theory", "list"]
+    assert subprocess.run(listing, env=nowhere, capture_output=True).returncode == 0

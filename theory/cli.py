@@ -1,0 +1,237 @@
+"""The ``sketchprune`` command.
+
+Whatever imports JAX loads inside the functions, so that help and typing errors come at once.
+"""
+
+import io
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from theory.verdict import INCONCLUSIVE, REFUTED, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from theory.select import Selected
+
+OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit statuses."""
+_SELECTION = arg(
+    metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]", help_behavior_hint="(default: the whole catalogue)"
+)
+
+
+def verify(
+    selection: Positional[Annotated[tuple[str, ...], _SELECTION]] = (),
+    *,
+    tier: Literal["quick", "standard", "full"] = "standard",
+    seed: int = 0,
+    data: Annotated[str, arg(metavar="digits|PATH")] = "digits",
+    out: Annotated[Path, arg(metavar="DIR")] = Path("report"),
+    resume: bool = False,
+    strict: bool = False,
+) -> int:
+    """Verify claims and write a report.
+
+    Exit status 0: every verdict is the expected one and every mutant is refuted; 1: not so; 2: wrong usage.
+
+    Args:
+        selection: claims, patterns such as 'sketch/*', Python files that define claims.
+        tier: how much work is done.
+        seed: what all random keys derive from.
+        data: the digits images, or a file with data of one's own.
+        out: the folder of index.html, verdicts.json and verdicts.csv.
+        resume: go on with the run that the folder holds.
+        strict: exit status 3 where a claim, an effect or a mutant is undecided and nothing else is amiss.
+    """
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
+    _configure_jax()
+    from sketchprune.data import load
+    from theory import console as table
+    from theory import journal, report
+    from theory.catalogue import CATALOGUE
+    from theory.select import select
+    from theory.verify import verify as verdict_on
+
+    chosen = select(selection, CATALOGUE)
+    try:
+        dataset = load(data)
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
+    run = journal.Run(seed, tier, data, journal.fingerprint(dataset), _versions())
+    known = journal.begin(out, run, resume=resume)
+    console = _console()
+    layout = table.layout(chosen, console)
+    _say(console, table.opening(run, chosen, layout))
+    verdicts: list[Verdict] = []
+    try:
+        with table.progress(console) as progress:
+            task = progress.add_task("", total=len(chosen))
+            for item in chosen:
+                progress.update(task, description=item.argument, refresh=True)
+                verdict = known.get((item.argument, item.file_crc32))
+                if verdict is None:
+                    try:
+                        verdict = verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
+                    except Exception as error:
+                        raise ValueError(_failure(item, error, out)) from error
+                    journal.append(out, item, verdict)
+                verdicts.append(verdict)
+                _say(console, table.row(item, verdict, run, layout))
+                progress.advance(task)
+    except KeyboardInterrupt:
+        again = f"{run.command(*selection)} --out {shlex.quote(str(out))} --resume"
+        print(
+            f"interrupted: {len(verdicts)} of {len(chosen)} verdicts are kept; go on with {again}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    index = report.write_report(out, run, chosen, verdicts)
+    _say(console, table.closing(verdicts, index))
+    return status(verdicts, strict=strict)
+
+
+def list_claims() -> int:
+    """List the claims of the catalogue."""
+    from theory import console as table
+    from theory.catalogue import CATALOGUE
+
+    _say(_console(), table.listing(CATALOGUE))
+    return OK
+
+
+def show(claim: Positional[Annotated[str, arg(metavar="CLAIM|FILE.py::CLAIM")]]) -> int:
+    """Show a claim: its statement, sources, cases and mutants.
+
+    Args:
+        claim: its id, or a pattern.
+    """
+    from theory import console as table
+    from theory.catalogue import CATALOGUE
+    from theory.select import select
+
+    console = _console()
+    for item in select([claim], CATALOGUE):
+        _say(console, table.description(item))
+    return OK
+
+
+def devices() -> int:
+    """Show the devices that JAX finds, and versions."""
+    _configure_jax()
+    import jax
+
+    for device in jax.devices():
+        memory = device.memory_stats() or {}
+        size = f", {memory['bytes_limit'] / 2**30:.1f} GiB" if "bytes_limit" in memory else ""
+        print(f"{device.id}: {' '.join(dict.fromkeys((device.platform, device.device_kind)))}{size}")
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    print(f"host: {os.cpu_count()} cores, {host:.1f} GiB")
+    print(*(f"{name} {version}" for name, version in _versions().items()), sep="\n")
+    return OK
+
+
+def status(verdicts: Iterable[Verdict], *, strict: bool = False) -> int:
+    """The exit status that verdicts deserve."""
+    verdicts = tuple(verdicts)
+    undecided = [
+        verdict
+        for verdict in verdicts
+        if verdict.undecided
+        and verdict.verdict in (verdict.expected or verdict.verdict, INCONCLUSIVE)
+        and set(verdict.mutants.values()) <= {REFUTED, INCONCLUSIVE}
+    ]
+    if any(not verdict.as_expected and verdict not in undecided for verdict in verdicts):
+        return UNEXPECTED
+    if strict and undecided:
+        return UNDECIDED
+    return OK if all(verdict.as_expected for verdict in verdicts) else UNEXPECTED
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no "✓" shows "?"
+    commands: dict[str, Any] = {"verify": verify, "list": list_claims, "show": show, "devices": devices}
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            commands,
+            args=args,
+            prog="sketchprune",
+            description="Measure theorems about pruning neural networks at initialisation.",
+            config=(FlagCreatePairsOff,),
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _configure_jax():
+    """Turn x64 and the persistent compilation cache on."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            pass  # works without one, slower
+        else:
+            jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)  # 0 would leave the limit to JAX
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise ValueError(f"JAX starts on no device: {error}") from None
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    from sketchprune import __version__
+
+    numerics = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
+    own = {"sketchprune": __version__, "python": platform.python_version()}
+    return own | numerics | {"backend": jax.default_backend()}
+
+
+def _failure(item: "Selected", error: Exception, out: Path) -> str:
+    from theory.journal import write
+    from theory.select import reason
+
+    path, colons, _ = item.argument.partition("::")
+    trace = out / "traceback.txt"
+    write(trace, "".join(traceback.format_exception(error)))
+    return (
+        f"{item.argument}: verification failed with {reason(error, path if colons else None)}; "
+        f"finished verdicts are kept, and the traceback is in {trace}"
+    )
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False)
+
+
+def _say(console: "Console", lines: Iterable[Any]):
+    for line in lines:
+        console.print(line, soft_wrap=True)
