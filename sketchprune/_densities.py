@@ -10,7 +10,7 @@ import numpy as np
 def layer_densities(
     rule: Literal["uniform", "erk", "balanced", "pyramidal"],
     shapes: Sequence[Sequence[int]],
-    density: float,
+    density: int | float,
     *,
     redistribute: bool = True,
 ) -> np.ndarray:
@@ -44,7 +44,9 @@ def layer_densities(
     raise ValueError(f"rule is {rule!r}; it takes 'uniform', 'erk', 'balanced' or 'pyramidal'")
 
 
-def _proportional(ratios: np.ndarray, sizes: np.ndarray, density: float, redistribute: bool) -> np.ndarray:
+def _proportional(
+    ratios: np.ndarray, sizes: np.ndarray, density: int | float, redistribute: bool
+) -> np.ndarray:
     """min(1, c·ratio), with c solving for the density, or ignoring the clipping."""
     saturated = np.zeros(len(sizes), bool)
     while not saturated.all():

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
-from sketchprune import _checks
+from sketchprune import _checks, linear
 
-Number = float | Float[Array, ""] | Int[Array, ""]
+Number = int | float | Real[Array, ""]
 
 
 def ridge_bound(x: Float[Array, "n d"], y: Float[Array, "n"], rates: Float[Array, "d"]) -> Float[Array, ""]:
@@ -42,7 +42,7 @@ def ridge_bound_multinomial(
     """
     _checks.probabilities("probabilities", probabilities)
     _checks.positive("budget", budget)
-    left, singular, _ = jnp.linalg.svd(jnp.sqrt(probabilities) * _unit_columns(x), full_matrices=False)
+    left, singular, _ = linear.factors(jnp.sqrt(probabilities) * _unit_columns(x))
     along = left.T @ y
     # 1 − σ²/((1 − 1/s)σ² + 1/s) without cancellation; σ² ≤ Σp = 1.
     remains = (1 - singular**2) / ((budget - 1) * singular**2 + 1)
@@ -71,7 +71,7 @@ def dpp_size(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]:
     Array(1., dtype=float64)
     """
     _checks.positive("tau", tau)
-    eigenvalues = jnp.linalg.svd(x, compute_uv=False) ** 2
+    eigenvalues = linear.factors(x)[1] ** 2
     return jnp.sum(eigenvalues / (eigenvalues + tau))
 
 
@@ -108,18 +108,16 @@ def _unit_columns(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 def _distance(matrix: Float[Array, "n d"], vector: Float[Array, "n"]) -> Float[Array, ""]:
     """The squared distance of the vector to the range, whatever the rank."""
-    left, singular, _ = jnp.linalg.svd(matrix, full_matrices=False)
-    tolerance = max(matrix.shape) * jnp.finfo(matrix.dtype).eps * jnp.max(singular, initial=0)
-    left = jnp.where(singular > tolerance, left, 0)
+    left, singular, _ = linear.factors(matrix)
+    left = jnp.where(singular > 0, left, 0)
     return jnp.sum((vector - left @ (left.T @ vector)) ** 2)
 
 
 def _spectrum(x: Float[Array, "n d"], y: Float[Array, "n"]) -> tuple[Array, Array, Array]:
     """The eigenvalues of XXᵀ that may be non-zero, ⟨v_k, y⟩ for each, and the square of the rest of y."""
-    left, singular, _ = jnp.linalg.svd(x, full_matrices=False)
-    tolerance = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(singular, initial=0)
+    left, singular, _ = linear.factors(x)
     along = left.T @ y
-    return jnp.where(singular > tolerance, singular**2, 0), along, jnp.sum((y - left @ along) ** 2)
+    return singular**2, along, jnp.sum((y - left @ along) ** 2)
 
 
 def _log_symmetric(logarithms: Float[Array, "r"]) -> Float[Array, "r+1"]:

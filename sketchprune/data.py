@@ -22,14 +22,14 @@ class Dataset:
     features. ``y`` has the labels 0 … num_classes − 1.
     """
 
-    x: Float[np.ndarray, "n d"]
-    y: Int[np.ndarray, "n"]
+    x: np.ndarray | Array
+    y: np.ndarray | Array
     name: str = struct.field(pytree_node=False)
     num_classes: int = struct.field(pytree_node=False)
     image_shape: tuple[int, ...] = struct.field(pytree_node=False, default=())
 
     @property
-    def images(self) -> Float[np.ndarray, "n h w c"]:
+    def images(self) -> Float[Array | np.ndarray, "n h w c"]:
         """The samples as images. ValueError when they are not images."""
         if not self.image_shape:
             raise ValueError(f"{self.name} holds plain features; images takes a data set of images")
@@ -71,7 +71,7 @@ def gaussian(key: Key, n: int, d: int) -> Float[Array, "n d"]:
     return jax.random.normal(key, (n, d))
 
 
-def standardise(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+def standardise(x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n d"]:
     """Columns of mean 0 and variance 1 (so of norm √n): (x − mean)/√(mean of squares). O(nd).
 
     Constant columns become zero columns, exactly.
@@ -85,7 +85,7 @@ def standardise(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return centred / jnp.where(constant, 1, jnp.sqrt(jnp.mean(centred**2, 0)))
 
 
-def one_hot(y: Int[Array, "n"], num_classes: int) -> Float[Array, "n classes"]:
+def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "n classes"]:
     """Targets 1 in the column of the label and 0 elsewhere.
 
     >>> one_hot(jnp.array([1, 0]), 2)
@@ -95,7 +95,7 @@ def one_hot(y: Int[Array, "n"], num_classes: int) -> Float[Array, "n classes"]:
     return jax.nn.one_hot(y, num_classes)
 
 
-def one_vs_rest(y: Int[Array, "n"], label: int | Int[Array, ""]) -> Float[Array, "n"]:
+def one_vs_rest(y: Int[Array | np.ndarray, "n"], label: int | Int[Array, ""]) -> Float[Array, "n"]:
     """Targets +1 where the label is the given one and −1 elsewhere.
 
     >>> one_vs_rest(jnp.array([1, 0, 2]), 1)

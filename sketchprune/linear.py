@@ -4,6 +4,8 @@ X is [n, d], of any rank: singular values up to max(n, d)·eps·σ_max count as 
 to the columns of its support (its non-zero entries), and the start as well.
 """
 
+import functools
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -11,6 +13,25 @@ from jaxtyping import Array, Bool, Float, Int
 from sketchprune import _checks
 
 Factors = tuple[Float[Array, "n r"], Float[Array, "r"], Float[Array, "r d"]]
+
+
+def factors(x: Float[Array, "n d"]) -> Factors:
+    """The thin singular value decomposition X = UσVᵀ as (U, σ, Vᵀ), with what counts as zero in σ set to 0.
+
+    O(nd·min(n, d)).
+
+    >>> factors(jnp.array([[3.0, 3.0], [3.0, 3.0]]))[1].round(12)
+    Array([6., 0.], dtype=float64)
+    """
+    # LAPACK's divide and conquer, the default on CPU, is hundreds of times slower when its threads share busy
+    # cores.
+    left, singular, right = lax.platform_dependent(
+        x,
+        cpu=functools.partial(lax.linalg.svd, full_matrices=False, algorithm=lax.linalg.SvdAlgorithm.QR),
+        default=functools.partial(lax.linalg.svd, full_matrices=False),
+    )
+    tolerance = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(singular, initial=0)
+    return left, jnp.where(singular > tolerance, singular, 0), right
 
 
 def limit(
@@ -30,7 +51,7 @@ def limit(
     Array([2., 3.], dtype=float64)
     """
     x, start, kept = _restricted(x, start, mask)
-    left, singular, right = _factors(x)
+    left, singular, right = factors(x)
     inverse = jnp.where(singular > 0, 1 / jnp.where(singular > 0, singular, 1), 0)
     return kept * (start + (inverse * (left.T @ (y - x @ start))) @ right)
 
@@ -39,7 +60,7 @@ def trajectory(
     x: Float[Array, "n d"],
     y: Float[Array, "n"],
     start: Float[Array, "d"],
-    step_size: float | Float[Array, ""],
+    step_size: int | float | Float[Array, ""],
     steps: Int[Array, "t"],
     *,
     mask: Bool[Array, "d"] | Float[Array, "d"] | None = None,
@@ -57,7 +78,7 @@ def trajectory(
     """
     _checks.whole("steps", steps, least=0)
     x, start, kept = _restricted(x, start, mask)
-    left, singular, right = _factors(x)
+    left, singular, right = factors(x)
     reached = _reached(step_size * singular**2, steps[:, None])
     coefficients = jnp.where(singular > 0, reached / jnp.where(singular > 0, singular, 1), 0)
     return kept * (start + (coefficients * (left.T @ (y - x @ start))) @ right)
@@ -83,13 +104,6 @@ def compress(
 def _restricted(x: Array, start: Array, mask: Array | None) -> tuple[Array, Array, Array]:
     kept = jnp.ones_like(start) if mask is None else (mask != 0).astype(start.dtype)
     return x * kept, start * kept, kept
-
-
-def _factors(x: Float[Array, "n d"]) -> Factors:
-    """The thin singular value decomposition, with singular values below the rank tolerance set to 0."""
-    left, singular, right = jnp.linalg.svd(x, full_matrices=False)
-    tolerance = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(singular, initial=0)
-    return left, jnp.where(singular > tolerance, singular, 0), right
 
 
 def _reached(rate: Float[Array, "r"], steps: Int[Array, "t 1"]) -> Float[Array, "t r"]:

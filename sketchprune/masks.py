@@ -13,7 +13,7 @@ import operator
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
+from jaxtyping import Array, Bool, Float, Int, PyTree, Real, UInt
 
 from sketchprune import _checks
 from sketchprune._densities import layer_densities as layer_densities
@@ -238,7 +238,7 @@ def _bernoulli(key: Key, rates: Float[Array, "d"]) -> Float[Array, "d"]:
 
 
 def poisson_rates(
-    magnitudes: PyTree[Float[Array, "..."]], budget: float | Float[Array, ""] | Int[Array, ""]
+    magnitudes: PyTree[Float[Array, "..."]], budget: int | float | Real[Array, ""]
 ) -> PyTree[Float[Array, "..."]]:
     """The best rates for independent sampling at an expected size, by water-filling.
 
@@ -260,7 +260,7 @@ def poisson_rates(
 
 
 @jax.jit
-def _water_filling(magnitudes: Float[Array, "d"], budget: Float[Array, ""]) -> Float[Array, "d"]:
+def _water_filling(magnitudes: Float[Array, "d"], budget: Real[Array, ""]) -> Float[Array, "d"]:
     ascending = jnp.sort(magnitudes)
     below, above = jnp.cumsum(ascending), jnp.arange(magnitudes.size)[::-1]
     # At the level that just saturates item j the rates sum to this, which falls with j: the last j to reach

@@ -15,24 +15,25 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
+from sketchprune._training_error import Number
 from sketchprune._training_error import dpp_error as dpp_error
 from sketchprune._training_error import dpp_size as dpp_size
 from sketchprune._training_error import fixed_size_dpp_error as fixed_size_dpp_error
 from sketchprune._training_error import ridge_bound as ridge_bound
 from sketchprune._training_error import ridge_bound_multinomial as ridge_bound_multinomial
 
-Number = float | Float[Array, ""] | Int[Array, ""]
-
 
 def magnitudes(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "d"]:
     """What each item contributes on its own, a_i = ‖x_i‖|w_i|.
 
-    O(nd). Source: drineas2006matmul.
+    Its derivative at a zero column or weight is 0. O(nd). Source: drineas2006matmul.
 
     >>> magnitudes(jnp.array([[3.0, 0.0], [4.0, 1.0]]), jnp.array([-1.0, 2.0]))
     Array([5., 2.], dtype=float64)
     """
-    return jnp.linalg.norm(x, axis=0) * jnp.abs(w)
+    squares = jnp.sum(x**2, axis=0)
+    empty = squares == 0
+    return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, squares))) * jnp.abs(w)
 
 
 def optimal_probabilities(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "d"]:

@@ -66,7 +66,7 @@ def converge(
     max_steps: int | Int[Array, ""],
     *,
     mask: Mask | None = None,
-    tolerance: float | Float[Array, ""] | None = None,
+    tolerance: int | float | Float[Array, ""] | None = None,
 ) -> tuple[Params, Int[Array, ""], Float[Array, ""]]:
     """Full-batch training until the gradient vanishes: the parameters, the steps taken, the gradient's norm.
 

@@ -8,7 +8,12 @@ import pytest
 from sketchprune import linear
 
 N, D = 6, 5
-MASKS = {"none": None, "some": [1, 0, 1, 1, 0], "sketch": [0.0, 2.5, 0.1, 0.0, 7.0], "empty": [0, 0, 0, 0, 0]}
+MASKS = {
+    "none": None,
+    "some": [True, False, True, True, False],
+    "sketch": [0.0, 2.5, 0.1, 0.0, 7.0],
+    "empty": [False] * D,
+}
 
 
 def instance(kind):
@@ -107,5 +112,7 @@ def test_dtypes_are_kept_and_bad_steps_refused():
     assert linear.trajectory(x, y, start, 0.01, jnp.array([1])).dtype == jnp.float32
     assert linear.compress(x, y)[0].dtype == jnp.float32
     for steps in (jnp.array([-1]), jnp.array([0.5])):
-        with pytest.raises(ValueError, match=r"steps is .*; it takes a whole number >= 0"):
+        with pytest.raises(
+            (ValueError, TypeError), match="steps is .*; it takes a whole number >= 0|Type-check"
+        ):
             linear.trajectory(x, y, start, 0.01, steps)

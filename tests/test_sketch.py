@@ -131,6 +131,17 @@ def test_optimum_and_excess():
     assert float(moment) == pytest.approx(float(sketch.frobenius_bound(even, jnp.ones(3), S)))
 
 
+def test_derivatives_are_finite_where_items_are_empty():
+    x, w, p, rates, _ = map(jnp.asarray, instance("zero column"))
+    w, p = w.at[2].set(0), p.at[1].set(0)
+    value = [
+        lambda x, w, p: sketch.second_moment(x, w, p / p.sum(), S) + sketch.excess(x, w, p / p.sum(), S),
+        lambda x, w, p: sketch.poisson_moment(x, w, rates),
+    ]
+    for function in value:
+        assert all(jnp.isfinite(part).all() for part in jax.grad(function, (0, 1, 2))(x, w, p))
+
+
 @few
 @given(st.lists(st.floats(0, 1), min_size=6, max_size=6).filter(sum))
 def test_chi_square_and_efficiency(sizes):
