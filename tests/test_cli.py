@@ -94,7 +94,7 @@ def here(tmp_path, monkeypatch):
 
 
 def stand_in(monkeypatch, verify):
-    monkeypatch.setitem(sys.modules, "theory.verify", SimpleNamespace(verify=verify))
+    monkeypatch.setitem(sys.modules, "theory.verification", SimpleNamespace(verify=verify))
 
 
 def run(capsys, *words):

@@ -60,7 +60,7 @@ def verify(
     from theory import journal, report
     from theory.catalogue import CATALOGUE
     from theory.select import select
-    from theory.verify import verify as verdict_on
+    from theory.verification import verify as verdict_on
 
     chosen = select(selection, CATALOGUE)
     try:
