@@ -196,15 +196,19 @@ def multinomial(
 def _draw_counts(
     key: Key, probabilities: Float[Array, "d"], budget: Int[Array, ""], draws: int
 ) -> Float[Array, "d"]:
-    # Whole multiples of a tiny unit add up exactly: an item of probability 0 is never hit and the last sum is
-    # the total.
+    # Whole multiples of a tiny unit add up exactly, so an item of probability 0 is never hit.
     width = jnp.finfo(probabilities.dtype).bits
     unsigned = getattr(jnp, f"uint{width}")
-    cumulative = jnp.cumsum(jnp.round(probabilities * 2.0 ** (width - 2)).astype(unsigned))
-    hits = _high_product(jax.random.bits(key, (draws,), unsigned), cumulative[-1])  # uniform below the total
-    items = jnp.searchsorted(cumulative, hits, side="right", method="scan")
+    units = jnp.round(probabilities * 2.0 ** (width - 2)).astype(unsigned)
+    uniform = _high_product(jax.random.bits(key, (draws,), unsigned), units.sum(dtype=unsigned))
+    items = _items_hit(units, uniform)
     within = (jnp.arange(draws) < budget).astype(probabilities.dtype)
     return jnp.zeros_like(probabilities).at[items].add(within, mode="drop")
+
+
+def _items_hit(units: UInt[Array, "d"], hits: UInt[Array, "s"]) -> Int[Array, "s"]:
+    """The item that owns each whole number below the total, item i owning ``units[i]`` of them in order."""
+    return jnp.searchsorted(jnp.cumsum(units, dtype=units.dtype), hits, side="right", method="scan_unrolled")
 
 
 def _high_product(a: UInt[Array, "s"], b: UInt[Array, ""]) -> UInt[Array, "s"]:

@@ -144,6 +144,12 @@ def test_high_product_is_the_upper_word(a, b):
     assert int(masks._high_product(jnp.array([a], jnp.uint64), jnp.uint64(b))[0]) == a * b >> 64
 
 
+def test_items_without_probability_are_not_hit():
+    """Each whole number below the total belongs to one item, ends included."""
+    units = jnp.array([0, 2, 0, 1, 0], jnp.uint32)
+    assert masks._items_hit(units, jnp.arange(3, dtype=jnp.uint32)).tolist() == [1, 1, 3]
+
+
 PROBABILITIES = jnp.array([0.0, 0.5, 0.0, 0.3, 0.2 - 1e-6, 1e-6, 0.0])
 
 

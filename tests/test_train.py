@@ -23,7 +23,6 @@ OPTIMIZERS = {
     "lbfgs": optax.lbfgs(),
     "noisy": optax.noisy_sgd(0.02, eta=0.1, key=0),
 }
-COORDINATEWISE = {"sgd", "nesterov", "adam", "adamw", "rmsprop", "lion", "adagrad"}
 
 
 def network(params, x):
@@ -73,13 +72,13 @@ def test_pruned_weights_stay_exactly_zero(name):
     assert losses.shape == (20,) and losses[-1] < losses[0]
     start = mean_square(network(masks.apply(params, mask), data[0]), data[1])
     assert float(losses[0]) == pytest.approx(float(start), rel=1e-12)
-    if name in COORDINATEWISE:  # training the kept columns of a linear model alone is the same
+    if name != "noisy":  # training the kept columns of a linear model alone is the same
         x, y = data[0], data[1][:, 0]
         columns = jnp.array([True, False, True, False])
         start = jnp.array([0.5, -1.0, 2.0, 3.0])
         whole, _ = train.fit(linear_model, mean_square, start, (x, y), OPTIMIZERS[name], 20, mask=columns)
         part, _ = train.fit(linear_model, mean_square, start[::2], (x[:, ::2], y), OPTIMIZERS[name], 20)
-        np.testing.assert_allclose(whole, jnp.array([part[0], 0, part[1], 0]), rtol=1e-12)
+        np.testing.assert_allclose(whole, jnp.array([part[0], 0, part[1], 0]), rtol=1e-9)
 
 
 def test_gradient_descent_is_the_closed_form():

@@ -143,7 +143,7 @@ class Case:
     enumerable: bool = False
 
 
-def _same(instance: Instance) -> Instance:
+def unprepared(instance: Instance) -> Instance:
     return instance
 
 
@@ -192,7 +192,7 @@ class Claim:
     mutants: tuple[str, ...] = ()
     draw: Callable[[Instance, Key], Outcome] = _chance
     outcomes: Callable[[Instance], tuple[Outcome, Array]] | None = None
-    prepare: Callable[[Instance], Instance] = _same
+    prepare: Callable[[Instance], Instance] = unprepared
     hypotheses: Mapping[str, Callable[[Instance], Array]] = field(default_factory=dict)
     expected: Literal["SUPPORTED", "REFUTED"] | None = "SUPPORTED"
     batch: int = 8192

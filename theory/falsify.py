@@ -9,9 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from sketchprune.types import Key
 from theory.claim import STATEMENT, Bound, Claim, Instance
-from theory.programs import Group, admissible, flat_sides
+from theory.programs import Group, admissible, chance_key, flat_sides
 
 STARTS = 128
 """Instances of a group from which a search starts."""
@@ -19,7 +18,7 @@ STEP = 0.03
 """Step of the search, relative to the root mean square of each field that it moves."""
 
 
-def search(claim: Claim, group: Group, name: str, steps: int) -> tuple[Instance, Key, np.ndarray]:
+def search(claim: Claim, group: Group, name: str, steps: int) -> tuple[Instance, np.ndarray, np.ndarray]:
     """The most violating admissible instance that ``steps`` gradient steps reach from each of the starts.
 
     Returns the instances, their keys and the indices in the group of what they started from.
@@ -32,12 +31,9 @@ def search(claim: Claim, group: Group, name: str, steps: int) -> tuple[Instance,
     """
     count = group.keys.shape[0]
     chosen = np.unique(np.linspace(0, count - 1, min(count, STARTS)).astype(int))
-    starts, keys = _pick((group.raw, group.keys), chosen)
+    starts, keys = jax.tree.map(lambda leaf: leaf[chosen], (group.raw, group.keys))
     which = np.array([float(other == name) for other in (STATEMENT, *claim.mutants)])
-    return _ascend(claim)(starts, keys, which, steps), keys, chosen
-
-
-_pick = jax.jit(lambda records, rows: jax.tree.map(lambda leaf: leaf[rows], records))
+    return jax.device_get(_ascend(claim)(starts, keys, which, steps)), keys, chosen
 
 
 @cache
@@ -46,9 +42,9 @@ def _ascend(claim: Claim) -> Callable[..., Instance]:
     fields, names = claim.kind.search, (STATEMENT, *claim.mutants)
     optimiser = optax.adam(STEP)
 
-    def gap(moves: dict[str, Array], start: Instance, key: Key, which: Array) -> tuple[Array, Array]:
+    def gap(moves: dict[str, Array], start: Instance, key: Array, which: Array) -> tuple[Array, Array]:
         candidate = claim.prepare(_moved(start, moves))
-        sides = flat_sides(claim, candidate, claim.draw(candidate, jax.random.fold_in(key, 1)))
+        sides = flat_sides(claim, candidate, claim.draw(candidate, chance_key(key)))
 
         def worst(name: str) -> Float[Array, ""]:
             flat = sides[name]
@@ -59,7 +55,7 @@ def _ascend(claim: Claim) -> Callable[..., Instance]:
         # A value that is not finite is the worst news: the caller re-evaluates it.
         return value, jnp.where(admissible(claim, candidate), jnp.where(jnp.isfinite(value), value, 1), -jnp.inf)
 
-    def ascend(start: Instance, key: Key, which: Array, steps: Array) -> Instance:
+    def ascend(start: Instance, key: Array, which: Array, steps: Array) -> Instance:
         def step(_: Array, carry: tuple) -> tuple:
             moves, state, best, best_moves = carry
             (_, value), gradient = jax.value_and_grad(gap, has_aux=True)(moves, start, key, which)

@@ -5,18 +5,19 @@ and all mutants; compilation is nearly the whole cost of a claim.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt
 
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.claim import Case, Claim, Instance, Sides
+from theory.claim import Case, Claim, Instance, Sides, unprepared
 
 ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
 """Relative error that rounding explains in float64, in computations of the size that claims do."""
@@ -62,70 +63,76 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Instances of the cases of one shape: axis 0 runs over cases, then over the instances of each.
+    """Instances of the cases of one shape, as numpy arrays; axis 0 runs over cases, then over their instances.
 
     Attributes:
         cases: the cases.
         raw: what the cases made.
         instances: the same, prepared.
         admissible: [cases * instances].
-        keys: one key an instance; instance i of a case is the same at every tier.
+        keys: [cases * instances, words], key data; instance i of a case is the same at every tier.
     """
 
     cases: tuple[Case, ...]
     raw: Instance
     instances: Instance
-    admissible: Bool[Array, " n"]
-    keys: Key
+    admissible: np.ndarray
+    keys: np.ndarray
 
     @property
     def enumerable(self) -> bool:
         return self.cases[0].enumerable
 
 
-def claim_key(claim_id: str, seed: int) -> Key:
-    """The key from which everything random in a claim derives: adding a claim changes no other result."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(claim_id.encode()))
-
-
 def groups(claim: Claim, count: int, seed: int, dataset: Dataset) -> list[Group]:
     """``count`` instances of every case, in groups of one shape."""
-    shapes: dict[Any, list[Case]] = {}
+    shapes: dict[Any, list[tuple[Case, Instance, np.ndarray]]] = {}
     for case in claim.cases:
-        shapes.setdefault((case.enumerable, _shape(case.make, _signature(dataset))), []).append(case)
+        names = np.array([zlib.crc32(name.encode()) for name in (claim.id, case.name)], np.uint32)
+        raw, keys = jax.device_get(_make(seed, names, dataset, case.make, count))
+        leaves, tree = jax.tree.flatten(raw)
+        shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        named = replace(case, name=case.name.format(data=dataset.name))
+        shapes.setdefault(shape, []).append((named, raw, keys))
     made = []
-    for cases in shapes.values():
-        names = jnp.array([zlib.crc32(case.name.encode()) for case in cases], jnp.uint32)
-        raw, keys = _make(claim_key(claim.id, seed), names, dataset, tuple(case.make for case in cases), count)
+    for members in shapes.values():
+        cases, raws, keys = zip(*members, strict=True)
+        raw = jax.tree.map(lambda *leaves: np.concatenate(leaves), *raws)
         instances, admissible = prepare(claim)(raw)
-        named = tuple(replace(case, name=case.name.format(data=dataset.name)) for case in cases)
-        made.append(Group(named, raw, instances, admissible, keys))
+        made.append(Group(cases, raw, instances, admissible, np.concatenate(keys)))
     return made
 
 
-@partial(jax.jit, static_argnames=("makes", "count"))
+@partial(jax.jit, static_argnames=("make", "count"))
 def _make(
-    key: Key, names: Int[Array, " cases"], dataset: Dataset, makes: Sequence[Callable], count: int
-) -> tuple[Instance, Key]:
-    case_keys = jax.vmap(lambda name: jax.random.fold_in(key, name))(names)
-    keys = jax.vmap(lambda k: jax.vmap(lambda i: jax.random.fold_in(k, i))(jnp.arange(count)))(case_keys)
+    seed: int, names: UInt[Array, "2"], dataset: Dataset, make: Callable, count: int
+) -> tuple[Instance, UInt[Array, "count words"]]:
+    """Instances of one case, and their keys: adding a claim or a case changes no other result."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), names[0]), names[1])
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+    instances = jax.vmap(lambda key: make(jax.random.fold_in(key, 0), dataset))(keys)
+    return instances, jax.random.key_data(keys)
 
-    def instance(make: Callable) -> Callable[[Key], Instance]:
-        return lambda key: make(jax.random.fold_in(key, 0), dataset)
 
-    stacks = [jax.vmap(instance(make))(keys[case]) for case, make in enumerate(makes)]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks), keys.reshape(-1)
+def chance_key(data: UInt[Array, " words"]) -> Key:
+    """The key of an instance's trials, from its key data."""
+    return jax.random.fold_in(jax.random.wrap_key_data(data), 1)
+
+
+def prepare(claim: Claim) -> Callable[[Instance], tuple[Instance, np.ndarray]]:
+    """The program ``raw -> (prepared instances, admissible)``."""
+    if claim.prepare is unprepared and not claim.hypotheses:
+        return lambda raw: (raw, np.ones(len(jax.tree.leaves(raw)[0]), bool))
+    return lambda raw: jax.device_get(_prepared(claim)(raw))
 
 
 @cache
-def prepare(claim: Claim) -> Callable[[Instance], tuple[Instance, Array]]:
-    """The program ``raw -> (prepared instances, admissible)``."""
-
+def _prepared(claim: Claim) -> Callable[[Instance], tuple[Instance, Array]]:
     def prepared(raw: Instance) -> tuple[Instance, Array]:
         instance = claim.prepare(raw)
         return instance, admissible(claim, instance)
 
-    return jax.jit(lambda raw: _each(claim, prepared)(raw))
+    return jax.jit(_each(claim, prepared))
 
 
 def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
@@ -134,17 +141,17 @@ def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
 
 
 @cache
-def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, Key], dict[str, Assessed]]:
+def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, np.ndarray], dict[str, Assessed]]:
     """The program that evaluates both sides once an instance, in the dtype of the instance's fields.
 
     With ``enumerable`` both sides are their expectations over all outcomes.
     """
 
-    def once(instance: Instance, key: Key) -> dict[str, Assessed]:
-        sides = flat_sides(claim, instance, claim.draw(instance, jax.random.fold_in(key, 1)))
+    def once(instance: Instance, key: Array) -> dict[str, Assessed]:
+        sides = flat_sides(claim, instance, claim.draw(instance, chance_key(key)))
         return {name: _assess(flat) for name, flat in sides.items()}
 
-    def enumerated(instance: Instance, key: Key) -> dict[str, Assessed]:
+    def enumerated(instance: Instance, key: Array) -> dict[str, Assessed]:
         assert claim.outcomes is not None  # Claim.__post_init__ refuses it
         outcomes, probabilities = claim.outcomes(instance)
         weights = probabilities.reshape(probabilities.shape[0], -1)
@@ -159,18 +166,18 @@ def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, Key], dict[s
 
 
 @cache
-def evaluate_at(claim: Claim, size: int) -> Callable[[Instance, Key], dict[str, Assessed]]:
+def evaluate_at(claim: Claim, size: int) -> Callable[[Instance, np.ndarray], dict[str, Assessed]]:
     """For rates: the program that evaluates both sides once an instance at one size."""
 
-    def once(instance: Instance, key: Key) -> dict[str, Assessed]:
-        outcome = claim.draw(instance, jax.random.fold_in(key, 1))
+    def once(instance: Instance, key: Array) -> dict[str, Assessed]:
+        outcome = claim.draw(instance, chance_key(key))
         return {name: _assess(_flatten(sides)) for name, sides in claim.trial(instance, outcome, size).items()}
 
     return jax.jit(_each(claim, once))
 
 
 @cache
-def run(claim: Claim, count: int) -> Callable[[Instance, Key, int, int, int], dict[str, Totals]]:
+def run(claim: Claim, count: int) -> Callable[[Instance, np.ndarray, int, int, int], dict[str, Totals]]:
     """The program ``(instances, keys, case, first, blocks) -> totals`` for one case of a group.
 
     It runs ``blocks * block_size`` trials on each of the case's ``count`` instances.
@@ -188,11 +195,11 @@ def run(claim: Claim, count: int) -> Callable[[Instance, Key, int, int, int], di
     def block_of_all(instances: Instance, keys: Key, start: Array) -> dict[str, Totals]:
         return _each(claim, lambda instance, key: block(instance, key, start))(instances, keys)
 
-    def program(instances: Instance, keys: Key, case: Array, first: Array, blocks: Array) -> dict[str, Totals]:
+    def program(instances: Instance, keys: Array, case: Array, first: Array, blocks: Array) -> dict[str, Totals]:
         instances, keys = jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, case * count, count), (instances, keys)
         )
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        keys = jax.vmap(chance_key)(keys)
         shapes = jax.eval_shape(block_of_all, instances, keys, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
@@ -214,10 +221,9 @@ def flat_sides(claim: Claim, instance: Instance, outcome: Any) -> dict[str, Flat
     return {name: _flatten(sides) for name, sides in claim.trial(instance, outcome).items()}
 
 
-_HALVES = {jnp.dtype("float64"): jnp.float32, jnp.dtype("int64"): jnp.int32}
+_HALVES = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
 
 
-@jax.jit
 def single(instance: Instance) -> Instance:
     """The fields in 32 bits."""
     return jax.tree.map(lambda leaf: leaf.astype(_HALVES.get(leaf.dtype, leaf.dtype)), instance)
@@ -282,16 +288,3 @@ def _totals(flat: Flat) -> Totals:
         square=total(deviation**2),
         flat=jax.tree.map(total, flat),
     )
-
-
-@cache
-def _shape(make: Callable, signature: Any) -> Any:
-    """A hashable description of what ``make`` returns."""
-    dataset = jax.tree.unflatten(signature[0], [jax.ShapeDtypeStruct(s, d) for s, d in signature[1]])
-    leaves, tree = jax.tree.flatten(jax.eval_shape(make, jax.random.key(0), dataset))
-    return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-
-
-def _signature(dataset: Dataset) -> Any:
-    leaves, tree = jax.tree.flatten(dataset)
-    return tree, tuple((jnp.shape(leaf), jnp.asarray(leaf).dtype) for leaf in leaves)

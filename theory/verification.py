@@ -78,7 +78,7 @@ def _exactly(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, 
     if rules.two_sided(claim):
         with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
             coarse = jax.device_get(program(programs.single(group.instances), group.keys))
-    admissible = np.asarray(group.admissible)
+    admissible = group.admissible
     for name, assessed in sides.items():
         for case, rows in _rows(group):
             single = _take(coarse[name], rows) if coarse else None
@@ -96,7 +96,6 @@ def _searched(claim: Claim, group: Group, name: str, tier: Tier, found: Found) -
     candidates, keys, chosen = search(claim, group, name, tier.search_steps)
     instances, admissible = programs.prepare(claim)(candidates)
     sides = jax.device_get(programs.evaluate(claim, False)(instances, keys)[name])
-    admissible = np.asarray(admissible)
     bad = np.where(admissible, (sides.violated | sides.broken).any(axis=1), False)
     if not bad.any():
         return None
@@ -117,7 +116,7 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
     if group.enumerable:
         return _exactly(claim, group, tier, found)
     assert isinstance(claim.kind, Expectation | Probability)
-    count, admissible = tier.instances, np.asarray(group.admissible)
+    count, admissible = tier.instances, group.admissible
     size, program = programs.block_size(claim, count), programs.run(claim, count)
     instances = programs.single(group.instances) if isinstance(claim.kind, Expectation) else group.instances
     totals: dict[str, dict[str, Totals]] = {}
@@ -152,7 +151,7 @@ def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str,
         _named(claim, jax.device_get(programs.evaluate_at(claim, size)(group.instances, group.keys)))
         for size in claim.kind.sizes
     ]
-    admissible = np.asarray(group.admissible)
+    admissible = group.admissible
     for name in found:
         values = np.stack([sides[name].flat.measured[:, 0] for sides in sizes], axis=1)
         exponent = float(sizes[0][name].flat.theory[0, 0])
@@ -164,7 +163,7 @@ def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str,
 def _paired(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
     """Effects: one pair of arms an instance."""
     sides = _named(claim, jax.device_get(programs.evaluate(claim, False)(group.instances, group.keys)))
-    admissible = np.asarray(group.admissible)
+    admissible = group.admissible
     for name, assessed in sides.items():
         for case, rows in _rows(group):
             found[name][case] = rules.effect(claim, _take(assessed, rows), admissible[rows])
@@ -204,7 +203,7 @@ def _contradiction(
     """The worst instance of the first refuted case."""
     for case, rows in _rows(group):
         if found[STATEMENT][case].verdict == REFUTED:
-            row, component = rules.worst_instance(claim, _take(sides, rows), np.asarray(group.admissible)[rows])
+            row, component = rules.worst_instance(claim, _take(sides, rows), group.admissible[rows])
             return _replay(case, row, component, sides, rows.start + row, raw, found_by)
     return None
 

@@ -84,7 +84,7 @@ def complete(key: Key, x: Float[Array, "n d"], y: Float[Array, " n"], *, most: i
         x=x,
         w=weights(keys[0], x.shape[1:]) if w is None else w,
         y=y,
-        tilt=jax.random.dirichlet(keys[1], jnp.ones(x.shape[1])),
+        tilt=_share(jax.random.exponential(keys[1], x.shape[1:])),
         beta=jax.random.uniform(keys[2], minval=0.5, maxval=1.0),
         budget=jax.random.randint(keys[3], (), max(1, most // 8), most + 1),
         whole=jnp.array(False),
