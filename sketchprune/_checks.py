@@ -65,9 +65,7 @@ def rates(name: str, tree: PyTree) -> np.ndarray | None:
 def whole(name: str, value: Any, *, least: int) -> np.ndarray | None:
     """A whole number (or an array of them), none smaller than ``least``."""
     values = concrete(value)
-    if values is not None and (
-        not np.issubdtype(values.dtype, np.integer) or (values.size and values.min() < least)
-    ):
+    if values is not None and (not np.issubdtype(values.dtype, np.integer) or (values.size and values.min() < least)):
         raise ValueError(f"{name} is {value}; it takes a whole number >= {least}")
     return values
 

@@ -28,9 +28,7 @@ def layer_densities(
     """
     sizes = np.array([prod(shape) for shape in shapes], np.float64)
     if not len(sizes) or not (sizes > 0).all():
-        raise ValueError(
-            f"shapes is {list(shapes)}; it takes one shape a layer, each with at least one weight"
-        )
+        raise ValueError(f"shapes is {list(shapes)}; it takes one shape a layer, each with at least one weight")
     if not 0 < density <= 1:
         raise ValueError(f"density is {density}; it takes a number in (0, 1]")
     if rule == "uniform":
@@ -44,9 +42,7 @@ def layer_densities(
     raise ValueError(f"rule is {rule!r}; it takes 'uniform', 'erk', 'balanced' or 'pyramidal'")
 
 
-def _proportional(
-    ratios: np.ndarray, sizes: np.ndarray, density: int | float, redistribute: bool
-) -> np.ndarray:
+def _proportional(ratios: np.ndarray, sizes: np.ndarray, density: int | float, redistribute: bool) -> np.ndarray:
     """min(1, c·ratio), with c solving for the density, or ignoring the clipping."""
     saturated = np.zeros(len(sizes), bool)
     while not saturated.all():
@@ -65,7 +61,5 @@ def _pyramidal(sizes: np.ndarray, density: float) -> np.ndarray:
     low, high = 0.0, 1.0
     # Σ N_l x^l increases with x: halve until the two ends are neighbours.
     while low < (middle := (low + high) / 2) < high:
-        low, high = (
-            (middle, high) if (sizes * middle**depths).sum() < density * sizes.sum() else (low, middle)
-        )
+        low, high = (middle, high) if (sizes * middle**depths).sum() < density * sizes.sum() else (low, middle)
     return high**depths

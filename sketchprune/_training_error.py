@@ -75,9 +75,7 @@ def dpp_size(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]:
     return jnp.sum(eigenvalues / (eigenvalues + tau))
 
 
-def fixed_size_dpp_error(
-    x: Float[Array, "n d"], y: Float[Array, "n"], size: int | Int[Array, ""]
-) -> Float[Array, ""]:
+def fixed_size_dpp_error(x: Float[Array, "n d"], y: Float[Array, "n"], size: int | Int[Array, ""]) -> Float[Array, ""]:
     """The expected training error when |S| = s and P(S) ∝ det X_SᵀX_S: Σ_k⟨v_k,y⟩²e_s(λ_{∖k})/e_s(λ).
 
     λ and v are the eigenpairs of XXᵀ, e_s the elementary symmetric polynomial, λ_{∖k} the others: all in

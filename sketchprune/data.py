@@ -106,9 +106,7 @@ def one_vs_rest(y: Int[Array | np.ndarray, "n"], label: int | Int[Array, ""]) ->
 
 def _npz(path: Path) -> Dataset:
     if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} is no .npz archive or cannot be read; it takes a file written by numpy.savez"
-        )
+        raise ValueError(f"{path} is no .npz archive or cannot be read; it takes a file written by numpy.savez")
     x, y = _arrays(path)
     if not np.issubdtype(x.dtype, np.floating):
         if not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
@@ -119,15 +117,11 @@ def _npz(path: Path) -> Dataset:
     if not x.size:
         raise ValueError(f"x of {path} has shape {x.shape} and is empty; it takes at least one number")
     if not np.isfinite(x).all():
-        raise ValueError(
-            f"x of {path} has {(~np.isfinite(x)).sum()} NaN or infinite entries; it takes finite numbers"
-        )
+        raise ValueError(f"x of {path} has {(~np.isfinite(x)).sum()} NaN or infinite entries; it takes finite numbers")
     if y.ndim != 1:
         raise ValueError(f"y of {path} has shape {y.shape}; it takes one label a sample, [n]")
     if len(x) != len(y):
-        raise ValueError(
-            f"x of {path} has {len(x)} samples and y has {len(y)} labels; it takes as many of each"
-        )
+        raise ValueError(f"x of {path} has {len(x)} samples and y has {len(y)} labels; it takes as many of each")
     labels = _labels(path, y)
     image_shape = () if x.ndim == 2 else (*x.shape[1:], 1)[:3]
     return Dataset(x.reshape(len(x), -1), labels, path.stem, int(labels.max()) + 1, image_shape)
@@ -182,9 +176,7 @@ def _folder(path: Path) -> Dataset:
 def _mnist(name: str, images: Path, labels: Path) -> Dataset:
     x, y = _idx(images, 3), _idx(labels, 1)
     if len(x) != len(y):
-        raise ValueError(
-            f"{images} has {len(x)} images, {labels} has {len(y)} labels; it takes as many of each"
-        )
+        raise ValueError(f"{images} has {len(x)} images, {labels} has {len(y)} labels; it takes as many of each")
     flat = x.reshape(len(x), -1).astype(np.float32)
     return Dataset(flat, y.astype(np.int64), name, int(y.max()) + 1, (*x.shape[1:], 1))
 
@@ -194,9 +186,7 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
     content = np.frombuffer(_content(path), np.uint8)
     head = 4 + 4 * ndim
     if content[:4].tolist() != [0, 0, 8, ndim]:
-        raise ValueError(
-            f"{path} starts with {content[:4].tolist()}; it takes an IDX file of bytes with {ndim} axes"
-        )
+        raise ValueError(f"{path} starts with {content[:4].tolist()}; it takes an IDX file of bytes with {ndim} axes")
     shape = tuple(content[4:head].view(">u4").tolist()) if content.size >= head else ()
     if not shape or not np.prod(shape) or content.size != head + np.prod(shape):
         raise ValueError(f"{path} has {content.size} bytes for the shape {shape}; it takes a whole IDX file")

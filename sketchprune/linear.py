@@ -84,9 +84,7 @@ def trajectory(
     return kept * (start + (coefficients * (left.T @ (y - x @ start))) @ right)
 
 
-def compress(
-    x: Float[Array, "n d"], y: Float[Array, "n *k"]
-) -> tuple[Float[Array, "rows d"], Float[Array, "rows *k"]]:
+def compress(x: Float[Array, "n d"], y: Float[Array, "n *k"]) -> tuple[Float[Array, "rows d"], Float[Array, "rows *k"]]:
     """The same least-squares problem on d + k samples: the triangle of the QR factorisation of [X y].
 
     An orthogonal change of the samples: it leaves every norm and inner product of columns as it was, hence
@@ -109,9 +107,7 @@ def _restricted(x: Array, start: Array, mask: Array | None) -> tuple[Array, Arra
 def _reached(rate: Float[Array, "r"], steps: Int[Array, "t 1"]) -> Float[Array, "t r"]:
     """1 − (1 − rate)^steps, to rounding for small rates and for any number of steps."""
     below = rate < 1
-    logarithm = jnp.where(
-        below, jnp.log1p(-jnp.where(below, rate, 0)), jnp.log(jnp.where(below, 1, rate - 1))
-    )
+    logarithm = jnp.where(below, jnp.log1p(-jnp.where(below, rate, 0)), jnp.log(jnp.where(below, 1, rate - 1)))
     exponent = jnp.where(steps == 0, 0, steps.astype(rate.dtype) * logarithm)
     flips = ~below & (lax.rem(steps, jnp.ones_like(steps) * 2) == 1)
     return jnp.where(flips, 1 + jnp.exp(exponent), -jnp.expm1(exponent))

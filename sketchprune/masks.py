@@ -193,9 +193,7 @@ def multinomial(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _draw_counts(
-    key: Key, probabilities: Float[Array, "d"], budget: Int[Array, ""], draws: int
-) -> Float[Array, "d"]:
+def _draw_counts(key: Key, probabilities: Float[Array, "d"], budget: Int[Array, ""], draws: int) -> Float[Array, "d"]:
     # Whole multiples of a tiny unit add up exactly, so an item of probability 0 is never hit.
     width = jnp.finfo(probabilities.dtype).bits
     unsigned = getattr(jnp, f"uint{width}")
@@ -208,7 +206,7 @@ def _draw_counts(
 
 def _items_hit(units: UInt[Array, "d"], hits: UInt[Array, "s"]) -> Int[Array, "s"]:
     """The item that owns each whole number below the total, item i owning ``units[i]`` of them in order."""
-    return jnp.searchsorted(jnp.cumsum(units, dtype=units.dtype), hits, side="right", method="scan_unrolled")
+    return jnp.searchsorted(jnp.cumsum(units, dtype=units.dtype), hits, side="right", method="scan")
 
 
 def _high_product(a: UInt[Array, "s"], b: UInt[Array, ""]) -> UInt[Array, "s"]:
@@ -257,9 +255,7 @@ def poisson_rates(
     if wanted is not None and not (wanted > 0).all():
         raise ValueError(f"budget is {budget}; it takes a number > 0")
     if values is not None and wanted is not None and (wanted > (values > 0).sum()).any():
-        raise ValueError(
-            f"budget is {budget}; it takes at most {(values > 0).sum()}, the magnitudes that are > 0"
-        )
+        raise ValueError(f"budget is {budget}; it takes at most {(values > 0).sum()}, the magnitudes that are > 0")
     return _split(_water_filling(_joined(magnitudes), budget), magnitudes)
 
 

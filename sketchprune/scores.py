@@ -14,7 +14,13 @@ from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Scores
 
 
 def snip(
-    apply: ApplyFn, loss: LossFn, params: Params, batch: Batch, *, mask: Mask | None = None, key: Key | None = None
+    apply: ApplyFn,
+    loss: LossFn,
+    params: Params,
+    batch: Batch,
+    *,
+    mask: Mask | None = None,
+    key: Key | None = None,
 ) -> Scores:
     """Connection sensitivity: |θ_i ∂L/∂θ_i|.
 
@@ -33,7 +39,13 @@ def snip(
 
 
 def synflow(
-    apply: ApplyFn, loss: LossFn, params: Params, batch: Batch, *, mask: Mask | None = None, key: Key | None = None
+    apply: ApplyFn,
+    loss: LossFn,
+    params: Params,
+    batch: Batch,
+    *,
+    mask: Mask | None = None,
+    key: Key | None = None,
 ) -> Scores:
     """Synaptic flow: |θ_i| ∂R/∂|θ_i|, R = Σ_k f_k(1; |θ|).
 

@@ -48,9 +48,7 @@ def optimal_probabilities(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float
     sizes = magnitudes(x, w)
     known = _checks.concrete(sizes)
     if known is not None and not known.any():
-        raise ValueError(
-            "x and w have Z = 0: each column or its weight is zero; it takes one that contributes"
-        )
+        raise ValueError("x and w have Z = 0: each column or its weight is zero; it takes one that contributes")
     return sizes / sizes.sum()
 
 
@@ -99,9 +97,7 @@ def second_moment(
     return (_ratio(squares, probabilities).sum() - _squared(x @ w)) / budget
 
 
-def poisson_moment(
-    x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Array, "d"]
-) -> Float[Array, ""]:
+def poisson_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Array, "d"]) -> Float[Array, ""]:
     """The expected error of a poisson sketch, Σa_i²(1/π_i − 1).
 
     ValueError for rates outside [0, 1] or that vanish where a_i does not. O(nd). Source: sketch/poisson.
@@ -183,9 +179,7 @@ def near_optimality(probabilities: PyTree, optimal: PyTree) -> Float[Array, ""]:
     """
     _checks.weights("probabilities", probabilities)
     _checks.weights("optimal", optimal)
-    ratios = jax.tree.map(
-        lambda p, o: jnp.where(o == 0, 1, p / jnp.where(o == 0, 1, o)).min(), probabilities, optimal
-    )
+    ratios = jax.tree.map(lambda p, o: jnp.where(o == 0, 1, p / jnp.where(o == 0, 1, o)).min(), probabilities, optimal)
     return functools.reduce(jnp.minimum, jax.tree.leaves(ratios), jnp.ones(()))
 
 
@@ -233,9 +227,7 @@ def excess(
     return total**2 / budget * chi_square(optimal, probabilities)
 
 
-def near_optimal_bound(
-    x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, beta: Number
-) -> Float[Array, ""]:
+def near_optimal_bound(x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, beta: Number) -> Float[Array, ""]:
     """The expected error at most when p ≥ βp*: (Z²/β − ‖Xw‖²)/s.
 
     ValueError for s ≤ 0 and β outside (0, 1]. O(nd). Source: sketch/near-optimal.
@@ -279,9 +271,7 @@ def dkm_tail(
     return eta * jnp.sqrt(frobenius_bound(x, w, budget, beta))
 
 
-def mcdiarmid_tail(
-    x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, delta: Number
-) -> Float[Array, ""]:
+def mcdiarmid_tail(x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, delta: Number) -> Float[Array, ""]:
     """At p*, ‖X(m∘w) − Xw‖ ≤ √((Z²−‖Xw‖²)/s) + Z√(2log(1/δ)/s) but with probability δ.
 
     A norm, not squared. ValueError for s ≤ 0 and δ outside (0, 1). O(nd). Source:

@@ -88,9 +88,7 @@ def converge(
 def _samples(data: Batch) -> int:
     x, y = data
     if len(x) != len(y) or not len(x):
-        raise ValueError(
-            f"data has {len(x)} inputs and {len(y)} targets; it takes as many of each, at least one"
-        )
+        raise ValueError(f"data has {len(x)} inputs and {len(y)} targets; it takes as many of each, at least one")
     return len(x)
 
 

@@ -54,9 +54,7 @@ CATALOGUE = (claim("sketch/one"), claim("sketch/two"), claim("paths/false", expe
 def verdict_on(claim, *, tier="quick", seed=0, data=None):
     """Refutes what is called false; the numbers show tier and seed."""
     false = claim.id.endswith("false")
-    case = CaseVerdict(
-        "REFUTED" if false else "SUPPORTED", 4096, 32, 32, 1.0 + seed, 2.0, 2.0, None, "rounding"
-    )
+    case = CaseVerdict("REFUTED" if false else "SUPPORTED", 4096, 32, 32, 1.0 + seed, 2.0, 2.0, None, "rounding")
     found = {
         "case": "digits", "instance": 5, "found_by": "search", "component": [0],
         "measured": 1.5, "theory": 1.25, "values": {"w": [1.0, 2.0]},

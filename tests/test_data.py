@@ -155,9 +155,7 @@ def test_cifar_folders(tmp_path, label_bytes, classes):
     images = rng.integers(0, 256, (2 * len(names), 32, 32, 3))
     labels = rng.integers(0, classes, len(images))
     coarse = np.zeros((len(images), label_bytes - 1))
-    records = np.concatenate(
-        [coarse, labels[:, None], images.transpose(0, 3, 1, 2).reshape(len(images), -1)], 1
-    )
+    records = np.concatenate([coarse, labels[:, None], images.transpose(0, 3, 1, 2).reshape(len(images), -1)], 1)
     for part, name in enumerate(names):
         (tmp_path / name).write_bytes(records[2 * part : 2 * part + 2].astype(np.uint8).tobytes())
     loaded = data.load(tmp_path)

@@ -12,9 +12,7 @@ from theory.journal import NAME, Run, append, begin, fingerprint, restored, stri
 from theory.select import Selected
 from theory.verdict import CaseVerdict, Verdict
 
-RUN = Run(
-    seed=0, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"}
-)
+RUN = Run(seed=0, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
 CASE = CaseVerdict("SUPPORTED", 4096, 32, 31, 0.5, 0.75, 1.5, (0.4, 0.6), "exact binomial")
 VERDICT = Verdict(
     "sketch/one", "bound", "SUPPORTED", "SUPPORTED", 0.1, {"digits": CASE}, {"half": "REFUTED"}, None, 2.5
@@ -120,11 +118,7 @@ def test_write_replaces_at_once_and_leaves_nothing_behind(tmp_path):
 def test_strict_json_of_any_verdict():
     wild = replace(
         VERDICT,
-        cases={
-            "digits": replace(
-                CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float32(0.5))
-            )
-        },
+        cases={"digits": replace(CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float32(0.5)))},
         counterexample={"component": (np.int64(3),), "values": {"w": np.array([1.0, np.nan])}},
     )
     entry = json.loads(json.dumps(strict(asdict(wild)), allow_nan=False))
@@ -148,6 +142,4 @@ def test_fingerprint_sees_values_shapes_and_types():
 def test_the_command_is_quoted_for_a_shell():
     assert RUN.command("sketch/one") == "sketchprune verify sketch/one --tier quick --seed 0"
     spaced = replace(RUN, data="my data.npz").command("my file.py::a/b", "sketch/*")
-    assert (
-        spaced == "sketchprune verify 'my file.py::a/b' 'sketch/*' --tier quick --seed 0 --data 'my data.npz'"
-    )
+    assert spaced == "sketchprune verify 'my file.py::a/b' 'sketch/*' --tier quick --seed 0 --data 'my data.npz'"

@@ -99,10 +99,7 @@ def test_compress_leaves_the_problem_as_it_was(kind):
         residual = problem[0] @ (mask * start) - problem[1]
         assert float(residual @ residual) == pytest.approx(float(jnp.sum((x @ (mask * start) - y) ** 2)))
     steps = jnp.array([1, 5, 1000])
-    paths = [
-        linear.trajectory(*problem, start, 0.005, steps, mask=mask)
-        for problem in ((x, y), (small_x, small_y))
-    ]
+    paths = [linear.trajectory(*problem, start, 0.005, steps, mask=mask) for problem in ((x, y), (small_x, small_y))]
     np.testing.assert_allclose(*paths, atol=1e-10)
 
 
@@ -112,7 +109,5 @@ def test_dtypes_are_kept_and_bad_steps_refused():
     assert linear.trajectory(x, y, start, 0.01, jnp.array([1])).dtype == jnp.float32
     assert linear.compress(x, y)[0].dtype == jnp.float32
     for steps in (jnp.array([-1]), jnp.array([0.5])):
-        with pytest.raises(
-            (ValueError, TypeError), match="steps is .*; it takes a whole number >= 0|Type-check"
-        ):
+        with pytest.raises((ValueError, TypeError), match="steps is .*; it takes a whole number >= 0|Type-check"):
             linear.trajectory(x, y, start, 0.01, steps)

@@ -19,9 +19,7 @@ from theory.select import Selected
 from theory.strips import axis
 from theory.verdict import CaseVerdict, Verdict
 
-RUN = Run(
-    seed=3, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"}
-)
+RUN = Run(seed=3, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
 NAN = math.nan
 
 
@@ -232,9 +230,7 @@ def test_the_bibliography_is_complete():
         assert {"author", "title", "year"} <= set(fields)
         assert fields["year"] in key and key.startswith(fields["author"].split(",")[0].lower())
         assert not re.search(r"[{}\\]", citation(key))
-    with pytest.raises(
-        ValueError, match="key: got 'nobody1900'; takes one of references.bib: bar2023sketching"
-    ):
+    with pytest.raises(ValueError, match="key: got 'nobody1900'; takes one of references.bib: bar2023sketching"):
         citation("nobody1900")
 
 

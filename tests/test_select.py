@@ -18,9 +18,7 @@ def claim(id):
     )
 
 
-CATALOGUE = tuple(
-    map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson"))
-)
+CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 
 FILE = """
 from theory.claim import Bound, Case, Claim, Source

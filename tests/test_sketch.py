@@ -171,14 +171,10 @@ def test_tails_are_their_formulas_and_hold():
     )
     best = sketch.optimal_probabilities(x, w)
     total = float(sketch.magnitudes(x, w).sum())
-    sharp = math.sqrt(sketch.second_moment(x, w, best, budget)) + total * math.sqrt(
-        2 * math.log(1 / delta) / budget
-    )
+    sharp = math.sqrt(sketch.second_moment(x, w, best, budget)) + total * math.sqrt(2 * math.log(1 / delta) / budget)
     assert float(sketch.mcdiarmid_tail(x, w, budget, delta)) == pytest.approx(sharp)
     assert sharp <= sketch.dkm_tail(x, w, budget, delta)
-    drawn = jax.vmap(lambda key: masks.multinomial(key, best, budget))(
-        jax.random.split(jax.random.key(0), 4_000)
-    )
+    drawn = jax.vmap(lambda key: masks.multinomial(key, best, budget))(jax.random.split(jax.random.key(0), 4_000))
     errors = jnp.linalg.norm((drawn - 1) * w @ x.T, axis=1)
     assert (errors > sharp).mean() < delta
 
@@ -234,14 +230,10 @@ def test_determinantal_errors_are_the_enumerated_ones(kind):
     subsets = [np.array(bits, float) for bits in itertools.product([0, 1], repeat=D)]
     volumes = [np.linalg.det(x[:, bits > 0].T @ x[:, bits > 0]) for bits in subsets]
     for tau in (0.3, 2.0):
-        chances = np.array(
-            [volume / tau ** bits.sum() for volume, bits in zip(volumes, subsets, strict=True)]
-        )
+        chances = np.array([volume / tau ** bits.sum() for volume, bits in zip(volumes, subsets, strict=True)])
         chances /= chances.sum()
         law = list(zip(chances, subsets, strict=True))
-        assert float(sketch.dpp_error(x_, y_, tau)) == pytest.approx(
-            expected_training_error(x, y, law), rel=1e-9
-        )
+        assert float(sketch.dpp_error(x_, y_, tau)) == pytest.approx(expected_training_error(x, y, law), rel=1e-9)
         assert float(sketch.dpp_size(x_, tau)) == pytest.approx(sum(c * bits.sum() for c, bits in law))
     for size in range(np.linalg.matrix_rank(x) + 1):
         law = [(v, bits) for v, bits in zip(volumes, subsets, strict=True) if bits.sum() == size]

@@ -94,9 +94,7 @@ def test_gradient_descent_is_the_closed_form():
     untrained, none = fit(0, mask=mask)
     np.testing.assert_array_equal(untrained, [0.5, 0, 2, 3])
     assert none.shape == (0,)
-    end, steps, norm = train.converge(
-        linear_model, half_squares, start, (x, y), optax.sgd(step_size), 10**4, mask=mask
-    )
+    end, steps, norm = train.converge(linear_model, half_squares, start, (x, y), optax.sgd(step_size), 10**4, mask=mask)
     np.testing.assert_allclose(end, linear.limit(x, y, start, mask=mask), rtol=1e-11)
     assert 0 < steps < 10**4
     gradient = (mask != 0) * (x.T @ (x @ end - y))
@@ -110,9 +108,7 @@ def test_masks_keys_and_starts_under_vmap_are_the_loop():
     starts = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), params)
 
     def run(start, mask, key):
-        return train.fit(
-            network, mean_square, start, data, optax.adam(0.05), 12, mask=mask, key=key, batch_size=6
-        )
+        return train.fit(network, mean_square, start, data, optax.adam(0.05), 12, mask=mask, key=key, batch_size=6)
 
     together = jax.vmap(run)(starts, many, keys)
     for i in range(3):
@@ -159,9 +155,7 @@ def test_converge_stops_each_instance_by_itself():
 
     def run(curvature, max_steps=1000):
         data = (jnp.sqrt(curvature).reshape(1, 1), targets)
-        return train.converge(
-            linear_model, half_squares, jnp.zeros(1), data, optax.sgd(1.0), max_steps, tolerance=1e-6
-        )
+        return train.converge(linear_model, half_squares, jnp.zeros(1), data, optax.sgd(1.0), max_steps, tolerance=1e-6)
 
     ends, steps, norms = jax.vmap(run)(curvatures)
     assert steps.tolist() == [1, 20, 132, 0]  # (1 − c)^t ≤ 10^-6; without a slope nothing is to be done
@@ -178,9 +172,7 @@ def test_converge_stops_each_instance_by_itself():
 
 
 def test_dtypes_are_kept():
-    params, mask, data = jax.tree.map(
-        lambda leaf: leaf if leaf.dtype == bool else leaf.astype(jnp.float32), problem()
-    )
+    params, mask, data = jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(jnp.float32), problem())
     trained, losses = train.fit(network, mean_square, params, data, optax.adam(0.1), 2, mask=mask)
     assert {leaf.dtype for leaf in jax.tree.leaves((trained, losses))} == {np.dtype("float32")}
 

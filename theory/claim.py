@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from jaxtyping import Array
 
 from sketchprune.data import Dataset
@@ -133,13 +134,13 @@ class Case:
 
     Attributes:
         name: unique within a claim; ``{data}`` in it becomes the name of the data set.
-        make: ``make(key, dataset) -> instance``; pure and jit-able, vmapped over keys.
+        make: ``make(rng, dataset) -> instance``, in numpy: making instances compiles nothing.
         enumerable: all outcomes of a trial are enumerated by the claim's ``outcomes``, so that an expectation
             is an identity.
     """
 
     name: str
-    make: Callable[[Key, Dataset], Instance]
+    make: Callable[[np.random.Generator, Dataset], Instance]
     enumerable: bool = False
 
 
@@ -200,14 +201,18 @@ class Claim:
 
     def __post_init__(self):
         if not _ID.fullmatch(self.id):
-            raise ValueError(f"id: got {self.id!r}; takes lower-case words joined by '-' and '/', such as 'sketch/unbiased'")
+            raise ValueError(
+                f"id: got {self.id!r}; takes lower-case words joined by '-' and '/', such as 'sketch/unbiased'"
+            )
         if not self.cases:
             raise ValueError(f"cases of {self.id}: got none; takes at least one Case")
         names = [case.name for case in self.cases]
         if len(set(names)) < len(names):
             raise ValueError(f"cases of {self.id}: got the names {names}; takes names that differ")
         if STATEMENT in self.mutants or len(set(self.mutants)) < len(self.mutants):
-            raise ValueError(f"mutants of {self.id}: got {self.mutants}; takes names that differ, none of them {STATEMENT!r}")
+            raise ValueError(
+                f"mutants of {self.id}: got {self.mutants}; takes names that differ, none of them {STATEMENT!r}"
+            )
         if any(case.enumerable for case in self.cases) and self.outcomes is None:
             raise ValueError(f"outcomes of {self.id}: got None; an enumerable case takes a function")
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
-_SELECTION = arg(
-    metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]", help_behavior_hint="(default: the whole catalogue)"
-)
+_SELECTION = arg(metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]", help_behavior_hint="(default: the whole catalogue)")
 
 
 def verify(

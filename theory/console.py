@@ -73,14 +73,10 @@ def progress(console: Console) -> Progress:
 
 def opening(run: Run, chosen: Sequence[Selected], layout: Layout) -> Iterable[Text]:
     """What is run, then the table's head."""
-    versions = ", ".join(
-        f"{name} {value}" for name, value in run.versions.items() if name in ("sketchprune", "jax")
-    )
+    versions = ", ".join(f"{name} {value}" for name, value in run.versions.items() if name in ("sketchprune", "jax"))
     claims = f"{len(chosen)} claim{'s' if len(chosen) != 1 else ''}"
     backend = run.versions.get("backend", "")
-    yield Text(
-        f"{versions} on {backend}: {claims}, tier {run.tier}, seed {run.seed}, data {run.data}", style="dim"
-    )
+    yield Text(f"{versions} on {backend}: {claims}, tier {run.tier}, seed {run.seed}, data {run.data}", style="dim")
     head = layout.line("  verdict", "claim", {name: name for name in _COLUMNS})
     yield Text(head, style="bold")
     yield Text("─" * len(head), style="dim")
@@ -143,9 +139,7 @@ def description(item: Selected) -> Iterable[Text]:
     yield from _listed("kind", [f"{kind_name(claim)}: {kind_meaning(claim)}"])
     yield from _listed("expected", [claim.expected or "nothing: an observation"])
     yield from _listed("hypotheses", claim.hypotheses)
-    yield from _listed(
-        "cases", [c.name + (" (all outcomes enumerated)" if c.enumerable else "") for c in claim.cases]
-    )
+    yield from _listed("cases", [c.name + (" (all outcomes enumerated)" if c.enumerable else "") for c in claim.cases])
     yield from _listed("mutants", claim.mutants)
     yield from _listed("sources", map(source_line, claim.sources))
     yield from _listed("note", [claim.note] if claim.note else [])

@@ -7,7 +7,7 @@ and all mutants; compilation is nearly the whole cost of a claim.
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -88,8 +88,7 @@ def groups(claim: Claim, count: int, seed: int, dataset: Dataset) -> list[Group]
     """``count`` instances of every case, in groups of one shape."""
     shapes: dict[Any, list[tuple[Case, Instance, np.ndarray]]] = {}
     for case in claim.cases:
-        names = np.array([zlib.crc32(name.encode()) for name in (claim.id, case.name)], np.uint32)
-        raw, keys = jax.device_get(_make(seed, names, dataset, case.make, count))
+        raw, keys = _make(claim.id, case, count, seed, dataset)
         leaves, tree = jax.tree.flatten(raw)
         shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         named = replace(case, name=case.name.format(data=dataset.name))
@@ -103,15 +102,13 @@ def groups(claim: Claim, count: int, seed: int, dataset: Dataset) -> list[Group]
     return made
 
 
-@partial(jax.jit, static_argnames=("make", "count"))
-def _make(
-    seed: int, names: UInt[Array, "2"], dataset: Dataset, make: Callable, count: int
-) -> tuple[Instance, UInt[Array, "count words"]]:
+def _make(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, np.ndarray]:
     """Instances of one case, and their keys: adding a claim or a case changes no other result."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), names[0]), names[1])
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
-    instances = jax.vmap(lambda key: make(jax.random.fold_in(key, 0), dataset))(keys)
-    return instances, jax.random.key_data(keys)
+    names = [zlib.crc32(name.encode()) for name in (claim_id, case.name)]
+    rngs = [np.random.default_rng([seed, *names, index]) for index in range(count)]
+    instances = [case.make(rng, dataset) for rng in rngs]
+    keys = np.stack([rng.integers(2**32, size=2, dtype=np.uint32) for rng in rngs])
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *instances), keys
 
 
 def chance_key(data: UInt[Array, " words"]) -> Key:

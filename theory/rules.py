@@ -10,7 +10,15 @@ from theory.claim import Claim, Effect, Expectation, Identity, Probability, Rate
 from theory.programs import ROUNDING, Assessed, Flat, Totals
 from theory.statistics import combine
 from theory.verdict import (
-    EFFECT_LEVEL, INCONCLUSIVE, LEVEL, REFUTED, SUPPORTED, UNMET, VACUOUS, CaseVerdict, Tier,
+    EFFECT_LEVEL,
+    INCONCLUSIVE,
+    LEVEL,
+    REFUTED,
+    SUPPORTED,
+    UNMET,
+    VACUOUS,
+    CaseVerdict,
+    Tier,
 )  # fmt: skip
 
 SHRINK = 1e4
@@ -98,9 +106,7 @@ def effect(claim: Claim, sides: Assessed, admissible: np.ndarray) -> CaseVerdict
     if not admissible.any():
         return _unmet(report)
     kept: Assessed = _rows(sides, admissible)
-    difference, interval = statistics.mean_interval(
-        (kept.flat.measured - kept.flat.theory).mean(axis=1), EFFECT_LEVEL
-    )
+    difference, interval = statistics.mean_interval((kept.flat.measured - kept.flat.theory).mean(axis=1), EFFECT_LEVEL)
     low, high, margin = float(interval.low), float(interval.high), claim.kind.margin
     verdict = SUPPORTED if low >= -margin else REFUTED if high < -margin else INCONCLUSIVE
     verdict = REFUTED if kept.broken.any() else verdict

@@ -72,9 +72,7 @@ def _imported(path: str) -> tuple[ModuleType, int]:
     try:
         crc32 = zlib.crc32(file.read_bytes())
     except OSError as error:
-        raise ValueError(
-            f"selection: got {path}: {error.strerror}; takes a Python file that can be read"
-        ) from None
+        raise ValueError(f"selection: got {path}: {error.strerror}; takes a Python file that can be read") from None
     name = f"{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"  # no clash with an installed package
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # the suffix is .py

@@ -78,9 +78,7 @@ def decide_mean(interval: Interval, relation: Relation, tolerance: float, roundi
 
 def decide_rate_of_failure(interval: Interval, delta: np.ndarray) -> np.ndarray:
     """REFUTED where the lower limit exceeds δ, SUPPORTED where the upper limit is below 2δ."""
-    return np.where(
-        interval.low > delta, REFUTED, np.where(interval.high < 2 * delta, SUPPORTED, INCONCLUSIVE)
-    )
+    return np.where(interval.low > delta, REFUTED, np.where(interval.high < 2 * delta, SUPPORTED, INCONCLUSIVE))
 
 
 def decide_exponent(interval: Interval, exponent: float, relation: Relation, margin: float) -> str:

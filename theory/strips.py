@@ -55,9 +55,7 @@ def axis(claim: Claim, verdict: Verdict) -> Axis | None:
         case Rate():
             points = {name: Strip(case.measured, case.interval) for name, case in cases.items()}
             theory = next(iter(cases.values())).theory
-            return _linear(
-                "exponent", points, {theory: "theory"}, band=(theory - tolerance, theory + tolerance)
-            )
+            return _linear("exponent", points, {theory: "theory"}, band=(theory - tolerance, theory + tolerance))
         case Effect():
             points = {name: Strip(case.measured, case.interval) for name, case in cases.items()}
             return _linear("mean difference", points, {0.0: "none"}, band=(-tolerance, math.inf))

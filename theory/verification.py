@@ -226,4 +226,3 @@ def _replay(
         "theory": float(sides.flat.theory[row, component] / trials),
         "values": values,
     }
-

@@ -5,15 +5,16 @@ unequal size, correlated, dependent or zero, and real images; weights that are G
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import data, linear, sketch
 from sketchprune.data import Dataset
-from sketchprune.types import Key
 from theory.claim import Case
 
 FEATURES, CLASSES = 64, 10
@@ -61,144 +62,158 @@ class Linear:
         return jnp.clip(expected * self.near_optimal, 0.02, 1)
 
 
-Columns = Callable[[Key], Float[Array, "n d"]]
+Rng = np.random.Generator
+Columns = Callable[[Rng], np.ndarray]
 
 
-def weights(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def weights(rng: Rng, *shape: int) -> np.ndarray:
     """Gaussian, uniform on [−1, 1], ±1 or log-normal with random signs: one law, drawn for all of them."""
-    which, *keys = jax.random.split(key, 6)
-    sign = jax.random.rademacher(keys[3], shape, float)
-    laws = (
-        jax.random.normal(keys[0], shape),
-        jax.random.uniform(keys[1], shape, minval=-1.0),
-        sign,
-        sign * jnp.exp(jax.random.normal(keys[2], shape)),
-    )
-    return jnp.stack(laws)[jax.random.randint(which, (), 0, len(laws))]
+    match rng.integers(4):
+        case 0:
+            return rng.standard_normal(shape)
+        case 1:
+            return rng.uniform(-1, 1, shape)
+        case 2:
+            return signs(rng, *shape)
+        case _:
+            return signs(rng, *shape) * rng.lognormal(size=shape)
 
 
-def complete(key: Key, x: Float[Array, "n d"], y: Float[Array, " n"], *, most: int = BUDGET, w: Array | None = None) -> Linear:
+def signs(rng: Rng, *shape: int) -> np.ndarray:
+    """±1, fair."""
+    return rng.choice([-1.0, 1.0], shape)
+
+
+def complete(
+    rng: Rng,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    w: np.ndarray | None = None,
+    most: int = BUDGET,
+    whole: bool = False,
+) -> Linear:
     """An instance on the given data: weights, tilt, β and budget drawn."""
-    keys = jax.random.split(key, 4)
+    tilt = rng.exponential(size=x.shape[1])
     return Linear(
         x=x,
-        w=weights(keys[0], x.shape[1:]) if w is None else w,
+        w=weights(rng, x.shape[1]) if w is None else w,
         y=y,
-        tilt=_share(jax.random.exponential(keys[1], x.shape[1:])),
-        beta=jax.random.uniform(keys[2], minval=0.5, maxval=1.0),
-        budget=jax.random.randint(keys[3], (), max(1, most // 8), most + 1),
-        whole=jnp.array(False),
+        tilt=tilt / tilt.sum(),
+        beta=np.asarray(rng.uniform(0.5, 1)),
+        budget=np.asarray(rng.integers(max(1, most // 8), most + 1)),
+        whole=np.asarray(whole),
         most=most,
     )
 
 
-def synthetic(name: str, columns: Columns, **options: int) -> Case:
+def synthetic(name: str, columns: Columns) -> Case:
     """A case with columns of one's own and noisy linear targets."""
 
-    def make(key: Key, dataset: Dataset) -> Linear:
-        rest, data_key, target_key, noise_key = jax.random.split(key, 4)
-        x = columns(data_key)
-        y = x @ weights(target_key, x.shape[1:]) + jax.random.normal(noise_key, x.shape[:1])
-        return complete(rest, x, y, **options)
+    def make(rng: Rng, dataset: Dataset) -> Linear:
+        x = columns(rng)
+        return complete(rng, x, x @ weights(rng, FEATURES) + rng.standard_normal(ROWS))
 
     return Case(name, make)
 
 
-def gaussian(key: Key, rows: int = ROWS, columns: int = FEATURES) -> Float[Array, "n d"]:
+def gaussian(rng: Rng) -> np.ndarray:
     """Independent standard normal entries."""
-    return data.gaussian(key, rows, columns)
+    return rng.standard_normal((ROWS, FEATURES))
 
 
-def heavy_tailed(key: Key) -> Float[Array, "n d"]:
+def heavy_tailed(rng: Rng) -> np.ndarray:
     """Gaussian columns with log-normal scales."""
-    direction, scale = jax.random.split(key)
-    return gaussian(direction) * jnp.exp(1.5 * jax.random.normal(scale, (FEATURES,)))
+    return gaussian(rng) * rng.lognormal(sigma=1.5, size=FEATURES)
 
 
-def correlated(key: Key) -> Float[Array, "n d"]:
+def correlated(rng: Rng) -> np.ndarray:
     """Columns that share one direction, with random signs."""
-    shared, own, sign = jax.random.split(key, 3)
-    common = jax.random.normal(shared, (ROWS, 1)) * jax.random.rademacher(sign, (1, FEATURES), float)
-    return common + 0.3 * gaussian(own)
+    return rng.standard_normal((ROWS, 1)) * signs(rng, FEATURES) + 0.3 * gaussian(rng)
 
 
-def rank_deficient(key: Key) -> Float[Array, "n d"]:
+def rank_deficient(rng: Rng) -> np.ndarray:
     """Fewer samples than features, a fifth of the columns zero."""
-    entries, zero = jax.random.split(key)
-    few = gaussian(entries, FEATURES // 2) * jax.random.bernoulli(zero, 0.8, (FEATURES,))
-    return jnp.pad(few, ((0, ROWS - few.shape[0]), (0, 0)))
+    few = gaussian(rng) * (rng.random(FEATURES) < 0.8)
+    few[FEATURES // 2 :] = 0
+    return few
 
 
-def targets(dataset: Dataset) -> tuple[Float[Array, "n k"], int]:
-    """One-hot targets of a data set."""
-    return data.one_hot(dataset.y, dataset.num_classes), dataset.num_classes
+@lru_cache(maxsize=4)
+def _compressed(images: "_Hashed", standardise: bool) -> tuple[np.ndarray, np.ndarray]:
+    dataset = images.dataset
+
+    @jax.jit
+    def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
+        x = data.standardise(pixels) if standardise else pixels / jnp.max(abs(pixels))
+        return linear.compress(x, data.one_hot(labels, dataset.num_classes))
+
+    return jax.device_get(compress(dataset.x.reshape(len(dataset.x), -1), dataset.y))
 
 
-def real(dataset: Dataset, key: Key, *, standardise: bool) -> tuple[Float[Array, "r d"], Float[Array, " r"]]:
+class _Hashed:
+    """A data set by identity, for the cache."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __hash__(self) -> int:
+        return id(self.dataset)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and other.dataset is self.dataset
+
+
+def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     """All images of a data set, and one class of it against the rest, after an orthogonal change of samples.
 
     The change is :func:`sketchprune.linear.compress`: norms, inner products and gradients stay what they are.
     """
-    images = dataset.x.reshape(dataset.x.shape[0], -1)
-    images = data.standardise(images) if standardise else images / jnp.max(abs(images))
-    hot, classes = targets(dataset)
-    x, hot = linear.compress(images, hot)
-    choice, feature_key = jax.random.split(key)
+    x, hot = _compressed(_Hashed(dataset), standardise)
     if x.shape[1] > MOST_FEATURES:
-        x = x[:, jax.random.choice(feature_key, x.shape[1], (MOST_FEATURES,), replace=False)]
-    return x, 2 * hot[:, jax.random.randint(choice, (), 0, classes)] - hot.sum(axis=1)
+        x = x[:, rng.choice(x.shape[1], MOST_FEATURES, replace=False)]
+    return x, 2 * hot[:, rng.integers(hot.shape[1])] - hot.sum(axis=1)
 
 
-def _real_case(key: Key, dataset: Dataset) -> Linear:
-    rest, data_key = jax.random.split(key)
-    return complete(rest, *real(dataset, data_key, standardise=True))
+def some_columns(rng: Rng, x: np.ndarray, count: int) -> np.ndarray:
+    """Distinct columns, drawn in proportion to their norms: a constant zero pixel says nothing."""
+    norms = np.linalg.norm(x, axis=0)
+    return x[:, rng.choice(x.shape[1], count, replace=False, p=norms / norms.sum())]
 
 
 INFORMATIVE_FEATURES = 16
 
 
-def _informative_case(key: Key, dataset: Dataset) -> Linear:
-    rest, data_key, feature_key, weight_key = jax.random.split(key, 4)
-    x, y = real(dataset, data_key, standardise=False)
-    # Features are drawn in proportion to their norm: a constant zero pixel says nothing.
-    chosen = jax.random.choice(
-        feature_key, x.shape[1], (INFORMATIVE_FEATURES,), replace=False, p=_share(jnp.linalg.norm(x, axis=0))
-    )
-    w = abs(weights(weight_key, (INFORMATIVE_FEATURES,)))
-    return complete(rest, x[:, chosen], y, most=100 * INFORMATIVE_FEATURES, w=w)
+def _informative(rng: Rng, dataset: Dataset) -> Linear:
+    x, y = real(rng, dataset, standardise=False)
+    w = np.abs(weights(rng, INFORMATIVE_FEATURES))
+    return complete(rng, some_columns(rng, x, INFORMATIVE_FEATURES), y, w=w, most=100 * INFORMATIVE_FEATURES)
 
 
-def _share(values: Float[Array, " d"]) -> Float[Array, " d"]:
-    return values / values.sum()
-
-
-GAUSSIAN = synthetic("gaussian", gaussian)
-HEAVY_TAILED = synthetic("heavy-tailed", heavy_tailed)
-CORRELATED = synthetic("correlated", correlated)
-RANK_DEFICIENT = synthetic("rank-deficient", rank_deficient)
-DATA = Case("{data}", _real_case)
-INFORMATIVE = Case("informative", _informative_case)
-
-COMMON = (GAUSSIAN, HEAVY_TAILED, CORRELATED, RANK_DEFICIENT, DATA)
+COMMON = (
+    synthetic("gaussian", gaussian),
+    synthetic("heavy-tailed", heavy_tailed),
+    synthetic("correlated", correlated),
+    synthetic("rank-deficient", rank_deficient),
+    Case("{data}", lambda rng, dataset: complete(rng, *real(rng, dataset, standardise=True))),
+)
 """Cases of one shape."""
+INFORMATIVE = Case("informative", _informative)
+"""Raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the bounds say something."""
 ALL = (*COMMON, INFORMATIVE)
 
 SMALL_FEATURES, SMALL_BUDGET = 5, 4
 
 
-def _small(key: Key, dataset: Dataset) -> Linear:
-    scale, rest = jax.random.split(key)
-    x = gaussian(scale, 4, SMALL_FEATURES) * jnp.exp(jax.random.normal(scale, (SMALL_FEATURES,)))
-    return complete(rest, x, gaussian(rest, 4, 1)[:, 0], most=SMALL_BUDGET)
+def _small(rng: Rng, dataset: Dataset) -> Linear:
+    x = rng.standard_normal((4, SMALL_FEATURES)) * rng.lognormal(size=SMALL_FEATURES)
+    return complete(rng, x, rng.standard_normal(4), most=SMALL_BUDGET)
 
 
-def _small_real(key: Key, dataset: Dataset) -> Linear:
-    rest, data_key, feature_key = jax.random.split(key, 3)
-    x, y = real(dataset, data_key, standardise=True)
-    share = _share(jnp.linalg.norm(x, axis=0))
-    chosen = jax.random.choice(feature_key, x.shape[1], (SMALL_FEATURES,), replace=False, p=share)
-    small_x, small_y = linear.compress(x[:, chosen], y[:, None])
-    return complete(rest, small_x, small_y[:, 0], most=SMALL_BUDGET)
+def _small_real(rng: Rng, dataset: Dataset) -> Linear:
+    x, y = real(rng, dataset, standardise=True)
+    triangle = np.linalg.qr(np.column_stack([some_columns(rng, x, SMALL_FEATURES), y]), mode="r")
+    return complete(rng, triangle[:, :-1], triangle[:, -1], most=SMALL_BUDGET)
 
 
 SMALL = (Case("small", _small, enumerable=True), Case("small-{data}", _small_real, enumerable=True))

@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import masks, scores, sketch
+from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import (
-    BUDGET, COMMON, DATA, FEATURES, GAUSSIAN, HEAVY_TAILED, ROWS, Linear, complete, weights,
-)  # fmt: skip
+from theory.catalogue.sketch.cases import COMMON, FEATURES, Linear, Rng, complete
 from theory.catalogue.sketch.moments import BAR, expected_error, squared
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides
 
@@ -85,8 +85,8 @@ def _minimax(instance: Linear, _: Key) -> dict[str, Sides]:
     x, w, s = instance.x, instance.w, instance.budget
     c = jnp.max(jnp.linalg.norm(x, axis=0))
     worst = c * worst_columns(w, x.shape[0])
-    p, q, size = instance.beta * sketch.data_free_probabilities(w) + (1 - instance.beta) * instance.tilt, None, abs(w)
-    q = sketch.data_free_probabilities(w)
+    size, data_free = abs(w), sketch.data_free_probabilities(w)
+    p = instance.beta * data_free + (1 - instance.beta) * instance.tilt
 
     def supremum(law: Float[Array, " d"]) -> Array:
         return c**2 / s * jnp.sum(jnp.where(w == 0, 0, w**2 / jnp.where(law > 0, law, 1)))
@@ -103,7 +103,7 @@ def _minimax(instance: Linear, _: Key) -> dict[str, Sides]:
         theory = [supremum(p), expected_error(worst, w, p, s), expected_error(worst, w, p, s), value]
         return Sides(jnp.stack(measured), jnp.stack(theory), scale=supremum(law))
 
-    return {"claim": sides(q), "p ∝ w²": sides(w**2 / jnp.sum(w**2))}
+    return {"claim": sides(data_free), "p ∝ w²": sides(w**2 / jnp.sum(w**2))}
 
 
 def _polygon_closes(instance: Linear) -> Array:
@@ -154,9 +154,8 @@ def _random_data(instance: Linear, outcome: tuple[Array, Array]) -> dict[str, Si
 
 
 def _random_case(name: str, random: bool) -> Case:
-    def make(key: Key, dataset) -> Linear:
-        x = jnp.full((1, RANDOM_FEATURES), float(random))
-        return complete(key, x, jnp.zeros(1))
+    def make(rng: Rng, dataset: Dataset) -> Linear:
+        return complete(rng, np.full((1, RANDOM_FEATURES), float(random)), np.zeros(1))
 
     return Case(name, make)
 
@@ -210,9 +209,7 @@ def _linear_scores(instance: Linear, _: Key) -> dict[str, Sides]:
 LINEAR_SCORES = Claim(
     id="sketch/linear-scores",
     title="On a linear layer SynFlow is the data-free law, and SNIP is a_i times an alignment with the residual",
-    statement=(
-        r"\text{SynFlow}_i\propto|w_i|,\qquad\text{SNIP}_i=|w_i||\langle x_i,Xw-y\rangle|\le a_i\|Xw-y\|"
-    ),
+    statement=(r"\text{SynFlow}_i\propto|w_i|,\qquad\text{SNIP}_i=|w_i||\langle x_i,Xw-y\rangle|\le a_i\|Xw-y\|"),
     sources=(BAR,),
     kind=Identity(),
     cases=COMMON,
@@ -222,4 +219,3 @@ LINEAR_SCORES = Claim(
 )
 
 DATA_FREE_CLAIMS = (DATA_FREE, DATA_FREE_MINIMAX, DATA_FREE_RANDOM_DATA, LINEAR_SCORES)
-__all__ = ["BUDGET", "DATA", "DATA_FREE_CLAIMS", "GAUSSIAN", "HEAVY_TAILED", "ROWS", "weights"]

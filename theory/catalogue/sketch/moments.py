@@ -2,13 +2,29 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import masks, sketch
+from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (
-    ALL, BUDGET, COMMON, CORRELATED, DATA, FEATURES, GAUSSIAN, HEAVY_TAILED, INFORMATIVE, ROWS, SMALL, Linear,
-    all_multinomial, all_poisson, all_subsets, complete, heavy_tailed, synthetic,
+    ALL,
+    BUDGET,
+    COMMON,
+    FEATURES,
+    INFORMATIVE,
+    ROWS,
+    SMALL,
+    Linear,
+    Rng,
+    all_multinomial,
+    all_poisson,
+    all_subsets,
+    complete,
+    gaussian,
+    signs,
+    weights,
 )  # fmt: skip
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides, Source
 
@@ -26,7 +42,9 @@ def error(instance: Linear, mask: Float[Array, " d"]) -> Float[Array, ""]:
     return squared(instance.x @ (mask * instance.w) - instance.x @ instance.w)
 
 
-def expected_error(x: Float[Array, "n d"], w: Float[Array, " d"], p: Float[Array, " d"], budget: Array) -> Float[Array, ""]:
+def expected_error(
+    x: Float[Array, "n d"], w: Float[Array, " d"], p: Float[Array, " d"], budget: Array
+) -> Float[Array, ""]:
     """E‖X(m∘w) − Xw‖² of a multinomial mask, by enumerating the d outcomes of one of its s independent draws."""
     drawn = jnp.where(p > 0, w / jnp.where(p > 0, p, 1), 0)
     misses = x * drawn - (x @ w)[:, None]
@@ -80,7 +98,11 @@ def _unbiased(instance: Linear, outcome: tuple[Array, Array]) -> dict[str, Sides
 
     def sides(kept: Float[Array, "2 d"]) -> Sides:
         predictions = (kept * w) @ x.T
-        return Sides(predictions, jnp.broadcast_to(x @ w, predictions.shape), scale=deviation[:, None] + 0 * predictions)
+        return Sides(
+            predictions,
+            jnp.broadcast_to(x @ w, predictions.shape),
+            scale=deviation[:, None] + 0 * predictions,
+        )
 
     return {"claim": sides(both), "binary mask": sides((both > 0).astype(w.dtype))}
 
@@ -151,7 +173,11 @@ def _optimal(instance: Linear, _: Key) -> dict[str, Sides]:
     def sides(law: Float[Array, " d"]) -> Sides:
         measured, theory = excess(law)
         measured = jnp.append(stationary, measured)
-        return Sides(measured, jnp.append(jnp.zeros_like(stationary), theory), scale=jnp.ones_like(measured) * (1 + theory))
+        return Sides(
+            measured,
+            jnp.append(jnp.zeros_like(stationary), theory),
+            scale=jnp.ones_like(measured) * (1 + theory),
+        )
 
     return {
         "claim": sides(best),
@@ -179,17 +205,16 @@ OPTIMAL_PROBABILITIES = Claim(
 def _near_optimal(instance: Linear, _: Key) -> dict[str, Sides]:
     x, w, beta, s = instance.x, instance.w, instance.beta, instance.budget
     p = beta * sketch.optimal_probabilities(x, w) + (1 - beta) * instance.tilt
-    right = Sides(
-        expected_error(x, w, p, s), sketch.near_optimal_bound(x, w, s, beta), trivial=squared(x @ w)
-    )
+    right = Sides(expected_error(x, w, p, s), sketch.near_optimal_bound(x, w, s, beta), trivial=squared(x @ w))
     wrong = sketch.near_optimal_bound(x, w, s, jnp.sqrt(beta))
     return {"claim": right, "√β for β": right._replace(theory=wrong)}
 
 
-def _one_tiny_item(key: Key, dataset) -> Linear:
+def _one_tiny_item(rng: Rng, dataset: Dataset) -> Linear:
     """β p* everywhere, but for one item that hardly counts and takes all the rest."""
-    instance = complete(key, jnp.eye(ROWS, FEATURES).at[0, 0].set(1e-6), jnp.zeros(ROWS))
-    return instance.replace(tilt=jnp.eye(FEATURES)[0], w=jnp.sign(instance.w))
+    x = np.eye(ROWS, FEATURES)
+    x[0, 0] = 1e-6
+    return complete(rng, x, np.zeros(ROWS), w=signs(rng, FEATURES)).replace(tilt=np.eye(FEATURES)[0])
 
 
 NEAR_OPTIMAL = Claim(
@@ -216,16 +241,10 @@ def _frobenius(instance: Linear, _: Key) -> dict[str, Sides]:
     return {"claim": right, "half": right._replace(theory=theory / 2)}
 
 
-def _proportional(key: Key) -> Float[Array, "n d"]:
-    """Columns of norm |w_i| for the weights 1, 1, …: equality."""
-    x = jax.random.normal(key, (ROWS, FEATURES))
-    return x / jnp.linalg.norm(x, axis=0)
-
-
-def _norms_like_weights(key: Key, dataset) -> Linear:
-    data_key, rest = jax.random.split(key)
-    instance = complete(rest, _proportional(data_key), jnp.zeros(ROWS))
-    return instance.replace(x=instance.x * abs(instance.w))
+def _norms_like_weights(rng: Rng, dataset: Dataset) -> Linear:
+    """Columns of norm |w_i|: equality."""
+    x, w = gaussian(rng), weights(rng, FEATURES)
+    return complete(rng, x / np.linalg.norm(x, axis=0) * abs(w), np.zeros(ROWS), w=w)
 
 
 FROBENIUS = Claim(
@@ -319,12 +338,10 @@ def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
     return {"claim": right, "Σa² for (Σa)²": right._replace(theory=jnp.sum(removed**2, axis=1))}
 
 
-def _aligned(key: Key, dataset) -> Linear:
+def _aligned(rng: Rng, dataset: Dataset) -> Linear:
     """One direction, one sign: the error is exactly the bound."""
-    data_key, rest = jax.random.split(key)
-    x = jax.random.normal(data_key, (ROWS, 1)) * jnp.ones(FEATURES)
-    instance = complete(rest, x, jnp.zeros(ROWS))
-    return instance.replace(w=abs(instance.w))
+    x = rng.standard_normal((ROWS, 1)) * np.ones(FEATURES)
+    return complete(rng, x, np.zeros(ROWS), w=abs(weights(rng, FEATURES)))
 
 
 TOP_K = Claim(
@@ -341,4 +358,3 @@ TOP_K = Claim(
 MOMENTS = (
     UNBIASED, SECOND_MOMENT, OPTIMAL_PROBABILITIES, NEAR_OPTIMAL, FROBENIUS, POISSON, BINARY_BIAS_VARIANCE, TOP_K,
 )  # fmt: skip
-__all__ = ["CORRELATED", "DATA", "GAUSSIAN", "HEAVY_TAILED", "MOMENTS", "heavy_tailed", "synthetic"]

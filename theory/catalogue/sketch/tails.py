@@ -1,11 +1,12 @@
 """sketch/: how far a single mask strays from the average."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import masks, sketch
-from sketchprune.types import Key
-from theory.catalogue.sketch.cases import ALL, FEATURES, ROWS, Linear, complete
+from sketchprune.data import Dataset
+from theory.catalogue.sketch.cases import ALL, FEATURES, ROWS, Linear, Rng, complete
 from theory.catalogue.sketch.moments import DKM, draw_multinomial, error, squared
 from theory.claim import Case, Claim, Probability, Sides, Source
 
@@ -66,12 +67,11 @@ def _sharp(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     }
 
 
-def _coin(key: Key, dataset) -> Linear:
+def _coin(rng: Rng, dataset: Dataset) -> Linear:
     """One sample and two opposite items: the error is a fair walk of 50 to 100 steps."""
-    x = jnp.zeros((ROWS, FEATURES)).at[0, :2].set(1.0)
-    w = jnp.zeros(FEATURES).at[:2].set(jnp.array([1.0, -1.0]))
-    instance = complete(key, x, jnp.zeros(ROWS), most=100, w=w)
-    return instance.replace(budget=50 + instance.budget // 2)
+    x, w = np.zeros((ROWS, FEATURES)), np.zeros(FEATURES)
+    x[0, :2], w[:2] = 1, [1, -1]
+    return complete(rng, x, np.zeros(ROWS), w=w, most=100).replace(budget=rng.integers(50, 101))
 
 
 HIGH_PROBABILITY_SHARP = Claim(

@@ -4,14 +4,27 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from sketchprune import linear, masks, sketch, train
+from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (
-    ALL, COMMON, DATA, FEATURES, ROWS, SMALL, SMALL_FEATURES, Linear, all_multinomial, all_poisson, all_subsets,
-    complete, gaussian,
+    ALL,
+    COMMON,
+    FEATURES,
+    ROWS,
+    SMALL,
+    SMALL_FEATURES,
+    Linear,
+    Rng,
+    all_multinomial,
+    all_poisson,
+    all_subsets,
+    complete,
+    gaussian,
 )  # fmt: skip
 from theory.catalogue.sketch.moments import BAR, squared
 from theory.claim import Bound, Case, Claim, Expectation, Sides
@@ -135,12 +148,11 @@ def _draw_mask(instance: Linear, key: Key) -> Float[Array, " d"]:
     return jnp.where(instance.whole, jnp.any(instance.x != 0, axis=0), mask)
 
 
-def _whole(key: Key, dataset) -> Linear:
+def _whole(rng: Rng, dataset: Dataset) -> Linear:
     """As many columns as a mask may keep, and it keeps them all: pruning nothing attains the bound."""
-    data_key, rest = jax.random.split(key)
-    x = gaussian(data_key).at[:, KEPT:].set(0)
-    instance = complete(rest, x, gaussian(rest, ROWS, 1)[:, 0])
-    return instance.replace(whole=jnp.array(True))
+    x = gaussian(rng)
+    x[:, KEPT:] = 0
+    return complete(rng, x, rng.standard_normal(ROWS), whole=True)
 
 
 WHOLE = Case("whole", _whole)
@@ -273,12 +285,10 @@ def _ridge(ridge: Ridge, kept: Float[Array, "2 d"]) -> dict[str, Sides]:
     return {"claim": right, "D/2 for D": right._replace(theory=ridge.mutant)}
 
 
-def _orthogonal(key: Key, dataset) -> Linear:
+def _orthogonal(rng: Rng, dataset: Dataset) -> Linear:
     """Orthogonal columns: the bound is an equality for independent inclusion."""
-    data_key, scale_key, rest = jax.random.split(key, 3)
-    x = jax.random.orthogonal(data_key, ROWS)[:, :FEATURES] * jnp.exp(jax.random.normal(scale_key, (FEATURES,)))
-    target = x @ jax.random.normal(rest, (FEATURES,)) + 0.1 * gaussian(rest, ROWS, 1)[:, 0]
-    return complete(rest, x, target)
+    x = np.linalg.qr(gaussian(rng))[0] * rng.lognormal(size=FEATURES)
+    return complete(rng, x, x @ rng.standard_normal(FEATURES) + 0.1 * rng.standard_normal(ROWS))
 
 
 TRAINING_ERROR_RIDGE = Claim(
@@ -372,7 +382,7 @@ DPP_TRAINING_ERROR = Claim(
     ),
     sources=(BAR,),
     kind=Expectation(),
-    cases=(DATA, *SMALL),
+    cases=(COMMON[-1], *SMALL),
     batch=128,
     trial=_dpp,
     prepare=_determinantal,
@@ -413,9 +423,7 @@ def _noise(instance: Linear) -> Float[Array, ""]:
 
 def _gaussian_risk(instance: Linear, risk: Risk) -> dict[str, Sides]:
     weights, s = trained(risk.x, risk.y, risk.kept), instance.budget
-    measured = jnp.stack(
-        [squared(risk.x @ weights - risk.y), squared(risk.test_x @ weights - risk.test_y) / TESTED]
-    )
+    measured = jnp.stack([squared(risk.x @ weights - risk.y), squared(risk.test_x @ weights - risk.test_y) / TESTED])
     noise = _noise(instance) ** 2
     missing = noise + squared(jnp.where(risk.kept > 0, 0, instance.w))
 
@@ -431,9 +439,9 @@ def _gaussian_risk(instance: Linear, risk: Risk) -> dict[str, Sides]:
 
 
 def _risk_case(name: str, gaussian_rows: bool) -> Case:
-    def make(key: Key, dataset) -> Linear:
-        instance = complete(key, jnp.full((1, MODEL), float(gaussian_rows)), jnp.zeros(1), most=8)
-        return instance.replace(budget=jnp.maximum(instance.budget, 3))
+    def make(rng: Rng, dataset: Dataset) -> Linear:
+        instance = complete(rng, np.full((1, MODEL), float(gaussian_rows)), np.zeros(1))
+        return instance.replace(budget=rng.integers(3, 9))
 
     return Case(name, make)
 
@@ -458,4 +466,3 @@ GAUSSIAN_RISK = Claim(
 TRAINING = (
     TRANSFER, TRAINING_ERROR, TRAINING_ERROR_RIDGE, DPP_TRAINING_ERROR, TRAINING_ERROR_AT_T, GAUSSIAN_RISK,
 )  # fmt: skip
-__all__ = ["COMMON", "TRAINING"]
