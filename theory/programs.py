@@ -23,15 +23,19 @@ ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
 """Relative error that rounding explains in float64, in computations of the size that claims do."""
 
 
+Leaf = Any
+"""A jax array inside a program, a numpy array outside."""
+
+
 class Flat(NamedTuple):
     """Sides of one name, broadcast and raveled to [..., components]; nan where a side was not given."""
 
-    measured: Array
-    theory: Array
-    scale: Array
-    trivial: Array
-    width: Array
-    delta: Array
+    measured: Leaf
+    theory: Leaf
+    scale: Leaf
+    trivial: Leaf
+    width: Leaf
+    delta: Leaf
 
 
 class Assessed(NamedTuple):
@@ -45,19 +49,19 @@ class Assessed(NamedTuple):
     """
 
     flat: Flat
-    deviation: Array
-    violated: Array
-    broken: Array
+    deviation: Leaf
+    violated: Leaf
+    broken: Leaf
 
 
 class Totals(NamedTuple):
     """Sums over trials, float64, [instances, components]."""
 
-    trials: Array
-    broken: Array
-    failures: Array
-    deviation: Array
-    square: Array
+    trials: Leaf
+    broken: Leaf
+    failures: Leaf
+    deviation: Leaf
+    square: Leaf
     flat: Flat
 
 

@@ -6,6 +6,7 @@ unequal size, correlated, dependent or zero, and real images; weights that are G
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +27,10 @@ BUDGET = 16
 """Draws of a multinomial mask at most, where budgets are not large on purpose."""
 
 
-@struct.dataclass
-class Linear:
+class Linear(struct.PyTreeNode):
     """A linear model on data, and what a mask law needs.
+
+    numpy arrays when made, jax arrays in a program.
 
     Attributes:
         x: [n, d]; rows and columns may be zero.
@@ -41,13 +43,13 @@ class Linear:
         most: the largest budget of the case, static.
     """
 
-    x: Float[Array, "n d"]
-    w: Float[Array, " d"]
-    y: Float[Array, " n"]
-    tilt: Float[Array, " d"]
-    beta: Float[Array, ""]
-    budget: Int[Array, ""]
-    whole: Bool[Array, ""]
+    x: Any
+    w: Any
+    y: Any
+    tilt: Any
+    beta: Any
+    budget: Any
+    whole: Any
     most: int = struct.field(pytree_node=False, default=BUDGET)
 
     @property
@@ -212,7 +214,8 @@ def _small(rng: Rng, dataset: Dataset) -> Linear:
 
 def _small_real(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=True)
-    triangle = np.linalg.qr(np.column_stack([some_columns(rng, x, SMALL_FEATURES), y]), mode="r")
+    both = np.column_stack([some_columns(rng, x, SMALL_FEATURES), y])
+    triangle = np.linalg.qr(both)[1]
     return complete(rng, triangle[:, :-1], triangle[:, -1], most=SMALL_BUDGET)
 
 

@@ -21,7 +21,7 @@ def _data_free(instance: Linear, _: Key) -> dict[str, Sides]:
     moment = jnp.sum(size) * jnp.sum(size * norms**2)
     beta = jnp.sum(size * norms) / jnp.sum(size) / jnp.max(jnp.where(size > 0, norms, 0))
     # On data of equal norms the law is the optimum itself.
-    equal = jnp.where(norms > 0, x / jnp.where(norms > 0, norms, 1), jnp.eye(*x.shape))
+    equal = jnp.where(norms > 0, x / jnp.where(norms > 0, norms, 1), jnp.eye(x.shape[0], x.shape[1]))
     measured = jnp.stack(
         [
             expected_error(x, w, p, s) / moment,

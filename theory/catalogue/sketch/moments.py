@@ -220,7 +220,10 @@ def _one_tiny_item(rng: Rng, dataset: Dataset) -> Linear:
 NEAR_OPTIMAL = Claim(
     id="sketch/near-optimal",
     title="A law within a factor β of the optimum costs at most 1/β",
-    statement=r"p\ge\beta p^*\;\Rightarrow\;\mathbb{E}\,\|X(m\circ w)-Xw\|^2\le\frac1s\Big(\frac{Z^2}{\beta}-\|Xw\|^2\Big)",
+    statement=(
+        r"p\ge\beta p^*\;\Rightarrow\;\mathbb{E}\,\|X(m\circ w)-Xw\|^2"
+        r"\le\frac1s\Big(\frac{Z^2}{\beta}-\|Xw\|^2\Big)"
+    ),
     sources=(DKM, BAR),
     kind=Bound(search=("x", "w")),
     cases=(*COMMON, Case("one-tiny-item", _one_tiny_item), INFORMATIVE),
@@ -284,7 +287,10 @@ def _draw_poisson(instance: Linear, key: Key) -> Float[Array, " d"]:
 POISSON = Claim(
     id="sketch/poisson",
     title="The expected error of independent inclusion, and the rates that make it least",
-    statement=r"\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\sum_i a_i^2\Big(\frac1{\pi_i}-1\Big),\qquad\pi^*_i=\min(1,\lambda a_i)",
+    statement=(
+        r"\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\sum_i a_i^2\Big(\frac1{\pi_i}-1\Big),"
+        r"\qquad\pi^*_i=\min(1,\lambda a_i)"
+    ),
     sources=(BAR,),
     kind=Expectation(),
     cases=(*ALL, *SMALL),

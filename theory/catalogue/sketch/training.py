@@ -460,7 +460,7 @@ GAUSSIAN_RISK = Claim(
     draw=_draw_risk,
     hypotheses={"rows of X are independent N(0, I)": lambda instance: instance.x[0, 0] == 1},
     mutants=("n − s for n − s − 1", "σ² for σ_S²"),
-    note="Top-|w| is then the best data-free mask. Data are drawn anew in every trial; real rows are not Gaussian: UNMET.",
+    note="Top-|w| is then the best data-free mask. Data are drawn in every trial; real rows are not Gaussian: UNMET.",
 )
 
 TRAINING = (
