@@ -330,10 +330,13 @@ def determinantal(key: Key, kernel: Float[Array, "d d"]) -> Bool[Array, "d"]:
         raise ValueError(f"kernel has shape {kernel.shape}; it takes a square matrix")
     thresholds = jax.random.uniform(key, kernel.shape[:1], kernel.dtype)
 
-    def decide(kernel: Array, j: Array) -> tuple[Array, Array]:
-        column, chance = kernel[:, j], kernel[j, j]
-        kept = thresholds[j] < chance
-        pivot = jnp.where(kept, chance, chance - 1)
-        return kernel - jnp.outer(column, column / jnp.where(pivot == 0, 1, pivot)), kept
+    def decide(carry: tuple[Array, Array], j: Array) -> tuple[tuple[Array, Array], Array]:
+        # The kernel conditioned on the items before j is K − L diag(1/pivots) Lᵀ; only its column j is needed.
+        factor, inverse = carry
+        column = kernel[:, j] - factor @ (inverse * factor[j])
+        kept = thresholds[j] < column[j]
+        pivot = jnp.where(kept, column[j], column[j] - 1)
+        return (factor.at[:, j].set(column), inverse.at[j].set(1 / jnp.where(pivot == 0, 1, pivot))), kept
 
-    return lax.scan(decide, kernel, jnp.arange(kernel.shape[0]))[1]
+    start = jnp.zeros_like(kernel), jnp.zeros_like(thresholds)
+    return lax.scan(decide, start, jnp.arange(kernel.shape[0]))[1]

@@ -66,18 +66,14 @@ class Expectation:
 
     Attributes:
         relation: "equal" or "at most".
-        thin: a power of two; the tier's number of trials is divided by it where a trial trains a network.
     """
 
     relation: Literal["equal", "at most"] = "equal"
-    thin: int = 1
 
 
 @dataclass(frozen=True)
 class Probability:
     """P(measured > theory) <= delta over the outcomes of a trial, on every admissible instance."""
-
-    thin: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,11 +99,9 @@ class Effect:
 
     Attributes:
         margin: the difference that is still called a match, in the units of the two sides.
-        thin: as for :class:`Expectation`.
     """
 
     margin: float = 0.0
-    thin: int = 1
 
 
 Kind = Identity | Bound | Expectation | Probability | Rate | Effect

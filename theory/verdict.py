@@ -44,7 +44,7 @@ class Tier:
 TIERS = {
     tier.name: tier
     for tier in (
-        Tier("quick", instances=32, looks=(256, 1024, 4096), tolerance=0.10, search_steps=50),
+        Tier("quick", instances=32, looks=(64, 256, 1024, 4096), tolerance=0.10, search_steps=50),
         Tier("standard", instances=128, looks=(1024, 4096, 16384), tolerance=0.02, search_steps=200),
         Tier("full", instances=512, looks=(1024, 4096, 16384), tolerance=0.01, search_steps=500),
     )

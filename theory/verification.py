@@ -122,7 +122,7 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
     totals: dict[str, dict[str, Totals]] = {}
     done = 0
     for look in tier.looks:
-        blocks = max(look // claim.kind.thin // size, 1) - done // size
+        blocks = max(look // size, 1) - done // size
         for index, (case, rows) in enumerate(_rows(group)):
             if case in totals and not _pending(found, case):
                 continue

@@ -204,18 +204,19 @@ INFORMATIVE = Case("informative", _informative)
 """Raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the bounds say something."""
 ALL = (*COMMON, INFORMATIVE)
 
-SMALL_FEATURES, SMALL_BUDGET = 5, 4
+SMALL_ROWS, SMALL_FEATURES, SMALL_BUDGET = 10, 5, 4
 
 
 def _small(rng: Rng, dataset: Dataset) -> Linear:
-    x = rng.standard_normal((4, SMALL_FEATURES)) * rng.lognormal(size=SMALL_FEATURES)
-    return complete(rng, x, rng.standard_normal(4), most=SMALL_BUDGET)
+    x = rng.standard_normal((SMALL_ROWS, SMALL_FEATURES)) * rng.lognormal(size=SMALL_FEATURES)
+    return complete(rng, x, rng.standard_normal(SMALL_ROWS), most=SMALL_BUDGET)
 
 
 def _small_real(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=True)
     both = np.column_stack([some_columns(rng, x, SMALL_FEATURES), y])
-    triangle = np.linalg.qr(both)[1]
+    triangle = np.zeros((SMALL_ROWS, SMALL_FEATURES + 1))
+    triangle[: SMALL_FEATURES + 1] = np.linalg.qr(both)[1]
     return complete(rng, triangle[:, :-1], triangle[:, -1], most=SMALL_BUDGET)
 
 

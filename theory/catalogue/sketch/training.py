@@ -299,9 +299,10 @@ TRAINING_ERROR_RIDGE = Claim(
         r"D=\operatorname{diag}\big((\tfrac1{\pi_i}-1)\|x_i\|^2\big)"
     ),
     sources=(BAR,),
-    kind=Expectation("at most", thin=4),
+    kind=Expectation("at most"),
     cases=(*ALL, Case("orthogonal", _orthogonal), *SMALL),
     trial=_ridge,
+    batch=2048,
     prepare=_ridge_bounds,
     draw=_draw_ridge,
     outcomes=_enumerate_ridge,
