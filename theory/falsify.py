@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from theory.claim import STATEMENT, Bound, Claim, Instance
-from theory.programs import Group, admissible, chance_key, flat_sides
+from theory.programs import Group, admissible, chance_key, compiled, flat_sides
 
 STARTS = 128
 """Instances of a group from which a search starts."""
@@ -69,7 +69,7 @@ def _ascend(claim: Claim) -> Callable[..., Instance]:
         carry = (moves, optimiser.init(moves), jnp.array(-jnp.inf), moves)
         return _moved(start, jax.lax.fori_loop(0, steps, step, carry)[-1])
 
-    return jax.jit(jax.vmap(ascend, in_axes=(0, 0, None, None)))
+    return compiled(jax.vmap(ascend, in_axes=(0, 0, None, None)))
 
 
 def _moved(start: Instance, moves: dict[str, Array]) -> Instance:

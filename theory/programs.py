@@ -7,7 +7,7 @@ and all mutants; compilation is nearly the whole cost of a claim.
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,10 @@ ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
 
 Leaf = Any
 """A jax array inside a program, a numpy array outside."""
+
+
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "1"})
+"""jit at half the usual compilation time; the programs run as fast (measured on the sketch family, CPU)."""
 
 
 class Flat(NamedTuple):
@@ -115,9 +119,13 @@ def _make(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) ->
     return jax.tree.map(lambda *leaves: np.stack(leaves), *instances), keys
 
 
-def chance_key(data: UInt[Array, " words"]) -> Key:
-    """The key of an instance's trials, from its key data."""
-    return jax.random.fold_in(jax.random.wrap_key_data(data), 1)
+def chance_key(words: UInt[Array, "2"], trial: Array | int = 0) -> Key:
+    """The key of one trial of an instance.
+
+    The generator is a keyed function, so that keys which count up give independent streams: counting is what
+    it costs least to compile and to run.
+    """
+    return jax.random.wrap_key_data(words.at[1].add(jnp.asarray(trial, words.dtype)), impl="threefry2x32")
 
 
 def prepare(claim: Claim) -> Callable[[Instance], tuple[Instance, np.ndarray]]:
@@ -133,7 +141,7 @@ def _prepared(claim: Claim) -> Callable[[Instance], tuple[Instance, Array]]:
         instance = claim.prepare(raw)
         return instance, admissible(claim, instance)
 
-    return jax.jit(_each(claim, prepared))
+    return compiled(_each(claim, prepared))
 
 
 def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
@@ -163,7 +171,7 @@ def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, np.ndarray],
         sides = jax.vmap(lambda outcome: flat_sides(claim, instance, outcome))(outcomes)
         return {name: _assess(jax.tree.map(expectation, flat)) for name, flat in sides.items()}
 
-    return jax.jit(_each(claim, enumerated if enumerable else once))
+    return compiled(_each(claim, enumerated if enumerable else once))
 
 
 @cache
@@ -174,7 +182,7 @@ def evaluate_at(claim: Claim, size: int) -> Callable[[Instance, np.ndarray], dic
         outcome = claim.draw(instance, chance_key(key))
         return {name: _assess(_flatten(sides)) for name, sides in claim.trial(instance, outcome, size).items()}
 
-    return jax.jit(_each(claim, once))
+    return compiled(_each(claim, once))
 
 
 @cache
@@ -187,7 +195,7 @@ def run(claim: Claim, count: int) -> Callable[[Instance, np.ndarray, int, int, i
 
     def block(instance: Instance, key: Key, start: Array) -> dict[str, Totals]:
         def trial(index: Array) -> dict[str, Flat]:
-            return flat_sides(claim, instance, claim.draw(instance, jax.random.fold_in(key, index)))
+            return flat_sides(claim, instance, claim.draw(instance, chance_key(key, index)))
 
         sides = jax.vmap(trial)(start + jnp.arange(size))
         return {name: _totals(flat) for name, flat in sides.items()}
@@ -200,7 +208,6 @@ def run(claim: Claim, count: int) -> Callable[[Instance, np.ndarray, int, int, i
         instances, keys = jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, case * count, count), (instances, keys)
         )
-        keys = jax.vmap(chance_key)(keys)
         shapes = jax.eval_shape(block_of_all, instances, keys, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
@@ -209,7 +216,7 @@ def run(claim: Claim, count: int) -> Callable[[Instance, np.ndarray, int, int, i
 
         return jax.lax.fori_loop(0, blocks, step, zeros)
 
-    return jax.jit(program)
+    return compiled(program)
 
 
 def block_size(claim: Claim, count: int) -> int:
@@ -274,18 +281,19 @@ def _assess(flat: Flat) -> Assessed:
 
 
 def _totals(flat: Flat) -> Totals:
-    """Sums over the leading axis of trials; a broken trial is counted and left out of the other sums."""
-    assessed = _assess(flat)
+    """Sums over the leading axis of trials; a broken trial is counted and left out of the other sums.
 
-    def total(values: Array) -> Array:
-        return jnp.sum(jnp.where(assessed.broken, 0, values.astype(jnp.float64)), axis=0)
-
-    deviation = assessed.deviation.astype(jnp.float64)
-    return Totals(
-        trials=total(jnp.ones_like(deviation)),
-        broken=jnp.sum(assessed.broken, axis=0, dtype=jnp.float64),
-        failures=total(assessed.violated),
-        deviation=total(deviation),
-        square=total(deviation**2),
-        flat=jax.tree.map(total, flat),
+    What does not depend on the trial (scale, trivial, width, delta) is taken from the first: with one reduction
+    in place of eleven the program compiles in half the time.
+    """
+    sides = _assess(flat)
+    ones = jnp.ones_like(sides.deviation)
+    summed = jnp.stack(
+        [ones, sides.violated, sides.deviation, sides.deviation**2, flat.measured, flat.theory], axis=1
+    )  # [trials, 6, components]
+    trials, failures, deviation, square, measured, theory = jnp.sum(
+        jnp.where(sides.broken[:, None], 0, summed), axis=0, dtype=jnp.float64
     )
+    constant = (trials * leaf[0] for leaf in (flat.scale, flat.trivial, flat.width, flat.delta))
+    broken = len(ones) - trials
+    return Totals(trials, broken, failures, deviation, square, Flat(measured, theory, *constant))
