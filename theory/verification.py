@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -45,7 +46,7 @@ def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dat
             raise ValueError(f"tier: got {tier!r}; takes one of {', '.join(TIERS)}")
         tier = TIERS[tier]
     started = time.perf_counter()
-    dataset = datasets.load() if data is None else data
+    dataset = _digits() if data is None else data
     kind = type(claim.kind)
     measure = _MEASURES[kind]
     found: Found = {name: {} for name in (STATEMENT, *claim.mutants)}
@@ -64,6 +65,9 @@ def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dat
         counterexample=counterexample if verdict == REFUTED else None,
         elapsed_s=time.perf_counter() - started,
     )
+
+
+_digits = cache(datasets.load)
 
 
 def _settled(cases: dict[str, CaseVerdict]) -> str:
