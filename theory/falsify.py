@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from theory.claim import STATEMENT, Bound, Claim, Instance
+from theory.claim import Bound, Claim, Instance
 from theory.programs import Group, admissible, chance_key, compiled, flat_sides
 
 STARTS = 128
@@ -32,33 +32,32 @@ def search(claim: Claim, group: Group, name: str, steps: int) -> tuple[Instance,
     count = group.keys.shape[0]
     chosen = np.unique(np.linspace(0, count - 1, min(count, STARTS)).astype(int))
     starts, keys = jax.tree.map(lambda leaf: leaf[chosen], (group.raw, group.keys))
-    which = np.array([float(other == name) for other in (STATEMENT, *claim.mutants)])
-    return jax.device_get(_ascend(claim)(starts, keys, which, steps)), keys, chosen
+    return jax.device_get(_ascend(claim, name)(starts, keys, steps)), keys, chosen
 
 
 @cache
-def _ascend(claim: Claim) -> Callable[..., Instance]:
+def _ascend(claim: Claim, name: str) -> Callable[..., Instance]:
+    """One program a name: what is not finite in the sides of another would spoil the gradient."""
     assert isinstance(claim.kind, Bound)  # only bounds are searched
-    fields, names = claim.kind.search, (STATEMENT, *claim.mutants)
+    fields = claim.kind.search
     optimiser = optax.adam(STEP)
 
-    def gap(moves: dict[str, Array], start: Instance, key: Array, which: Array) -> tuple[Array, Array]:
+    def gap(moves: dict[str, Array], start: Instance, key: Array) -> tuple[Array, Array]:
         candidate = claim.prepare(_moved(start, moves))
-        sides = flat_sides(claim, candidate, claim.draw(candidate, chance_key(key)))
+        flat = flat_sides(claim, candidate, claim.draw(candidate, chance_key(key)))[name]
+        finite = jnp.isfinite(flat.measured) & jnp.isfinite(flat.theory)
+        measured, theory = (jnp.where(finite, side, 0) for side in (flat.measured, flat.theory))
+        size = abs(measured) + abs(theory)
+        gaps = (measured - theory) / jnp.where(size == 0, 1, size)
+        # An infinite bound is true. What else is not finite is the worst news: the caller re-evaluates it.
+        true = jnp.isfinite(flat.measured) & jnp.isposinf(flat.theory)
+        value = jnp.max(jnp.where(finite, gaps, jnp.where(true, -1, 1)))
+        return value, jnp.where(admissible(claim, candidate), value, -jnp.inf)
 
-        def worst(name: str) -> Float[Array, ""]:
-            flat = sides[name]
-            size = abs(flat.measured) + abs(flat.theory)
-            return jnp.max((flat.measured - flat.theory) / jnp.where(size == 0, 1, size))
-
-        value = jnp.dot(which, jnp.stack([worst(name) for name in names]))
-        # A value that is not finite is the worst news: the caller re-evaluates it.
-        return value, jnp.where(admissible(claim, candidate), jnp.where(jnp.isfinite(value), value, 1), -jnp.inf)
-
-    def ascend(start: Instance, key: Array, which: Array, steps: Array) -> Instance:
+    def ascend(start: Instance, key: Array, steps: Array) -> Instance:
         def step(_: Array, carry: tuple) -> tuple:
             moves, state, best, best_moves = carry
-            (_, value), gradient = jax.value_and_grad(gap, has_aux=True)(moves, start, key, which)
+            (_, value), gradient = jax.value_and_grad(gap, has_aux=True)(moves, start, key)
             better = value > best
             best_moves = jax.tree.map(lambda new, old: jnp.where(better, new, old), moves, best_moves)
             descent = jax.tree.map(lambda g: -jnp.nan_to_num(g), gradient)
@@ -69,7 +68,7 @@ def _ascend(claim: Claim) -> Callable[..., Instance]:
         carry = (moves, optimiser.init(moves), jnp.array(-jnp.inf), moves)
         return _moved(start, jax.lax.fori_loop(0, steps, step, carry)[-1])
 
-    return compiled(jax.vmap(ascend, in_axes=(0, 0, None, None)))
+    return compiled(jax.vmap(ascend, in_axes=(0, 0, None)))
 
 
 def _moved(start: Instance, moves: dict[str, Array]) -> Instance:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, UInt
 
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.claim import Case, Claim, Instance, Sides, unprepared
+from theory.claim import Case, Claim, Instance, Probability, Sides, unprepared
 
 ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
 """Relative error that rounding explains in float64, in computations of the size that claims do."""
@@ -49,7 +49,7 @@ class Assessed(NamedTuple):
         flat: the sides.
         deviation: (measured − theory) / scale, 0/0 = 0.
         violated: measured > theory by more than rounding.
-        broken: a side is nan, or the measured one is infinite (an infinite bound says nothing, and is true).
+        broken: a side is nan, the measured one infinite, or the theory −∞ (a bound of ∞ says nothing, and is true).
     """
 
     flat: Flat
@@ -226,7 +226,10 @@ def block_size(claim: Claim, count: int) -> int:
 
 def flat_sides(claim: Claim, instance: Instance, outcome: Any) -> dict[str, Flat]:
     """Both sides of the claim and of its mutants for one outcome."""
-    return {name: _flatten(sides) for name, sides in claim.trial(instance, outcome).items()}
+    named = claim.trial(instance, outcome)
+    if isinstance(claim.kind, Probability) and (without := [name for name in named if named[name].delta is None]):
+        raise ValueError(f"trial of {claim.id}: returned {without[0]!r} without delta; takes the failure rate allowed")
+    return {name: _flatten(sides) for name, sides in named.items()}
 
 
 _HALVES = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
@@ -276,7 +279,7 @@ def _assess(flat: Flat) -> Assessed:
         flat,
         deviation=jnp.where(gap == 0, 0, gap / jnp.maximum(flat.scale, tiny)),
         violated=gap > 4096 * jnp.finfo(gap.dtype).eps * size,
-        broken=~jnp.isfinite(flat.measured) | jnp.isnan(flat.theory),
+        broken=~jnp.isfinite(flat.measured) | jnp.isnan(flat.theory) | jnp.isneginf(flat.theory),
     )
 
 

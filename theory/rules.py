@@ -65,7 +65,7 @@ def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, le
     report = _medians(means)
     if isinstance(claim.kind, Probability):
         failures = (sums.failures + sums.broken).sum(axis=0)
-        delta = np.nanmax(means.delta, axis=0)
+        delta = np.fmax.reduce(means.delta, axis=0)
         interval, method = statistics.binomial_interval(failures, count, level), "exact binomial"
         words = statistics.decide_rate_of_failure(interval, delta)
         worst = int(np.argmax(failures / count / delta))
@@ -74,9 +74,8 @@ def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, le
         assert isinstance(claim.kind, Expectation)
         interval, method = _mean_interval(sums, means, level)
         words = statistics.decide_mean(interval, claim.kind.relation, tier.tolerance, SINGLE_ROUNDING)
-        words = np.where(sums.broken.sum(axis=0) > 0, REFUTED, words)
         worst = int(np.argmax(np.nan_to_num(np.maximum(abs(interval.low), abs(interval.high)), nan=np.inf)))
-    verdict = combine(list(words))
+    verdict = combine(list(np.where(sums.broken.sum(axis=0) > 0, REFUTED, words)))
     if verdict == SUPPORTED and isinstance(claim.kind, Probability) and _vacuous(means):
         verdict = VACUOUS
     limits = (float(interval.low[worst]), float(interval.high[worst]))
