@@ -358,7 +358,6 @@ def test_one_nan_refutes(kind):
 
 
 def test_trials_stop_at_the_first_look_that_decides():
-    assert verdict(KINDS["equal"]).trials == 4 * 512
     assert verdict(KINDS["equal"], tier=replace(TINY, tolerance=10.0)).trials == 4 * 64
     fine = verdict(KINDS["equal"], tier=replace(TINY, tolerance=1e-4))
     assert fine.verdict == INCONCLUSIVE and fine.undecided and fine.trials == 4 * 4096
@@ -368,9 +367,10 @@ def test_trials_stop_at_the_first_look_that_decides():
 def test_trials_go_on_while_a_mutant_is_undecided():
     def trial(v, coins):
         right = Sides(jnp.ones(3), jnp.ones(3))
-        return {"claim": right, "noisy": right._replace(measured=2 + 40 * (coins - v.p))}
+        return {"claim": right, "noisy": right._replace(measured=2 + 20 * (coins - v.p))}
 
-    found = verdict(toy(Expectation(), trial, draw=coins, mutants=("noisy",)))
+    looks = replace(TINY, looks=(64, 4096, 65536))
+    found = verdict(toy(Expectation(), trial, draw=coins, mutants=("noisy",)), tier=looks)
     assert found.mutants == {"noisy": REFUTED} and found.verdict == SUPPORTED
     assert found.trials == 4 * 4096
 

@@ -207,8 +207,13 @@ class Claim:
             raise ValueError(
                 f"mutants of {self.id}: got {self.mutants}; takes names that differ, none of them {STATEMENT!r}"
             )
-        if any(case.enumerable for case in self.cases) and self.outcomes is None:
-            raise ValueError(f"outcomes of {self.id}: got None; an enumerable case takes a function")
+        if any(case.enumerable for case in self.cases):
+            if self.outcomes is None:
+                raise ValueError(f"outcomes of {self.id}: got None; an enumerable case takes a function")
+            if isinstance(self.kind, Probability):
+                raise ValueError(
+                    f"cases of {self.id}: got an enumerable one; a Probability takes cases whose outcomes are drawn"
+                )
 
     @property
     def family(self) -> str:
