@@ -1,0 +1,52 @@
+"""Claims in files of a user's own, as they would be run."""
+
+import json
+import shlex
+from pathlib import Path
+
+import jax
+import pytest
+
+from theory.cli import main
+
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder of one's own, no compilation cache, and JAX's settings put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names = ("enable_compilation_cache", "compilation_cache_dir", "persistent_cache_min_compile_time_secs",
+             "persistent_cache_min_entry_size_bytes")  # fmt: skip
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def verdicts():
+    (claim,) = json.loads(Path("report/verdicts.json").read_text())["claims"]
+    return claim
+
+
+def test_a_bound_of_ones_own_is_supported(capsys):
+    assert main(["verify", str(EXAMPLES / "my_bounds.py"), "--tier", "quick"]) == 0
+    assert "SUPPORTED" in capsys.readouterr().out
+    claim = verdicts()
+    assert list(claim["cases"]) == ["gaussian", "digits"]
+    assert claim["mutants"] == {"half": "REFUTED"} and claim["counterexample"] is None
+
+
+def test_a_false_claim_is_refuted_and_its_replay_command_works(capsys):
+    assert main(["verify", str(EXAMPLES / "false_claim.py"), "--tier", "quick"]) == 1
+    printed, first = capsys.readouterr().out, verdicts()
+    assert first["verdict"] == "REFUTED" and first["counterexample"]["found_by"] == "trials"
+    assert f"measured {first['counterexample']['measured']}" in printed
+
+    program, *words = shlex.split(printed.split("replay: ")[1].splitlines()[0])
+    assert program == "sketchprune" and words == shlex.split(first["command"])[1:]
+    assert main(words) == 1
+    again = verdicts()
+    assert again | {"elapsed_s": first["elapsed_s"]} == first
