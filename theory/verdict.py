@@ -32,6 +32,7 @@ class Tier:
         looks: trials an instance at which a decision may fall, ascending.
         tolerance: relative deviation of a mean that still supports a claim.
         search_steps: gradient steps of the search for counterexamples.
+        least: trials, over the cases of a claim, before which no decision falls.
     """
 
     name: str
@@ -39,14 +40,17 @@ class Tier:
     looks: tuple[int, ...]
     tolerance: float
     search_steps: int
+    least: int = 0
 
 
 TIERS = {
     tier.name: tier
     for tier in (
         Tier("quick", instances=32, looks=(64, 256, 1024, 4096), tolerance=0.10, search_steps=50),
-        Tier("standard", instances=128, looks=(1024, 4096, 16384), tolerance=0.02, search_steps=200),
-        Tier("full", instances=512, looks=(1024, 4096, 16384), tolerance=0.01, search_steps=500),
+        Tier(
+            "standard", instances=128, looks=(128, 1024, 4096, 16384), least=100_000, tolerance=0.02, search_steps=200
+        ),
+        Tier("full", instances=512, looks=(128, 1024, 4096, 16384), least=100_000, tolerance=0.01, search_steps=500),
     )
 }
 

@@ -124,11 +124,11 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
     size, program = programs.block_size(claim, count), programs.run(claim, count)
     instances = programs.single(group.instances) if isinstance(claim.kind, Expectation) else group.instances
     totals: dict[str, dict[str, Totals]] = {}
-    done = 0
+    cases, done = sum(not case.enumerable for case in claim.cases), 0
     for look in tier.looks:
         blocks = max(look // size, 1) - done // size
         for index, (case, rows) in enumerate(_rows(group)):
-            if case in totals and not _pending(found, case):
+            if done * count * cases >= tier.least and case in totals and not _pending(found, case):
                 continue
             more = _named(claim, jax.device_get(program(instances, group.keys, index, done, blocks)))
             totals[case] = jax.tree.map(np.add, totals[case], more) if case in totals else more
