@@ -320,7 +320,7 @@ def _all_binary(instance: Linear) -> tuple[Array, Array]:
 BINARY_BIAS_VARIANCE = Claim(
     id="sketch/binary-bias-variance",
     title="A binary mask that is not reweighted pays a bias",
-    statement=r"\mathbb{E}\,\|X(b\circ w)-Xw\|^2=\Big\|\sum_i(1-\pi_i)w_ix_i\Big\|^2+\sum_i\pi_i(1-\pi_i)a_i^2",
+    statement=r"\mathbb{E}\,\|X(b\circ w)-Xw\|^2=\left\|\sum_i(1-\pi_i)w_ix_i\right\|^2+\sum_i\pi_i(1-\pi_i)a_i^2",
     sources=(BAR,),
     kind=Expectation(),
     cases=(*ALL, *SMALL),

@@ -295,8 +295,8 @@ TRAINING_ERROR_RIDGE = Claim(
     id="sketch/training-error-ridge",
     title="The expected training error of a random mask is at most a ridge regression's",
     statement=(
-        r"\mathbb{E}\,\|Xu_\infty-y\|^2\le y^\top(I+XD^{-1}X^\top)^{-1}y,\qquad"
-        r"D=\operatorname{diag}\big((\tfrac1{\pi_i}-1)\|x_i\|^2\big)"
+        r"\mathbb{E}\,\|Xu_\infty-y\|^2\le y^\top(I+XD^{-1}X^\top)^{-1}y,"
+        r"\qquad D=\operatorname{diag}\big((\tfrac1{\pi_i}-1)\|x_i\|^2\big)"
     ),
     sources=(BAR,),
     kind=Expectation("at most"),
