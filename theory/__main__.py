@@ -1,8 +1,6 @@
 """``python -m theory`` is the ``sketchprune`` command."""
 
-import sys
-
-from theory.cli import main
+from theory.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -56,6 +56,7 @@ def verify(
     from sketchprune.data import load
     from theory import console as table
     from theory import journal, report
+    from theory.ahead import in_order
     from theory.catalogue import CATALOGUE
     from theory.select import select
     from theory.verification import verify as verdict_on
@@ -74,14 +75,19 @@ def verify(
     try:
         with table.progress(console) as progress:
             task = progress.add_task("", total=len(chosen))
-            for item in chosen:
+
+            def measured(item: "Selected") -> Verdict:
+                again = known.get((item.argument, item.file_crc32))
+                return again or verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
+
+            # One claim compiles while another runs.
+            for item, outcome in in_order(measured, chosen, threads=2):
                 progress.update(task, description=item.argument, refresh=True)
-                verdict = known.get((item.argument, item.file_crc32))
-                if verdict is None:
-                    try:
-                        verdict = verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
-                    except Exception as error:
-                        raise ValueError(_failure(item, error, out)) from error
+                try:
+                    verdict = outcome()
+                except Exception as error:
+                    raise ValueError(_failure(item, error, out)) from error
+                if (item.argument, item.file_crc32) not in known:
                     journal.append(out, item, verdict)
                 verdicts.append(verdict)
                 _say(console, table.row(item, verdict, run, layout))
@@ -175,6 +181,14 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def entry():
+    """Run the command and leave at once: work ahead in other threads is not waited for."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _configure_jax():

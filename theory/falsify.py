@@ -1,6 +1,5 @@
 """Search for counterexamples: gradient ascent on a bound's violation, from many instances at once."""
 
-from collections.abc import Callable
 from functools import cache
 
 import jax
@@ -10,7 +9,7 @@ import optax
 from jaxtyping import Array
 
 from theory.claim import Bound, Claim, Instance
-from theory.programs import Group, admissible, chance_key, compiled, flat_sides
+from theory.programs import Group, Program, admissible, chance_key, flat_sides
 
 STARTS = 128
 """Instances of a group from which a search starts."""
@@ -32,11 +31,11 @@ def search(claim: Claim, group: Group, name: str, steps: int) -> tuple[Instance,
     count = group.keys.shape[0]
     chosen = np.unique(np.linspace(0, count - 1, min(count, STARTS)).astype(int))
     starts, keys = jax.tree.map(lambda leaf: leaf[chosen], (group.raw, group.keys))
-    return jax.device_get(_ascend(claim, name)(starts, keys, steps)), keys, chosen
+    return _ascend(claim, name)(starts, keys, steps), keys, chosen
 
 
 @cache
-def _ascend(claim: Claim, name: str) -> Callable[..., Instance]:
+def _ascend(claim: Claim, name: str) -> Program:
     """One program a name: what is not finite in the sides of another would spoil the gradient."""
     assert isinstance(claim.kind, Bound)  # only bounds are searched
     fields = claim.kind.search
@@ -68,7 +67,7 @@ def _ascend(claim: Claim, name: str) -> Callable[..., Instance]:
         carry = (moves, optimiser.init(moves), jnp.array(-jnp.inf), moves)
         return _moved(start, jax.lax.fori_loop(0, steps, step, carry)[-1])
 
-    return compiled(jax.vmap(ascend, in_axes=(0, 0, None)))
+    return Program(jax.vmap(ascend, in_axes=(0, 0, None)))
 
 
 def _moved(start: Instance, moves: dict[str, Array]) -> Instance:

@@ -4,10 +4,11 @@ All instances of the cases that share a shape are stacked on one axis, so that o
 and all mutants; compilation is nearly the whole cost of a claim.
 """
 
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -23,12 +24,31 @@ ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
 """Relative error that rounding explains in float64, in computations of the size that claims do."""
 
 
+class Program:
+    """A function of host arrays to host arrays, compiled once a shape; any thread may call it.
+
+    Threads compile side by side and run one at a time: programs that run at once can wait for each other forever
+    in XLA's one pool of CPU threads. The backend's optimisation level 1 halves the time of compilation, and the
+    programs of the catalogue run as fast.
+    """
+
+    _running = threading.Lock()
+
+    def __init__(self, function: Callable):
+        self._jitted = jax.jit(function, compiler_options={"xla_backend_optimization_level": "1"})
+        self._executables: dict[Any, Any] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        leaves, tree = jax.tree.flatten(arguments)
+        shapes = (jnp.result_type(float), tree, *((np.shape(leaf), np.result_type(leaf)) for leaf in leaves))
+        if shapes not in self._executables:
+            self._executables[shapes] = self._jitted.lower(*arguments).compile()
+        with self._running:
+            return jax.device_get(self._executables[shapes](*arguments))
+
+
 Leaf = Any
 """A jax array inside a program, a numpy array outside."""
-
-
-compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "1"})
-"""jit at half the usual compilation time; the programs run as fast (measured on the sketch family, CPU)."""
 
 
 class Flat(NamedTuple):
@@ -132,16 +152,16 @@ def prepare(claim: Claim) -> Callable[[Instance], tuple[Instance, np.ndarray]]:
     """The program ``raw -> (prepared instances, admissible)``."""
     if claim.prepare is unprepared and not claim.hypotheses:
         return lambda raw: (raw, np.ones(len(jax.tree.leaves(raw)[0]), bool))
-    return lambda raw: jax.device_get(_prepared(claim)(raw))
+    return _prepared(claim)
 
 
 @cache
-def _prepared(claim: Claim) -> Callable[[Instance], tuple[Instance, Array]]:
+def _prepared(claim: Claim) -> Program:
     def prepared(raw: Instance) -> tuple[Instance, Array]:
         instance = claim.prepare(raw)
         return instance, admissible(claim, instance)
 
-    return compiled(_each(claim, prepared))
+    return Program(_each(claim, prepared))
 
 
 def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
@@ -150,7 +170,7 @@ def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
 
 
 @cache
-def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, np.ndarray], dict[str, Assessed]]:
+def evaluate(claim: Claim, enumerable: bool) -> Program:
     """The program that evaluates both sides once an instance, in the dtype of the instance's fields.
 
     With ``enumerable`` both sides are their expectations over all outcomes.
@@ -171,22 +191,22 @@ def evaluate(claim: Claim, enumerable: bool) -> Callable[[Instance, np.ndarray],
         sides = jax.vmap(lambda outcome: flat_sides(claim, instance, outcome))(outcomes)
         return {name: _assess(jax.tree.map(expectation, flat)) for name, flat in sides.items()}
 
-    return compiled(_each(claim, enumerated if enumerable else once))
+    return Program(_each(claim, enumerated if enumerable else once))
 
 
 @cache
-def evaluate_at(claim: Claim, size: int) -> Callable[[Instance, np.ndarray], dict[str, Assessed]]:
+def evaluate_at(claim: Claim, size: int) -> Program:
     """For rates: the program that evaluates both sides once an instance at one size."""
 
     def once(instance: Instance, key: Array) -> dict[str, Assessed]:
         outcome = claim.draw(instance, chance_key(key))
         return {name: _assess(_flatten(sides)) for name, sides in claim.trial(instance, outcome, size).items()}
 
-    return compiled(_each(claim, once))
+    return Program(_each(claim, once))
 
 
 @cache
-def run(claim: Claim, count: int) -> Callable[[Instance, np.ndarray, int, int, int], dict[str, Totals]]:
+def run(claim: Claim, count: int) -> Program:
     """The program ``(instances, keys, case, first, blocks) -> totals`` for one case of a group.
 
     It runs ``blocks * block_size`` trials on each of the case's ``count`` instances.
@@ -216,7 +236,7 @@ def run(claim: Claim, count: int) -> Callable[[Instance, np.ndarray, int, int, i
 
         return jax.lax.fori_loop(0, blocks, step, zeros)
 
-    return compiled(program)
+    return Program(program)
 
 
 def block_size(claim: Claim, count: int) -> int:

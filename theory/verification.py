@@ -77,11 +77,11 @@ def _settled(cases: dict[str, CaseVerdict]) -> str:
 def _exactly(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
     """Identities, bounds and enumerated expectations: one evaluation an instance; bounds are then searched."""
     program = programs.evaluate(claim, group.enumerable)
-    sides = _named(claim, jax.device_get(program(group.instances, group.keys)))
+    sides = _named(claim, program(group.instances, group.keys))
     coarse: dict[str, Assessed] | None = None
     if rules.two_sided(claim):
         with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
-            coarse = jax.device_get(program(programs.single(group.instances), group.keys))
+            coarse = program(programs.single(group.instances), group.keys)
     admissible = group.admissible
     for name, assessed in sides.items():
         for case, rows in _rows(group):
@@ -99,7 +99,7 @@ def _searched(claim: Claim, group: Group, name: str, tier: Tier, found: Found) -
     """Re-evaluates what the search found, in float64, and lets it refute."""
     candidates, keys, chosen = search(claim, group, name, tier.search_steps)
     instances, admissible = programs.prepare(claim)(candidates)
-    sides = jax.device_get(programs.evaluate(claim, False)(instances, keys)[name])
+    sides = programs.evaluate(claim, False)(instances, keys)[name]
     bad = np.where(admissible, (sides.violated | sides.broken).any(axis=1), False)
     if not bad.any():
         return None
@@ -130,7 +130,7 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
         for index, (case, rows) in enumerate(_rows(group)):
             if done * count * cases >= tier.least and case in totals and not _pending(found, case):
                 continue
-            more = _named(claim, jax.device_get(program(instances, group.keys, index, done, blocks)))
+            more = _named(claim, program(instances, group.keys, index, done, blocks))
             totals[case] = jax.tree.map(np.add, totals[case], more) if case in totals else more
             for name, sums in totals[case].items():
                 found[name][case] = rules.sampled(claim, sums, admissible[rows], tier)
@@ -151,10 +151,7 @@ def _pending(found: Found, case: str) -> bool:
 def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
     """Rates: one program a size."""
     assert isinstance(claim.kind, Rate)
-    sizes = [
-        _named(claim, jax.device_get(programs.evaluate_at(claim, size)(group.instances, group.keys)))
-        for size in claim.kind.sizes
-    ]
+    sizes = [_named(claim, programs.evaluate_at(claim, size)(group.instances, group.keys)) for size in claim.kind.sizes]
     admissible = group.admissible
     for name in found:
         values = np.stack([sides[name].flat.measured[:, 0] for sides in sizes], axis=1)
@@ -166,7 +163,7 @@ def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str,
 
 def _paired(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
     """Effects: one pair of arms an instance."""
-    sides = _named(claim, jax.device_get(programs.evaluate(claim, False)(group.instances, group.keys)))
+    sides = _named(claim, programs.evaluate(claim, False)(group.instances, group.keys))
     admissible = group.admissible
     for name, assessed in sides.items():
         for case, rows in _rows(group):

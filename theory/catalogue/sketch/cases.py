@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sketchprune import data, linear, sketch
 from sketchprune.data import Dataset
 from theory.claim import Case
+from theory.programs import Program
 
 FEATURES, CLASSES = 64, 10
 ROWS = FEATURES + CLASSES
@@ -145,12 +145,12 @@ def rank_deficient(rng: Rng) -> np.ndarray:
 def _compressed(images: "_Hashed", standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     dataset = images.dataset
 
-    @jax.jit
+    @Program
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
         x = data.standardise(pixels) if standardise else pixels / jnp.max(abs(pixels))
         return linear.compress(x, data.one_hot(labels, dataset.num_classes))
 
-    return jax.device_get(compress(dataset.x.reshape(len(dataset.x), -1), dataset.y))
+    return compress(dataset.x.reshape(len(dataset.x), -1), dataset.y)
 
 
 class _Hashed:
