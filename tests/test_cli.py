@@ -248,7 +248,7 @@ def test_an_interrupted_run_resumes_to_the_same_report(here, capsys, monkeypatch
 
     def verify(claim, **settings):
         asked.append(claim.id)
-        if len(asked) == 2:
+        if claim.id == "sketch/two" and asked.count("sketch/two") == 1:
             raise KeyboardInterrupt
         return verdict_on(claim, **settings)
 
@@ -260,7 +260,7 @@ def test_an_interrupted_run_resumes_to_the_same_report(here, capsys, monkeypatch
     assert again[-1] == "--resume"
     code, out, _ = run(capsys, *again)
     assert code == 0 and "3 of 3 as expected" in out
-    assert asked == ["sketch/one", "sketch/two", "sketch/two", "paths/false"]
+    assert asked.count("sketch/one") == 1 and asked.count("sketch/two") == 2
     assert timeless(here) == whole and (here / "report" / "verdicts.csv").read_text() == table
 
 
