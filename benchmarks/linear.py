@@ -1,0 +1,94 @@
+"""Random masks of a linear model a second, next to a NumPy loop and to the machine's rate of matrix products."""
+
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from benchmarks.roofline import hardware, matmul_rate, timed
+from sketchprune import masks, sketch
+from sketchprune.types import Key
+
+OURS = "sketchprune"
+SAMPLES, FEATURES, BUDGET = 512, 1024, 102
+TILE, TILES = 256, 32
+LOOPED = 64
+"""Masks of the NumPy loop a round: a loop that waits for busy cores takes milliseconds a mask."""
+ROUNDS = 9
+"""What is compared runs in turns, so that a machine which others use too slows all of it alike."""
+OPERATIONS = 2 * FEATURES * SAMPLES
+"""Of one mask in the product of masks and data; drawing the mask and adding up count as nothing."""
+
+
+def errors(
+    key: Key, x: Float[Array, "n d"], w: Float[Array, " d"], probabilities: Float[Array, " d"]
+) -> Float[Array, " masks"]:
+    """‖X(m∘w) − Xw‖² of TILES tiles of multinomial masks."""
+
+    def error(index: Array) -> Array:
+        mask = masks.multinomial(jax.random.fold_in(key, index), probabilities, BUDGET)
+        return jnp.sum((x @ ((mask - 1) * w)) ** 2)
+
+    return lax.map(error, jnp.arange(TILE * TILES), batch_size=TILE)
+
+
+def loop(x: np.ndarray, w: np.ndarray, probabilities: np.ndarray, *, threads: int | None) -> tuple[float, float]:
+    """The same in NumPy, mask by mask, with so many threads a product (None: as many as there are cores).
+
+    Returns the mean error and the masks a second.
+    """
+    rng = np.random.default_rng(0)
+    law = probabilities.astype(np.float64) / probabilities.sum(dtype=np.float64)
+    weights = w / (BUDGET * probabilities)
+    with threadpool_limits(threads, user_api="blas"):
+        begin = time.perf_counter()
+        dense, total = x @ w, 0.0
+        for _ in range(LOOPED):
+            counts = rng.multinomial(BUDGET, law).astype(np.float32)
+            total += np.sum((x @ (counts * weights) - dense) ** 2)
+        return total / LOOPED, LOOPED / (time.perf_counter() - begin)
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((SAMPLES, FEATURES), np.float32)
+    w = rng.standard_normal(FEATURES, np.float32)
+    law = np.asarray(sketch.optimal_probabilities(jnp.asarray(x), jnp.asarray(w)))
+    arguments = jax.random.key(0), jnp.asarray(x), jnp.asarray(w), jnp.asarray(law)
+    theory = float(sketch.second_moment(*arguments[1:], BUDGET))
+    loops = {"NumPy loop, all cores": None, "NumPy loop, one core": 1}
+
+    means = {OURS: float(jax.jit(errors)(*arguments).mean())}
+    rates: dict[str, list[float]] = {OURS: [], **{name: [] for name in loops}}
+    products = []
+    for _ in range(ROUNDS):
+        products.append(matmul_rate(size=1024))
+        rates[OURS].append(TILE * TILES / timed(errors, *arguments, repeats=3).steady)
+        for name, threads in loops.items():
+            means[name], rate = loop(x, w, law, threads=threads)
+            rates[name].append(rate)
+
+    console = Console()
+    console.print(
+        f"‖X(m∘w)−Xw‖² of random masks, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, on {hardware()} with "
+        f"{statistics.median(products) / 1e9:.0f} GFLOP/s, jax {jax.__version__}"
+    )
+    table = Table("", "masks/s", "ours is", "of product rate", "mean ÷ theory")
+    for name, measured in rates.items():
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(rates[OURS], measured, strict=True))
+        share = statistics.median(OPERATIONS * m / product for m, product in zip(measured, products, strict=True))
+        table.add_row(
+            name,
+            f"{statistics.median(measured):,.0f}",
+            "" if name == OURS else f"{ratio:.1f}x",
+            f"{share:.1%}",
+            f"{means[name] / theory:.3f}",
+        )
+    console.print(table)

@@ -1,0 +1,64 @@
+"""One look for all figures: a paper's column, its font sizes, colours that the colour-blind can tell apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from tueplots import axes, figsizes, fontsizes, markers
+from tueplots.constants.color.palettes import paultol_bright
+
+BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, GREY = (f"#{code}" for code in paultol_bright)
+WIDTH = 3.25
+"""Inches, of a column."""
+
+_STYLE: Any = {
+    **figsizes.icml2024_half(),
+    **fontsizes.icml2024(default_smaller=1),
+    **axes.lines(),
+    **axes.spines(top=False, right=False),
+    **axes.legend(frameon=False),
+    **axes.grid(grid_alpha=0.15),
+    **markers.inverted(edgewidth=0.8),  # an interval shows inside a hollow point
+    "axes.grid": True,
+    "errorbar.capsize": 1.5,
+    "legend.handlelength": 1.8,
+    "lines.markersize": 3.0,
+    "savefig.dpi": 300,
+    # Fonts that come with matplotlib, kept as text: the same bytes on every machine.
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "pdf.fonttype": 42,
+}
+_DATELESS = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+
+
+class Look(NamedTuple):
+    """How one law of masks is drawn wherever it occurs: its points, and the line of the theory."""
+
+    label: str
+    colour: str
+    marker: str
+    line: Any
+
+    def entry(self) -> Line2D:
+        """Its entry in a legend."""
+        return Line2D([], [], color=self.colour, marker=self.marker, linestyle=self.line, label=self.label)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """This style, whatever the caller's matplotlib settings are; a context and a decorator."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+@style()
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the path's suffix, .pdf or .png: the same bytes whenever it is written."""
+    figure.savefig(path, metadata=_DATELESS[path.suffix[1:]])

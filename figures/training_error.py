@@ -1,0 +1,182 @@
+"""The error that is left after training what a mask keeps, against how much it keeps, beside three bounds."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+from matplotlib.figure import Figure
+from scipy.optimize import brentq
+
+from figures._config import Config
+from figures._digits import digits
+from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
+from sketchprune import linear, masks, sketch
+from sketchprune.types import Key, Mask
+from theory.catalogue.sketch.training import trained_error
+
+BUDGETS = np.array([2, 3, 4, 6, 9, 14, 20, 30, 45, 64, 96, 128, 192, 256])
+SIZES = np.arange(2, 61, 2)
+"""Where the bounds are drawn: draws of a multinomial mask, and weights that other masks keep on average."""
+TRAINED = {
+    "multinomial": BUDGETS[1::2],
+    "poisson": np.array([4, 12, 20, 28, 36, 44, 52]),
+    "determinantal": np.array([2, 8, 17, 25, 33, 41, 57]),
+    "top": np.array([6, 14, 22, 30, 38, 46, 54]),
+}
+"""Where masks are trained: side by side, so that their points do not cover one another."""
+MASKS = {"quick": 4, "standard": 32}
+"""Masks for each of the ten classes."""
+LOOKS = {
+    "multinomial": Look("multinomial, ridge bound", BLUE, "o", "-"),
+    "poisson": Look("poisson, ridge bound", RED, "s", "--"),
+    "determinantal": Look("determinantal, equality", GREEN, "^", "-."),
+    "top": Look("top-$|w_0|$", PURPLE, "D", "none"),
+}
+
+
+def data(config: Config, key: Key) -> dict[str, np.ndarray]:
+    """The theory's ‖Xu − y‖²/‖y‖² by weights kept, and its mean over trained masks with a standard error.
+
+    All are averages over the ten classes, each against the rest and with Gaussian initial weights w₀ of its own.
+    Multinomial and poisson masks follow nine parts p*(w₀) and one part uniform.
+    """
+    x, targets = digits("standardised")
+    y = (targets / np.linalg.norm(targets, axis=0)).T
+    weight_key, mask_key = jax.random.split(key)
+    start, law = _start(weight_key, x, len(y))
+    arrays = jax.device_get(_theory(x, y, start, law, _taus(x, SIZES)))
+    settings = TRAINED | {"determinantal": _taus(x, TRAINED["determinantal"])}
+    for index, (name, points) in enumerate(settings.items()):
+        keys = jax.random.split(jax.random.fold_in(mask_key, index), (len(points), len(y), MASKS[config.tier]))
+        kept = np.asarray(_drawn(_LAWS[name], keys, points, x, law, start))  # of one layout: one program trains all
+        errors = np.asarray(_trained(x, y, kept))
+        arrays[f"{name}_trained"] = TRAINED[name]
+        arrays[f"{name}_mean"] = errors.mean(axis=(1, 2))
+        arrays[f"{name}_error"] = np.sqrt(errors.var(axis=2, ddof=1).sum(axis=1) / errors.shape[2]) / len(y)
+    # A multinomial mask is trained at some of the budgets: from draws to weights kept.
+    arrays["multinomial_trained"] = np.interp(TRAINED["multinomial"], BUDGETS, arrays["multinomial_kept"])
+    return arrays
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _start(key: Key, x: Float[Array, "n d"], classes: int) -> tuple[Float[Array, "k d"], Float[Array, "k d"]]:
+    """Initial weights and the law that they give."""
+    start = jax.random.normal(key, (classes, x.shape[1]))
+    optimal = jax.vmap(sketch.optimal_probabilities, (None, 0))(x, start)
+    return start, 0.9 * optimal + 0.1 * sketch.uniform_probabilities(x[0])
+
+
+def _taus(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The τ at which a determinantal mask keeps so many weights on average."""
+    size = jax.jit(sketch.dpp_size)
+    return np.array([brentq(lambda tau, wanted=wanted: size(x, tau) - wanted, 1e-6, 1e9) for wanted in sizes])
+
+
+def _multinomial(key: Key, budget: Array, x: Array, law: Array, start: Array) -> Mask:
+    return masks.multinomial(key, law, budget, max_budget=int(BUDGETS.max()))
+
+
+def _poisson(key: Key, size: Array, x: Array, law: Array, start: Array) -> Mask:
+    return masks.poisson(key, masks.poisson_rates(law, size))
+
+
+def _determinantal(key: Key, tau: Array, x: Array, law: Array, start: Array) -> Mask:
+    gram = x.T @ x
+    return masks.determinantal(key, jnp.linalg.solve(gram + tau * jnp.eye(len(gram)), gram))
+
+
+def _top(key: Key, size: Array, x: Array, law: Array, start: Array) -> Mask:
+    return masks.keep_top(abs(start), size)
+
+
+_LAWS = {"multinomial": _multinomial, "poisson": _poisson, "determinantal": _determinantal, "top": _top}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _drawn(
+    draw: Callable[..., Mask], keys: Key, points: Array, x: Array, law: Array, start: Array
+) -> Bool[Array, "points k masks d"]:
+    """What masks keep: one for each point, class and key."""
+
+    def kept(key: Key, point: Array, law: Array, start: Array) -> Array:
+        return draw(key, point, x, law, start) != 0
+
+    several = jax.vmap(jax.vmap(kept, (0, None, None, None)), (0, None, 0, 0))
+    return jax.vmap(several, (0, 0, None, None))(keys, points, law, start)
+
+
+@jax.jit
+def _trained(
+    x: Float[Array, "n d"], y: Float[Array, "k n"], kept: Bool[Array, "points k masks d"]
+) -> Float[Array, "points k masks"]:
+    """‖Xu − y‖² after training what each mask keeps."""
+
+    def one(y: Array, kept: Array) -> Array:
+        return trained_error(x, y, kept.astype(x.dtype))
+
+    return lax.map(lambda kept: jax.vmap(jax.vmap(one, (None, 0)))(y, kept), kept)
+
+
+@jax.jit
+def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[str, Array]:
+    """The bounds and the equality, and the weights kept at each of their points."""
+
+    def one(y: Array, start: Array, law: Array) -> dict[str, Array]:
+        end = linear.limit(x, y, start)
+        dense = jnp.sum((x @ end - y) ** 2)
+
+        def multinomial(budget: Array) -> tuple[Array, Array]:
+            ridge = sketch.ridge_bound_multinomial(x, y, law, budget)
+            return ridge, sketch.second_moment(x, end, law, budget) + dense
+
+        def poisson(size: Array) -> Array:
+            return sketch.ridge_bound(x, y, masks.poisson_rates(law, size))
+
+        ridge, transfer = jax.vmap(multinomial)(jnp.asarray(BUDGETS))
+        return {
+            "dense": dense,
+            "multinomial_transfer": transfer,
+            "multinomial_theory": ridge,
+            "poisson_theory": lax.map(poisson, jnp.asarray(SIZES)),
+            "determinantal_theory": jax.vmap(lambda tau: sketch.dpp_error(x, y, tau))(taus),
+        }
+
+    means = jax.tree.map(lambda values: values.mean(axis=0), jax.vmap(one)(y, start, law))
+    return {
+        **means,
+        "multinomial_kept": jnp.sum(1 - (1 - law) ** BUDGETS[:, None, None], axis=2).mean(axis=1),
+        "poisson_kept": jnp.asarray(SIZES),
+        "determinantal_kept": jnp.asarray(SIZES),
+    }
+
+
+@style()
+def draw(arrays: dict[str, np.ndarray]) -> Figure:
+    """Lines are the theory, points are trained, with 95 % intervals; above, the first bound on a scale of its own."""
+    figure = Figure(figsize=(WIDTH, WIDTH))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
+    above.plot(arrays["multinomial_kept"], arrays["multinomial_transfer"], ":", color=BLUE)
+    above.annotate("multinomial, training-error bound", (12, 8), color=BLUE, fontsize="small")
+    for name, look in LOOKS.items():
+        if name != "top":
+            for axes in (above, below):
+                axes.plot(arrays[f"{name}_kept"], arrays[f"{name}_theory"], color=look.colour, linestyle=look.line)
+        interval = 1.96 * arrays[f"{name}_error"]
+        below.errorbar(arrays[f"{name}_trained"], arrays[f"{name}_mean"], interval, fmt=look.marker, color=look.colour)
+    for axes in (above, below):
+        axes.axhline(1, color="black", linewidth=0.5)
+        axes.axhline(arrays["dense"], color="black", linewidth=0.5, linestyle=(0, (4, 3)))
+    offset = {"textcoords": "offset points", "fontsize": "small"}
+    below.annotate("zero mask", (0, 1), (2, -8), **offset)
+    below.annotate("dense", (0, arrays["dense"]), (2, 2), **offset)
+    above.set(yscale="log")
+    below.set(xlabel="weights kept (of 64), on average", ylim=(0.3, 1.05), xlim=(0, 64))
+    below.set_xticks(range(0, 65, 8))
+    figure.supylabel(r"$\mathbb{E}\,\Vert Xu_\infty-y\Vert^2/\,\Vert y\Vert^2$", fontsize="medium")
+    handles = [look.entry() for look in LOOKS.values()]
+    below.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 0.93))
+    return figure

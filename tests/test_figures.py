@@ -1,0 +1,181 @@
+"""Figures: every one is drawn, its numbers agree with the theory, and a seed decides its bytes."""
+
+import importlib
+import json
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+from matplotlib.figure import Figure
+
+import theory
+from figures import tightness
+from figures.__main__ import FIGURES, main
+from figures._config import Config
+from theory import Bound, Case, Claim, Sides, Source
+
+LOOSENESS = {
+    "sketch/top-k": {"digits": 42.0, "aligned": 1.0},
+    "sketch/second-moment": {"digits": 1.0, "informative": 1.01, "small": None},
+    "sketch/data-free": {"digits": None},
+    "paths/trace": {"digits": 7.0},
+}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    claims = [
+        {"id": claim, "cases": {case: {"looseness": value} for case, value in cases.items()}}
+        for claim, cases in LOOSENESS.items()
+    ]
+    path = tmp_path_factory.mktemp("report") / "verdicts.json"
+    path.write_text(json.dumps({"claims": claims}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, report):
+    """A folder with every figure."""
+    folder = tmp_path_factory.mktemp("figures")
+    assert main(["--tier", "quick", "--out", str(folder), "--report", str(report)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arrays(made):
+    """By figure, the numbers that it was drawn from."""
+    return {name: dict(np.load(made / f"{name}.npz")) for name in FIGURES}
+
+
+def test_figures_are_found_in_the_folder():
+    assert {"sketch_error", "training_error", "tightness", "tails"} <= set(FIGURES)
+    assert not any(name.startswith("_") for name in FIGURES)
+
+
+def test_a_seed_decides_every_byte(made, report, tmp_path):
+    assert main(["--tier", "quick", "--out", str(tmp_path), "--report", str(report)]) == 0
+    names = sorted(f"{name}{suffix}" for name in FIGURES for suffix in (".npz", ".pdf", ".png"))
+    assert sorted(path.name for path in made.iterdir()) == sorted(path.name for path in tmp_path.iterdir()) == names
+    assert [name for name in names if (made / name).read_bytes() != (tmp_path / name).read_bytes()] == []
+
+
+def test_another_seed_gives_other_numbers(arrays, tmp_path):
+    assert main(["tails", "--tier", "quick", "--seed", "1", "--out", str(tmp_path)]) == 0
+    other = np.load(tmp_path / "tails.npz")
+    assert not np.array_equal(other["gaussian_thresholds"], arrays["tails"]["gaussian_thresholds"])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_drawing_labels_its_axes(arrays, name):
+    figure = importlib.import_module(f"figures.{name}").draw(arrays[name])
+    assert isinstance(figure, Figure)
+    assert all(np.isfinite(values).all() for values in arrays[name].values() if values.dtype.kind == "f")
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        assert place is not None
+        assert not place.is_last_row() or axes.get_xlabel()
+        assert not place.is_first_col() or axes.get_ylabel() or figure.get_supylabel()
+
+
+def test_sampled_errors_agree_with_the_second_moment(arrays):
+    numbers = arrays["sketch_error"]
+    for panel in ("raw", "standardised"):
+        for law in ("optimal", "data_free", "uniform"):
+            mean, error, expected = (numbers[f"{panel}_{law}_{name}"] for name in ("mean", "error", "theory"))
+            assert (abs(mean - expected) < 5 * error).all()
+            assert (expected >= numbers[f"{panel}_optimal_theory"]).all()
+        assert (numbers[f"{panel}_top_mean"] <= numbers[f"{panel}_top_theory"]).all()
+
+
+def test_trained_errors_respect_the_bounds(arrays):
+    numbers = arrays["training_error"]
+
+    def theory_at(name, points):
+        return np.interp(points, numbers[f"{name}_kept"], numbers[f"{name}_theory"])
+
+    for name in ("multinomial", "poisson"):
+        mean, error = numbers[f"{name}_mean"], numbers[f"{name}_error"]
+        assert (mean <= theory_at(name, numbers[f"{name}_trained"]) + 5 * error).all()
+    mean, error = numbers["determinantal_mean"], numbers["determinantal_error"]
+    # The equality is convex between the sizes at which it was evaluated: interpolation errs by about 10⁻³.
+    assert (abs(mean - theory_at("determinantal", numbers["determinantal_trained"])) <= 5 * error + 2e-3).all()
+    assert (numbers["multinomial_theory"] <= numbers["multinomial_transfer"]).all()
+    trained = np.concatenate([numbers[f"{name}_mean"] for name in ("multinomial", "poisson", "determinantal", "top")])
+    assert ((trained >= numbers["dense"]) & (trained <= 1)).all()
+
+
+def test_tails_bound_the_frequencies(arrays):
+    numbers = arrays["tails"]
+    for panel in ("gaussian", "informative"):
+        thresholds, exceed = numbers[f"{panel}_thresholds"], numbers[f"{panel}_exceed"] / numbers["masks"]
+        assert (np.diff(exceed) <= 0).all()
+        assert exceed[-1] == 0
+        for bound in ("mcdiarmid", "dkm"):
+            allowed = np.interp(thresholds, numbers[f"{panel}_{bound}"], numbers["deltas"], left=1)
+            assert (exceed <= allowed).all()
+        assert (numbers[f"{panel}_mcdiarmid"] <= numbers[f"{panel}_dkm"]).all()
+
+
+def test_tightness_is_the_reports(arrays):
+    numbers = arrays["tightness"]
+    found = [
+        tuple(row) for row in zip(*(numbers[name].tolist() for name in ("claims", "cases", "looseness")), strict=True)
+    ]
+    expected = [(claim, case, value) for claim, cases in LOOSENESS.items() for case, value in cases.items()]
+    assert found == [row for row in expected if row[2] is not None and row[0].startswith("sketch/")]
+
+
+def test_tightness_verifies_without_a_report(monkeypatch):
+    class Number(struct.PyTreeNode):
+        x: jax.Array
+
+    claim = Claim(
+        id="sketch/twice",
+        title="x² is at most 2x²",
+        statement="x^2\\le 2x^2",
+        sources=(Source("drineas2006matmul"),),
+        kind=Bound(),
+        cases=(Case("{data}", lambda rng, dataset: Number(rng.uniform(1, 2))),),
+        trial=lambda instance, key: {"claim": Sides(jnp.square(instance.x), 2 * jnp.square(instance.x))},
+    )
+    monkeypatch.setattr(theory, "CATALOGUE", (claim,), raising=False)
+    numbers = tightness.data(Config(), jax.random.key(0))
+    assert (numbers["claims"].tolist(), numbers["cases"].tolist()) == (["sketch/twice"], ["digits"])
+    np.testing.assert_allclose(numbers["looseness"], 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sketch_eror"], "names: got 'sketch_eror'; takes sketch_error"),
+        (["tails", "no-such-thing"], "names: got 'no-such-thing'; takes sketch_error or tails"),
+        (["tails", "--seed", "-1"], "seed: got -1"),
+        (["tails", "--out", "{file}"], "out: got {file}"),
+        (["tightness", "--report", "{file}"], "report: got {file}, which is malformed"),
+        (["tightness", "--report", "{file}.missing"], "report: got {file}.missing: No such file"),
+    ],
+)
+def test_wrong_usage(arguments, message, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("no report")
+    arguments = [argument.format(file=file) for argument in arguments]
+    if "--out" not in arguments:
+        arguments += ["--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert message.format(file=file) in capsys.readouterr().err
+
+
+def test_wrong_options_exit_with_2():
+    with pytest.raises(SystemExit) as ended:
+        main(["tails", "--tier", "huge"])
+    assert ended.value.code == 2
+
+
+def test_a_report_without_looseness(tmp_path):
+    path = tmp_path / "verdicts.json"
+    path.write_text(json.dumps({"claims": []}))
+    with pytest.raises(ValueError, match=r"report: got .*verdicts.json; takes one with a looseness"):
+        tightness.data(SimpleNamespace(report=path), jax.random.key(0))
