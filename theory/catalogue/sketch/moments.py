@@ -330,37 +330,6 @@ BINARY_BIAS_VARIANCE = Claim(
     mutants=("variance only",),
 )
 
-
-# --- sketch/top-k
-
-
-def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
-    sizes = sketch.magnitudes(instance.x, instance.w)
-    # By a score that knows the items, and by one that does not.
-    kept = jnp.stack([masks.keep_top(sizes, instance.budget), masks.keep_top(instance.tilt, instance.budget)])
-    removed = jnp.where(kept, 0, sizes)
-    measured = jax.vmap(lambda mask: error(instance, mask))(kept.astype(sizes.dtype))
-    right = Sides(measured, jnp.sum(removed, axis=1) ** 2, trivial=squared(instance.x @ instance.w) + 0 * measured)
-    return {"claim": right, "Σa² for (Σa)²": right._replace(theory=jnp.sum(removed**2, axis=1))}
-
-
-def _aligned(rng: Rng, dataset: Dataset) -> Linear:
-    """One direction, one sign: the error is exactly the bound."""
-    x = rng.standard_normal((ROWS, 1)) * np.ones(FEATURES)
-    return complete(rng, x, np.zeros(ROWS), w=abs(weights(rng, FEATURES)))
-
-
-TOP_K = Claim(
-    id="sketch/top-k",
-    title="Whatever a binary mask keeps, its error is at most the square of what it removes",
-    statement=r"\|X(1_T\circ w)-Xw\|^2\le\Big(\sum_{i\notin T}a_i\Big)^2",
-    sources=(BAR,),
-    kind=Bound(search=("x", "w")),
-    cases=(*COMMON, Case("aligned", _aligned)),
-    trial=_top_k,
-    mutants=("Σa² for (Σa)²",),
-)
-
 MOMENTS = (
-    UNBIASED, SECOND_MOMENT, OPTIMAL_PROBABILITIES, NEAR_OPTIMAL, FROBENIUS, POISSON, BINARY_BIAS_VARIANCE, TOP_K,
+    UNBIASED, SECOND_MOMENT, OPTIMAL_PROBABILITIES, NEAR_OPTIMAL, FROBENIUS, POISSON, BINARY_BIAS_VARIANCE,
 )  # fmt: skip

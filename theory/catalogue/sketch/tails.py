@@ -1,14 +1,16 @@
-"""sketch/: how far a single mask strays from the average."""
+"""sketch/: how far a single mask strays, at most or with high probability."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import masks, sketch
 from sketchprune.data import Dataset
-from theory.catalogue.sketch.cases import ALL, FEATURES, ROWS, Linear, Rng, complete
-from theory.catalogue.sketch.moments import DKM, draw_multinomial, error, squared
-from theory.claim import Case, Claim, Probability, Sides, Source
+from sketchprune.types import Key
+from theory.catalogue.sketch.cases import ALL, COMMON, FEATURES, ROWS, Linear, Rng, complete, weights
+from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error, squared
+from theory.claim import Bound, Case, Claim, Probability, Sides, Source
 
 DELTAS = (0.2, 0.05, 0.01)
 """Failure rates at which tails are tested."""
@@ -46,7 +48,7 @@ HIGH_PROBABILITY = Claim(
         r"\mathbb{P}\Big(\|X(m\circ w)-Xw\|>\frac{\eta}{\sqrt{\beta s}}\|X\|_F\|w\|\Big)\le\delta,"
         r"\qquad\eta=1+\sqrt{\tfrac8\beta\log\tfrac1\delta}"
     ),
-    sources=(Source("drineas2006matmul", "stated", "Theorem 1"), Source("bar2023sketching")),
+    sources=(Source("drineas2006matmul", "stated", "Theorem 1"), BAR),
     kind=Probability(),
     cases=ALL,
     trial=_high_probability,
@@ -81,7 +83,7 @@ HIGH_PROBABILITY_SHARP = Claim(
         r"\mathbb{P}\bigg(\|X(m\circ w)-Xw\|>\sqrt{\frac{Z^2-\|Xw\|^2}{s}}"
         r"+Z\sqrt{\frac{2\log(1/\delta)}{s}}\bigg)\le\delta"
     ),
-    sources=(Source("bar2023sketching"), DKM),
+    sources=(BAR, DKM),
     kind=Probability(),
     cases=(*ALL, Case("coin", _coin)),
     trial=_sharp,
@@ -92,4 +94,35 @@ HIGH_PROBABILITY_SHARP = Claim(
     note="McDiarmid's inequality: one draw moves the error by at most 2Z/s.",
 )
 
-TAILS = (HIGH_PROBABILITY, HIGH_PROBABILITY_SHARP)
+
+# --- sketch/top-k
+
+
+def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
+    sizes = sketch.magnitudes(instance.x, instance.w)
+    # By a score that knows the items, and by one that does not.
+    kept = jnp.stack([masks.keep_top(sizes, instance.budget), masks.keep_top(instance.tilt, instance.budget)])
+    removed = jnp.where(kept, 0, sizes)
+    measured = jax.vmap(lambda mask: error(instance, mask))(kept.astype(sizes.dtype))
+    right = Sides(measured, jnp.sum(removed, axis=1) ** 2, trivial=squared(instance.x @ instance.w) + 0 * measured)
+    return {"claim": right, "Σa² for (Σa)²": right._replace(theory=jnp.sum(removed**2, axis=1))}
+
+
+def _aligned(rng: Rng, dataset: Dataset) -> Linear:
+    """One direction, one sign: the error is exactly the bound."""
+    x = rng.standard_normal((ROWS, 1)) * np.ones(FEATURES)
+    return complete(rng, x, np.zeros(ROWS), w=abs(weights(rng, FEATURES)))
+
+
+TOP_K = Claim(
+    id="sketch/top-k",
+    title="Whatever a binary mask keeps, its error is at most the square of what it removes",
+    statement=r"\|X(1_T\circ w)-Xw\|^2\le\Big(\sum_{i\notin T}a_i\Big)^2",
+    sources=(BAR,),
+    kind=Bound(search=("x", "w")),
+    cases=(*COMMON, Case("aligned", _aligned)),
+    trial=_top_k,
+    mutants=("Σa² for (Σa)²",),
+)
+
+TAILS = (HIGH_PROBABILITY, HIGH_PROBABILITY_SHARP, TOP_K)

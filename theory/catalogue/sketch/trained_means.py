@@ -1,0 +1,254 @@
+"""sketch/: the expected error after training, for random masks and for random data. The measured side trains."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sketchprune import masks, sketch
+from sketchprune.data import Dataset
+from sketchprune.types import Key
+from theory.catalogue.sketch.cases import (
+    ALL,
+    COMMON,
+    FEATURES,
+    ROWS,
+    SMALL,
+    SMALL_FEATURES,
+    Linear,
+    Rng,
+    all_multinomial,
+    all_poisson,
+    all_subsets,
+    complete,
+    gaussian,
+)  # fmt: skip
+from theory.catalogue.sketch.moments import BAR, squared
+from theory.catalogue.sketch.training import trained, trained_error
+from theory.claim import Case, Claim, Expectation, Sides
+
+# --- sketch/training-error-ridge
+
+
+class Ridge(NamedTuple):
+    instance: Linear
+    bounds: Float[Array, "2"]
+    mutant: Float[Array, "2"]
+
+
+def _ridge_bounds(instance: Linear) -> Ridge:
+    x, y, rates = instance.x, instance.y, instance.rates
+    multinomial = sketch.ridge_bound_multinomial(x, y, instance.near_optimal, instance.budget)
+    # Halving D: 1/π' − 1 = (1/π − 1)/2.
+    halved = sketch.ridge_bound(x, y, 2 * rates / (1 + rates))
+    poisson = sketch.ridge_bound(x, y, rates)
+    return Ridge(instance, jnp.stack([poisson, multinomial]), jnp.stack([halved, multinomial]))
+
+
+def _draw_ridge(ridge: Ridge, key: Key) -> Float[Array, "2 d"]:
+    first, second = jax.random.split(key)
+    instance = ridge.instance
+    poisson = masks.poisson(first, instance.rates)
+    multinomial = masks.multinomial(second, instance.near_optimal, instance.budget, max_budget=instance.most)
+    return jnp.stack([poisson, multinomial])
+
+
+def _enumerate_ridge(ridge: Ridge) -> tuple[Array, Array]:
+    """All supports, with their probabilities under either law: what can be trained depends on nothing else."""
+    instance = ridge.instance
+    subsets, poisson = all_subsets(instance.w.shape[0]), all_poisson(instance.rates)[1]
+    sequences, chances = all_multinomial(instance.near_optimal, instance.budget, instance.most)
+    same = jnp.all((sequences > 0)[None] == subsets[:, None], axis=2)
+    outcomes = jnp.repeat(subsets[:, None].astype(poisson.dtype), 2, axis=1)
+    return outcomes, jnp.stack([poisson, jnp.where(same, chances, 0).sum(axis=1)], axis=1)
+
+
+def _ridge(ridge: Ridge, kept: Float[Array, "2 d"]) -> dict[str, Sides]:
+    x, y = ridge.instance.x, ridge.instance.y
+    measured = jax.vmap(lambda mask: trained_error(x, y, mask))(kept)
+    right = Sides(measured, ridge.bounds, scale=squared(y), range=squared(y))
+    return {"claim": right, "D/2 for D": right._replace(theory=ridge.mutant)}
+
+
+def _orthogonal(rng: Rng, dataset: Dataset) -> Linear:
+    """Orthogonal columns: the bound is an equality for independent inclusion."""
+    x = np.linalg.qr(gaussian(rng))[0] * rng.lognormal(size=FEATURES)
+    return complete(rng, x, x @ rng.standard_normal(FEATURES) + 0.1 * rng.standard_normal(ROWS))
+
+
+TRAINING_ERROR_RIDGE = Claim(
+    id="sketch/training-error-ridge",
+    title="The expected training error of a random mask is at most a ridge regression's",
+    statement=(
+        r"\mathbb{E}\,\|Xu_\infty-y\|^2\le y^\top(I+XD^{-1}X^\top)^{-1}y,"
+        r"\qquad D=\operatorname{diag}\big((\tfrac1{\pi_i}-1)\|x_i\|^2\big)"
+    ),
+    sources=(BAR,),
+    kind=Expectation("at most"),
+    cases=(*ALL, Case("orthogonal", _orthogonal), *SMALL),
+    trial=_ridge,
+    batch=2048,
+    prepare=_ridge_bounds,
+    draw=_draw_ridge,
+    outcomes=_enumerate_ridge,
+    mutants=("D/2 for D",),
+    note=(
+        "m∘w is feasible for every w: take the expectation, then the best w. Components: independent inclusion, and "
+        "the multinomial law with H = (1−1/s)XᵀX + diag(‖x_i‖²/p_i)/s. Deviations are in units of ‖y‖²."
+    ),
+)
+
+
+# --- sketch/dpp-training-error
+
+
+class Determinantal(NamedTuple):
+    """A determinantal law on columns.
+
+    Attributes:
+        instance: the instance.
+        tau: the regulariser τ.
+        kernel: [d, d], the marginal kernel XᵀX(XᵀX + τI)⁻¹.
+        theory: the expected error and size, and the error at fixed size.
+        mutant: the same with a false error.
+    """
+
+    instance: Linear
+    tau: Float[Array, ""]
+    kernel: Float[Array, "d d"]
+    theory: Float[Array, "3"]
+    mutant: Float[Array, "3"]
+
+
+FIXED_SIZE = 3
+
+
+def _determinantal(instance: Linear) -> Determinantal:
+    x, y = instance.x, instance.y
+    tau = instance.beta * jnp.sum(x**2) / 8
+    gram = x.T @ x
+    theory = [sketch.dpp_error(x, y, tau), sketch.dpp_size(x, tau)]
+    if x.shape[1] <= SMALL_FEATURES:
+        theory.append(sketch.fixed_size_dpp_error(x, y, FIXED_SIZE))
+    rows = jnp.eye(x.shape[0])
+    wrong = tau**2 * squared(jnp.linalg.solve(x @ x.T + tau * rows, y))
+    both = jnp.stack(theory)
+    return Determinantal(
+        instance, tau, jnp.linalg.solve(gram + tau * jnp.eye(x.shape[1]), gram), both, both.at[0].set(wrong)
+    )
+
+
+def _enumerate_determinantal(law: Determinantal) -> tuple[Array, Array]:
+    """All subsets; columns: the law of random size (twice: error and size), and that of fixed size."""
+    subsets = all_subsets(law.kernel.shape[0]).astype(law.kernel.dtype)
+    gram = law.instance.x.T @ law.instance.x / law.tau
+
+    def determinant(kept: Float[Array, " d"]) -> Array:
+        return jnp.linalg.det(gram * jnp.outer(kept, kept) + jnp.diag(1 - kept))
+
+    volumes = jax.vmap(determinant)(subsets)
+    fixed = jnp.where(subsets.sum(axis=1) == FIXED_SIZE, volumes, 0)
+    chances = volumes / volumes.sum()
+    return subsets, jnp.stack([chances, chances, fixed / fixed.sum()], axis=1)
+
+
+def _dpp(law: Determinantal, kept: Float[Array, " d"]) -> dict[str, Sides]:
+    left = trained_error(law.instance.x, law.instance.y, kept)
+    measured = jnp.stack([left, jnp.sum(kept), left][: law.theory.shape[0]])
+    right = Sides(measured, law.theory)
+    return {"claim": right, "τ²yᵀ(XXᵀ+τI)⁻²y": right._replace(theory=law.mutant)}
+
+
+DPP_TRAINING_ERROR = Claim(
+    id="sketch/dpp-training-error",
+    title="For determinantal masks the expected training error is exactly a ridge regression's",
+    statement=(
+        r"P(S)\propto\det(X_S^\top X_S/\tau):\quad\mathbb{E}\,\|Xu_\infty-y\|^2=\tau y^\top(XX^\top+\tau I)^{-1}y,"
+        r"\quad\mathbb{E}|S|=\operatorname{Tr}XX^\top(XX^\top+\tau I)^{-1}"
+    ),
+    sources=(BAR,),
+    kind=Expectation(),
+    cases=(COMMON[-1], *SMALL),
+    batch=128,
+    trial=_dpp,
+    prepare=_determinantal,
+    draw=lambda law, key: masks.determinantal(key, law.kernel),
+    outcomes=_enumerate_determinantal,
+    mutants=("τ²yᵀ(XXᵀ+τI)⁻²y",),
+    note="Components: error, size, and where all subsets are enumerated the error at the fixed size 3.",
+)
+
+
+# --- sketch/gaussian-risk
+
+SAMPLES, TESTED, MODEL = 24, 64, 12
+
+
+class Risk(NamedTuple):
+    """A Gaussian data set: training and test samples, and what is kept."""
+
+    x: Float[Array, "n d"]
+    y: Float[Array, " n"]
+    test_x: Float[Array, "t d"]
+    test_y: Float[Array, " t"]
+    kept: Float[Array, " d"]
+
+
+def _draw_risk(instance: Linear, key: Key) -> Risk:
+    data_key, noise_key = jax.random.split(key)
+    w = instance.w
+    x = jax.random.normal(data_key, (SAMPLES + TESTED, MODEL), w.dtype)
+    y = x @ w + _noise(instance) * jax.random.normal(noise_key, (SAMPLES + TESTED,), w.dtype)
+    kept = masks.keep_top(abs(w), instance.budget).astype(w.dtype)
+    return Risk(x[:SAMPLES], y[:SAMPLES], x[SAMPLES:], y[SAMPLES:], kept)
+
+
+def _noise(instance: Linear) -> Float[Array, ""]:
+    return 2 * instance.beta
+
+
+def _gaussian_risk(instance: Linear, risk: Risk) -> dict[str, Sides]:
+    weights, s = trained(risk.x, risk.y, risk.kept), instance.budget
+    measured = jnp.stack([squared(risk.x @ weights - risk.y), squared(risk.test_x @ weights - risk.test_y) / TESTED])
+    noise = _noise(instance) ** 2
+    missing = noise + squared(jnp.where(risk.kept > 0, 0, instance.w))
+
+    def theory(variance: Array, freedom: Array) -> Array:
+        return jnp.stack([(SAMPLES - s) * variance, variance * (SAMPLES - 1) / freedom])
+
+    right = Sides(measured, theory(missing, SAMPLES - s - 1))
+    return {
+        "claim": right,
+        "n − s for n − s − 1": right._replace(theory=theory(missing, SAMPLES - s)),
+        "σ² for σ_S²": right._replace(theory=theory(noise, SAMPLES - s - 1)),
+    }
+
+
+def _risk_case(name: str, gaussian_rows: bool) -> Case:
+    def make(rng: Rng, dataset: Dataset) -> Linear:
+        instance = complete(rng, np.full((1, MODEL), float(gaussian_rows)), np.zeros(1))
+        return instance.replace(budget=rng.integers(3, 9))
+
+    return Case(name, make)
+
+
+GAUSSIAN_RISK = Claim(
+    id="sketch/gaussian-risk",
+    title="On Gaussian data, the training and test error of a trained pruned model",
+    statement=(
+        r"\mathbb{E}\,\text{train}=(n-s)\,\sigma_S^2,\quad\mathbb{E}\,\text{test}=\sigma_S^2\frac{n-1}{n-s-1},"
+        r"\qquad\sigma_S^2=\sigma^2+\|w_{S^c}\|^2"
+    ),
+    sources=(BAR,),
+    kind=Expectation(),
+    cases=(_risk_case("gaussian", True), _risk_case("{data}", False)),
+    trial=_gaussian_risk,
+    draw=_draw_risk,
+    hypotheses={"rows of X are independent N(0, I)": lambda instance: instance.x[0, 0] == 1},
+    mutants=("n − s for n − s − 1", "σ² for σ_S²"),
+    note="Top-|w| is then the best data-free mask. Data are drawn in every trial; real rows are not Gaussian: UNMET.",
+)
+
+TRAINED_MEANS = (TRAINING_ERROR_RIDGE, DPP_TRAINING_ERROR, GAUSSIAN_RISK)
