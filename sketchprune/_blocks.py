@@ -1,4 +1,4 @@
-"""The passes behind `sketchprune.kernels`: over samples, and over pairs of samples, in blocks that fit in memory."""
+"""The passes behind `sketchprune.kernels`: over samples and over pairs of them, in blocks that fit memory."""
 
 import functools
 import math
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     second_new: Int[Array, ""]
     """Where the samples start that no earlier block had."""
     fresh: Int[Array, ""]
-    """Whether the first block is another than in the pair before."""
+    """1 where the first block is another than in the pair before, else 0."""
 
 
 def network(
@@ -91,7 +91,9 @@ def fold(
     trace: bool,
     block_size: int | None,
 ) -> Any:
-    """Runs ``update(state, kernel block, pair)`` over all pairs of blocks; without ``x2`` over half of them."""
+    """Runs ``update(state, values, pair)`` over all pairs of blocks; without ``x2`` over half of them."""
+    if not (net.structure.layers or net.structure.plain):  # outputs that depend on no parameter
+        return start
     samples = max(len(x1), len(x1 if x2 is None else x2))
     chosen = plan(net.structure, net.selections, outputs=net.outputs, samples=samples, trace=trace)
     fits = samples * chosen.stored <= STORED
@@ -99,7 +101,7 @@ def fold(
     if not fits:
         most = min(most, STORED // (2 * chosen.stored + chosen.passing))
     if x2 is None:  # with four blocks ten of sixteen pairs are computed
-        most = min(most, max(math.ceil(samples / 4), 8))
+        most = min(most, max(math.ceil(samples / 4), 32))
     passed = max(STORED // chosen.passing, 1)
     if block_size is not None:
         most, passed = block_size, min(passed, block_size)
@@ -119,22 +121,26 @@ def fold(
     if x2 is not None:
         size, right_starts, right_new = spans(len(x2), max(most, 1))
         right_from = parts_from(x2, size)
-    pairs = [
-        Pair(starts[i], right_starts[j], new[i], right_new[j], np.bool_(j == (i if x2 is None else 0)))
-        for i in range(len(starts))
-        for j in range(i if x2 is None else 0, len(right_starts))
-    ]
+    pairs = np.array(
+        [
+            (starts[i], right_starts[j], new[i], right_new[j], j == (i if x2 is None else 0))
+            for i in range(len(starts))
+            for j in range(i if x2 is None else 0, len(right_starts))
+        ],
+        np.int32,
+    )
     if len(pairs) == 1:
-        return update(start, block(net.structure, chosen, left_from(0), right_from(0), trace=trace), pairs[0])
+        values = block(net.structure, chosen, left_from(0), right_from(0), trace=trace)
+        return update(start, values, Pair(*jnp.asarray(pairs[0])))
 
     def step(carry: tuple[Any, Parts], pair: Pair) -> tuple[tuple[Any, Parts], None]:
         state, left = carry
-        left = lax.cond(pair.fresh, lambda: left_from(pair.first), lambda: left)
+        left = lax.cond(pair.fresh == 1, lambda: left_from(pair.first), lambda: left)
         values = block(net.structure, chosen, left, right_from(pair.second), trace=trace)
         return (update(state, values, pair), left), None
 
     empty = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(left_from, 0))
-    return lax.scan(step, (start, empty), Pair(*map(np.array, zip(*pairs, strict=True))))[0][0]
+    return lax.scan(step, (start, empty), Pair(*jnp.asarray(pairs.T)))[0][0]
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "kept", "trace", "block_size"))
@@ -209,7 +215,7 @@ def column_norms(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> PyT
             return [norm + more for norm, more in zip(norms, added, strict=True)], None
 
         norms = [jnp.zeros(jnp.shape(leaf), net.dtype) for leaf in net.leaves]
-        norms, _ = lax.scan(step, norms, (starts, new))
+        norms, _ = lax.scan(step, norms, (jnp.asarray(starts), jnp.asarray(new)))
         weighted = [norm * selection.weight for norm, selection in zip(norms, net.selections, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(params), weighted)
 
@@ -224,9 +230,9 @@ def _leaf_norms(
     """The squared column norms of a layer's leaves, summed over the samples that count."""
     if layer.positions == 1:
         squares = jnp.where(counted[:, None, None], jnp.sum(g**2, axis=(1, 3)), 0)
-        columns = jnp.einsum("nqti,nqj->qij", a**2, squares)
+        columns = jnp.einsum("nqti,nqj->qji", a**2, squares)
     else:
-        squares = jnp.sum(jnp.einsum("nqti,nkqtj->nkqij", a, g) ** 2, axis=1)
+        squares = jnp.sum(jnp.einsum("nqti,nkqtj->nkqji", a, g) ** 2, axis=1)
         columns = jnp.sum(jnp.where(counted[:, None, None, None], squares, 0), axis=0)
 
     def forward(*own: Array) -> Array:
@@ -267,8 +273,9 @@ def product(
     with jax.default_matmul_precision("highest"):
         net, times = _linearised(apply, params, masks, x)
         if jnp.shape(vector) != (len(x), net.outputs):
+            expected = (len(x), net.outputs)
             raise ValueError(
-                f"vector has shape {jnp.shape(vector)}; it takes that of the outputs, ({len(x)}, {net.outputs})"
+                f"vector has shape {jnp.shape(vector)}; it takes that of the outputs, {expected}"
             )
         return times(jnp.asarray(vector, net.dtype))
 
@@ -284,7 +291,7 @@ def extreme_eigenvalues(
         iterate = matfree.decomp.tridiag_sym(min(num_products, size), materialize=False, custom_vjp=False)
         diagonal, beside = iterate(lambda v: times(v.reshape(len(x), -1)).reshape(-1), begin).J_small
         # Once the Krylov space is exhausted matfree goes on with normalised rounding errors, or with 0/0. The
-        # space found before is invariant: cut off what follows, and fill up with an entry between the extremes.
+        # space found before is invariant: what follows is cut off; an entry between the extremes fills up.
         least = size * jnp.finfo(net.dtype).eps * lax.cummax(jnp.abs(diagonal))[:-1]
         going_on = jnp.cumprod(beside > least).astype(bool)
         diagonal = diagonal.at[1:].set(jnp.where(going_on, diagonal[1:], diagonal[0]))

@@ -1,4 +1,4 @@
-"""How the operands and the result of a product become a[q, t, i], w[q, i, j] and y[q, t, j] = Σ_i a w."""
+"""How the operands and the result of a product become a[q, t, i], w[q, j, i] and y[q, t, j] = Σ_i a w."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ def dot(equation: JaxprEqn, weight: int) -> tuple[Layout, Layout, Layout]:
     positions, outputs = (left, right) if weight == 1 else (right, left)
     return (
         _merge(batch[fed], free(fed), contracted[fed]),
-        _merge(batch[weight], contracted[weight], free(weight)),
+        _merge(batch[weight], free(weight), contracted[weight]),
         _merge(groups, positions, outputs),
     )
 
@@ -75,11 +75,11 @@ def convolution(equation: JaxprEqn) -> tuple[Layout, Layout, Layout]:
         patches = jnp.stack([entry.reshape(-1, groups, channels // groups) for entry in entries], axis=2)
         return patches.transpose(1, 0, 2, 3).reshape(groups, patches.shape[0], -1)
 
-    def kernel_layout(weight: Shaped[Array, "..."]) -> Shaped[Array, "q i j"]:
+    def kernel_layout(weight: Shaped[Array, "..."]) -> Shaped[Array, "q j i"]:
         weight = weight.transpose(numbers.rhs_spec)
         outputs, channels = weight.shape[:2]
         weight = weight.reshape(groups, outputs // groups, channels, -1)
-        return weight.transpose(0, 3, 2, 1).reshape(groups, -1, outputs // groups)
+        return weight.transpose(0, 1, 3, 2).reshape(groups, outputs // groups, -1)
 
     def result_layout(result: Shaped[Array, "..."]) -> Shaped[Array, "q t j"]:
         result = features_last(result, numbers.out_spec)

@@ -1,11 +1,11 @@
 """Reads a network's jaxpr: which equation consumes which parameter, its input, its output sensitivity.
 
 A parameter leaf that one product consumes (`dot_general`, or `conv_general_dilated` as its kernel) has the
-Jacobian J[k, q, i, j] = Σ_t a[q, t, i] g[k, q, t, j]: a is what the product was fed, g the sensitivity of
+Jacobian J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j]: a is what the product was fed, g the sensitivity of
 output k to what came out; q runs over groups, t over positions (one for a dense layer on a vector), i over
-inputs or patch entries, j over outputs. All that the kernels do faster than the plain Jacobian follows from this
-form. A bias is the weight of an input that is always one. A leaf consumed in any other way is left to plain
-differentiation.
+inputs or patch entries, j over outputs. All that the kernels do faster than the plain Jacobian follows from
+this form. A bias is the weight of an input that is always one. A leaf consumed in any other way is left to
+plain differentiation.
 
 Everything here concerns one sample: callers vmap.
 """
@@ -45,7 +45,7 @@ class View(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One product of the network, in the form J[k, q, i, j] = Σ_t a[q, t, i] g[k, q, t, j]."""
+    """One product of the network, in the form J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j]."""
 
     position: int
     """Which equation of the program."""
@@ -67,12 +67,12 @@ class Layer(NamedTuple):
     def leaves(self) -> tuple[int, ...]:
         return (self.weight.leaf,) if self.bias is None else (self.weight.leaf, self.bias.leaf)
 
-    def columns(self, leaves: Leaves) -> Shaped[Array, "q i j"]:
+    def columns(self, leaves: Leaves) -> Shaped[Array, "q j i"]:
         """Arrays shaped like the parameter leaves, in the order of this layer's Jacobian columns."""
         weight = self.weight.of(leaves)
         if self.bias is None:
             return weight
-        return jnp.concatenate([weight, self.bias.of(leaves)], axis=1)
+        return jnp.concatenate([weight, self.bias.of(leaves)], axis=2)
 
 
 class Structure(NamedTuple):
@@ -84,7 +84,7 @@ class Structure(NamedTuple):
 
 
 class Sensitivities(NamedTuple):
-    """What one sample's Jacobian is made of."""
+    """What one sample's Jacobian is made of, in the dtype of the outputs."""
 
     inputs: list[Float[Array, "q t i"]]
     """a of each layer."""
@@ -194,11 +194,12 @@ def sensitivities(
     taps = [jnp.zeros(product.shape, product.dtype) for product in products]
     outputs, pullback, inputs = jax.vjp(tapped, taps, [leaves[leaf] for leaf in plain], has_aux=True)
     cotangents, jacobians = jax.vmap(pullback)(jnp.eye(outputs.size, dtype=outputs.dtype))
-    return Sensitivities(
+    found = Sensitivities(
         inputs,
         [jax.vmap(layer.output_layout)(g) for layer, g in zip(layers, cotangents, strict=True)],
         [jacobian.reshape(outputs.size, -1) for jacobian in jacobians],
     )
+    return jax.tree.map(lambda part: part.astype(outputs.dtype), found)
 
 
 def _unnested(
@@ -279,7 +280,7 @@ def _layer(view: View, position: int, equation: JaxprEqn, operand: int) -> Layer
         return None
     input_layout, weight_layout, output_layout = layouts
     weight = view._replace(moves=(*view.moves, weight_layout))
-    groups, inputs, outputs = jax.eval_shape(weight_layout, aval(equation.invars[operand])).shape
+    groups, outputs, inputs = jax.eval_shape(weight_layout, aval(equation.invars[operand])).shape
     positions = jax.eval_shape(output_layout, aval(equation.outvars[0])).shape[1]
     return Layer(
         position, 1 - operand, weight, None, input_layout, output_layout, groups, positions, inputs, outputs
@@ -287,10 +288,14 @@ def _layer(view: View, position: int, equation: JaxprEqn, operand: int) -> Layer
 
 
 def _bias(view: View, layer: Layer, leaves: Sequence[Any]) -> View | None:
-    """The view as a row [q, 1, j] of the layer's weight, when it has one entry for each group and output."""
-    bias = view._replace(moves=(*view.moves, layer.output_layout))
+    """The view as a column [q, j, 1] of the layer's weight, if it has one entry for each group and output."""
+
+    def column(entries: Shaped[Array, "..."]) -> Shaped[Array, "q j 1"]:
+        return layer.output_layout(entries).swapaxes(1, 2)
+
+    bias = view._replace(moves=(*view.moves, column))
     shape = jax.eval_shape(bias.of, leaves).shape
-    return bias if shape == (layer.groups, 1, layer.outputs) else None
+    return bias if shape == (layer.groups, layer.outputs, 1) else None
 
 
 def _layer_input(layer: Layer, equation: JaxprEqn, value: Callable[[Atom], Array]) -> Float[Array, "q t i"]:
