@@ -1,0 +1,98 @@
+"""Infinite-width NTK and NNGP of MLPs and CNNs through neural-tangents, on current JAX."""
+
+import contextlib
+import functools
+import importlib
+import importlib.metadata
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.extend
+import jax.interpreters.ad
+
+NEURAL_TANGENTS = "0.6.5"
+"""The version of neural-tangents this module lends names to."""
+
+
+def _safe_map(f: Any, *lists: Any) -> list[Any]:
+    return [f(*items) for items in zip(*lists, strict=True)]
+
+
+def _safe_zip(*lists: Any) -> list[Any]:
+    return list(zip(*lists, strict=True))
+
+
+@contextlib.contextmanager
+def _lent_names() -> Iterator[None]:
+    """While open, JAX has the names that neural-tangents 0.6.5 reads at import and JAX has since moved."""
+    moved = ("Jaxpr", "JaxprEqn", "ClosedJaxpr", "Literal", "Primitive", "Var")
+    util = types.ModuleType("jax.util")
+    vars(util).update(safe_map=_safe_map, safe_zip=_safe_zip)
+    loans: list[tuple[dict[str, Any], str, Any]] = [
+        *((vars(jax.core), name, getattr(jax.extend.core, name)) for name in moved),
+        (vars(jax.interpreters.ad), "zeros_like_p", jax.extend.core.Primitive("zeros_like")),
+        (vars(jax), "util", util),
+        (sys.modules, "jax.util", util),
+        # The experimental part translates TensorFlow models and is all that TensorFlow is needed for.
+        (
+            sys.modules,
+            "neural_tangents.experimental",
+            types.ModuleType("neural_tangents.experimental"),
+        ),
+    ]
+    lent = [(namespace, name, value) for namespace, name, value in loans if name not in namespace]
+    for namespace, name, value in lent:
+        namespace[name] = value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for namespace, name, _ in lent:
+            del namespace[name]
+
+
+@functools.cache
+def neural_tangents() -> ModuleType:
+    """The neural-tangents package, imported on current JAX.
+
+    neural-tangents 0.6.5 reads names that JAX has moved since. They are lent to it while it is imported and taken
+    back afterwards, whether or not the import went well: nothing of JAX stays changed, and ``sys.modules`` gains
+    only neural-tangents and what it imports. Its ``experimental`` part (TensorFlow models) is not there. Of its
+    empirical kernels the implementations JACOBIAN_CONTRACTION and NTK_VECTOR_PRODUCTS work;
+    STRUCTURED_DERIVATIVES and AUTO reach for internals of JAX that no longer exist.
+
+    Raises ImportError when the extra ``infinite`` is not installed, and when another version than 0.6.5 does not
+    import.
+
+    Cost: one import, 0.5 s; the module is kept.
+
+    >>> neural_tangents().__version__
+    '0.6.5'
+    """
+    try:
+        version = importlib.metadata.version("neural-tangents")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ImportError(
+            "sketchprune.infinite needs neural-tangents, which is not installed: "
+            "`uv add 'sketchprune[infinite]'` or `pip install 'sketchprune[infinite]'`"
+        ) from error
+    before = set(sys.modules)
+    try:
+        with _lent_names():
+            module = importlib.import_module("neural_tangents")
+    except (ImportError, AttributeError) as error:
+        for name in set(sys.modules) - before:
+            if name.partition(".")[0] == "neural_tangents":
+                del sys.modules[name]
+        raise ImportError(
+            f"neural-tangents {version} does not import on jax {jax.__version__}: {error}. "
+            f"sketchprune.infinite is written for neural-tangents {NEURAL_TANGENTS} on jax 0.10"
+        ) from error
+    vars(module).pop("experimental", None)
+    return module
