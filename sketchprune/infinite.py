@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.core
 import jax.extend
 import jax.interpreters.ad
 
@@ -34,9 +35,9 @@ def _lent_names() -> Iterator[None]:
     util = types.ModuleType("jax.util")
     vars(util).update(safe_map=_safe_map, safe_zip=_safe_zip)
     loans: list[tuple[dict[str, Any], str, Any]] = [
-        *((vars(jax.core), name, getattr(jax.extend.core, name)) for name in moved),
-        (vars(jax.interpreters.ad), "zeros_like_p", jax.extend.core.Primitive("zeros_like")),
-        (vars(jax), "util", util),
+        *((jax.core.__dict__, name, getattr(jax.extend.core, name)) for name in moved),
+        (jax.interpreters.ad.__dict__, "zeros_like_p", jax.extend.core.Primitive("zeros_like")),
+        (jax.__dict__, "util", util),
         (sys.modules, "jax.util", util),
         # The experimental part translates TensorFlow models and is all that TensorFlow is needed for.
         (
@@ -61,13 +62,14 @@ def _lent_names() -> Iterator[None]:
 def neural_tangents() -> ModuleType:
     """The neural-tangents package, imported on current JAX.
 
-    neural-tangents 0.6.5 reads names that JAX has moved since. They are lent to it while it is imported and taken
-    back afterwards, whether or not the import went well: nothing of JAX stays changed, and ``sys.modules`` gains
-    only neural-tangents and what it imports. Its ``experimental`` part (TensorFlow models) is not there. Of its
-    empirical kernels the implementations JACOBIAN_CONTRACTION and NTK_VECTOR_PRODUCTS work;
-    STRUCTURED_DERIVATIVES and AUTO reach for internals of JAX that no longer exist.
+    neural-tangents 0.6.5 reads names that JAX has moved since. They are lent to it while it is imported and
+    taken back afterwards, whether or not the import went well: nothing of JAX stays changed, and
+    ``sys.modules`` gains only neural-tangents and what it imports. Its ``experimental`` part (TensorFlow
+    models) is not there. Of its empirical kernels the implementations JACOBIAN_CONTRACTION and
+    NTK_VECTOR_PRODUCTS work (the latter with a DeprecationWarning); STRUCTURED_DERIVATIVES and AUTO reach for
+    internals of JAX that no longer exist.
 
-    Raises ImportError when the extra ``infinite`` is not installed, and when another version than 0.6.5 does not
+    Raises ImportError when the extra ``infinite`` is not installed, and when the version installed does not
     import.
 
     Cost: one import, 0.5 s; the module is kept.
