@@ -1,0 +1,69 @@
+"""Layer densities: how much of each layer a random mask keeps."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal
+
+import numpy as np
+
+
+def layer_densities(
+    rule: Literal["uniform", "erk", "balanced", "pyramidal"],
+    shapes: Sequence[Sequence[int]],
+    density: float,
+    *,
+    redistribute: bool = True,
+) -> np.ndarray:
+    """The density p_l of each layer, first layer first, such that Σp_l N_l = ρN.
+
+    N_l is the size of layer l, N = ΣN_l, ρ the ``density``. uniform: p_l = ρ. erk: p_l ∝ (Σ dims)/(Π dims),
+    at most 1. balanced: p_l = min(1, c/N_l). pyramidal: p_l = x^l, never more than 1. Layers that would
+    exceed 1 stay at 1 and the others take what is left over; ``redistribute=False`` clips instead, as is
+    often done, and then keeps less than ρN. Float64, on the host. ValueError for another rule, a density
+    outside (0, 1], and no or empty layers. O(L log L). Source: evci2020rigl, gadhikar2023random,
+    lottery/densities.
+
+    >>> layer_densities("balanced", [(1, 2), (2, 4)], 0.5)
+    array([1.   , 0.375])
+    """
+    sizes = np.array([prod(shape) for shape in shapes], np.float64)
+    if not len(sizes) or not (sizes > 0).all():
+        raise ValueError(
+            f"shapes is {list(shapes)}; it takes one shape a layer, each with at least one weight"
+        )
+    if not 0 < density <= 1:
+        raise ValueError(f"density is {density}; it takes a number in (0, 1]")
+    if rule == "uniform":
+        return np.full(len(sizes), float(density))
+    if rule == "erk":
+        return _proportional(np.array([sum(shape) for shape in shapes]) / sizes, sizes, density, redistribute)
+    if rule == "balanced":
+        return _proportional(1 / sizes, sizes, density, redistribute)
+    if rule == "pyramidal":
+        return _pyramidal(sizes, density)
+    raise ValueError(f"rule is {rule!r}; it takes 'uniform', 'erk', 'balanced' or 'pyramidal'")
+
+
+def _proportional(ratios: np.ndarray, sizes: np.ndarray, density: float, redistribute: bool) -> np.ndarray:
+    """min(1, c·ratio), with c solving for the density, or ignoring the clipping."""
+    saturated = np.zeros(len(sizes), bool)
+    while not saturated.all():
+        rest = density * sizes.sum() - sizes[saturated].sum()
+        densities = np.where(saturated, 1.0, rest * ratios / (ratios * sizes)[~saturated].sum())
+        if not redistribute or (densities <= 1).all():
+            break
+        saturated = densities >= 1
+    else:
+        densities = np.ones(len(sizes))
+    return np.minimum(densities, 1.0)
+
+
+def _pyramidal(sizes: np.ndarray, density: float) -> np.ndarray:
+    depths = np.arange(1, len(sizes) + 1)
+    low, high = 0.0, 1.0
+    # Σ N_l x^l increases with x: halve until the two ends are neighbours.
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (
+            (middle, high) if (sizes * middle**depths).sum() < density * sizes.sum() else (low, middle)
+        )
+    return high**depths

@@ -1,0 +1,313 @@
+"""Masks: what may be pruned, exact selection by score, random mask laws, layer densities.
+
+A mask is a pytree of arrays shaped like the parameters, boolean where it selects and floating where it is a
+sketch; a bare vector is a pytree. Samplers take the key first: with the rest bound by ``functools.partial``
+they are laws, key -> mask.
+"""
+
+import functools
+import itertools
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
+
+from sketchprune import _checks
+from sketchprune._densities import layer_densities as layer_densities
+from sketchprune.types import Key, Mask, Params, Scores
+
+
+def prunable(params: Params) -> PyTree[bool]:
+    """Which leaves pruning touches: those with two axes or more, or the only leaf.
+
+    Biases and norm scales, which have one axis, are not pruned. Python booleans, known under any trace.
+    O(leaves).
+
+    >>> prunable({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+    {'bias': False, 'kernel': True}
+    >>> prunable(jnp.ones(3))
+    True
+    """
+    only = len(jax.tree.leaves(params)) == 1
+    return jax.tree.map(lambda leaf: only or jnp.ndim(leaf) >= 2, params)
+
+
+def apply(params: Params, mask: Mask) -> Params:
+    """The pruned parameters, m∘θ.
+
+    Keeps the dtype of the parameters. A boolean mask puts zeros whatever the weights are; a floating one
+    multiplies. ValueError when a mask leaf is not shaped like its parameters. O(d).
+
+    >>> apply(jnp.array([1.0, -2.0, 3.0]), jnp.array([True, False, True]))
+    Array([1., 0., 3.], dtype=float64)
+    """
+    if jax.tree.structure(params) != jax.tree.structure(mask):
+        expected = jax.tree.structure(params)
+        raise ValueError(f"mask is {jax.tree.structure(mask)}; it takes the structure of params, {expected}")
+
+    def product(path, weight: Array, kept: Array) -> Array:
+        if jnp.shape(weight) != jnp.shape(kept):
+            name = "mask" + jax.tree_util.keystr(path)
+            raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")
+        if jnp.result_type(kept) == jnp.bool_:
+            return jnp.where(kept, weight, 0)
+        return (weight * kept).astype(jnp.result_type(weight))
+
+    return jax.tree_util.tree_map_with_path(product, params, mask)
+
+
+def keep_top(scores: Scores, keep: int | Int[Array, ""]) -> Mask:
+    """The ``keep`` highest scores over all leaves together, exactly that many under any ties.
+
+    +inf is never pruned: kept and not counted. -inf is already pruned: never kept. Of equal scores (0.0 and
+    -0.0 are equal) the first in leaf order stays. ``keep`` may be traced. ValueError for a NaN (naming the
+    leaf), for scores that are no floats, for ``keep`` below 0 or above the count of finite scores. Under a
+    trace too large a ``keep`` keeps every finite score and a NaN makes the whole mask False. No sort: O(d) a
+    pass over the bits of the scores, two bits a pass, until the count is right.
+
+    >>> keep_top(jnp.array([0.5, 2.0, 0.5, -1.0]), 2)
+    Array([ True,  True, False, False], dtype=bool)
+    """
+    names, leaves, structure = _checks.floating_leaves("scores", scores)
+    wanted = _checks.whole("keep", keep, least=0)
+    size = sum(leaf.size for leaf in leaves)
+    if size >= 2**31 - 1:
+        raise ValueError(f"scores has {size} entries; it takes fewer than {2**31 - 1}")
+    selected, *facts = _keep_top(leaves, keep)
+    undefined, available = map(_checks.concrete, facts)
+    if undefined is not None and undefined.any():
+        raise ValueError(f"{names[undefined.argmax()]} has NaN entries; it takes numbers")
+    if available is not None and wanted is not None and wanted > available:
+        raise ValueError(f"keep is {keep}; it takes at most {available}, the number of finite scores")
+    return jax.tree.unflatten(structure, selected)
+
+
+@jax.jit
+def _keep_top(
+    leaves: list[Array], keep: Int[Array, ""]
+) -> tuple[list[Bool[Array, "..."]], Bool[Array, "leaves"], Int[Array, ""]]:
+    """The mask, which leaves have a NaN, and how many scores are finite."""
+    dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+    codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]
+    lowest, highest = (_ordered_code(jnp.asarray(end, dtype)) for end in (-jnp.inf, jnp.inf))
+    undefined = jnp.stack([jnp.isnan(leaf).any() for leaf in leaves])
+    # Code 0 stands for what is not ranked: the infinities (and a NaN, which empties the mask below).
+    ranked = [jnp.where((code > lowest) & (code < highest), code, 0) for code in codes]
+    available = _count(ranked, 1)[0]
+    keep = jnp.clip(keep, 0, available).astype(jnp.int32)
+    threshold = _threshold(ranked, keep, jnp.finfo(dtype).bits)
+    # Second key: above the threshold all come first, at the threshold the lower index comes first.
+    size = sum(code.size for code in codes)
+    order, offset = [], 0
+    for code in ranked:
+        index = offset + lax.iota(jnp.uint32, code.size)
+        order.append(jnp.where(code > threshold, size + 1, jnp.where(code == threshold, size - index, 0)))
+        offset += code.size
+    cut = _threshold(order, keep, (size + 1).bit_length())
+    selected = [
+        (((rank >= cut) | (code == highest)) & ~undefined.any()).reshape(leaf.shape)
+        for rank, code, leaf in zip(order, codes, leaves, strict=True)
+    ]
+    return selected, undefined, available
+
+
+def _ordered_code(values: Float[Array, "..."]) -> UInt[Array, "..."]:
+    """Unsigned integers ordered as the floats are, both zeros alike."""
+    width = jnp.finfo(values.dtype).bits
+    signed, unsigned = getattr(jnp, f"int{width}"), getattr(jnp, f"uint{width}")
+    bits = lax.bitcast_convert_type(values, signed)
+    lowest = jnp.iinfo(signed).min
+    bits = jnp.where(bits < 0, lowest - bits, bits)  # sign and magnitude to two's complement; -0.0 becomes 0
+    return lax.bitcast_convert_type(bits, unsigned) ^ jnp.asarray(2 ** (width - 1), unsigned)
+
+
+def _count(codes: list[UInt[Array, "_"]], *thresholds: Array | int) -> Int[Array, "thresholds"]:
+    """How many codes reach each threshold. One reduction of several operands reads the codes once."""
+    totals = jnp.zeros(len(thresholds), jnp.int32)
+    for code in codes:
+        reached = tuple((code >= threshold).astype(jnp.int32) for threshold in thresholds)
+        zeros = (jnp.int32(0),) * len(thresholds)
+        totals += jnp.stack(lax.reduce(reached, zeros, lambda a, b: tuple(map(operator.add, a, b)), (0,)))
+    return totals
+
+
+def _threshold(codes: list[UInt[Array, "_"]], keep: Int[Array, ""], width: int) -> UInt[Array, ""]:
+    """A threshold >= 1 reached by exactly ``keep`` codes, or else the largest that as many or more reach.
+
+    Built from its highest bits down, two at a time: one pass over the codes tries three candidates.
+    """
+    dtype = codes[0].dtype
+
+    def undecided(state):
+        _, shift, reached = state
+        return (shift >= 0) & (reached != keep)
+
+    def refine(state):
+        threshold, shift, reached = state
+        candidates = threshold | (jnp.arange(1, 4, dtype=dtype) << shift.astype(dtype))
+        counts = _count(codes, *candidates)
+        enough = counts >= keep
+        threshold = jnp.where(enough, candidates, threshold).max()
+        return threshold, shift - 2, jnp.where(enough, counts, reached).min()
+
+    start = (jnp.zeros((), dtype), jnp.int32(2 * math.ceil(width / 2) - 2), _count(codes, 1)[0])
+    return jnp.maximum(lax.while_loop(undecided, refine, start)[0], 1)
+
+
+def multinomial(
+    key: Key,
+    probabilities: PyTree[Float[Array, "..."]],
+    budget: int | Int[Array, ""],
+    *,
+    max_budget: int | None = None,
+    binary: bool = False,
+) -> Mask:
+    """The sampling sketch: ``budget`` independent draws with replacement, reweighted so that it is unbiased.
+
+    m_i = c_i/(s p_i), c_i the times item i was drawn among s, and 0 where p_i = 0; ``binary`` gives 1[c_i >
+    0] instead. Probabilities run over all leaves together. A traced ``budget`` needs ``max_budget``: that
+    many draws are made and those past the budget do not count. Masks and sampling have the dtype of the
+    probabilities, at least float32; draws resolve probabilities to 2^-30 in float32 and 2^-62 in float64, and
+    an item under half of that is never drawn. ValueError for probabilities that are negative or NaN or do not
+    sum to one, and for a budget below 1; under a trace a NaN probability gives a NaN. O(d + s log d): inverse
+    distribution function by bisection. Source: drineas2006matmul, sketch/unbiased.
+
+    >>> multinomial(jax.random.key(0), jnp.array([0.0, 1.0]), 3)
+    Array([0., 1.], dtype=float64)
+    """
+    _checks.probabilities("probabilities", probabilities)
+    wanted = _checks.whole("budget", budget, least=1)
+    if max_budget is None:
+        if wanted is None:
+            raise ValueError("budget is traced; it takes a Python integer, or max_budget to bound the draws")
+        max_budget = int(wanted)
+    elif wanted is not None and wanted.max() > max_budget:
+        raise ValueError(f"budget is {budget}; it takes at most max_budget = {max_budget}")
+    flat = _joined(probabilities)
+    counts = _draw_counts(key, flat, budget, max_budget)
+    mask = (counts > 0).astype(flat.dtype) if binary else _ratio(counts, budget * flat)
+    return _split(mask, probabilities)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _draw_counts(
+    key: Key, probabilities: Float[Array, "d"], budget: Int[Array, ""], draws: int
+) -> Float[Array, "d"]:
+    # Whole multiples of a tiny unit add up exactly: an item of probability 0 is never hit and the last sum is
+    # the total.
+    width = jnp.finfo(probabilities.dtype).bits
+    unsigned = getattr(jnp, f"uint{width}")
+    cumulative = jnp.cumsum(jnp.round(probabilities * 2.0 ** (width - 2)).astype(unsigned))
+    total, bits = cumulative[-1], jax.random.bits(key, (draws,), unsigned)
+    # floor(bits·total / 2^width) by half words: an integer uniform below the total.
+    half = width // 2
+    low, high = (lambda word: word & (2**half - 1)), (lambda word: word >> half)
+    cross = high(bits) * low(total) + high(low(bits) * low(total))
+    middle = low(bits) * high(total) + low(cross)
+    hit = high(bits) * high(total) + high(cross) + high(middle)
+    items = jnp.searchsorted(cumulative, hit, side="right", method="scan_unrolled")
+    within = (jnp.arange(draws) < budget).astype(probabilities.dtype)
+    return jnp.zeros_like(probabilities).at[items].add(within, mode="drop")
+
+
+def poisson(key: Key, rates: PyTree[Float[Array, "..."]], *, binary: bool = False) -> Mask:
+    """Every item on its own: b_i ~ Bernoulli(π_i).
+
+    m_i = b_i/π_i, and 0 where π_i = 0; ``binary`` gives b_i. Same dtype notes as :func:`multinomial`.
+    ValueError for rates outside [0, 1] or NaN; under a trace a NaN rate gives a NaN. O(d). Source:
+    sketch/poisson.
+
+    >>> poisson(jax.random.key(0), jnp.array([0.0, 1.0]))
+    Array([0., 1.], dtype=float64)
+    """
+    _checks.rates("rates", rates)
+    flat = _joined(rates)
+    mask = _bernoulli(key, flat)
+    return _split(mask if binary else _ratio(mask, flat), rates)
+
+
+@jax.jit
+def _bernoulli(key: Key, rates: Float[Array, "d"]) -> Float[Array, "d"]:
+    # "high" resolves small rates: plain uniform numbers in float32 are multiples of 2^-23.
+    return jax.random.bernoulli(key, rates, mode="high").astype(rates.dtype)
+
+
+def poisson_rates(
+    magnitudes: PyTree[Float[Array, "..."]], budget: float | Float[Array, ""] | Int[Array, ""]
+) -> PyTree[Float[Array, "..."]]:
+    """The best rates for independent sampling at an expected size, by water-filling.
+
+    π_i = min(1, λa_i) with λ such that Σπ_i = s over {a_i > 0}: with a_i = ‖x_i‖|w_i| they minimise
+    Σa_i²(1/π_i − 1). ValueError for negative magnitudes and for a budget ≤ 0 or above #{a_i > 0}; under a
+    trace too large a budget gives π_i = 1 wherever a_i > 0. O(d log d). Source: sketch/poisson.
+
+    >>> poisson_rates(jnp.array([6.0, 1.0, 0.0, 1.0]), 2)
+    Array([1. , 0.5, 0. , 0.5], dtype=float64)
+    """
+    values, wanted = _checks.weights("magnitudes", magnitudes), _checks.concrete(budget)
+    if wanted is not None and not (wanted > 0).all():
+        raise ValueError(f"budget is {budget}; it takes a number > 0")
+    if values is not None and wanted is not None and (wanted > (values > 0).sum()).any():
+        raise ValueError(
+            f"budget is {budget}; it takes at most {(values > 0).sum()}, the magnitudes that are > 0"
+        )
+    return _split(_water_filling(_joined(magnitudes), budget), magnitudes)
+
+
+@jax.jit
+def _water_filling(magnitudes: Float[Array, "d"], budget: Float[Array, ""]) -> Float[Array, "d"]:
+    ascending = jnp.sort(magnitudes)
+    below, above = jnp.cumsum(ascending), jnp.arange(magnitudes.size)[::-1]
+    # At the level that just saturates item j the rates sum to this, which falls with j: the last j to reach
+    # the budget is the largest item that stays below one.
+    unsaturated = (ascending > 0) & (below / ascending + above >= budget)
+    last = jnp.sum(ascending == 0) + jnp.sum(unsaturated) - 1
+    level = jnp.where(unsaturated.any(), (budget - above[last]) / below[last], jnp.inf)
+    return jnp.where(magnitudes == 0, 0, jnp.minimum(1, level * magnitudes))
+
+
+def fixed_size(key: Key, weights: PyTree[Float[Array, "..."]], size: int | Int[Array, ""]) -> Mask:
+    """Exactly ``size`` items, drawn one after another without replacement in proportion to the weights left.
+
+    The ``size`` largest of log w_i + Gumbel noise. A boolean mask; items of weight 0 are never kept. ``size``
+    may be traced. ValueError for negative or NaN weights and for a size below 0 or above #{w_i > 0}; under a
+    trace too large a size keeps all of those and a NaN weight keeps nothing. O(d).
+
+    >>> fixed_size(jax.random.key(0), jnp.array([0.3, 0.0, 0.7]), 2)
+    Array([ True, False,  True], dtype=bool)
+    """
+    values, wanted = _checks.weights("weights", weights), _checks.whole("size", size, least=0)
+    if values is not None and wanted is not None and wanted.max() > (values > 0).sum():
+        raise ValueError(f"size is {size}; it takes at most {(values > 0).sum()}, the weights that are > 0")
+    return _split(_perturbed_top(key, _joined(weights), size), weights)
+
+
+@jax.jit
+def _perturbed_top(key: Key, weights: Float[Array, "d"], size: Int[Array, ""]) -> Bool[Array, "d"]:
+    # "high" keeps the large values, which decide, from being few and tied.
+    noise = jax.random.gumbel(key, weights.shape, weights.dtype, mode="high")
+    (kept,), *_ = _keep_top([jnp.log(weights) + noise], size)
+    return kept
+
+
+def _joined(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "d"]:
+    """All leaves as one vector, of at least float32."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves).astype(jnp.promote_types(jnp.result_type(*leaves), jnp.float32))
+
+
+def _split(flat: Array, tree: PyTree[Array]) -> PyTree[Array]:
+    """The vector cut into the shapes of a pytree."""
+    leaves, structure = jax.tree.flatten(tree)
+    ends = [0, *itertools.accumulate(leaf.size for leaf in leaves)]
+    parts = [flat[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends, ends[1:], leaves, strict=False)]
+    return jax.tree.unflatten(structure, parts)
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """numerator/denominator, 0 where the denominator is 0; a NaN stays one."""
+    zero = denominator == 0
+    return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
