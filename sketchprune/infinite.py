@@ -13,7 +13,6 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from sketchprune import _checks
 from sketchprune.linearised import flow
 
 NEURAL_TANGENTS = "0.6.5"
@@ -134,7 +134,7 @@ def mlp(
     >>> ntk(mlp(1, weight_std=1.0), jnp.array([[1.0, 3.0], [2.0, 0.0]])).tolist()  # x·x'/d
     [[5.0, 1.0], [1.0, 2.0]]
     """
-    _whole("depth", depth)
+    _checks.whole("depth", depth, least=1)
     return _network(0, depth, 1, 1, "flatten", *_laws(activation, weight_std, bias_std))
 
 
@@ -168,11 +168,11 @@ def cnn(
     >>> ntk(cnn(1, filter_size=1, activation="linear", weight_std=1.0), image).tolist()  # one for each layer
     [[2.0]]
     """
-    _whole("depth", depth)
-    _whole("filter_size", filter_size)
-    _whole("pool", pool)
+    _checks.whole("depth", depth, least=1)
+    _checks.whole("filter_size", filter_size, least=1)
+    _checks.whole("pool", pool, least=1)
     if head not in ("flatten", "mean"):
-        raise ValueError(f"head must be 'flatten' or 'mean', got {head!r}")
+        raise ValueError(f"head is {head!r}; it takes 'flatten' or 'mean'")
     return _network(depth, 1, filter_size, pool, head, *_laws(activation, weight_std, bias_std))
 
 
@@ -255,7 +255,7 @@ def predict(
     test = _kernels(network, x_test=x_test)
     y_train, samples = jnp.asarray(y_train), len(train.ntk)
     if y_train.ndim not in (1, 2) or len(y_train) != samples:
-        raise ValueError(f"y_train must have shape [{samples}] or [{samples}, k], got {y_train.shape}")
+        raise ValueError(f"y_train has shape {y_train.shape}; it takes [{samples}] or [{samples}, k]")
     unit, none = jnp.eye(samples, dtype=train.ntk.dtype), jnp.zeros_like(cross.ntk)
     operator = flow(train.ntk, 0 * unit, unit, times, cross=cross.ntk, cross_outputs=none)
     return _posterior(operator, y_train.astype(unit.dtype), train.nngp, cross.nngp, test.nngp)
@@ -277,18 +277,18 @@ class _Kernels(NamedTuple):
 def _kernels(network: KernelFn | Sequence[int], **named: Array | None) -> _Kernels:
     """Both kernels of one or two arrays of inputs, in the dtype of the inputs."""
     if not callable(network) and not isinstance(network, Sequence):
-        raise ValueError(f"network must be a kernel function or a sequence of widths, got {network!r}")
+        raise ValueError(f"network is {network!r}; it takes a kernel function or a sequence of widths")
     inputs = {name: jnp.asarray(x) for name, x in named.items() if x is not None}
     for name, x in inputs.items():
         if x.ndim < 2 or x.size == 0:
-            raise ValueError(f"{name} must have a batch axis and one more, none empty, got shape {x.shape}")
+            raise ValueError(
+                f"{name} has shape {x.shape}; it takes samples and at least one more axis, none empty"
+            )
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ValueError(f"{name} must be real floating numbers, got {x.dtype}")
+            raise ValueError(f"{name} has dtype {x.dtype}; it takes floating numbers")
     shapes = [x.shape[1:] for x in inputs.values()]
     if shapes[0] != shapes[-1]:
-        raise ValueError(
-            f"{' and '.join(inputs)} must have samples of one shape, got {shapes[0]}, {shapes[-1]}"
-        )
+        raise ValueError(f"{' and '.join(inputs)} have samples of shapes {shapes}; they take one shape")
     x1, x2 = (*inputs.values(), None)[:2]
     kernel_fn = network if callable(network) else mlp(len(network))
     kernels = kernel_fn(x1, x2, get=("nngp", "ntk"))
@@ -323,24 +323,16 @@ def _network(
 
     def kernel_fn(x1: Array, x2: Array | None = None, get: str | tuple[str, ...] = "ntk") -> Any:
         if convolutions and x1.ndim != 4:
-            raise ValueError(
-                f"x1 must be images [n, height, width, channels] for a cnn, got shape {x1.shape}"
-            )
+            raise ValueError(f"x1 has shape {x1.shape}; a cnn takes images [n, height, width, channels]")
         return compiled(x1, x2, get=get)
 
     return kernel_fn
 
 
-def _whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
 def _laws(activation: str, weight_std: float, bias_std: float) -> tuple[str, float, float]:
     if activation not in _LAYERS:
-        raise ValueError(f"activation must be one of {', '.join(_LAYERS)}, got {activation!r}")
-    if not 0 < weight_std < float("inf"):
-        raise ValueError(f"weight_std must be positive and finite, got {weight_std!r}")
+        raise ValueError(f"activation is {activation!r}; it takes one of {', '.join(_LAYERS)}")
+    _checks.positive("weight_std", weight_std)
     if not 0 <= bias_std < float("inf"):
-        raise ValueError(f"bias_std must be finite and not negative, got {bias_std!r}")
+        raise ValueError(f"bias_std is {bias_std}; it takes a finite number >= 0")
     return activation, float(weight_std), float(bias_std)

@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Real
 
+from sketchprune import _checks
 from sketchprune.types import ApplyFn, Params
 
 Outputs = Float[Array, "n k"] | Float[Array, " n"]
@@ -67,10 +68,11 @@ def flow(
     >>> flow(kernel, jnp.array([4.0, 4.0]), jnp.zeros(2), jnp.array([0.0, jnp.inf])).tolist()
     [[4.0, 4.0], [0.0, 4.0]]
     """
+    known = _checks.concrete(times)
+    if known is not None and not (known >= 0).all():
+        raise ValueError(f"times is {times}; it takes numbers >= 0, infinity among them")
     modes, shape = _modes(kernel, outputs, targets, cross, cross_outputs)
-    times = jnp.asarray(times)
-    _require(times >= 0, "times must be numbers that are not negative, got {}", times)
-    decay, gain = _flow_factors(modes, times.astype(modes.values.dtype))
+    decay, gain = _flow_factors(modes, jnp.asarray(times, modes.values.dtype))
     return _assemble(modes, decay if cross is None else gain, shape)
 
 
@@ -78,9 +80,9 @@ def descent(
     kernel: Kernel,
     outputs: Outputs,
     targets: Real[Array, "n k"] | Real[Array, " n"],
+    step_size: ArrayLike,
     steps: Int[Array, "..."] | np.ndarray | int,
     *,
-    step_size: ArrayLike,
     cross: Float[Array, "m n"] | Float[Array, "m n k k"] | None = None,
     cross_outputs: Float[Array, "m k"] | Float[Array, " m"] | None = None,
 ) -> Float[Array, "..."]:
@@ -99,20 +101,15 @@ def descent(
 
     Source: lee2019wide; tangent/closed-form.
 
-    >>> descent(2 * jnp.eye(2), jnp.array([4.0, 8.0]), jnp.zeros(2), jnp.arange(3), step_size=0.5).tolist()
+    >>> descent(2 * jnp.eye(2), jnp.array([4.0, 8.0]), jnp.zeros(2), 0.5, jnp.arange(3)).tolist()
     [[4.0, 8.0], [0.0, 0.0], [0.0, 0.0]]
     """
+    _checks.whole("steps", steps, least=0)
+    _checks.positive("step_size", step_size)
+    if jnp.ndim(step_size):
+        raise ValueError(f"step_size has shape {jnp.shape(step_size)}; it takes one number")
     modes, shape = _modes(kernel, outputs, targets, cross, cross_outputs)
-    steps = jnp.asarray(steps)
-    if not jnp.issubdtype(steps.dtype, jnp.integer):
-        raise ValueError(f"steps must be whole numbers of an integer dtype, got {steps.dtype}")
-    _require(steps >= 0, "steps must not be negative, got {}", steps)
-    step_size = jnp.asarray(step_size, modes.values.dtype)
-    if step_size.ndim:
-        raise ValueError(f"step_size must be one number, got shape {step_size.shape}")
-    usable = (step_size > 0) & (step_size < jnp.inf)
-    _require(usable, "step_size must be positive and finite, got {}", step_size)
-    decay, gain = _descent_factors(modes, steps, step_size)
+    decay, gain = _descent_factors(modes, jnp.asarray(step_size, modes.values.dtype), jnp.asarray(steps))
     return _assemble(modes, decay if cross is None else gain, shape)
 
 
@@ -140,7 +137,7 @@ def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
         tangents = _tangents(new, params)
         outputs, change = jax.jvp(lambda origin: apply(origin, x), (params,), (tangents,))
         if not jnp.issubdtype(outputs.dtype, jnp.floating):
-            raise ValueError(f"apply must return real floating outputs, got {outputs.dtype}")
+            raise ValueError(f"apply returns {outputs.dtype}; it takes real floating outputs")
         return outputs + change
 
     return apply_linearised
@@ -151,15 +148,15 @@ def _tangents(new: Params, params: Params) -> Params:
     origin, structure = jax.tree_util.tree_flatten_with_path(params)
     if jax.tree.structure(new) != structure:
         raise ValueError(
-            f"parameters must have the structure linearised at, {structure}, got {jax.tree.structure(new)}"
+            f"params is {jax.tree.structure(new)}; it takes the structure linearised at, {structure}"
         )
     tangents = []
     for (path, old), leaf in zip(origin, jax.tree.leaves(new), strict=True):
         old, leaf = jnp.asarray(old), jnp.asarray(leaf)
         if (leaf.shape, leaf.dtype) != (old.shape, old.dtype):
             raise ValueError(
-                f"parameters{jax.tree_util.keystr(path)} must be {old.dtype}{list(old.shape)}, "
-                f"as linearised at, got {leaf.dtype}{list(leaf.shape)}"
+                f"params{jax.tree_util.keystr(path)} is {leaf.dtype}{list(leaf.shape)}; "
+                f"it takes {old.dtype}{list(old.shape)}, as linearised at"
             )
         inexact = jnp.issubdtype(old.dtype, jnp.inexact)
         tangents.append(leaf - old if inexact else np.zeros(old.shape, jax.dtypes.float0))
@@ -172,36 +169,39 @@ def _modes(
     """The problem in the eigenvectors of its kernel, and the shape of one answer; all shapes are checked."""
     kernel, outputs, targets = jnp.asarray(kernel), jnp.asarray(outputs), jnp.asarray(targets)
     if outputs.ndim not in (1, 2) or outputs.size == 0:
-        raise ValueError(f"outputs must have shape [n, k] or [n], no axis empty, got {outputs.shape}")
+        raise ValueError(f"outputs has shape {outputs.shape}; it takes [n, k] or [n], n and k > 0")
     if targets.shape != outputs.shape:
-        raise ValueError(f"targets must have the shape of outputs, {outputs.shape}, got {targets.shape}")
+        raise ValueError(f"targets has shape {targets.shape}; it takes that of outputs, {outputs.shape}")
     dtype = jnp.result_type(kernel, outputs, targets)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
-            f"kernel and outputs must be real floating arrays, got {kernel.dtype}, {outputs.dtype}"
+            f"kernel and outputs are {kernel.dtype}, {outputs.dtype}; they take real floating numbers"
         )
     n, k = outputs.shape[0], math.prod(outputs.shape[1:])
-    shared = kernel.shape == (n, n)
+    shared = k > 1 and kernel.shape == (n, n)
     matrix = _matrix("kernel", kernel, n, n, k, shared)
     columns = k if shared else 1
     origin = outputs.reshape(-1, columns).astype(dtype)
     goal = targets.reshape(-1, columns).astype(dtype)
-    values, vectors, null, symmetric, positive = _eigen(matrix.astype(dtype))
-    _require(symmetric, "kernel must be symmetric, got {}", kernel)
-    _require(positive, "kernel must be positive semi-definite, got one with eigenvalues {}", values)
+    values, vectors, null, *conditions = _eigen(matrix.astype(dtype))
+    symmetric, positive = map(_checks.concrete, conditions)
+    if symmetric is not None and not symmetric:
+        raise ValueError("kernel differs from its transpose; it takes a symmetric matrix")
+    if positive is not None and not positive:
+        raise ValueError(f"kernel has the eigenvalue {values[0]}; it takes a positive semi-definite matrix")
     if cross is None:
         if cross_outputs is not None:
-            raise ValueError("cross must be given with cross_outputs, got None")
+            raise ValueError("cross is None; it takes the kernel to the points of cross_outputs")
         modes = _Modes(values, null, vectors, _product(vectors.T, origin - goal), goal)
         return modes, outputs.shape
     cross = jnp.asarray(cross)
     if cross_outputs is None:
-        raise ValueError("cross_outputs must be given with cross, got None")
+        raise ValueError("cross_outputs is None; it takes the first outputs at the points of cross")
     cross_outputs = jnp.asarray(cross_outputs)
     if cross_outputs.shape[1:] != outputs.shape[1:] or cross_outputs.ndim != outputs.ndim:
         raise ValueError(
-            f"cross_outputs must have the shape of outputs, {outputs.shape}, but for the number of points, "
-            f"got {cross_outputs.shape}"
+            f"cross_outputs has shape {cross_outputs.shape}; it takes that of outputs, {outputs.shape}, "
+            "but for the number of points"
         )
     rows = _matrix("cross", cross, cross_outputs.shape[0], n, k, shared).astype(dtype)
     offset = cross_outputs.reshape(-1, columns).astype(dtype)
@@ -217,7 +217,7 @@ def _matrix(name: str, kernel: Array, m: int, n: int, k: int, shared: bool) -> A
     if not shared and kernel.shape == (m, n, k, k):
         return kernel.transpose(0, 2, 1, 3).reshape(m * k, n * k)
     shapes = f"{(m, n)}" if shared else f"{(m, n)}, {(m * k, n * k)} or {(m, n, k, k)}"
-    raise ValueError(f"{name} must have shape {shapes} for these outputs, got {kernel.shape}")
+    raise ValueError(f"{name} has shape {kernel.shape}; it takes {shapes} for these outputs")
 
 
 @jax.jit
@@ -247,7 +247,7 @@ def _flow_factors(modes: _Modes, times: Array) -> tuple[Array, Array]:
 
 
 @jax.jit
-def _descent_factors(modes: _Modes, steps: Array, step_size: Array) -> tuple[Array, Array]:
+def _descent_factors(modes: _Modes, step_size: Array, steps: Array) -> tuple[Array, Array]:
     values, steps = jnp.where(modes.null, 1, modes.values), steps[..., None]
     reach = step_size * values
     monotone = reach <= 1
@@ -263,13 +263,3 @@ def _descent_factors(modes: _Modes, steps: Array, step_size: Array) -> tuple[Arr
 def _assemble(modes: _Modes, factor: Float[Array, "*t r"], shape: tuple[int, ...]) -> Array:
     change = jnp.einsum("mr,...r,rc->...mc", modes.left, factor, modes.right, precision="highest")
     return (modes.offset + change).reshape(*factor.shape[:-1], *shape)
-
-
-def _require(condition: Array, message: str, *values: Array) -> None:
-    """Raise where the values are at hand; under a trace there is nothing to look at."""
-    try:
-        met = bool(condition.all())
-    except jax.errors.ConcretizationTypeError:
-        return
-    if not met:
-        raise ValueError(message.format(*values))
