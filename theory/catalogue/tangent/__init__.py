@@ -1,0 +1,9 @@
+"""The ``tangent/`` family: masks of networks sketch the neural tangent kernel (bar2023sketching, jacot2018ntk).
+
+Loss is ½‖f − y‖², a sum; J is the Jacobian of the N = samples * outputs predictions, J_i its columns over the
+prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
+"""
+
+from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
+
+TANGENT = (SKETCH_MOMENT, POISSON)
