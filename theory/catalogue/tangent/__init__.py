@@ -5,5 +5,6 @@ prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
 """
 
 from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
+from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM
 
-TANGENT = (SKETCH_MOMENT, POISSON)
+TANGENT = (SKETCH_MOMENT, POISSON, CLOSED_FORM, PRUNED_SPECTRUM)
