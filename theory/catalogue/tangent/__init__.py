@@ -5,6 +5,7 @@ prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
 """
 
 from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
-from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM
+from theory.catalogue.tangent.speed import FIXED_RESIDUAL, PRUNING_SLOWS
+from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM, TRAJECTORY
 
-TANGENT = (SKETCH_MOMENT, POISSON, CLOSED_FORM, PRUNED_SPECTRUM)
+TANGENT = (SKETCH_MOMENT, POISSON, CLOSED_FORM, PRUNED_SPECTRUM, PRUNING_SLOWS, FIXED_RESIDUAL, TRAJECTORY)
