@@ -6,6 +6,10 @@ prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
 
 from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
 from theory.catalogue.tangent.speed import FIXED_RESIDUAL, PRUNING_SLOWS
+from theory.catalogue.tangent.tails import LEVERAGE_SPECTRAL, SKETCH_SPECTRAL
 from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM, TRAJECTORY
 
-TANGENT = (SKETCH_MOMENT, POISSON, CLOSED_FORM, PRUNED_SPECTRUM, PRUNING_SLOWS, FIXED_RESIDUAL, TRAJECTORY)
+TANGENT = (
+    SKETCH_MOMENT, POISSON, SKETCH_SPECTRAL, LEVERAGE_SPECTRAL, CLOSED_FORM, TRAJECTORY, PRUNED_SPECTRUM, PRUNING_SLOWS,
+    FIXED_RESIDUAL,
+)  # fmt: skip
