@@ -86,7 +86,7 @@ def _network(phi: Callable[[Array], Array]) -> Callable[[Weights, Array], Array]
 _APPLY = {name: _network(phi) for name, phi in ACTIVATIONS.items()}
 
 
-def patches(x: Float[Array, "n height width"], size: tuple[int, int]) -> Float[Array, "n h w i j"]:
+def patches(x: Float[Array, "n height width"], size: tuple[int, ...]) -> Float[Array, "n h w i j"]:
     """Tiles of the given size that begin at every second row and column and lie within the image."""
     rows, columns = ((length - part) // 2 + 1 for length, part in zip(x.shape[1:], size, strict=True))
     shifted = [
@@ -151,9 +151,7 @@ def linearise(network: Network) -> Tangent:
 def unflatten(network: Network, flat: Float[Array, " P"]) -> Weights:
     """A vector over all weights, as the layers have it."""
     ends = np.cumsum([layer.size for layer in network.layers])[:-1]
-    return tuple(
-        part.reshape(layer.shape) for part, layer in zip(jnp.split(flat, ends), network.layers, strict=True)
-    )
+    return tuple(part.reshape(layer.shape) for part, layer in zip(jnp.split(flat, ends), network.layers, strict=True))
 
 
 NON_ZERO: dict[str, Callable[[Tangent], Array]] = {"J is not zero": lambda tangent: jnp.sum(tangent.sizes) > 0}
@@ -190,9 +188,9 @@ def complete(
 
 
 @lru_cache(maxsize=4)
-def _images(dataset: "_Hashed", standardise: bool) -> np.ndarray:
+def _images(hashed: "_Hashed", standardise: bool) -> np.ndarray:
     """All images, [n, SIDE, SIDE]; plain features are laid out in rows, repeated where they are fewer."""
-    dataset = dataset.dataset
+    dataset = hashed.dataset
     pixels = np.asarray(dataset.x, np.float64).reshape(len(dataset.x), -1)
     if dataset.image_shape:
         grey = pixels.reshape(len(pixels), *dataset.image_shape).mean(axis=-1)

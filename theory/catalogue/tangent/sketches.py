@@ -2,26 +2,19 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import masks, sketch
-from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import all_multinomial, all_poisson
 from theory.catalogue.tangent.cases import (
     ALL,
     NON_ZERO,
-    SAMPLES,
     SMALL,
-    Network,
-    Rng,
     Tangent,
-    cases,
     linearise,
-    mlp_on_real,
 )  # fmt: skip
-from theory.claim import Case, Claim, Expectation, Probability, Sides, Source
+from theory.claim import Claim, Expectation, Sides, Source
 
 BAR = Source("bar2023sketching")
 DKM = Source("drineas2006matmul", "stated", "Lemma 4")

@@ -68,7 +68,6 @@ FAILURE = 0.05
 LEVERAGE_MOST = 1024
 
 
-
 class Leverage(NamedTuple):
     """What leverage sampling needs of a linearised network.
 

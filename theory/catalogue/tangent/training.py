@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -27,7 +26,7 @@ from theory.catalogue.tangent.cases import (
     real,
     unflatten,
 )  # fmt: skip
-from theory.catalogue.tangent.sketches import BAR, masked_kernel, spectral_norm, squared
+from theory.catalogue.tangent.sketches import BAR, masked_kernel, squared
 from theory.claim import Bound, Case, Claim, Identity, Sides, Source
 
 LEE = Source("lee2019wide", "stated")
@@ -52,7 +51,12 @@ def linear_model(network: Network) -> Apply:
 
 
 def trained(
-    model: Apply, network: Network, y: Float[Array, "n k"], step: Float[Array, ""], steps: int, mask: Weights | None = None
+    model: Apply,
+    network: Network,
+    y: Float[Array, "n k"],
+    step: Float[Array, ""],
+    steps: int,
+    mask: Weights | None = None,
 ) -> tuple[Float[Array, " N"], Float[Array, " steps"]]:
     """The outputs after ``steps`` steps of gradient descent on ½‖f − y‖², and ‖f − y‖² before each."""
     layers, losses = train.fit(
