@@ -48,7 +48,7 @@ class Wide(struct.PyTreeNode):
 
 
 def _wide(rng: Rng, x: np.ndarray, y: np.ndarray) -> Wide:
-    return Wide(x=x, y=y, densities=rng.uniform(0.3, 0.7, 2), limit=np.zeros((SAMPLES, SAMPLES)))
+    return Wide(x=x, y=y, densities=rng.uniform(0.5, 0.9, 2), limit=np.zeros((SAMPLES, SAMPLES)))
 
 
 def _on_gaussian(rng: Rng, dataset: Dataset) -> Wide:
@@ -114,7 +114,7 @@ INFINITE_WIDTH = Claim(
     title="The tangent kernel of a wide network is one over the root of its width from its limit",
     statement=r"\mathbb{E}\,\|\Theta_n-\Theta_\infty\|=\Theta\big(n^{-1/2}\big)",
     sources=(Source("jacot2018ntk", "stated"),),
-    kind=Rate(sizes=(64, 128, 256, 512)),
+    kind=Rate(sizes=(32, 64, 128, 256)),
     cases=CASES,
     prepare=with_limit,
     trial=_infinite_width,
@@ -166,7 +166,7 @@ RANDOM_PRUNING_LIMIT = Claim(
         r"\mathbb{E}\,\|\Theta_{n}-\Theta_\infty\|=\Theta\big(n^{-1/2}\big)"
     ),
     sources=(Source("yang2023prunedntk", "stated"),),
-    kind=Rate(sizes=(64, 128, 256, 512)),
+    kind=Rate(sizes=(32, 64, 128, 256)),
     cases=CASES,
     prepare=with_limit,
     trial=_pruned_width,
