@@ -1,6 +1,7 @@
 """Every claim that ships with sketchprune, in the order in which the report shows them."""
 
 from theory.catalogue.sketch import SKETCH
+from theory.catalogue.tangent import TANGENT
 from theory.claim import Claim
 
-CATALOGUE: tuple[Claim, ...] = (*SKETCH,)
+CATALOGUE: tuple[Claim, ...] = (*SKETCH, *TANGENT)

@@ -1,0 +1,168 @@
+"""The structured kernel next to neural-tangents' fastest implementation, on the same networks and samples."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.roofline import Timing, hardware, matmul_rate, product_operations, timed
+from sketchprune import kernels
+from sketchprune.types import ApplyFn, Mask, Params
+
+
+class Mlp(nn.Module):
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for width in self.widths[:-1]:
+            x = nn.relu(nn.Dense(width, use_bias=False)(x))
+        return nn.Dense(self.widths[-1], use_bias=False)(x)
+
+
+class LeNet(nn.Module):
+    pool: Callable[..., Array]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = self.pool(nn.relu(nn.Conv(6, (5, 5))(x)), (2, 2), (2, 2))
+        x = self.pool(nn.relu(nn.Conv(16, (5, 5), padding="VALID")(x)), (2, 2), (2, 2))
+        x = x.reshape(len(x), -1)
+        for width in (120, 84):
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(10)(x)
+
+
+class ResNet20(nn.Module):
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        norm = functools.partial(nn.BatchNorm, use_running_average=True)
+        x = nn.relu(norm()(nn.Conv(16, (3, 3), use_bias=False)(x)))
+        for width, block in itertools.product((16, 32, 64), range(3)):
+            stride = 2 if width > 16 and block == 0 else 1
+            branch = nn.relu(norm()(nn.Conv(width, (3, 3), strides=stride, use_bias=False)(x)))
+            branch = norm()(nn.Conv(width, (3, 3), use_bias=False)(branch))
+            if stride > 1:
+                x = norm()(nn.Conv(width, (1, 1), strides=stride, use_bias=False)(x))
+            x = nn.relu(x + branch)
+        return nn.Dense(10)(x.mean(axis=(1, 2)))
+
+
+class Case(NamedTuple):
+    name: str
+    network: nn.Module
+    shape: tuple[int, ...]
+    """Of the samples, their number first."""
+    density: float | None
+    """Of a random mask."""
+    required: float | None
+    """How many times faster than neural-tangents."""
+
+
+CASES = (
+    Case("MLP 784-512-512-10", Mlp((512, 512, 10)), (64, 784), None, 100),
+    Case("the same, 5 % mask", Mlp((512, 512, 10)), (64, 784), 0.05, 30),
+    Case("LeNet, average pooling", LeNet(nn.avg_pool), (64, 28, 28, 1), None, 5),
+    Case("LeNet, max pooling", LeNet(nn.max_pool), (64, 28, 28, 1), None, 5),
+    Case("ResNet-20", ResNet20(), (32, 32, 32, 3), None, None),
+)
+
+
+def instance(case: Case) -> tuple[ApplyFn, Params, Mask | None, Float[Array, "n ..."]]:
+    """The network, its parameters (masked ones under a mask), the mask, and the samples."""
+    x_key, init_key, mask_key = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(x_key, case.shape)
+    variables = case.network.init(init_key, x[:1])
+    params = variables.pop("params")
+
+    def apply(params: Params, x: Array) -> Array:
+        return case.network.apply({"params": params, **variables}, x)
+
+    if case.density is None:
+        return apply, params, None, x
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(mask_key, len(leaves))
+    kept = [
+        jax.random.bernoulli(key, case.density, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    mask = tree.unflatten(kept)
+    return apply, jax.tree.map(jnp.multiply, params, mask), mask, x
+
+
+def baselines() -> dict[str, Callable[[ApplyFn], Callable[[Params, Array], Array]]]:
+    """neural-tangents' implementations that work on current JAX; none where it does not import.
+
+    Told that samples are independent (vmap_axes=0) both are several times faster on every case here.
+    """
+    try:
+        from sketchprune.infinite import neural_tangents
+
+        nt: Any = neural_tangents()
+    except ImportError:
+        return {}
+
+    def kernel(name: str, apply: ApplyFn) -> Callable[[Params, Array], Array]:
+        implementation = nt.NtkImplementation[name]
+        of = nt.empirical_ntk_fn(apply, trace_axes=(), vmap_axes=0, implementation=implementation)
+        return lambda params, x: of(x, None, params)
+
+    return {name: functools.partial(kernel, name) for name in ("JACOBIAN_CONTRACTION", "NTK_VECTOR_PRODUCTS")}
+
+
+def main() -> None:
+    console = Console()
+    rate = matmul_rate()
+    others = baselines()
+    table = Table(
+        *(
+            "network",
+            "kernel by",
+            "compile s",
+            "steady ms",
+            "peak MiB",
+            "of matmul rate",
+            "ratio",
+            "required",
+        ),
+        title=f"NTK, all outputs, float32, on {hardware()} ({rate / 1e9:.0f} GFLOP/s), jax {jax.__version__}",
+    )
+
+    def row(name: str, by: str, timing: Timing, *rest: str) -> None:
+        steady, memory = f"{timing.steady * 1e3:.1f}", f"{timing.memory / 2**20:.0f}"
+        table.add_row(name, by, f"{timing.compile:.1f}", steady, memory, *rest)
+
+    for case in CASES:
+        apply, params, mask, x = instance(case)
+
+        def ours(params: Params, x: Array, apply=apply, mask=mask) -> Array:
+            return kernels.ntk(apply, params, x, mask=mask)
+
+        def masked(params: Params, x: Array, apply=apply, mask=mask) -> Array:
+            return apply(params if mask is None else jax.tree.map(jnp.multiply, params, mask), x)
+
+        structured = timed(ours, params, x)
+        fraction = f"{product_operations(ours, params, x) / structured.steady / rate:.0%}"
+        timings = {}
+        for name, of in others.items():
+            try:
+                timings[name] = timed(of(masked), params, x)
+            except Exception as error:  # whatever an implementation does that does not work here
+                console.print(f"  fails: {type(error).__name__}", style="dim")
+        best = min(timings, key=lambda name: timings[name].steady, default=None)
+        required = "" if case.required is None else f"{case.required:g}x"
+        ratio = "" if best is None else f"{timings[best].steady / structured.steady:.1f}x"
+        row(case.name, "sketchprune", structured, fraction, ratio, required)
+        if best is not None:
+            row("", best, timings[best])
+    if not others:
+        console.print(
+            "neural-tangents cannot be imported: no comparison. Its extra is sketchprune[infinite]."
+        )
+    console.print(table)

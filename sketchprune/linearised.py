@@ -1,0 +1,265 @@
+"""Training of the linearised network: gradient flow and descent in closed form, and the network itself.
+
+Near parameters θ_0 a network is f(θ_0) + J(θ − θ_0). Under the sum loss ½‖f − y‖² its outputs follow the
+kernel Θ = JJᵀ alone, so the closed forms take a kernel: dense, pruned, sketched or infinite-width.
+`linearise` is the measured side: the same model as a function of its parameters, for any optimiser.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Real
+
+from sketchprune import _checks
+from sketchprune.types import ApplyFn, Params
+
+Outputs = Float[Array, "n k"] | Float[Array, " n"]
+"""Outputs of n samples; [n] where there is one output, or where samples and outputs are already one axis."""
+Kernel = Float[Array, "n n"] | Float[Array, "n n k k"]
+"""Θ as [n, n, k, k], as the matrix [nk, nk] with the sample as the slower index, or as [n, n] when every
+output has the same kernel and no two outputs share any (Θ ⊗ I_k, as at infinite width)."""
+
+
+class _Modes(NamedTuple):
+    """The closed forms are offset + left (factor(values) ∘ right), in the eigenvectors of the kernel."""
+
+    values: Float[Array, " r"]
+    null: Array
+    left: Float[Array, "m r"]
+    right: Float[Array, "r c"]
+    offset: Float[Array, "m c"]
+
+
+def flow(
+    kernel: Kernel,
+    outputs: Outputs,
+    targets: Real[Array, "n k"] | Real[Array, " n"],
+    times: ArrayLike,
+    *,
+    cross: Float[Array, "m n"] | Float[Array, "m n k k"] | None = None,
+    cross_outputs: Float[Array, "m k"] | Float[Array, " m"] | None = None,
+) -> Float[Array, "..."]:
+    """Outputs of the linearised model under gradient flow on the sum loss ½‖f − y‖², at the given times.
+
+    f_t = y + e^{−Θt}(f_0 − y), with ``kernel`` Θ, ``outputs`` f_0 and ``targets`` y. At other points, with
+    ``cross`` the kernel Θ_* between them and the training points and ``cross_outputs`` f_0*, the result is
+    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − e^{−λt})/λ, in place of f_t.
+
+    ``times`` is one number or an array of any shape, which leads the shape of the result; infinity is the
+    limit. Time is that of the sum loss: under the mean over N numbers, divide it by N. The result has the
+    common dtype of the other arrays. Relative precision is kept in f_t − y when ``targets`` is zero: to
+    follow a residual far below y, pass f_0 − y as ``outputs``.
+
+    Valid for a symmetric positive semi-definite Θ, singular or not. Eigenvalues up to r ε λ_max (r the size
+    of the matrix, ε the dtype's) count as zero: there f_t = f_0, and other points get nothing, since the rows
+    of Θ_* are in the range of Θ when both are blocks of one such kernel. NaN gives NaN. Raises ValueError for
+    shapes that do not fit, no samples, negative or NaN times, and an asymmetric kernel or one with an
+    eigenvalue below −√ε λ_max; values are not looked at under a trace.
+
+    Cost: r³ for the eigenvectors, r² for every time and output; r = n for a shared kernel, else nk.
+
+    Source: lee2019wide, jacot2018ntk; tangent/trajectory.
+
+    >>> kernel = jnp.array([[1.0, 0.0], [0.0, 0.0]])
+    >>> flow(kernel, jnp.array([4.0, 4.0]), jnp.zeros(2), jnp.array([0.0, jnp.inf])).tolist()
+    [[4.0, 4.0], [0.0, 4.0]]
+    """
+    known = _checks.concrete(times)
+    if known is not None and not (known >= 0).all():
+        raise ValueError(f"times is {times}; it takes numbers >= 0, infinity among them")
+    modes, shape = _modes(kernel, outputs, targets, cross, cross_outputs)
+    decay, gain = _flow_factors(modes, jnp.asarray(times, modes.values.dtype))
+    return _assemble(modes, decay if cross is None else gain, shape)
+
+
+def descent(
+    kernel: Kernel,
+    outputs: Outputs,
+    targets: Real[Array, "n k"] | Real[Array, " n"],
+    step_size: ArrayLike,
+    steps: Int[Array, "..."] | np.ndarray | int,
+    *,
+    cross: Float[Array, "m n"] | Float[Array, "m n k k"] | None = None,
+    cross_outputs: Float[Array, "m k"] | Float[Array, " m"] | None = None,
+) -> Float[Array, "..."]:
+    """Outputs of the linearised model after steps of gradient descent on the sum loss ½‖f − y‖².
+
+    f_t = y + (I − ηΘ)^t (f_0 − y), with η the ``step_size``; at other points
+    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − (1 − ηλ)^t)/λ. Arguments and result are those of `flow`,
+    but for ``steps``, whole numbers of any integer dtype, and one positive step size.
+
+    Accurate for any number of steps, 10^12 included: powers of numbers near one are taken through log1p. The
+    limit of infinitely many steps is `flow` at time infinity when η < 2/λ_max. Above that the outputs grow
+    without bound, here as in training, up to inf and NaN. Valid, and raises ValueError, as `flow` does; also
+    when the steps are not integers or the step size is not a positive finite number.
+
+    Cost: that of `flow`.
+
+    Source: lee2019wide; tangent/closed-form.
+
+    >>> descent(2 * jnp.eye(2), jnp.array([4.0, 8.0]), jnp.zeros(2), 0.5, jnp.arange(3)).tolist()
+    [[4.0, 8.0], [0.0, 0.0], [0.0, 0.0]]
+    """
+    _checks.whole("steps", steps, least=0)
+    _checks.positive("step_size", step_size)
+    if jnp.ndim(step_size):
+        raise ValueError(f"step_size has shape {jnp.shape(step_size)}; it takes one number")
+    modes, shape = _modes(kernel, outputs, targets, cross, cross_outputs)
+    decay, gain = _descent_factors(modes, jnp.asarray(step_size, modes.values.dtype), jnp.asarray(steps))
+    return _assemble(modes, decay if cross is None else gain, shape)
+
+
+def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
+    """The network linearised at the given parameters, itself a network of parameters of that structure.
+
+    f_lin(θ, x) = f(θ_0, x) + J(θ_0, x)(θ − θ_0), θ_0 the ``params`` given here. At θ_0 it is f, and its
+    Jacobian is J(θ_0, x) at every θ, so any optimiser trains it as it trains f.
+
+    Leaves that are not floating (integer counters, keys) are left out: they stay as they are in ``params``.
+    Valid where ``apply`` is differentiable; ReLU has derivative 0 at 0, as in `jax.nn.relu`. Works under jit,
+    vmap and grad. Raises ValueError when called with parameters of another structure, shape or dtype, naming
+    the leaf, and when the outputs are not real floating numbers.
+
+    Cost: a call is one forward and one tangent pass of ``apply``; its gradient one pullback more.
+
+    Source: lee2019wide; tangent/closed-form, tangent/trajectory.
+
+    >>> cube = linearise(lambda w, x: w**3 * x, jnp.array(1.0))
+    >>> cube(jnp.array(2.0), jnp.array([[1.0]])).tolist()  # 1 + 3 (2 − 1)
+    [[4.0]]
+    """
+
+    def apply_linearised(new: Params, x: Array) -> Float[Array, "n k"]:
+        tangents = _tangents(new, params)
+        outputs, change = jax.jvp(lambda origin: apply(origin, x), (params,), (tangents,))
+        if not jnp.issubdtype(outputs.dtype, jnp.floating):
+            raise ValueError(f"apply returns {outputs.dtype}; it takes real floating outputs")
+        return outputs + change
+
+    return apply_linearised
+
+
+def _tangents(new: Params, params: Params) -> Params:
+    """new − params, with the zeros that `jax.jvp` wants on leaves that have no derivative."""
+    origin, structure = jax.tree_util.tree_flatten_with_path(params)
+    if jax.tree.structure(new) != structure:
+        raise ValueError(
+            f"params is {jax.tree.structure(new)}; it takes the structure linearised at, {structure}"
+        )
+    tangents = []
+    for (path, old), leaf in zip(origin, jax.tree.leaves(new), strict=True):
+        old, leaf = jnp.asarray(old), jnp.asarray(leaf)
+        if (leaf.shape, leaf.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} is {leaf.dtype}{list(leaf.shape)}; "
+                f"it takes {old.dtype}{list(old.shape)}, as linearised at"
+            )
+        inexact = jnp.issubdtype(old.dtype, jnp.inexact)
+        tangents.append(leaf - old if inexact else np.zeros(old.shape, jax.dtypes.float0))
+    return jax.tree.unflatten(structure, tangents)
+
+
+def _modes(
+    kernel: Array, outputs: Array, targets: Array, cross: Array | None, cross_outputs: Array | None
+) -> tuple[_Modes, tuple[int, ...]]:
+    """The problem in the eigenvectors of its kernel, and the shape of one answer; all shapes are checked."""
+    kernel, outputs, targets = jnp.asarray(kernel), jnp.asarray(outputs), jnp.asarray(targets)
+    if outputs.ndim not in (1, 2) or outputs.size == 0:
+        raise ValueError(f"outputs has shape {outputs.shape}; it takes [n, k] or [n], n and k > 0")
+    if targets.shape != outputs.shape:
+        raise ValueError(f"targets has shape {targets.shape}; it takes that of outputs, {outputs.shape}")
+    dtype = jnp.result_type(kernel, outputs, targets)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"kernel and outputs are {kernel.dtype}, {outputs.dtype}; they take real floating numbers"
+        )
+    n, k = outputs.shape[0], math.prod(outputs.shape[1:])
+    shared = k > 1 and kernel.shape == (n, n)
+    matrix = _matrix("kernel", kernel, n, n, k, shared)
+    columns = k if shared else 1
+    origin = outputs.reshape(-1, columns).astype(dtype)
+    goal = targets.reshape(-1, columns).astype(dtype)
+    values, vectors, null, *conditions = _eigen(matrix.astype(dtype))
+    symmetric, positive = map(_checks.concrete, conditions)
+    if symmetric is not None and not symmetric:
+        raise ValueError("kernel differs from its transpose; it takes a symmetric matrix")
+    if positive is not None and not positive:
+        raise ValueError(f"kernel has the eigenvalue {values[0]}; it takes a positive semi-definite matrix")
+    if cross is None:
+        if cross_outputs is not None:
+            raise ValueError("cross is None; it takes the kernel to the points of cross_outputs")
+        modes = _Modes(values, null, vectors, _product(vectors.T, origin - goal), goal)
+        return modes, outputs.shape
+    cross = jnp.asarray(cross)
+    if cross_outputs is None:
+        raise ValueError("cross_outputs is None; it takes the first outputs at the points of cross")
+    cross_outputs = jnp.asarray(cross_outputs)
+    if cross_outputs.shape[1:] != outputs.shape[1:] or cross_outputs.ndim != outputs.ndim:
+        raise ValueError(
+            f"cross_outputs has shape {cross_outputs.shape}; it takes that of outputs, {outputs.shape}, "
+            "but for the number of points"
+        )
+    rows = _matrix("cross", cross, cross_outputs.shape[0], n, k, shared).astype(dtype)
+    offset = cross_outputs.reshape(-1, columns).astype(dtype)
+    modes = _Modes(values, null, _product(rows, vectors), _product(vectors.T, goal - origin), offset)
+    return modes, cross_outputs.shape
+
+
+def _matrix(name: str, kernel: Array, m: int, n: int, k: int, shared: bool) -> Array:
+    if shared and kernel.shape == (m, n):
+        return kernel
+    if not shared and kernel.shape == (m * k, n * k):
+        return kernel
+    if not shared and kernel.shape == (m, n, k, k):
+        return kernel.transpose(0, 2, 1, 3).reshape(m * k, n * k)
+    shapes = f"{(m, n)}" if shared else f"{(m, n)}, {(m * k, n * k)} or {(m, n, k, k)}"
+    raise ValueError(f"{name} has shape {kernel.shape}; it takes {shapes} for these outputs")
+
+
+@jax.jit
+def _eigen(matrix: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """Eigenvalues, ascending, and vectors; which values are zero; is it symmetric; has it no negative value.
+
+    NaN is neither zero nor reason to refuse: it goes on into the outputs.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    epsilon = jnp.finfo(values.dtype).eps
+    largest = jnp.abs(values).max()
+    null = values <= len(values) * epsilon * largest
+    symmetric = ~(jnp.abs(matrix - matrix.T).max() > epsilon**0.5 * jnp.abs(matrix).max())
+    positive = ~(values[0] < -(epsilon**0.5) * largest)
+    return values, vectors, null, symmetric, positive
+
+
+def _product(a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+@jax.jit
+def _flow_factors(modes: _Modes, times: Array) -> tuple[Array, Array]:
+    values, times = jnp.where(modes.null, 1, modes.values), times[..., None]
+    decay, gain = jnp.exp(-values * times), -jnp.expm1(-values * times) / values
+    return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain)
+
+
+@jax.jit
+def _descent_factors(modes: _Modes, step_size: Array, steps: Array) -> tuple[Array, Array]:
+    values, steps = jnp.where(modes.null, 1, modes.values), steps[..., None]
+    reach = step_size * values
+    monotone = reach <= 1
+    # log|1 − ηλ|, of which log1p is the accurate form on the side where training takes place.
+    log = jnp.where(monotone, jnp.log1p(-jnp.minimum(reach, 1)), jnp.log(jnp.maximum(reach, 1) - 1))
+    exponent = jnp.where(steps == 0, 0, steps * log)
+    sign = jnp.where(monotone | (steps % 2 == 0), 1, -1)
+    decay = sign * jnp.exp(exponent)
+    gain = jnp.where(monotone, -jnp.expm1(exponent), 1 - decay) / values
+    return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain)
+
+
+def _assemble(modes: _Modes, factor: Float[Array, "*t r"], shape: tuple[int, ...]) -> Array:
+    change = jnp.einsum("mr,...r,rc->...mc", modes.left, factor, modes.right, precision="highest")
+    return (modes.offset + change).reshape(*factor.shape[:-1], *shape)

@@ -1,0 +1,16 @@
+"""The ``tangent/`` family: masks of networks sketch the neural tangent kernel (bar2023sketching, jacot2018ntk).
+
+Loss is ½‖f − y‖², a sum; J is the Jacobian of the N = samples * outputs predictions, J_i its columns over the
+prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
+"""
+
+from theory.catalogue.tangent.rates import FINITE_WIDTH, INFINITE_WIDTH, RANDOM_PRUNING_LIMIT
+from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
+from theory.catalogue.tangent.speed import FIXED_RESIDUAL, PRUNING_SLOWS
+from theory.catalogue.tangent.tails import LEVERAGE_SPECTRAL, SKETCH_SPECTRAL
+from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM, TRAJECTORY
+
+TANGENT = (
+    SKETCH_MOMENT, POISSON, SKETCH_SPECTRAL, LEVERAGE_SPECTRAL, CLOSED_FORM, TRAJECTORY, PRUNED_SPECTRUM, PRUNING_SLOWS,
+    FIXED_RESIDUAL, FINITE_WIDTH, INFINITE_WIDTH, RANDOM_PRUNING_LIMIT,
+)  # fmt: skip

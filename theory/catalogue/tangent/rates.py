@@ -1,0 +1,245 @@
+"""tangent/: how fast wide networks reach their limits, linear training and the infinite-width kernel.
+
+Multilayer perceptrons in the NTK parameterisation, h_{l+1} = W φ(h_l)/√n_l with standard normal W and h_1 = Wx/√d.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jaxtyping import Array, Float
+
+from sketchprune import infinite, kernels, linearised, train
+from sketchprune.data import Dataset
+from sketchprune.types import Key
+from theory.catalogue.tangent.cases import PIXELS, Rng, Weights, real
+from theory.catalogue.tangent.training import half_squares, with_step
+from theory.claim import Case, Claim, Rate, Sides, Source
+
+SAMPLES, INPUTS = 4, PIXELS // 4
+"""Every second pixel of every second row: the rate is in the width of the hidden layers."""
+ROUNDS = 16
+"""Networks over which a trial averages; it averages their distances, not their kernels."""
+FEW = 4
+"""The same for a mutant: one that is wrong by a constant needs few."""
+
+SINGLE = jnp.float32
+"""Kernels of drawn networks: what is measured is ten thousand times its rounding error."""
+
+
+class Wide(struct.PyTreeNode):
+    """Data for networks of any width.
+
+    Attributes:
+        x: [n, d].
+        y: [n, 1].
+        densities: [2], of the hidden and of the last layer's mask.
+        limit: [n, n], Θ_∞ of the ReLU network with two hidden layers, from neural-tangents; zero until prepared.
+    """
+
+    x: Any
+    y: Any
+    densities: Any
+    limit: Any
+
+
+def _wide(rng: Rng, x: np.ndarray, y: np.ndarray) -> Wide:
+    return Wide(x=x, y=y, densities=rng.uniform(0.5, 0.9, 2), limit=np.zeros((SAMPLES, SAMPLES)))
+
+
+def _on_gaussian(rng: Rng, dataset: Dataset) -> Wide:
+    return _wide(rng, rng.standard_normal((SAMPLES, INPUTS)), rng.standard_normal((SAMPLES, 1)))
+
+
+def _on_real(rng: Rng, dataset: Dataset) -> Wide:
+    x, y = real(rng, dataset, SAMPLES, outputs=1)
+    return _wide(rng, x[:, ::2, ::2].reshape(SAMPLES, -1), 2 * y - 1)
+
+
+CASES = (Case("gaussian", _on_gaussian), Case("{data}", _on_real))
+
+
+def draw_weights(key: Key, inputs: int, width: int, depth: int, dtype: Any) -> Weights:
+    """Standard normal weights of a network with one output and ``depth`` layers."""
+    widths = (inputs, *[width] * (depth - 1), 1)
+    keys = jax.random.split(key, depth)
+    shapes = zip(widths[:-1], widths[1:], strict=True)
+    return tuple(jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True))
+
+
+def forward(phi: Callable[[Array], Array], factors: tuple[Any, ...]) -> Callable[[Weights, Array], Array]:
+    """The network with a fixed factor on each layer's weights."""
+
+    def apply(layers: Weights, x: Array) -> Array:
+        for index, (layer, factor) in enumerate(zip(layers, factors, strict=True)):
+            x = factor * ((x if index == 0 else phi(x)) @ layer)
+        return x
+
+    return apply
+
+
+def with_limit(wide: Wide) -> Wide:
+    return wide.replace(limit=infinite.ntk(infinite.mlp(3, weight_std=1.0), wide.x))
+
+
+def mean_distance(
+    wide: Wide, key: Key, sample: Callable[[Key], Float[Array, "n n"]], rounds: int = ROUNDS
+) -> Float[Array, ""]:
+    """E‖Θ − Θ_∞‖_F over networks, relative to Θ_∞."""
+    distances = jax.lax.map(lambda key: jnp.linalg.norm(sample(key) - wide.limit), jax.random.split(key, rounds))
+    return jnp.mean(distances) / jnp.linalg.norm(wide.limit)
+
+
+# --- tangent/infinite-width
+
+
+def _infinite_width(wide: Wide, key: Key, width: int) -> dict[str, Sides]:
+    x = wide.x.astype(SINGLE)
+    apply = forward(jax.nn.relu, tuple(1 / np.sqrt(n) for n in (x.shape[1], width, width)))
+
+    def sample(key: Key) -> Float[Array, "n n"]:
+        layers = draw_weights(key, x.shape[1], width, 3, x.dtype)
+        return kernels.ntk(apply, layers, x, trace_outputs=True)
+
+    right = Sides(mean_distance(wide, key, sample), jnp.asarray(-0.5))
+    return {"claim": right, "exponent −1": right._replace(theory=jnp.asarray(-1.0))}
+
+
+INFINITE_WIDTH = Claim(
+    id="tangent/infinite-width",
+    title="The tangent kernel of a wide network is one over the root of its width from its limit",
+    statement=r"\mathbb{E}\,\|\Theta_n-\Theta_\infty\|=\Theta\big(n^{-1/2}\big)",
+    sources=(Source("jacot2018ntk", "stated"),),
+    kind=Rate(sizes=(32, 64, 128, 256)),
+    cases=CASES,
+    prepare=with_limit,
+    trial=_infinite_width,
+    mutants=("exponent −1",),
+    batch=8,
+    note="ReLU, two hidden layers of width n. Distances are averaged, not kernels: the mean kernel is nearer.",
+)
+
+
+# --- tangent/random-pruning-limit
+
+
+def _pruned_width(wide: Wide, key: Key, width: int) -> dict[str, Sides]:
+    x, inputs = wide.x.astype(SINGLE), wide.x.shape[1]
+    plain = tuple(1 / np.sqrt(n) for n in (inputs, width, width))
+    densities = jnp.concatenate([jnp.ones(1), wide.densities]).astype(SINGLE)
+
+    def distance(factors: tuple[Any, ...], rounds: int, values: Array | None = None) -> Sides:
+        apply = forward(jax.nn.relu, factors)
+
+        def sample(key: Key) -> Float[Array, "n n"]:
+            weights_key, *mask_keys = jax.random.split(key, 4)
+            raw = draw_weights(weights_key, inputs, width, 3, x.dtype)
+            kept = tuple(
+                jax.random.bernoulli(key, density, layer.shape).astype(layer.dtype)
+                for key, density, layer in zip(mask_keys, densities, raw, strict=True)
+            )
+            layers = jax.tree.map(jnp.multiply, raw, kept)
+            if values is not None:
+                layers = tuple(value * layer for value, layer in zip(values, layers, strict=True))
+            return kernels.ntk(apply, layers, x, mask=kept, trace_outputs=True)
+
+        return Sides(mean_distance(wide, key, sample, rounds), jnp.asarray(-0.5))
+
+    rescale = 1 / jnp.sqrt(densities)
+    rescaled = tuple(factor * scale for factor, scale in zip(plain, rescale, strict=True))
+    return {
+        "claim": distance(rescaled, ROUNDS),
+        "no rescaling": distance(plain, FEW),
+        "α^(−1/2) in the weight values": distance(plain, FEW, rescale),
+    }
+
+
+RANDOM_PRUNING_LIMIT = Claim(
+    id="tangent/random-pruning-limit",
+    title="A randomly pruned, rescaled wide network has the dense network's infinite-width kernel",
+    statement=(
+        r"h_{l+1}=\frac{1}{\sqrt{\alpha_ln_l}}(m_l\circ W_l)\,\phi(h_l):\quad"
+        r"\mathbb{E}\,\|\Theta_{n}-\Theta_\infty\|=\Theta\big(n^{-1/2}\big)"
+    ),
+    sources=(Source("yang2023prunedntk", "stated"),),
+    kind=Rate(sizes=(32, 64, 128, 256)),
+    cases=CASES,
+    prepare=with_limit,
+    trial=_pruned_width,
+    mutants=("no rescaling", "α^(−1/2) in the weight values"),
+    batch=8,
+    note=(
+        "Every layer but the first is pruned; Θ is over the kept raw weights. Without rescaling the limit is "
+        "(Πα_l)Θ_∞, and with the factor in the weights each layer's share of Θ_∞ is multiplied by its α_l."
+    ),
+)
+
+
+# --- tangent/finite-width
+
+SEGMENTS, SEGMENT = 8, 5
+"""Training is looked at every ``SEGMENT`` steps."""
+TRAINED_ROUNDS = 4
+
+
+def with_smooth_limit(wide: Wide) -> Wide:
+    return wide.replace(limit=infinite.ntk(infinite.mlp(2, activation="erf", weight_std=1.0), wide.x))
+
+
+def _apart(wide: Wide, layers: Weights, factors: tuple[Any, ...], step: Array) -> Float[Array, ""]:
+    """sup_t ‖f_real − f_lin‖ along the training of both."""
+    apply = forward(jax.scipy.special.erf, factors)
+    models = apply, linearised.linearise(apply, layers)
+
+    def advance(both: tuple[Weights, Weights], _: None) -> tuple[tuple[Weights, Weights], Array]:
+        data = wide.x, with_step(wide.y, step)
+        real, linear = (
+            train.fit(model, half_squares, start, data, optax.sgd(1.0), SEGMENT)[0]
+            for model, start in zip(models, both, strict=True)
+        )
+        return (real, linear), jnp.linalg.norm(models[0](real, wide.x) - models[1](linear, wide.x))
+
+    return jnp.max(jax.lax.scan(advance, (layers, layers), length=SEGMENTS)[1])
+
+
+def _finite_width(wide: Wide, key: Key, width: int) -> dict[str, Sides]:
+    inputs = wide.x.shape[1]
+    step = 0.5 / jnp.linalg.eigvalsh(wide.limit)[-1]
+
+    def arms(key: Key) -> Float[Array, "2"]:
+        layers = draw_weights(key, inputs, width, 2, wide.x.dtype)
+        ntk = _apart(wide, layers, (1 / np.sqrt(inputs), 1 / np.sqrt(width)), step)
+        mean_field = _apart(wide, layers, (1 / np.sqrt(inputs), 1 / width), step * width)
+        return jnp.stack([ntk, mean_field])
+
+    ntk, mean_field = jnp.mean(jax.lax.map(arms, jax.random.split(key, TRAINED_ROUNDS)), axis=0)
+    return {"claim": Sides(ntk, jnp.asarray(-0.5)), "output over n": Sides(mean_field, jnp.asarray(-0.5))}
+
+
+def _independent(wide: Wide) -> Array:
+    spectrum = jnp.linalg.eigvalsh(wide.limit)
+    return spectrum[0] > 1e-3 * spectrum[-1]
+
+
+FINITE_WIDTH = Claim(
+    id="tangent/finite-width",
+    title="Wide networks train like their linearisation",
+    statement=r"\sup_t\|f_t-f_t^{\mathrm{lin}}\|=O\big(n^{-1/2}\big)",
+    sources=(Source("lee2019wide", "stated", "Theorem 2.1"),),
+    kind=Rate(sizes=(64, 128, 256, 512), relation="at most"),
+    cases=CASES,
+    prepare=with_smooth_limit,
+    hypotheses={"λ_min(Θ_∞) > 0": _independent},
+    trial=_finite_width,
+    mutants=("output over n",),
+    batch=8,
+    note=(
+        "erf activation, one hidden layer, one step size for all widths, optax gradient descent of both. The rate is "
+        "an upper one and the exponent often steeper. Outputs divided by n (mean-field scaling, the step size "
+        "multiplied by n) keep learning features at every width."
+    ),
+)
