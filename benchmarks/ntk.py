@@ -89,9 +89,7 @@ def instance(case: Case) -> tuple[ApplyFn, Params, Mask | None, Float[Array, "n 
         return apply, params, None, x
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(mask_key, len(leaves))
-    kept = [
-        jax.random.bernoulli(key, case.density, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
-    ]
+    kept = [jax.random.bernoulli(key, case.density, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     mask = tree.unflatten(kept)
     return apply, jax.tree.map(jnp.multiply, params, mask), mask, x
 
@@ -162,7 +160,5 @@ def main() -> None:
         if best is not None:
             row("", best, timings[best])
     if not others:
-        console.print(
-            "neural-tangents cannot be imported: no comparison. Its extra is sketchprune[infinite]."
-        )
+        console.print("neural-tangents cannot be imported: no comparison. Its extra is sketchprune[infinite].")
     console.print(table)

@@ -42,9 +42,7 @@ class Pair(NamedTuple):
     """1 where the first block is another than in the pair before, else 0."""
 
 
-def network(
-    apply: ApplyFn, params: Params, masks: Masks, kept: Sequence[int | None] | None, x: Inputs
-) -> Network:
+def network(apply: ApplyFn, params: Params, masks: Masks, kept: Sequence[int | None] | None, x: Inputs) -> Network:
     leaves, tree = jax.tree.flatten(params)
     outputs = jax.eval_shape(apply, params, x)
     shape = getattr(outputs, "shape", None)
@@ -242,9 +240,7 @@ def _leaf_norms(
     return list(jax.linear_transpose(forward, *shapes)(columns))
 
 
-def _linearised(
-    apply: ApplyFn, params: Params, masks: Masks, x: Inputs
-) -> tuple[Network, Callable[[Array], Array]]:
+def _linearised(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> tuple[Network, Callable[[Array], Array]]:
     """The network, and v -> J (m ∘ (Jᵀ v)) from a single linearisation."""
     net = network(apply, params, masks, None, x)
     tree = jax.tree.structure(params)
@@ -274,9 +270,7 @@ def product(
         net, times = _linearised(apply, params, masks, x)
         if jnp.shape(vector) != (len(x), net.outputs):
             expected = (len(x), net.outputs)
-            raise ValueError(
-                f"vector has shape {jnp.shape(vector)}; it takes that of the outputs, {expected}"
-            )
+            raise ValueError(f"vector has shape {jnp.shape(vector)}; it takes that of the outputs, {expected}")
         return times(jnp.asarray(vector, net.dtype))
 
 

@@ -70,9 +70,7 @@ class Parts(NamedTuple):
     factors: tuple[Factors, ...]
 
 
-def plan(
-    structure: Structure, selections: Sequence[Selection], *, outputs: int, samples: int, trace: bool
-) -> Plan:
+def plan(structure: Structure, selections: Sequence[Selection], *, outputs: int, samples: int, trace: bool) -> Plan:
     """The cheapest order of each layer, under a mask given as one selection for each leaf."""
     square = outputs if trace else outputs**2
     costs = [_cheapest(layer, selections, outputs, samples, square) for layer in structure.layers]
@@ -80,8 +78,7 @@ def plan(
     least = plain + sum(cost.rows if cost.order == "columns" else cost.factors for cost in costs)
     rows_fit = samples * least <= STORED
     orders = tuple(
-        "rows" if cost.order == "columns" and (rows_fit or cost.rows <= cost.factors) else cost.order
-        for cost in costs
+        "rows" if cost.order == "columns" and (rows_fit or cost.rows <= cost.factors) else cost.order for cost in costs
     )
     stored, formed = plain, 0
     for order, cost in zip(orders, costs, strict=True):
@@ -110,9 +107,7 @@ class _Cost(NamedTuple):
     """Numbers alive during the contraction of a pair of samples."""
 
 
-def _cheapest(
-    layer: Layer, selections: Sequence[Selection], outputs: int, samples: int, square: int
-) -> _Cost:
+def _cheapest(layer: Layer, selections: Sequence[Selection], outputs: int, samples: int, square: int) -> _Cost:
     q, t, i, j = layer.groups, layer.positions, layer.inputs, layer.outputs
     kept = _kept(layer.leaves, selections)
     columns = q * i * j if kept is None else kept
@@ -210,9 +205,7 @@ def _gram(left: Factors, right: Factors, *, trace: bool) -> Float[Array, "..."]:
     return jnp.sum(inputs[:, :, None, :, :, None] * outputs, axis=(0, 3, 6)).transpose(0, 2, 1, 3)
 
 
-def _hadamard(
-    left: Factors, right: Factors, weight: Float[Array, "q j i"], *, trace: bool
-) -> Float[Array, "..."]:
+def _hadamard(left: Factors, right: Factors, weight: Float[Array, "q j i"], *, trace: bool) -> Float[Array, "..."]:
     (a, g), (b, h) = ((a[:, 0], g[:, :, 0]) for a, g in (left, right))  # the one group
     mixed = jnp.einsum("munti,ji->muntj", b[:, :, None, None] * a[None, None], weight[0])
     if trace:
@@ -261,9 +254,7 @@ def _kept_columns(
     return form, jnp.pad(kept, padding).reshape(-1, size), jnp.pad(weight, padding).reshape(-1, size)
 
 
-def _all_columns(
-    weight: Float[Array, "q j i"], room: int
-) -> tuple[Form, Int[Array, " c"], Float[Array, "c s"]]:
+def _all_columns(weight: Float[Array, "q j i"], room: int) -> tuple[Form, Int[Array, " c"], Float[Array, "c s"]]:
     """All columns, those of some outputs j at a time: as many as ``room`` allows and divide their number."""
     q, j, i = weight.shape
     size = max(n for n in range(1, j + 1) if j % n == 0 and (n == 1 or n * q * i <= room))

@@ -22,12 +22,8 @@ def evaluate(jaxpr: Jaxpr, equation: JaxprEqn, operands: Sequence[Any]) -> list[
 
     Custom derivatives and the equation's context stay what they are.
     """
-    given = [
-        (atom, value) for atom, value in zip(equation.invars, operands, strict=True) if isinstance(atom, Var)
-    ]
-    alone = Jaxpr(
-        (), [atom for atom, _ in given], equation.outvars, [equation], equation.effects, jaxpr.debug_info
-    )
+    given = [(atom, value) for atom, value in zip(equation.invars, operands, strict=True) if isinstance(atom, Var)]
+    alone = Jaxpr((), [atom for atom, _ in given], equation.outvars, [equation], equation.effects, jaxpr.debug_info)
     return jaxpr_as_fun(ClosedJaxpr(alone, ()))(*(value for _, value in given))
 
 
@@ -59,9 +55,7 @@ def _is_narrow(equation: JaxprEqn) -> bool:
     )
 
 
-def _banded(
-    equation: JaxprEqn, images: Float[Array, "..."], kernel: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def _banded(equation: JaxprEqn, images: Float[Array, "..."], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
     """A convolution as one product for each row of the kernel, with the matrix it is over the width."""
     params = equation.params
     numbers, precision = params["dimension_numbers"], params["precision"]

@@ -116,9 +116,7 @@ def neural_tangents() -> ModuleType:
     return module
 
 
-def mlp(
-    depth: int, *, activation: Activation = "relu", weight_std: float = 2**0.5, bias_std: float = 0.0
-) -> KernelFn:
+def mlp(depth: int, *, activation: Activation = "relu", weight_std: float = 2**0.5, bias_std: float = 0.0) -> KernelFn:
     """The infinitely wide MLP with ``depth`` layers of weights, for `ntk`, `nngp` and `predict`.
 
     depth = 1 is the linear model σ_w/√d w·x + σ_b β; depth = L has L − 1 hidden layers and L − 1 activations.
@@ -281,9 +279,7 @@ def _kernels(network: KernelFn | Sequence[int], **named: Array | None) -> _Kerne
     inputs = {name: jnp.asarray(x) for name, x in named.items() if x is not None}
     for name, x in inputs.items():
         if x.ndim < 2 or x.size == 0:
-            raise ValueError(
-                f"{name} has shape {x.shape}; it takes samples and at least one more axis, none empty"
-            )
+            raise ValueError(f"{name} has shape {x.shape}; it takes samples and at least one more axis, none empty")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(f"{name} has dtype {x.dtype}; it takes floating numbers")
     shapes = [x.shape[1:] for x in inputs.values()]

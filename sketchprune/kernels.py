@@ -53,9 +53,7 @@ def ntk(
     [[5.0, 11.0], [11.0, 25.0]]
     """
     _check_inputs(x1, x2)
-    if block_size is not None and (
-        isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1
-    ):
+    if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
         raise ValueError(f"block_size is {block_size!r}; it takes a whole number >= 1")
     masks, kept = _masks(params, mask)
     options = {"kept": kept, "trace": trace_outputs, "block_size": block_size}
@@ -108,9 +106,7 @@ def ntk_vector_product(
     return _blocks.product(_cacheable(apply), params, masks, x, vector)
 
 
-def column_norms(
-    apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None
-) -> PyTree[Float[Array, "..."]]:
+def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
     """The squared length of each column of the Jacobian: the part of the kernel's trace a parameter carries.
 
     m_i ‖J_i‖² = m_i Σ_nk (∂f_k(x_n)/∂θ_i)², shaped like ``params``; zeros for leaves that are not floating.
@@ -141,9 +137,7 @@ def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None
     return jnp.sum(jnp.stack([jnp.sum(norm) for norm in norms]))
 
 
-def frobenius_norm(
-    apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None
-) -> Float[Array, ""]:
+def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
     """The Frobenius norm of the kernel, by blocks that are not kept.
 
     ‖Θ‖_F = √Σ Θ[n, m, k, l]². Valid, raising and costing as `ntk`, in less memory. Source: jacot2018ntk.
@@ -201,13 +195,9 @@ def _cacheable(apply: ApplyFn) -> ApplyFn:
 def _check_inputs(x1: Any, x2: Any) -> None:
     for name, x in (("x1" if x2 is not None else "x", x1), ("x2", x2)):
         if x is not None and (not jnp.ndim(x) or not len(x)):
-            raise ValueError(
-                f"{name} has shape {jnp.shape(x)}; it takes at least one sample, on the first axis"
-            )
+            raise ValueError(f"{name} has shape {jnp.shape(x)}; it takes at least one sample, on the first axis")
     if x2 is not None and jnp.shape(x1)[1:] != jnp.shape(x2)[1:]:
-        raise ValueError(
-            f"x2 holds samples of shape {jnp.shape(x2)[1:]}; it takes those of x1, {jnp.shape(x1)[1:]}"
-        )
+        raise ValueError(f"x2 holds samples of shape {jnp.shape(x2)[1:]}; it takes those of x1, {jnp.shape(x1)[1:]}")
 
 
 def _masks(params: Params, mask: Mask | None) -> tuple[list[Array | None], tuple[int | None, ...]]:
@@ -226,23 +216,19 @@ def _masks(params: Params, mask: Mask | None) -> tuple[list[Array | None], tuple
     if astray := sorted(set(names) ^ set(given_names)):
         missing = [name for name in astray if name in names]
         raise ValueError(
-            f"mask{astray[0]} is {'missing' if missing else 'not a leaf of params'}; "
-            "mask takes the structure of params"
+            f"mask{astray[0]} is {'missing' if missing else 'not a leaf of params'}; mask takes the structure of params"
         )
     if structure != mask_structure:
         raise ValueError(f"mask is {mask_structure}; it takes the structure of params, {structure}")
     pairs = [
-        _leaf_mask(f"mask{name}", leaf, kept)
-        for name, (_, leaf), (_, kept) in zip(names, named, given, strict=True)
+        _leaf_mask(f"mask{name}", leaf, kept) for name, (_, leaf), (_, kept) in zip(names, named, given, strict=True)
     ]
     return [mask for mask, _ in pairs], tuple(kept for _, kept in pairs)
 
 
 def _leaf_mask(name: str, leaf: Any, mask: Any) -> tuple[Array | None, int | None]:
     if jnp.shape(mask) != jnp.shape(leaf):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(mask)}; it takes that of its parameter, {jnp.shape(leaf)}"
-        )
+        raise ValueError(f"{name} has shape {jnp.shape(mask)}; it takes that of its parameter, {jnp.shape(leaf)}")
     dtype = jnp.result_type(mask)
     if dtype != jnp.bool_ and not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"{name} has dtype {dtype}; it takes booleans or floating numbers")

@@ -147,9 +147,7 @@ def _tangents(new: Params, params: Params) -> Params:
     """new − params, with the zeros that `jax.jvp` wants on leaves that have no derivative."""
     origin, structure = jax.tree_util.tree_flatten_with_path(params)
     if jax.tree.structure(new) != structure:
-        raise ValueError(
-            f"params is {jax.tree.structure(new)}; it takes the structure linearised at, {structure}"
-        )
+        raise ValueError(f"params is {jax.tree.structure(new)}; it takes the structure linearised at, {structure}")
     tangents = []
     for (path, old), leaf in zip(origin, jax.tree.leaves(new), strict=True):
         old, leaf = jnp.asarray(old), jnp.asarray(leaf)
@@ -174,9 +172,7 @@ def _modes(
         raise ValueError(f"targets has shape {targets.shape}; it takes that of outputs, {outputs.shape}")
     dtype = jnp.result_type(kernel, outputs, targets)
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(
-            f"kernel and outputs are {kernel.dtype}, {outputs.dtype}; they take real floating numbers"
-        )
+        raise ValueError(f"kernel and outputs are {kernel.dtype}, {outputs.dtype}; they take real floating numbers")
     n, k = outputs.shape[0], math.prod(outputs.shape[1:])
     shared = k > 1 and kernel.shape == (n, n)
     matrix = _matrix("kernel", kernel, n, n, k, shared)

@@ -123,11 +123,7 @@ def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.Sh
         for atom in itertools.chain(program.jaxpr.outvars, *(equation.invars for equation in equations))
         if isinstance(atom, Var)
     )
-    views = {
-        var: View(leaf)
-        for leaf, var in enumerate(program.jaxpr.invars[:-1])
-        if is_leaf[leaf] and uses[var] == 1
-    }
+    views = {var: View(leaf) for leaf, var in enumerate(program.jaxpr.invars[:-1]) if is_leaf[leaf] and uses[var] == 1}
     layers: dict[Var, Layer] = {}  # by the result of the product
     for position, equation in enumerate(equations):
         for operand, atom in enumerate(equation.invars):
@@ -142,17 +138,11 @@ def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.Sh
             elif equation.primitive is primitives.add_p:
                 other = equation.invars[1 - operand]
                 layer = layers.get(other) if isinstance(other, Var) and uses[other] == 1 else None
-                if (
-                    layer is not None
-                    and layer.bias is None
-                    and (bias := _bias(view, layer, leaves)) is not None
-                ):
+                if layer is not None and layer.bias is None and (bias := _bias(view, layer, leaves)) is not None:
                     layers[other] = layer._replace(bias=bias, inputs=layer.inputs + 1)
     held = {leaf for layer in layers.values() for leaf in layer.leaves}
     plain = (
-        leaf
-        for leaf, var in enumerate(program.jaxpr.invars[:-1])
-        if is_leaf[leaf] and uses[var] and leaf not in held
+        leaf for leaf, var in enumerate(program.jaxpr.invars[:-1]) if is_leaf[leaf] and uses[var] and leaf not in held
     )
     return Structure(program, tuple(layers.values()), tuple(plain))
 
@@ -202,9 +192,7 @@ def sensitivities(
     return jax.tree.map(lambda part: part.astype(outputs.dtype), found)
 
 
-def _unnested(
-    nested: ClosedJaxpr, arguments: Iterable[Any], is_leaf: Iterable[bool]
-) -> tuple[list[Any], list[bool]]:
+def _unnested(nested: ClosedJaxpr, arguments: Iterable[Any], is_leaf: Iterable[bool]) -> tuple[list[Any], list[bool]]:
     """Evaluates a jaxpr, entering jit and remat where a leaf goes in; and which results are views of one."""
     jaxpr = nested.jaxpr
     env = dict(zip(jaxpr.constvars, nested.consts, strict=True))
@@ -253,9 +241,7 @@ def _followed(view: View, equation: JaxprEqn, operand: int) -> View | None:
             pass
         case primitives.neg_p | primitives.copy_p:
             pass
-        case primitives.mul_p if (
-            aval(equation.invars[1 - operand]).shape == () and result.shape == source.shape
-        ):
+        case primitives.mul_p if aval(equation.invars[1 - operand]).shape == () and result.shape == source.shape:
             factors = ((equation.invars[1 - operand], False),)
         case primitives.div_p if operand == 0 and aval(equation.invars[1]).shape == ():
             factors = ((equation.invars[1], True),)
@@ -282,9 +268,7 @@ def _layer(view: View, position: int, equation: JaxprEqn, operand: int) -> Layer
     weight = view._replace(moves=(*view.moves, weight_layout))
     groups, outputs, inputs = jax.eval_shape(weight_layout, aval(equation.invars[operand])).shape
     positions = jax.eval_shape(output_layout, aval(equation.outvars[0])).shape[1]
-    return Layer(
-        position, 1 - operand, weight, None, input_layout, output_layout, groups, positions, inputs, outputs
-    )
+    return Layer(position, 1 - operand, weight, None, input_layout, output_layout, groups, positions, inputs, outputs)
 
 
 def _bias(view: View, layer: Layer, leaves: Sequence[Any]) -> View | None:

@@ -36,9 +36,7 @@ def integrals(activation, aa, ab, bb):
 def mlp_kernels(x1, x2, depth, activation, weight_std, bias_std):
     """NNGP and NTK by the recursion over layers."""
     w, b, d = weight_std**2, bias_std**2, x1.shape[1]
-    aa, ab, bb = (
-        w * product / d + b for product in (np.sum(x1**2, 1)[:, None], x1 @ x2.T, np.sum(x2**2, 1)[None])
-    )
+    aa, ab, bb = (w * product / d + b for product in (np.sum(x1**2, 1)[:, None], x1 @ x2.T, np.sum(x2**2, 1)[None]))
     ntk = ab
     for _ in range(depth - 1):
         value, slope = integrals(activation, aa, ab, bb)
@@ -102,9 +100,7 @@ def finite_mlp(law, params, x):
 
 
 def finite_cnn(head, pool, params, x):
-    hidden = jax.lax.conv_general_dilated(
-        x, params["w1"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    hidden = jax.lax.conv_general_dilated(x, params["w1"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     hidden = jax.nn.relu(2**0.5 / np.prod(params["w1"].shape[:3]) ** 0.5 * hidden)
     n, height, width, channels = hidden.shape
     tiles = hidden.reshape(n, height // pool, pool, width // pool, pool, channels).mean((2, 4))

@@ -109,8 +109,7 @@ def test_flow_is_the_limit_of_small_steps():
     kernel, outputs, targets = problem()
     exact = flow(kernel, outputs, targets, 1.0)
     errors = [
-        abs(descent(kernel, outputs, targets, 1 / steps, steps) - exact).max()
-        for steps in (10**3, 10**4, 10**12)
+        abs(descent(kernel, outputs, targets, 1 / steps, steps) - exact).max() for steps in (10**3, 10**4, 10**12)
     ]
     # Euler's method is of first order; at 10^12 steps rounding is left, not multiplied by the steps.
     assert errors[0] / errors[1] == pytest.approx(10, rel=0.02)
@@ -236,9 +235,7 @@ def test_closed_form_is_training_the_linearised_network():
         updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), outputs
 
-    trained, (train, test) = jax.jit(lambda start: jax.lax.scan(step, start, steps))(
-        (params, optimizer.init(params))
-    )
+    trained, (train, test) = jax.jit(lambda start: jax.lax.scan(step, start, steps))((params, optimizer.init(params)))
     kernel, cross = (jax.jit(partial(empirical_ntk, network))(params, a, x) for a in (x, x_test))
     start, start_test = network(params, x), network(params, x_test)
     predicted = descent(kernel, start, y, step_size, steps)
@@ -257,9 +254,7 @@ def test_linearised_network_is_the_tangent():
     jacobian = jax.jit(jax.jacrev(network))(params, x)
     there = jax.jit(jax.jacrev(apply))(other, x)
     jax.tree.map(close, there, jacobian)
-    moved = sum(
-        jnp.tensordot(slope, other[name] - params[name], other[name].ndim) for name, slope in jacobian.items()
-    )
+    moved = sum(jnp.tensordot(slope, other[name] - params[name], other[name].ndim) for name, slope in jacobian.items())
     close(apply(other, x), network(params, x) + moved)
     close(jax.jit(apply)(other, x), apply(other, x))
     many = jax.tree.map(lambda a, b: jnp.stack([a, b]), params, other)
@@ -279,9 +274,7 @@ BAD = {
     r"outputs has shape \(0, 2\); it takes \[n, k\] or \[n\]": lambda: flow(np.eye(0), F[:0], F[:0], 1.0),
     r"outputs has shape \(\)": lambda: flow(np.eye(1), np.ones(()), np.ones(()), 1.0),
     r"targets has shape \(2, 2\); it takes that of outputs, \(3, 2\)": lambda: flow(EYE, F, F[:2], 1.0),
-    r"kernel has shape \(4, 4\); it takes \(3, 3\), \(6, 6\) or \(3, 3, 2, 2\)": lambda: flow(
-        np.eye(4), F, F, 1.0
-    ),
+    r"kernel has shape \(4, 4\); it takes \(3, 3\), \(6, 6\) or \(3, 3, 2, 2\)": lambda: flow(np.eye(4), F, F, 1.0),
     "kernel differs from its transpose": lambda: flow(np.triu(np.ones((3, 3))), F, F, 1.0),
     "kernel has the eigenvalue -1e-06": lambda: flow(np.diag([1.0, 1.0, -1e-6]), F, F, 1.0),
     "kernel and outputs are complex128, float64": lambda: flow(1j * EYE, F, F, 1.0),
@@ -293,9 +286,7 @@ BAD = {
     r"step_size has shape \(2,\); it takes one number": lambda: descent(EYE, F, F, np.ones(2), 1),
     "cross_outputs is None": lambda: flow(EYE, F, F, 1.0, cross=EYE),
     "cross is None": lambda: flow(EYE, F, F, 1.0, cross_outputs=F),
-    r"cross has shape \(3, 3\); it takes \(1, 3\)": lambda: flow(
-        EYE, F, F, 1.0, cross=EYE, cross_outputs=F[:1]
-    ),
+    r"cross has shape \(3, 3\); it takes \(1, 3\)": lambda: flow(EYE, F, F, 1.0, cross=EYE, cross_outputs=F[:1]),
     r"cross_outputs has shape \(3,\); it takes that of outputs": lambda: flow(
         EYE, F, F, 1.0, cross=EYE, cross_outputs=F[:, 0]
     ),

@@ -145,9 +145,7 @@ def check_form_loosely(apply, params, x):
     ("apply", "layers", "plain"),
     [
         pytest.param(lambda w, x: jnp.tanh(x @ w) @ w, 0, 1, id="used twice"),
-        pytest.param(
-            lambda w, x: lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, length=2)[0], 0, 1, id="in a scan"
-        ),
+        pytest.param(lambda w, x: lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, length=2)[0], 0, 1, id="in a scan"),
         pytest.param(lambda w, x: x @ (w * jnp.arange(3.0)), 0, 1, id="scaled entry by entry"),
         pytest.param(lambda w, x: x @ w[:, 1:], 0, 1, id="sliced"),
         pytest.param(lambda w, x: x @ lax.stop_gradient(w), 0, 1, id="stopped"),
@@ -204,9 +202,7 @@ def test_banded_convolution(stride, dilation):
 
     params = (normal(0, 3, 2, 3, 3), normal(1, 4, 3, 2, 2))
     structure = check_form(apply, params, normal(2, 1, 2, 9, 8))
-    text = str(
-        jax.make_jaxpr(lambda p, x: sensitivities(structure, list(p), x))(params, normal(2, 1, 2, 9, 8))
-    )
+    text = str(jax.make_jaxpr(lambda p, x: sensitivities(structure, list(p), x))(params, normal(2, 1, 2, 9, 8)))
     assert "dot_general" in text
 
 
