@@ -17,6 +17,8 @@ from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, pa
 from sketchprune.structure import Layer, Structure, is_floating, read, sensitivities
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 
+WORTHWHILE = 5e7
+"""Multiply-adds for a pair of blocks that hide what a step of the loop costs."""
 Masks = Sequence[Shaped[Array, "..."] | None]
 """One for each parameter leaf; None where it changes nothing."""
 
@@ -100,8 +102,10 @@ def fold(
     most = math.isqrt(PAIRED // chosen.paired)
     if not fits:
         most = min(most, STORED // (2 * chosen.stored + chosen.passing))
-    if x2 is None:  # with four blocks ten of sixteen pairs are computed
-        most = min(most, max(math.ceil(samples / 4), 32))
+    if (
+        x2 is None
+    ):  # of four blocks ten in sixteen pairs are computed; smaller ones are not worth their overhead
+        most = min(most, max(math.ceil(samples / 4), math.ceil(math.sqrt(WORTHWHILE / (chosen.work + 1)))))
     passed = max(STORED // chosen.passing, 1)
     if block_size is not None:
         most, passed = block_size, min(passed, block_size)
