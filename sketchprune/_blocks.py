@@ -202,7 +202,7 @@ def column_norms(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> PyT
             formed = layer.inputs * (1 if layer.positions == 1 else net.outputs)
             alive += layer.groups * layer.outputs * formed
             alive += layer.groups * layer.positions * (layer.inputs + net.outputs * layer.outputs)
-        size, starts, new = spans(len(x), max(STORED // alive, 1))
+        size, starts, new = spans(len(x), max(STORED // max(alive, 1), 1))
 
         def step(norms: list[Array], at: tuple[Array, Array]) -> tuple[list[Array], None]:
             start, fresh = at

@@ -120,9 +120,15 @@ NETWORKS = {
     "resnet20": lambda: network(ResNet20(), normal(0, 3, 8, 8, 2)),
     "unusual": lambda: network(Unusual(), normal(0, 3, 9, 8, 3)),
     "attention": lambda: network(Attention(), normal(0, 3, 5, 4)),
-    "shared": lambda: (shared, dict(SHARED), normal(0, 4, 4)),
+    "shared": lambda: (shared, SHARED, normal(0, 4, 4)),
     "linear": lambda: (lambda w, x: x @ w, normal(0, 4, 1), normal(1, 3, 4)),
 }
+
+
+@functools.cache
+def instance(name):
+    """One ``apply`` a network: what it was compiled to is kept."""
+    return NETWORKS[name]()
 
 
 def random_mask(params, seed=0, density=None):
@@ -151,7 +157,7 @@ def assert_same(actual, expected, tolerance=1e-12):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_is_the_plain_kernel(name):
     """Symmetric and not, whole and traced, under no mask, a boolean and a traced floating one."""
-    apply, params, x = NETWORKS[name]()
+    apply, params, x = instance(name)
     few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
 
     @functools.partial(quick_jit, static_argnums=0)
@@ -174,25 +180,29 @@ def test_is_the_plain_kernel(name):
 
 @pytest.mark.parametrize("name", ["mlp", "shared"])
 def test_products_trace_norms_and_spectrum(name):
-    apply, params, x = NETWORKS[name]()
-    for mask in (None, random_mask(params, 3)):
+    apply, params, x = instance(name)
+
+    @quick_jit
+    def results(params, vector, mask):
+        functions = (kernels.trace, kernels.frobenius_norm, kernels.extreme_eigenvalues)
         theta = kernels.reference(apply, params, x, mask=mask)
-        vector = normal(5, *theta.shape[1:3])
         product = kernels.ntk_vector_product(apply, params, x, vector, mask=mask)
+        return theta, product, *(function(apply, params, x, mask=mask) for function in functions)
+
+    vector = normal(5, len(x), apply(params, x).shape[1])
+    for mask in (None, random_mask(params, 3)):
+        theta, product, trace, norm, extremes = results(params, vector, mask)
         assert_same(product, jnp.einsum("nmkl,ml->nk", theta, vector))
-        trace = jnp.einsum("nnkk->", theta)
-        assert_same(kernels.trace(apply, params, x, mask=mask), trace)
-        assert_same(kernels.frobenius_norm(apply, params, x, mask=mask), jnp.linalg.norm(matrix(theta)))
-        values = jnp.linalg.eigvalsh(matrix(theta))
-        extremes = kernels.extreme_eigenvalues(apply, params, x, mask=mask)
-        assert_same(jnp.array(extremes), values[jnp.array([0, -1])], 1e-10)
+        assert_same(trace, jnp.einsum("nnkk->", theta))
+        assert_same(norm, jnp.linalg.norm(matrix(theta)))
+        assert_same(jnp.array(extremes), jnp.linalg.eigvalsh(matrix(theta))[jnp.array([0, -1])], 1e-10)
 
 
 @pytest.mark.parametrize("name", ["unusual", "attention", "shared"])
 def test_column_norms_are_those_of_the_jacobian(name):
-    apply, params, x = NETWORKS[name]()
-    steps = params.pop("steps", None)
-    whole = params if steps is None else {**params, "steps": steps}
+    apply, params, x = instance(name)
+    whole, steps = params, params.get("steps")
+    params = {name: leaf for name, leaf in params.items() if name != "steps"}
 
     def outputs(params):
         return apply({**whole, **params}, x)
@@ -215,7 +225,7 @@ def small_memory(monkeypatch):
 
 
 def test_in_little_memory(small_memory):
-    apply, params, _ = NETWORKS["unusual"]()
+    apply, params, _ = instance("unusual")
     x = normal(7, 7, 9, 8, 3)
     few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
 
@@ -229,10 +239,11 @@ def test_in_little_memory(small_memory):
             kernels.trace(apply, params, x, mask=sketch),
         )
 
-    whole, few, crossed, norm, trace = results(params, sketch)
-    assert_same(whole, kernels.reference(apply, params, x))
-    assert_same(few, kernels.reference(apply, params, x, x[:3], mask=few_kept))
-    theta = kernels.reference(apply, params, x, mask=sketch)
+    whole, kept, crossed, norm, trace = results(params, sketch)
+    plain = quick_jit(functools.partial(kernels.reference, apply))
+    assert_same(whole, plain(params, x))
+    assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
+    theta = plain(params, x, mask=sketch)
     assert_same(crossed, jnp.einsum("nmkk->nm", theta)[:5])
     assert_same(norm, jnp.linalg.norm(matrix(theta)))
     assert_same(trace, jnp.einsum("nnkk->", theta))
@@ -240,7 +251,7 @@ def test_in_little_memory(small_memory):
 
 @pytest.mark.parametrize("block_size", [1, 2, 3, 100])
 def test_blocks_change_nothing(block_size):
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
     mask = random_mask(params, 2)
     actual = kernels.ntk(apply, params, x, mask=mask, block_size=block_size)
     assert_same(actual, kernels.ntk(apply, params, x, mask=mask), 1e-14)
@@ -275,7 +286,7 @@ def test_large_kernels_fit_in_memory():
 @given(seed=st.integers(0, 1000))
 @few
 def test_symmetric_and_positive(seed):
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
     params = jax.tree.map(lambda w: normal(seed, *w.shape), params)
     theta = matrix(kernels.ntk(apply, params, x, mask=random_mask(params, seed)))
     assert_same(theta, theta.T, 1e-14)
@@ -285,15 +296,15 @@ def test_symmetric_and_positive(seed):
 @given(order=st.permutations(range(5)))
 @few
 def test_permuted_samples(order):
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
     theta, order = kernels.ntk(apply, params, x), jnp.array(order)
     assert_same(kernels.ntk(apply, params, x[order]), theta[order][:, order], 1e-14)
 
 
 def test_masked_is_the_kernel_of_the_kept_columns():
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
     mask = random_mask(params, 4, density=0.3)
-    jacobian = jax.jacrev(apply)(params, x)
+    jacobian = quick_jit(jax.jacrev(apply))(params, x)
     columns = jnp.concatenate(
         [
             j.reshape(*j.shape[:2], -1)[:, :, kept.reshape(-1)]
@@ -305,7 +316,7 @@ def test_masked_is_the_kernel_of_the_kept_columns():
 
 
 def test_eager_jitted_and_mapped():
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
     sketches = [random_mask(params, seed) for seed in range(3)]
     eager = [kernels.ntk(apply, params, x, mask=mask) for mask in sketches]
     jitted = jax.jit(lambda params, mask: kernels.ntk(apply, params, x, mask=mask))
@@ -332,7 +343,7 @@ def test_can_be_differentiated():
 
 
 def test_linen_nnx_and_plain_agree():
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
 
     class Nnx(nnx.Module):
         def __init__(self):
@@ -369,11 +380,12 @@ def test_linen_nnx_and_plain_agree():
 
 @pytest.mark.parametrize("name", ["lenet", "attention"])
 def test_float32_is_close(name):
-    apply, params, x = NETWORKS[name]()
+    apply, params, x = instance(name)
     single = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-    theta = kernels.ntk(apply, single, x.astype(jnp.float32))
+    kernel = quick_jit(functools.partial(kernels.ntk, apply))
+    theta = kernel(single, x.astype(jnp.float32))
     assert theta.dtype == jnp.float32
-    assert_same(theta, kernels.ntk(apply, params, x), 1e-5)
+    assert_same(theta, kernel(params, x), 1e-5)
 
 
 def test_half_precision_keeps_its_dtype():
@@ -384,7 +396,7 @@ def test_half_precision_keeps_its_dtype():
 
 def test_nothing_to_differentiate_in():
     """An output that depends on no parameter has the kernel 0, and so has one under an empty mask."""
-    apply, params, x = NETWORKS["mlp"]()
+    apply, params, x = instance("mlp")
     nothing = jax.tree.map(lambda w: jnp.zeros(w.shape, bool), params)
     assert not kernels.ntk(apply, params, x, mask=nothing).any()
     assert not kernels.ntk(lambda p, x: x, params, x).any()
@@ -409,7 +421,7 @@ def test_eigenvalues_when_the_krylov_space_is_exhausted():
 
 
 def test_nan_stays_where_it_is():
-    apply, params, x = NETWORKS["lenet"]()
+    apply, params, x = instance("mlp")
     theta = kernels.ntk(apply, params, x.at[1].set(jnp.nan))
     assert jnp.isnan(theta[1]).any() and jnp.isnan(theta[:, 1]).any()
     assert_same(theta[::2, ::2], kernels.ntk(apply, params, x)[::2, ::2], 1e-14)
