@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.roofline import Timing, hardware, matmul_rate, product_operations, timed
+from benchmarks.roofline import Prepared, hardware, matmul_rate, prepared, product_operations, raced, timed
 from sketchprune import kernels
 from sketchprune.types import ApplyFn, Mask, Params
 
@@ -115,50 +115,49 @@ def baselines() -> dict[str, Callable[[ApplyFn], Callable[[Params, Array], Array
 
 
 def main() -> None:
-    console = Console()
-    rate = matmul_rate()
+    console = Console(width=110)
     others = baselines()
+    rate = matmul_rate()
     table = Table(
-        *(
-            "network",
-            "kernel by",
-            "compile s",
-            "steady ms",
-            "peak MiB",
-            "of matmul rate",
-            "ratio",
-            "required",
-        ),
-        title=f"NTK, all outputs, float32, on {hardware()} ({rate / 1e9:.0f} GFLOP/s), jax {jax.__version__}",
+        *("network", "kernel", "compile s", "steady ms", "peak MiB", "of matmul rate", "ratio", "required"),
+        title=f"NTK of all outputs, float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}",
     )
 
-    def row(name: str, by: str, timing: Timing, *rest: str) -> None:
-        steady, memory = f"{timing.steady * 1e3:.1f}", f"{timing.memory / 2**20:.0f}"
-        table.add_row(name, by, f"{timing.compile:.1f}", steady, memory, *rest)
+    def row(name: str, by: str, run: Prepared, steady: float, *rest: str) -> None:
+        memory = f"{run.memory / 2**20:.0f}"
+        table.add_row(name, by, f"{run.compile:.1f}", f"{steady * 1e3:.1f}", memory, *rest)
 
     for case in CASES:
         apply, params, mask, x = instance(case)
 
-        def ours(params: Params, x: Array, apply=apply, mask=mask) -> Array:
+        def structured(params: Params, x: Array, apply=apply, mask=mask) -> Array:
             return kernels.ntk(apply, params, x, mask=mask)
 
         def masked(params: Params, x: Array, apply=apply, mask=mask) -> Array:
             return apply(params if mask is None else jax.tree.map(jnp.multiply, params, mask), x)
 
-        structured = timed(ours, params, x)
-        fraction = f"{product_operations(ours, params, x) / structured.steady / rate:.0%}"
-        timings = {}
+        ours = prepared(structured, params, x)
+        ours.seconds()
+        first: dict[str, tuple[float, Prepared]] = {}
         for name, of in others.items():
+            console.print(f"{case.name}: neural-tangents, {name}", style="dim")
             try:
-                timings[name] = timed(of(masked), params, x)
+                other = prepared(of(masked), params, x)
+                other.seconds()
+                first[name] = other.seconds(), other
             except Exception as error:  # whatever an implementation does that does not work here
                 console.print(f"  fails: {type(error).__name__}", style="dim")
-        best = min(timings, key=lambda name: timings[name].steady, default=None)
+        operations = product_operations(structured, params, x)
+        if not first:
+            steady = timed(structured, params, x)
+            row(case.name, "sketchprune", ours, steady, f"{operations / steady / rate:.0%}", "", "")
+            continue
+        best = min(first, key=lambda name: first[name][0])
+        steady, baseline = raced(ours, first[best][1])
         required = "" if case.required is None else f"{case.required:g}x"
-        ratio = "" if best is None else f"{timings[best].steady / structured.steady:.1f}x"
-        row(case.name, "sketchprune", structured, fraction, ratio, required)
-        if best is not None:
-            row("", best, timings[best])
+        share, ratio = f"{operations / steady / rate:.0%}", f"{baseline / steady:.1f}x"
+        row(case.name, "sketchprune", ours, steady, share, ratio, required)
+        row("", best.lower(), first[best][1], baseline, "", "", "")
     if not others:
-        console.print("neural-tangents cannot be imported: no comparison. Its extra is sketchprune[infinite].")
+        console.print("neural-tangents cannot be imported, so there is nothing to compare with: sketchprune[infinite]")
     console.print(table)

@@ -17,6 +17,8 @@ from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, pa
 from sketchprune.structure import Layer, Structure, is_floating, read, sensitivities
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 
+WORTHWHILE = 5e7
+"""Multiply-adds for a pair of blocks that hide what a step of the loop costs."""
 Masks = Sequence[Shaped[Array, "..."] | None]
 """One for each parameter leaf; None where it changes nothing."""
 
@@ -98,8 +100,8 @@ def fold(
     most = math.isqrt(PAIRED // chosen.paired)
     if not fits:
         most = min(most, STORED // (2 * chosen.stored + chosen.passing))
-    if x2 is None:  # with four blocks ten of sixteen pairs are computed
-        most = min(most, max(math.ceil(samples / 4), 32))
+    if x2 is None:  # of four blocks ten in sixteen pairs are computed; smaller ones are not worth their overhead
+        most = min(most, max(math.ceil(samples / 4), math.ceil(math.sqrt(WORTHWHILE / (chosen.work + 1)))))
     passed = max(STORED // chosen.passing, 1)
     if block_size is not None:
         most, passed = block_size, min(passed, block_size)
@@ -196,7 +198,7 @@ def column_norms(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> PyT
             formed = layer.inputs * (1 if layer.positions == 1 else net.outputs)
             alive += layer.groups * layer.outputs * formed
             alive += layer.groups * layer.positions * (layer.inputs + net.outputs * layer.outputs)
-        size, starts, new = spans(len(x), max(STORED // alive, 1))
+        size, starts, new = spans(len(x), max(STORED // max(alive, 1), 1))
 
         def step(norms: list[Array], at: tuple[Array, Array]) -> tuple[list[Array], None]:
             start, fresh = at

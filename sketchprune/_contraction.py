@@ -57,6 +57,8 @@ class Plan(NamedTuple):
     """Numbers alive during the pass over a sample."""
     paired: int
     """Numbers alive during the contraction of a pair of samples."""
+    work: float
+    """Multiply-adds in the contraction of a pair of samples."""
 
 
 Factors = tuple[Float[Array, "*n q t i"], Float[Array, "*n k q t j"]]
@@ -94,7 +96,8 @@ def plan(structure: Structure, selections: Sequence[Selection], *, outputs: int,
         of_leaves = [_weights(every[leaf], _kept((leaf,), selections)) for leaf in structure.plain]
         weights = (*of_layers, *of_leaves)
     paired = max([2 * square, *(cost.alive for cost in costs)])
-    return Plan(orders, weights, stored, stored + formed, paired)
+    work = sum(cost.work for cost in costs) + square * plain / outputs
+    return Plan(orders, weights, stored, stored + formed, paired, work)
 
 
 class _Cost(NamedTuple):
@@ -105,6 +108,7 @@ class _Cost(NamedTuple):
     """Numbers to store of a sample if they are not."""
     alive: int
     """Numbers alive during the contraction of a pair of samples."""
+    work: float
 
 
 def _cheapest(layer: Layer, selections: Sequence[Selection], outputs: int, samples: int, square: int) -> _Cost:
@@ -120,7 +124,7 @@ def _cheapest(layer: Layer, selections: Sequence[Selection], outputs: int, sampl
         work["hadamard"] = t**2 * (i * j + square * j)
         alive["hadamard"] = t**2 * (i + j) + t * outputs * j + square
     order = min(work, key=lambda order: work[order])
-    return _Cost(order, outputs * columns, q * t * (i + outputs * j), alive[order])
+    return _Cost(order, outputs * columns, q * t * (i + outputs * j), alive[order], work[order])
 
 
 def _kept(leaves: Sequence[int], selections: Sequence[Selection]) -> int | None:

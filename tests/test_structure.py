@@ -13,6 +13,8 @@ from jax import lax
 
 from sketchprune.structure import read, sensitivities
 
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compiled in half the time, for programs that run once."""
 few = settings(deadline=None, max_examples=6, derandomize=True)
 
 
@@ -25,7 +27,7 @@ def check_form(apply, params, x):
     structure = read(apply, params, x[:1])
     leaves, tree = jax.tree.flatten(params)
 
-    @jax.jit
+    @quick_jit
     def both(leaves, sample):
         found = sensitivities(structure, leaves, sample)
         expected = jax.jacrev(lambda leaves: apply(tree.unflatten(leaves), sample)[0])(leaves)
@@ -133,8 +135,8 @@ def check_form_loosely(apply, params, x):
     """For networks that compute in float32 inside."""
     structure = read(apply, params, x)
     leaves, tree = jax.tree.flatten(params)
-    found = jax.jit(lambda leaves: sensitivities(structure, leaves, x))(leaves)
-    expected = jax.jit(jax.jacrev(lambda leaves: apply(tree.unflatten(leaves), x)[0]))(leaves)
+    found = quick_jit(lambda leaves: sensitivities(structure, leaves, x))(leaves)
+    expected = quick_jit(jax.jacrev(lambda leaves: apply(tree.unflatten(leaves), x)[0]))(leaves)
     for layer, a, g in zip(structure.layers, found.inputs, found.outputs, strict=True):
         columns = jax.vmap(lambda *own, layer=layer: layer.columns(own))(*expected)
         np.testing.assert_allclose(abs(jnp.einsum("qti,kqtj->kqji", a, g)), abs(columns), atol=1e-5)

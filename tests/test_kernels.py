@@ -1,0 +1,484 @@
+"""The structured kernel is the plain one, J diag(m) Jᵀ, whatever the network, the mask and the blocks."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from sketchprune import _blocks, _contraction, kernels
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Compiled in half the time, for programs that run once."""
+few = settings(deadline=None, max_examples=5, derandomize=True)
+
+
+def normal(seed, *shape, dtype=jnp.float64):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+class Mlp(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for width in (7, 6):
+            x = nn.relu(nn.Dense(width)(x))
+        return nn.Dense(3)(x)
+
+
+class LeNet(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.max_pool(nn.relu(nn.Conv(3, (5, 5))(x)), (2, 2), (2, 2))
+        x = nn.avg_pool(nn.relu(nn.Conv(4, (3, 3), padding="VALID")(x)), (2, 2), (2, 2))
+        return nn.Dense(3)(nn.tanh(nn.Dense(6)(x.reshape(len(x), -1))))
+
+
+class Vgg11(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for width in (2, "pool", 3, "pool", 4, 4, "pool", 4, 4, "pool", 4, 4, "pool"):
+            x = nn.max_pool(x, (2, 2), (2, 2)) if width == "pool" else nn.relu(nn.Conv(width, (3, 3))(x))
+        return nn.Dense(2)(x.reshape(len(x), -1))
+
+
+class ResNet20(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        norm = functools.partial(nn.BatchNorm, use_running_average=True)
+        x = nn.relu(norm()(nn.Conv(2, (3, 3), use_bias=False)(x)))
+        for width, stride in [(2, 1)] * 3 + [(4, 2), (4, 1), (4, 1), (6, 2), (6, 1), (6, 1)]:
+            branch = nn.relu(norm()(nn.Conv(width, (3, 3), strides=stride, use_bias=False)(x)))
+            branch = norm()(nn.Conv(width, (3, 3), use_bias=False)(branch))
+            x = x if stride == 1 else norm()(nn.Conv(width, (1, 1), strides=stride, use_bias=False)(x))
+            x = nn.relu(x + branch)
+        return nn.Dense(2)(x.mean(axis=(1, 2)))
+
+
+class Unusual(nn.Module):
+    """Strides, groups, dilation, overlapping pools, group norm, depthwise and pointwise convolutions."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 2), strides=(2, 1), padding=((1, 0), (0, 2)))(x)
+        x = nn.max_pool(nn.relu(x), (2, 3), (1, 2), padding="SAME")
+        x = nn.gelu(nn.GroupNorm(num_groups=2)(nn.Conv(6, (2, 2), feature_group_count=2, kernel_dilation=2)(x)))
+        x = nn.Conv(6, (2, 2), feature_group_count=6, use_bias=False)(x)
+        return nn.Conv(3, (1, 1))(x).mean(axis=(1, 2))
+
+
+class Attention(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.LayerNorm()(x + nn.MultiHeadDotProductAttention(num_heads=2)(nn.Dense(4)(x)))
+        return nn.Dense(2)(x.mean(axis=1))
+
+
+def shared(params, x):
+    """Weights used twice, in a scan, in a table, transposed, and scaled as in NTK parameterisation."""
+    x = jnp.tanh(x @ params["twice"] + params["bias"])
+    x, _ = lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, params["layers"])
+    x = jnp.tanh(x @ params["twice"]) * params["table"][jnp.array([1, 0, 1, 2])]
+    return x @ (params["ntk"] / jnp.sqrt(4.0)) @ params["out"].T + 0 * params["unused"].sum()
+
+
+SHARED = {
+    "twice": normal(0, 4, 4),
+    "bias": normal(1, 4),
+    "layers": normal(2, 3, 4, 4),
+    "table": normal(3, 3),
+    "ntk": normal(4, 4, 5),
+    "out": normal(5, 2, 5),
+    "unused": normal(6, 2),
+    "steps": jnp.arange(3),
+}
+
+
+def network(module, x, seed=0):
+    variables = module.init(jax.random.key(seed), x[:1])
+    params = jax.tree.map(
+        lambda w: jnp.asarray(w, jnp.float64) + 0.1 * normal(w.size, *w.shape), variables.pop("params")
+    )
+
+    def apply(params, x):
+        return module.apply({"params": params, **variables}, x)
+
+    return apply, params, x
+
+
+NETWORKS = {
+    "mlp": lambda: network(Mlp(), normal(0, 5, 4)),
+    "lenet": lambda: network(LeNet(), normal(0, 3, 12, 12, 1)),
+    "vgg11": lambda: network(Vgg11(), normal(0, 3, 32, 32, 1)),
+    "resnet20": lambda: network(ResNet20(), normal(0, 3, 8, 8, 2)),
+    "unusual": lambda: network(Unusual(), normal(0, 3, 9, 8, 3)),
+    "attention": lambda: network(Attention(), normal(0, 3, 5, 4)),
+    "shared": lambda: (shared, SHARED, normal(0, 4, 4)),
+    "linear": lambda: (lambda w, x: x @ w, normal(0, 4, 1), normal(1, 3, 4)),
+}
+
+
+@functools.cache
+def instance(name):
+    """One ``apply`` a network: what it was compiled to is kept."""
+    return NETWORKS[name]()
+
+
+def random_mask(params, seed=0, density=None):
+    """Boolean of some density, or floating."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(weight):
+        draws = rng.random(jnp.shape(weight))
+        return jnp.asarray(draws * 2 if density is None else draws < density)
+
+    return jax.tree.map(leaf, params)
+
+
+def matrix(kernel):
+    """[N1, N2, K, K] as [N1 K, N2 K]."""
+    n, m, k, _ = kernel.shape
+    return kernel.transpose(0, 2, 1, 3).reshape(n * k, m * k)
+
+
+def assert_same(actual, expected, tolerance=1e-12):
+    scale = abs(expected).max()
+    assert scale > 0
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_is_the_plain_kernel(name):
+    """Symmetric and not, whole and traced, under no mask, a boolean and a traced floating one."""
+    apply, params, x = instance(name)
+    few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
+
+    @functools.partial(quick_jit, static_argnums=0)
+    def results(kernel, params, sketch):
+        found = {"sketch": kernel(apply, params, x, mask=sketch)}
+        if name not in ("vgg11", "resnet20"):
+            found["whole"] = kernel(apply, params, x)
+            found["few kept"] = kernel(apply, params, x[:1], x, mask=few_kept)
+            found["traced"] = kernel(apply, params, x, mask=sketch, trace_outputs=True)
+        if name in ("mlp", "shared"):
+            found["whole, traced"] = kernel(apply, params, x, x[1:], trace_outputs=True)
+            found["few kept, traced"] = kernel(apply, params, x, mask=few_kept, trace_outputs=True)
+        return found
+
+    actual = results(kernels.ntk, params, sketch)
+    expected = results(kernels.reference, params, sketch)
+    for case, values in expected.items():
+        assert_same(actual[case], values), case
+
+
+@pytest.mark.parametrize("name", ["mlp", "shared"])
+def test_products_trace_norms_and_spectrum(name):
+    apply, params, x = instance(name)
+
+    @quick_jit
+    def results(params, vector, mask):
+        functions = (kernels.trace, kernels.frobenius_norm, kernels.extreme_eigenvalues)
+        theta = kernels.reference(apply, params, x, mask=mask)
+        product = kernels.ntk_vector_product(apply, params, x, vector, mask=mask)
+        return theta, product, *(function(apply, params, x, mask=mask) for function in functions)
+
+    vector = normal(5, len(x), apply(params, x).shape[1])
+    for mask in (None, random_mask(params, 3)):
+        theta, product, trace, norm, extremes = results(params, vector, mask)
+        assert_same(product, jnp.einsum("nmkl,ml->nk", theta, vector))
+        assert_same(trace, jnp.einsum("nnkk->", theta))
+        assert_same(norm, jnp.linalg.norm(matrix(theta)))
+        assert_same(jnp.array(extremes), jnp.linalg.eigvalsh(matrix(theta))[jnp.array([0, -1])], 1e-10)
+
+
+@pytest.mark.parametrize("name", ["unusual", "attention", "shared"])
+def test_column_norms_are_those_of_the_jacobian(name):
+    apply, params, x = instance(name)
+    whole, steps = params, params.get("steps")
+    params = {name: leaf for name, leaf in params.items() if name != "steps"}
+
+    def outputs(params):
+        return apply({**whole, **params}, x)
+
+    squares = jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1)), quick_jit(jax.jacrev(outputs))(params))
+    norms = quick_jit(lambda params: kernels.column_norms(apply, params, x))(whole)
+    assert jax.tree.map(jnp.shape, norms) == jax.tree.map(jnp.shape, whole)
+    if steps is not None:
+        assert not norms.pop("steps").any()
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-12), norms, squares)
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """As if memory held few samples: nothing is stored, columns come in slices, blocks overlap."""
+    monkeypatch.setattr(_blocks, "STORED", 1000)
+    monkeypatch.setattr(_contraction, "STORED", 1000)
+    monkeypatch.setattr(_blocks, "PAIRED", 4000)
+    monkeypatch.setattr(_contraction, "PAIRED", 300)
+
+
+def test_in_little_memory(small_memory):
+    apply, params, _ = instance("unusual")
+    x = normal(7, 7, 9, 8, 3)
+    few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
+
+    @quick_jit
+    def results(params, sketch):
+        return (
+            kernels.ntk(apply, params, x),
+            kernels.ntk(apply, params, x, x[:3], mask=few_kept),
+            kernels.ntk(apply, params, x[:5], x, mask=sketch, trace_outputs=True),
+            kernels.frobenius_norm(apply, params, x, mask=sketch),
+            kernels.trace(apply, params, x, mask=sketch),
+        )
+
+    whole, kept, crossed, norm, trace = results(params, sketch)
+    plain = quick_jit(functools.partial(kernels.reference, apply))
+    assert_same(whole, plain(params, x))
+    assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
+    theta = plain(params, x, mask=sketch)
+    assert_same(crossed, jnp.einsum("nmkk->nm", theta)[:5])
+    assert_same(norm, jnp.linalg.norm(matrix(theta)))
+    assert_same(trace, jnp.einsum("nnkk->", theta))
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 100])
+def test_blocks_change_nothing(block_size):
+    apply, params, x = instance("mlp")
+    mask = random_mask(params, 2)
+    actual = kernels.ntk(apply, params, x, mask=mask, block_size=block_size)
+    assert_same(actual, kernels.ntk(apply, params, x, mask=mask), 1e-14)
+
+
+def test_large_kernels_fit_in_memory():
+    """1,000 digits, 10 outputs, 1.9 million parameters: compiled for less than 2 GiB in all."""
+    widths = (64, 1350, 1300, 10)
+    params = [jnp.zeros(shape, jnp.float32) for shape in zip(widths[:-1], widths[1:], strict=True)]
+    assert sum(weight.size for weight in params) > 1.85e6
+
+    def apply(params, x):
+        return nn.relu(nn.relu(x @ params[0]) @ params[1]) @ params[2]
+
+    x = jnp.zeros((1000, 64), jnp.float32)
+    mask = [weight > 0 for weight in params]
+    for masked in (False, True):
+        compiled = (
+            jax.jit(lambda params, mask, masked=masked: kernels.ntk(apply, params, x, mask=mask if masked else None))
+            .lower(params, mask)
+            .compile()
+        )
+        sizes = compiled.memory_analysis()
+        total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        assert 4e8 < total < 2**31
+
+
+@given(seed=st.integers(0, 1000))
+@few
+def test_symmetric_and_positive(seed):
+    apply, params, x = instance("mlp")
+    params = jax.tree.map(lambda w: normal(seed, *w.shape), params)
+    theta = matrix(kernels.ntk(apply, params, x, mask=random_mask(params, seed)))
+    assert_same(theta, theta.T, 1e-14)
+    assert jnp.linalg.eigvalsh(theta)[0] >= -1e-13 * jnp.trace(theta)
+
+
+@given(order=st.permutations(range(5)))
+@few
+def test_permuted_samples(order):
+    apply, params, x = instance("mlp")
+    theta, order = kernels.ntk(apply, params, x), jnp.array(order)
+    assert_same(kernels.ntk(apply, params, x[order]), theta[order][:, order], 1e-14)
+
+
+def test_masked_is_the_kernel_of_the_kept_columns():
+    apply, params, x = instance("mlp")
+    mask = random_mask(params, 4, density=0.3)
+    jacobian = quick_jit(jax.jacrev(apply))(params, x)
+    columns = jnp.concatenate(
+        [
+            j.reshape(*j.shape[:2], -1)[:, :, kept.reshape(-1)]
+            for j, kept in zip(jax.tree.leaves(jacobian), jax.tree.leaves(mask), strict=True)
+        ],
+        axis=2,
+    )
+    assert_same(kernels.ntk(apply, params, x, mask=mask), jnp.einsum("nkp,mlp->nmkl", columns, columns))
+
+
+def test_eager_jitted_and_mapped():
+    apply, params, x = instance("mlp")
+    sketches = [random_mask(params, seed) for seed in range(3)]
+    eager = [kernels.ntk(apply, params, x, mask=mask) for mask in sketches]
+    jitted = jax.jit(lambda params, mask: kernels.ntk(apply, params, x, mask=mask))
+    assert_same(jitted(params, sketches[0]), eager[0], 1e-14)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sketches)
+    assert_same(jax.vmap(jitted, in_axes=(None, 0))(params, stacked), jnp.stack(eager), 1e-14)
+    scaled = jax.vmap(lambda scale: jitted(jax.tree.map(lambda w: scale * w, params), sketches[0]))
+    assert_same(scaled(jnp.array([1.0, 0.5]))[0], eager[0], 1e-14)
+
+
+def test_can_be_differentiated():
+    params, x = [normal(0, 4, 3), normal(1, 3, 2)], normal(2, 3, 4)
+    sketch = random_mask(params, 2)
+
+    def total(kernel, params, mask):
+        theta = kernel(lambda p, x: jnp.tanh(jnp.tanh(x @ p[0]) @ p[1]), params, x, mask=mask, block_size=2)
+        return jnp.sum(theta**2)
+
+    actual, expected = (
+        quick_jit(jax.grad(functools.partial(total, kernel), argnums=(0, 1)))(params, sketch)
+        for kernel in (kernels.ntk, kernels.reference)
+    )
+    jax.tree.map(assert_same, actual, expected)
+
+
+def test_linen_nnx_and_plain_agree():
+    apply, params, x = instance("mlp")
+
+    class Nnx(nnx.Module):
+        def __init__(self):
+            sizes = (4, 7, 6, 3)
+            layers = [nnx.Linear(a, b, rngs=nnx.Rngs(0)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+            for layer, values in zip(layers, params.values(), strict=True):
+                layer.kernel.set_value(values["kernel"])
+                layer.bias.set_value(values["bias"])
+            self.layers = nnx.List(layers)
+
+        def __call__(self, x):
+            for layer in self.layers[:-1]:
+                x = nnx.relu(layer(x))
+            return self.layers[-1](x)
+
+    graph, state = nnx.split(Nnx())
+
+    def plain(params, x):
+        for layer in list(params.values())[:-1]:
+            x = jnp.maximum(x @ layer["kernel"] + layer["bias"], 0)
+        return x @ params["Dense_2"]["kernel"] + params["Dense_2"]["bias"]
+
+    linen = kernels.ntk(apply, params, x)
+    assert_same(kernels.ntk(lambda state, x: nnx.merge(graph, state)(x), state, x), linen, 1e-14)
+    assert_same(kernels.ntk(plain, params, x), linen, 1e-14)
+    mask = random_mask(state, 1, density=0.5)
+    masked = kernels.ntk(lambda state, x: nnx.merge(graph, state)(x), state, x, mask=mask)
+    same = {
+        f"Dense_{n}": {"kernel": mask["layers"][n]["kernel"][...], "bias": mask["layers"][n]["bias"][...]}
+        for n in range(3)
+    }
+    assert_same(masked, kernels.ntk(plain, params, x, mask=same), 1e-14)
+
+
+@pytest.mark.parametrize("name", ["lenet", "attention"])
+def test_float32_is_close(name):
+    apply, params, x = instance(name)
+    single = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    kernel = quick_jit(functools.partial(kernels.ntk, apply))
+    theta = kernel(single, x.astype(jnp.float32))
+    assert theta.dtype == jnp.float32
+    assert_same(theta, kernel(params, x), 1e-5)
+
+
+def test_half_precision_keeps_its_dtype():
+    theta = kernels.ntk(lambda w, x: x @ w, jnp.ones((3, 2), jnp.bfloat16), jnp.ones((2, 3), jnp.bfloat16))
+    assert theta.dtype == jnp.bfloat16
+    assert (theta[:, :, 0, 0] == 3).all()
+
+
+def test_nothing_to_differentiate_in():
+    """An output that depends on no parameter has the kernel 0, and so has one under an empty mask."""
+    apply, params, x = instance("mlp")
+    nothing = jax.tree.map(lambda w: jnp.zeros(w.shape, bool), params)
+    assert not kernels.ntk(apply, params, x, mask=nothing).any()
+    assert not kernels.ntk(lambda p, x: x, params, x).any()
+    assert kernels.trace(lambda p, x: x, params, x) == 0
+    assert kernels.frobenius_norm(apply, params, x, mask=nothing) == 0
+    assert kernels.extreme_eigenvalues(apply, params, x, mask=nothing) == (0, 0)
+
+
+def test_eigenvalues_when_the_krylov_space_is_exhausted():
+    identity = jnp.eye(4)
+    least, greatest = kernels.extreme_eigenvalues(lambda w, x: x @ w, jnp.ones((4, 2)), 2 * identity)
+    np.testing.assert_allclose([least, greatest], 4, rtol=1e-12)
+    low_rank = normal(0, 6, 2) @ normal(1, 2, 30)
+    values = jnp.linalg.eigvalsh(low_rank @ low_rank.T)
+    extremes = kernels.extreme_eigenvalues(lambda w, x: x @ w, jnp.ones((30, 1)), low_rank)
+    np.testing.assert_allclose(extremes, values[jnp.array([0, -1])], atol=1e-12 * values[-1])
+    least, greatest = kernels.extreme_eigenvalues(
+        lambda w, x: x @ w, jnp.ones((30, 1)), normal(2, 9, 30), num_products=3
+    )
+    values = jnp.linalg.eigvalsh(normal(2, 9, 30) @ normal(2, 9, 30).T)
+    assert values[0] < least < greatest < values[-1]
+
+
+def test_nan_stays_where_it_is():
+    apply, params, x = instance("mlp")
+    theta = kernels.ntk(apply, params, x.at[1].set(jnp.nan))
+    assert jnp.isnan(theta[1]).any() and jnp.isnan(theta[:, 1]).any()
+    assert_same(theta[::2, ::2], kernels.ntk(apply, params, x)[::2, ::2], 1e-14)
+    broken = jax.tree.map(lambda w: w, params)
+    broken["Dense_0"]["kernel"] = broken["Dense_0"]["kernel"].at[0, 0].set(jnp.nan)
+    for mask in (None, random_mask(params, 1, density=0.2), random_mask(params, 2)):
+        assert jnp.isnan(kernels.ntk(apply, broken, x, mask=mask)).any()
+    assert all(jnp.isnan(value) for value in kernels.extreme_eigenvalues(apply, broken, x))
+
+
+def test_an_apply_that_cannot_be_hashed():
+    class Apply:
+        __hash__ = None
+
+        def __call__(self, w, x):
+            return x @ w
+
+    assert kernels.ntk(Apply(), jnp.ones((2, 1)), jnp.ones((1, 2))).item() == 2
+
+
+LINEAR = (lambda p, x: x @ p["w"], {"w": jnp.ones((3, 2)), "n": jnp.int32(1)}, jnp.ones((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": {"w": jnp.ones((2, 3)), "n": jnp.ones(())}}, r"mask\['w'\] has shape \(2, 3\).*\(3, 2\)"),
+        ({"mask": {"w": jnp.ones((3, 2))}}, r"mask\['n'\] is missing"),
+        ({"mask": {**LINEAR[1], "v": jnp.ones(1)}}, r"mask\['v'\] is not a leaf of params"),
+        ({"mask": jnp.ones((3, 2))}, "mask takes the structure of params"),
+        ({"mask": {"w": jnp.ones((3, 2), int), "n": True}}, r"mask\['w'\] has dtype int64; .* booleans"),
+        ({"params": {"w": jnp.ones((3, 2)) * 1j}}, r"params\['w'\] is complex"),
+        ({"params": {"w": jnp.ones((3, 2), int)}}, "params has no floating leaf"),
+        ({"params": {}}, "params has no floating leaf"),
+        ({"apply": lambda p, x: x @ p["w"] * 1j}, "apply returns complex128"),
+        ({"apply": lambda p, x: jnp.argmax(x @ p["w"], -1)[:, None]}, "apply returns int64"),
+        ({"apply": lambda p, x: (x @ p["w"])[:, 0]}, r"apply returns shape \(4,\) for 4 samples.*\(4, K\)"),
+        ({"apply": lambda p, x: (x @ p["w"]).mean(0, keepdims=True)}, r"apply returns shape \(1, 2\)"),
+        ({"apply": lambda p, x: (x @ p["w"], x)}, "apply returns .* for 4 samples"),
+        ({"apply": lambda p, x: (x @ p["w"])[:, :0]}, r"apply returns shape \(4, 0\)"),
+        ({"apply": lambda p, x: (x @ p["w"]) if len(x) > 1 else x}, r"apply returns shape \(1, 3\) for one"),
+        ({"x": jnp.ones((0, 3))}, r"x has shape \(0, 3\); it takes at least one sample"),
+        ({"x": jnp.ones(())}, r"x has shape \(\); it takes at least one sample"),
+        ({"x2": jnp.ones((0, 3))}, r"x2 has shape \(0, 3\)"),
+        ({"x2": jnp.ones((2, 5))}, r"x2 holds samples of shape \(5,\); it takes those of x1, \(3,\)"),
+        ({"block_size": 0}, "block_size is 0; it takes a whole number >= 1"),
+    ],
+)
+def test_bad_input(change, message):
+    apply, params, x = LINEAR
+    given = {"apply": apply, "params": params, "x": x, **change}
+    x2 = given.pop("x2", None)
+    with pytest.raises(ValueError, match=message):
+        kernels.ntk(given.pop("apply"), given.pop("params"), given.pop("x"), x2, **given)
+
+
+def test_bad_input_elsewhere():
+    with pytest.raises(ValueError, match=r"vector has shape \(4,\); it takes that of the outputs, \(4, 2\)"):
+        kernels.ntk_vector_product(*LINEAR, jnp.ones(4))
+    with pytest.raises(ValueError, match="num_products is 0; it takes a whole number >= 1"):
+        kernels.extreme_eigenvalues(*LINEAR, num_products=0)
+    for function in (kernels.trace, kernels.column_norms, kernels.frobenius_norm, kernels.reference):
+        with pytest.raises(ValueError, match=r"x has shape \(0, 3\)"):
+            function(*LINEAR[:2], jnp.ones((0, 3)))
+        with pytest.raises(ValueError, match="apply returns int64"):
+            function(lambda p, x: jnp.zeros((4, 1), int), *LINEAR[1:])
