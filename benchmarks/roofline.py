@@ -16,43 +16,52 @@ from rich.console import Console
 from rich.table import Table
 
 
-class Timing(NamedTuple):
+class Prepared(NamedTuple):
+    """A function compiled for its arguments."""
+
+    seconds: Callable[[], float]
+    """Runs it once, and says how long that took."""
     compile: float
     """Seconds of tracing and compilation."""
-    steady: float
-    """Seconds a call, the median of warm ones."""
     memory: int
     """Bytes at the peak: arguments, results and what XLA sets aside for the rest."""
 
 
-def timed(fn: Callable[..., Any], *args: Any, repeats: int = 7, seconds: float = 5.0) -> Timing:
-    """Compiles ``fn``, warms it up and times it ``repeats`` times, or until the seconds are over.
-
-    When the first call alone takes longer than that, it is the measurement.
-    """
+def prepared(fn: Callable[..., Any], *args: Any) -> Prepared:
     begin = time.perf_counter()
     compiled = jax.jit(fn).lower(*args).compile()
     compilation = time.perf_counter() - begin
+    sizes = compiled.memory_analysis()
+    memory = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
 
-    def once() -> float:
+    def seconds() -> float:
         begin = time.perf_counter()
         jax.block_until_ready(compiled(*args))
         return time.perf_counter() - begin
 
-    first = once()
-    took = [first] if first > seconds else [once()]
-    while len(took) < repeats and sum(took) < seconds:
-        took.append(once())
-    sizes = compiled.memory_analysis()
-    memory = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
-    return Timing(compilation, statistics.median(took), memory)
+    return Prepared(seconds, compilation, memory)
+
+
+def timed(fn: Callable[..., Any], *args: Any, repeats: int = 7) -> float:
+    """Seconds a call of a warm function: the median."""
+    seconds = prepared(fn, *args).seconds
+    seconds()
+    return statistics.median(seconds() for _ in range(repeats))
+
+
+def raced(fast: Prepared, slow: Prepared, *, rounds: int = 5, repeats: int = 10) -> tuple[float, float]:
+    """The median seconds of two warm functions, run in turns: what else the machine does hits both."""
+    took: tuple[list[float], list[float]] = [], []
+    for _ in range(rounds):
+        took[1].append(slow.seconds())
+        took[0].extend(fast.seconds() for _ in range(repeats))
+    return statistics.median(took[0]), statistics.median(took[1])
 
 
 def matmul_rate(dtype: DTypeLike = jnp.float32, *, size: int = 2048) -> float:
     """Measured floating-point operations a second of a square matrix product at precision "highest"."""
     matrix = jnp.ones((size, size), dtype)
-    product = timed(lambda a: jnp.matmul(a, a, precision="highest"), matrix, repeats=15)
-    return 2 * size**3 / product.steady
+    return 2 * size**3 / timed(lambda a: jnp.matmul(a, a, precision="highest"), matrix, repeats=15)
 
 
 def product_operations(fn: Callable[..., Any], *args: Any) -> int:
