@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from benchmarks.roofline import hardware, matmul_rate, timed
+from benchmarks.roofline import hardware, matmul_rate, prepared
 from sketchprune import masks, sketch
 from sketchprune.types import Key
 
@@ -66,11 +66,12 @@ def main() -> None:
     loops = {"NumPy loop, all cores": None, "NumPy loop, one core": 1}
 
     means = {OURS: float(jax.jit(errors)(*arguments).mean())}
+    ours = prepared(errors, *arguments)
     rates: dict[str, list[float]] = {OURS: [], **{name: [] for name in loops}}
     products = []
     for _ in range(ROUNDS):
         products.append(matmul_rate(size=1024))
-        rates[OURS].append(TILE * TILES / timed(errors, *arguments, repeats=3).steady)
+        rates[OURS].append(TILE * TILES / statistics.median(ours.seconds() for _ in range(3)))
         for name, threads in loops.items():
             means[name], rate = loop(x, w, law, threads=threads)
             rates[name].append(rate)
@@ -82,7 +83,7 @@ def main() -> None:
     )
     table = Table("", "masks/s", "ours is", "of product rate", "mean ÷ theory")
     for name, measured in rates.items():
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(rates[OURS], measured, strict=True))
+        ratio = statistics.median(a / b for a, b in zip(rates[OURS], measured, strict=True))
         share = statistics.median(OPERATIONS * m / product for m, product in zip(measured, products, strict=True))
         table.add_row(
             name,

@@ -23,9 +23,9 @@ SIZES = np.arange(2, 61, 2)
 """Where the bounds are drawn: draws of a multinomial mask, and weights that other masks keep on average."""
 TRAINED = {
     "multinomial": BUDGETS[1::2],
-    "poisson": np.array([4, 12, 20, 28, 36, 44, 52]),
-    "determinantal": np.array([2, 8, 17, 25, 33, 41, 57]),
-    "top": np.array([6, 14, 22, 30, 38, 46, 54]),
+    "poisson": np.array([4, 9, 16, 26, 32, 41, 51]),
+    "determinantal": np.array([2, 7, 14, 20, 30, 39, 58]),
+    "top": np.array([10, 18, 24, 28, 34, 44, 54]),
 }
 """Where masks are trained: side by side, so that their points do not cover one another."""
 MASKS = {"quick": 4, "standard": 32}
