@@ -15,7 +15,7 @@ from scipy import stats
 
 from sketchprune import data, linear, masks, train
 from theory import CATALOGUE, verify
-from theory.catalogue.sketch import cases, moments, training
+from theory.catalogue.sketch import cases, moments, trained_means, training
 from theory.catalogue.sketch.data_free import worst_columns
 from theory.claim import STATEMENT, Expectation, Probability, Rate
 from theory.references import references
@@ -61,7 +61,8 @@ except RuntimeError:
 
 @pytest.mark.parametrize("claim", CATALOGUE, ids=BY_ID)
 def test_claims_are_complete(claim):
-    assert claim.title and claim.sources and claim.mutants
+    assert claim.title and claim.sources
+    assert claim.mutants or claim.expected == "REFUTED", "a known-false statement is its own mutant"
     assert "<math" in mathml(claim.statement)
     for source in claim.sources:
         assert source.key in references()
@@ -236,12 +237,12 @@ def test_training_reaches_the_least_squares_error():
 
 def test_determinantal_masks_follow_their_law():
     """Drawn 40,000 times, each subset as often as det(X_SᵀX_S/τ) says."""
-    law = jax.jit(training._determinantal)(small())
-    subsets, chances = jax.device_get(jax.jit(training._enumerate_determinantal)(law))
+    law = jax.jit(trained_means._determinantal)(small())
+    subsets, chances = jax.device_get(jax.jit(trained_means._enumerate_determinantal)(law))
     x, tau = small().x, float(law.tau)
     volumes = [np.linalg.det(x[:, s].T @ x[:, s] / tau) for s in subsets > 0]
     np.testing.assert_allclose(chances[:, 0], volumes / np.sum(volumes), atol=1e-12)
-    fixed = np.where(subsets.sum(axis=1) == training.FIXED_SIZE, volumes, 0)
+    fixed = np.where(subsets.sum(axis=1) == trained_means.FIXED_SIZE, volumes, 0)
     np.testing.assert_allclose(chances[:, 2], fixed / fixed.sum(), atol=1e-12)
 
     draw = jax.jit(jax.vmap(lambda key: masks.determinantal(key, law.kernel)))

@@ -131,12 +131,18 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
             if done * count * cases >= tier.least and case in totals and not _pending(found, case):
                 continue
             more = _named(claim, program(instances, group.keys, index, done, blocks))
-            totals[case] = jax.tree.map(np.add, totals[case], more) if case in totals else more
+            totals[case] = jax.tree.map(_add, totals[case], more) if case in totals else more
             for name, sums in totals[case].items():
                 found[name][case] = rules.sampled(claim, sums, admissible[rows], tier)
         done += blocks * size
     sums = jax.tree.map(lambda *cases: np.concatenate(cases), *[totals[case][STATEMENT] for case, _ in _rows(group)])
     return _contradiction(claim, group, group.raw, sums, found, "trials")
+
+
+def _add(total: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Sums of deviations from a theory of 0 may overflow: to infinity, which is right."""
+    with np.errstate(over="ignore"):
+        return total + more
 
 
 def _pending(found: Found, case: str) -> bool:
