@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, Int
 from sketchprune.types import Key
 
 
-@struct.dataclass
+@struct.dataclass(eq=False)
 class Dataset:
     """Labelled samples on the host: NumPy arrays, so that loading runs no JAX operation.
 
     ``x`` is [n, d], images flattened; ``image_shape`` is their (height, width, channels), or () for plain
-    features. ``y`` has the labels 0 … num_classes − 1.
+    features. ``y`` has the labels 0 … num_classes − 1. Two data sets are equal when they are one object.
     """
 
     x: np.ndarray | Array

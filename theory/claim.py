@@ -190,7 +190,7 @@ class Claim:
     prepare: Callable[[Instance], Instance] = unprepared
     hypotheses: Mapping[str, Callable[[Instance], Array]] = field(default_factory=dict)
     expected: Literal["SUPPORTED", "REFUTED"] | None = "SUPPORTED"
-    batch: int = 8192
+    batch: int = 4096
     note: str = ""
 
     def __post_init__(self):

@@ -46,7 +46,7 @@ class Tier:
 TIERS = {
     tier.name: tier
     for tier in (
-        Tier("quick", instances=32, looks=(64, 256, 1024, 4096), tolerance=0.10, search_steps=50),
+        Tier("quick", instances=32, looks=(32, 128, 1024, 4096), tolerance=0.10, search_steps=50),
         Tier(
             "standard", instances=128, looks=(128, 1024, 4096, 16384), least=100_000, tolerance=0.02, search_steps=200
         ),

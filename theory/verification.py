@@ -127,6 +127,8 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
     cases, done = sum(not case.enumerable for case in claim.cases), 0
     for look in tier.looks:
         blocks = max(look // size, 1) - done // size
+        if not blocks:
+            continue
         for index, (case, rows) in enumerate(_rows(group)):
             if done * count * cases >= tier.least and case in totals and not _pending(found, case):
                 continue

@@ -38,9 +38,9 @@ class Linear(struct.PyTreeNode):
         y: [n].
         tilt: [d], probabilities (sum one) that owe nothing to x and w.
         beta: in (0, 1]; β p* + (1−β) tilt is a β-near-optimal law.
-        budget: draws s, at least 1 and at most ``most``.
+        budget: draws s, at least 1.
         whole: a claim on one mask is to keep everything (that is not a zero column).
-        most: the largest budget of the case, static.
+        most: the largest budget that a mask is drawn with, static.
     """
 
     x: Any
@@ -142,9 +142,7 @@ def rank_deficient(rng: Rng) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _compressed(images: "_Hashed", standardise: bool) -> tuple[np.ndarray, np.ndarray]:
-    dataset = images.dataset
-
+def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     @Program
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
         x = data.standardise(pixels) if standardise else pixels / jnp.max(abs(pixels))
@@ -153,25 +151,12 @@ def _compressed(images: "_Hashed", standardise: bool) -> tuple[np.ndarray, np.nd
     return compress(dataset.x.reshape(len(dataset.x), -1), dataset.y)
 
 
-class _Hashed:
-    """A data set by identity, for the cache."""
-
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-
-    def __hash__(self) -> int:
-        return id(self.dataset)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashed) and other.dataset is self.dataset
-
-
 def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     """All images of a data set, and one class of it against the rest, after an orthogonal change of samples.
 
     The change is :func:`sketchprune.linear.compress`: norms, inner products and gradients stay what they are.
     """
-    x, hot = _compressed(_Hashed(dataset), standardise)
+    x, hot = _compressed(dataset, standardise)
     if x.shape[1] > MOST_FEATURES:
         x = x[:, rng.choice(x.shape[1], MOST_FEATURES, replace=False)]
     return x, 2 * hot[:, rng.integers(hot.shape[1])] - hot.sum(axis=1)
@@ -188,7 +173,14 @@ INFORMATIVE_FEATURES = 16
 
 def _informative(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=False)
-    w = np.abs(weights(rng, INFORMATIVE_FEATURES))
+    return complete(rng, x, y, w=abs(weights(rng, x.shape[1]))).replace(
+        budget=np.asarray(rng.integers(1, 100 * x.shape[1] + 1))
+    )
+
+
+def _informative_draws(rng: Rng, dataset: Dataset) -> Linear:
+    x, y = real(rng, dataset, standardise=False)
+    w = abs(weights(rng, INFORMATIVE_FEATURES))
     return complete(rng, some_columns(rng, x, INFORMATIVE_FEATURES), y, w=w, most=100 * INFORMATIVE_FEATURES)
 
 
@@ -199,10 +191,11 @@ COMMON = (
     synthetic("rank-deficient", rank_deficient),
     Case("{data}", lambda rng, dataset: complete(rng, *real(rng, dataset, standardise=True))),
 )
-"""Cases of one shape."""
-INFORMATIVE = Case("informative", _informative)
-"""Raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the bounds say something."""
-ALL = (*COMMON, INFORMATIVE)
+EVALUATED = (*COMMON, Case("informative", _informative))
+"""Cases of one shape. Informative: raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the
+bounds say something."""
+SAMPLED = (*COMMON, Case("informative", _informative_draws))
+"""The same for claims that draw multinomial masks: fewer columns, room for so many draws."""
 
 SMALL_ROWS, SMALL_FEATURES, SMALL_BUDGET = 10, 5, 4
 

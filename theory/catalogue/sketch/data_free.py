@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from sketchprune import masks, scores, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import COMMON, FEATURES, Linear, Rng, complete
+from theory.catalogue.sketch.cases import EVALUATED, FEATURES, Linear, Rng, complete
 from theory.catalogue.sketch.moments import BAR, expected_error, squared
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides
 
@@ -49,7 +49,7 @@ DATA_FREE = Claim(
     ),
     sources=(BAR,),
     kind=Identity(),
-    cases=COMMON,
+    cases=EVALUATED,
     trial=_data_free,
     mutants=("β = 1",),
     note="Components: the error, β, and the error on the same columns scaled to one norm, where it is the optimum's.",
@@ -119,7 +119,7 @@ DATA_FREE_MINIMAX = Claim(
     ),
     sources=(BAR,),
     kind=Bound(search=("x", "w")),
-    cases=COMMON,
+    cases=EVALUATED,
     trial=_minimax,
     hypotheses={"max|w_i| is at most the sum of the others": _polygon_closes},
     mutants=("p ∝ w²",),
@@ -212,7 +212,7 @@ LINEAR_SCORES = Claim(
     statement=(r"\text{SynFlow}_i\propto|w_i|,\qquad\text{SNIP}_i=|w_i||\langle x_i,Xw-y\rangle|\le a_i\|Xw-y\|"),
     sources=(BAR,),
     kind=Identity(),
-    cases=COMMON,
+    cases=EVALUATED,
     trial=_linear_scores,
     mutants=("SNIP ≤ a",),
     note="Two outputs; components: SynFlow, SNIP, and by how much SNIP exceeds its bound (nothing).",

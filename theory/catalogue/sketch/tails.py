@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from sketchprune import masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import ALL, COMMON, FEATURES, ROWS, Linear, Rng, complete, weights
+from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, complete, weights
 from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error, squared
 from theory.claim import Bound, Case, Claim, Probability, Sides, Source
 
@@ -50,7 +50,7 @@ HIGH_PROBABILITY = Claim(
     ),
     sources=(Source("drineas2006matmul", "stated", "Theorem 1"), BAR),
     kind=Probability(),
-    cases=ALL,
+    cases=SAMPLED,
     trial=_high_probability,
     draw=draw_multinomial,
     mutants=("mean term alone",),
@@ -85,7 +85,7 @@ HIGH_PROBABILITY_SHARP = Claim(
     ),
     sources=(BAR, DKM),
     kind=Probability(),
-    cases=(*ALL, Case("coin", _coin)),
+    cases=(*SAMPLED, Case("coin", _coin)),
     trial=_sharp,
     draw=lambda instance, key: masks.multinomial(
         key, sketch.optimal_probabilities(instance.x, instance.w), instance.budget, max_budget=instance.most
@@ -100,11 +100,13 @@ HIGH_PROBABILITY_SHARP = Claim(
 
 def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
     sizes = sketch.magnitudes(instance.x, instance.w)
+    keep = instance.budget % len(sizes)
     # By a score that knows the items, and by one that does not.
-    kept = jnp.stack([masks.keep_top(sizes, instance.budget), masks.keep_top(instance.tilt, instance.budget)])
+    kept = jnp.stack([masks.keep_top(sizes, keep), masks.keep_top(instance.tilt, keep)])
     removed = jnp.where(kept, 0, sizes)
     measured = jax.vmap(lambda mask: error(instance, mask))(kept.astype(sizes.dtype))
-    right = Sides(measured, jnp.sum(removed, axis=1) ** 2, trivial=squared(instance.x @ instance.w) + 0 * measured)
+    theory, dense = jnp.sum(removed, axis=1) ** 2, squared(instance.x @ instance.w) + 0 * measured
+    right = Sides(measured, theory, scale=jnp.sum(sizes) ** 2 + 0 * measured, trivial=dense)
     return {"claim": right, "Σa² for (Σa)²": right._replace(theory=jnp.sum(removed**2, axis=1))}
 
 
@@ -120,7 +122,7 @@ TOP_K = Claim(
     statement=r"\|X(1_T\circ w)-Xw\|^2\le\Big(\sum_{i\notin T}a_i\Big)^2",
     sources=(BAR,),
     kind=Bound(search=("x", "w")),
-    cases=(*COMMON, Case("aligned", _aligned)),
+    cases=(*EVALUATED, Case("aligned", _aligned)),
     trial=_top_k,
     mutants=("Σa² for (Σa)²",),
 )

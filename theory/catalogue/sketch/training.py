@@ -10,8 +10,9 @@ from sketchprune import linear, masks, sketch, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (
-    ALL,
+    EVALUATED,
     ROWS,
+    SAMPLED,
     SMALL,
     Linear,
     Rng,
@@ -116,7 +117,7 @@ TRANSFER = Claim(
     ),
     sources=(BAR,),
     kind=Expectation(),
-    cases=(*ALL, *SMALL),
+    cases=(*SAMPLED, *SMALL),
     trial=_transfer,
     prepare=_train_dense,
     draw=lambda t, key: masks.multinomial(key, t.law, t.instance.budget, max_budget=t.instance.most),
@@ -186,7 +187,7 @@ TRAINING_ERROR = Claim(
     statement=r"\|Xu_\infty-y\|^2\le\|X(m\circ w^*)-Xw^*\|^2+\|Xw^*-y\|^2",
     sources=(BAR,),
     kind=Bound(),
-    cases=(*ALL, WHOLE),
+    cases=(*EVALUATED, WHOLE),
     trial=_training_error,
     draw=_draw_mask,
     mutants=("without ‖Xw*−y‖²", "without the transfer"),
@@ -227,7 +228,7 @@ TRAINING_ERROR_AT_T = Claim(
     ),
     sources=(BAR,),
     kind=Bound(),
-    cases=(*ALL, WHOLE),
+    cases=(*EVALUATED, WHOLE),
     trial=_at_t,
     draw=_draw_mask,
     mutants=("10λ⁺ for λ⁺",),

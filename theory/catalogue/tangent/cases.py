@@ -188,9 +188,8 @@ def complete(
 
 
 @lru_cache(maxsize=4)
-def _images(hashed: "_Hashed", standardise: bool) -> np.ndarray:
+def _images(dataset: Dataset, standardise: bool) -> np.ndarray:
     """All images, [n, SIDE, SIDE]; plain features are laid out in rows, repeated where they are fewer."""
-    dataset = hashed.dataset
     pixels = np.asarray(dataset.x, np.float64).reshape(len(dataset.x), -1)
     if dataset.image_shape:
         grey = pixels.reshape(len(pixels), *dataset.image_shape).mean(axis=-1)
@@ -204,19 +203,6 @@ def _images(hashed: "_Hashed", standardise: bool) -> np.ndarray:
     return (grey - grey.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
 
-class _Hashed:
-    """A data set by identity, for the cache."""
-
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-
-    def __hash__(self) -> int:
-        return id(self.dataset)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashed) and other.dataset is self.dataset
-
-
 def real(
     rng: Rng, dataset: Dataset, samples: int = SAMPLES, *, standardise: bool = True, outputs: int = OUTPUTS
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +210,7 @@ def real(
     chosen = rng.choice(len(dataset.x), samples, replace=False)
     labels = np.asarray(dataset.y)[chosen]
     classes = rng.permutation(np.concatenate([np.unique(labels), rng.choice(dataset.num_classes, outputs)]))[:outputs]
-    return _images(_Hashed(dataset), standardise)[chosen], (labels[:, None] == classes).astype(float)
+    return _images(dataset, standardise)[chosen], (labels[:, None] == classes).astype(float)
 
 
 PIXELS = SIDE * SIDE
