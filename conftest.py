@@ -1,10 +1,13 @@
 """Every test, doctests included, runs with x64 on (the library takes the dtype of its inputs), on 8 virtual CPU
-devices, and with LAPACK on one thread (its threads spin, which costs most where tests share few cores)."""
+devices, and with LAPACK on one thread (its threads spin, which costs most where tests share few cores). XLA's own
+threads are off: on two cores they wait for each other forever in a program that solves two eigenvalue problems."""
 
 import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join(
+    (os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", "--xla_cpu_multi_thread_eigen=false")
+)
 
 import jax  # noqa: E402 - scipy, which holds JAX's LAPACK, and JAX read the settings above when they load
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
+THREADS = 8
+"""Claims verified at once, at most: a program runs in one thread, and a claim takes up to half a GiB."""
 _SELECTION = arg(metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]", help_behavior_hint="(default: the whole catalogue)")
 
 
@@ -80,8 +82,7 @@ def verify(
                 again = known.get((item.argument, item.file_crc32))
                 return again or verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
 
-            # One claim compiles while another runs.
-            for item, outcome in in_order(measured, chosen, threads=2):
+            for item, outcome in in_order(measured, chosen, threads=min(os.cpu_count() or 1, THREADS)):
                 progress.update(task, description=item.argument, refresh=True)
                 try:
                     verdict = outcome()
