@@ -1,6 +1,6 @@
 """Every test, doctests included, runs with x64 on (the library takes the dtype of its inputs), on 8 virtual CPU
-devices, and with LAPACK on one thread (its threads spin, which costs most where tests share few cores). XLA's own
-threads are off: on two cores they wait for each other forever in a program that solves two eigenvalue problems."""
+devices, and with LAPACK on one thread (its threads spin, which costs most where tests share few cores). Programs
+run in one thread each, so that LAPACK's calls cannot wait for each other for ever (see theory.programs.Program)."""
 
 import os
 

@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 import figures
 from figures._config import Config, Tier
+from theory import backend
 
 OK, USAGE = 0, 2
 """Exit statuses."""
@@ -50,12 +51,12 @@ def make(
     except OSError as error:
         raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
 
+    backend.configure()
     import jax
     import numpy as np
 
     from figures._style import save
 
-    jax.config.update("jax_enable_x64", True)
     for name in names or FIGURES:
         script = importlib.import_module(f"figures.{name}")
         # As a claim's key comes from its id: another figure changes no number of this one.

@@ -72,23 +72,17 @@ def verdict_on(claim, *, tier="quick", seed=0, data=None):
     )
 
 
+pytestmark = pytest.mark.usefixtures("jax_settings")
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """A folder of one's own, the catalogue above, and JAX's settings put back."""
+    """A folder of one's own, and the catalogue above."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("theory.catalogue.CATALOGUE", CATALOGUE)
     stand_in(monkeypatch, verdict_on)
-    names = (
-        "compilation_cache_dir",
-        "persistent_cache_min_compile_time_secs",
-        "persistent_cache_min_entry_size_bytes",
-    )
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    yield tmp_path
-    for name, value in before.items():
-        jax.config.update(name, value)
+    return tmp_path
 
 
 def stand_in(monkeypatch, verify):

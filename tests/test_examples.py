@@ -4,7 +4,6 @@ import json
 import shlex
 from pathlib import Path
 
-import jax
 import pytest
 
 from theory.cli import main
@@ -12,18 +11,13 @@ from theory.cli import main
 EXAMPLES = Path(__file__).parent / "examples"
 
 
+pytestmark = pytest.mark.usefixtures("jax_settings")
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """A folder of one's own, no compilation cache, and JAX's settings put back."""
+    """A folder of one's own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    names = ("enable_compilation_cache", "compilation_cache_dir", "persistent_cache_min_compile_time_secs",
-             "persistent_cache_min_entry_size_bytes")  # fmt: skip
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    jax.config.update("jax_enable_compilation_cache", False)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 def verdicts():

@@ -25,6 +25,9 @@ LOOSENESS = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("jax_settings")
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     claims = [

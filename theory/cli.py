@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from theory import backend
 from theory.verdict import INCONCLUSIVE, REFUTED, Verdict
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses."""
-THREADS = 8
-"""Claims verified at once, at most: a program runs in one thread, and a claim takes up to half a GiB."""
 _SELECTION = arg(metavar="[CLAIM|PATTERN|FILE.py[::CLAIM] ...]", help_behavior_hint="(default: the whole catalogue)")
 
 
@@ -54,7 +53,7 @@ def verify(
     """
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
-    _configure_jax()
+    backend.configure()
     from sketchprune.data import load
     from theory import console as table
     from theory import journal, report
@@ -82,7 +81,7 @@ def verify(
                 again = known.get((item.argument, item.file_crc32))
                 return again or verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
 
-            for item, outcome in in_order(measured, chosen, threads=min(os.cpu_count() or 1, THREADS)):
+            for item, outcome in in_order(measured, chosen, threads=min(backend.CORES, backend.THREADS)):
                 progress.update(task, description=item.argument, refresh=True)
                 try:
                     verdict = outcome()
@@ -132,7 +131,7 @@ def show(claim: Positional[Annotated[str, arg(metavar="CLAIM|FILE.py::CLAIM")]])
 
 def devices() -> int:
     """Show the devices that JAX finds, and versions."""
-    _configure_jax()
+    backend.configure()
     import jax
 
     for device in jax.devices():
@@ -190,27 +189,6 @@ def entry():
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _configure_jax():
-    """Turn x64 and the persistent compilation cache on."""
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            pass  # works without one, slower
-        else:
-            jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)  # 0 would leave the limit to JAX
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        raise ValueError(f"JAX starts on no device: {error}") from None
 
 
 def _versions() -> dict[str, str]:

@@ -26,9 +26,9 @@ ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
 class Program:
     """A function of host arrays to host arrays, compiled once a shape; any thread may call it.
 
-    A program runs in the one thread that calls it: XLA's own threads wait for each other forever when a program
-    has two eigenvalue problems and the machine two cores. The other options cut the time of compilation to a
-    quarter, and the programs of the catalogue run as fast.
+    A program runs in one thread. LAPACK's calls hold a thread of XLA's pool while they wait for others of it: as many
+    at once as the pool has threads wait for ever, and a program in several threads would make two at once. The other
+    options cut the time of compilation to a quarter, and the programs of the catalogue run as fast.
     """
 
     _options = {

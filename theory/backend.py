@@ -1,0 +1,34 @@
+"""JAX as the commands of this project use it."""
+
+import os
+from pathlib import Path
+
+CORES = os.cpu_count() or 1
+THREADS = 8
+"""Claims verified at once, at most: a program runs in one thread, and a claim takes up to half a GiB."""
+
+
+def configure():
+    """Turn x64 and the persistent compilation cache on, and give XLA as many threads as claims may wait for.
+
+    To be called before JAX starts its backend (see :class:`theory.programs.Program` for the threads). ValueError
+    when JAX starts on no device.
+    """
+    os.environ["NPROC"] = str(CORES + THREADS)  # what XLA reads the size of its pool from
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            pass  # works without one, slower
+        else:
+            jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)  # 0 would leave the limit to JAX
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise ValueError(f"JAX starts on no device: {error}") from None
