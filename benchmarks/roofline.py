@@ -49,7 +49,7 @@ def timed(fn: Callable[..., Any], *args: Any, repeats: int = 7) -> float:
     return statistics.median(seconds() for _ in range(repeats))
 
 
-def raced(fast: Prepared, slow: Prepared, *, rounds: int = 5, repeats: int = 10) -> tuple[float, float]:
+def raced(fast: Prepared, slow: Prepared, *, rounds: int = 3, repeats: int = 10) -> tuple[float, float]:
     """The median seconds of two warm functions, run in turns: what else the machine does hits both."""
     took: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):

@@ -62,7 +62,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Expectation:
-    """E measured = E theory, or <=, over the outcomes of a trial, on every admissible instance.
+    """E measured = E theory, or <=, over the outcomes of a trial.
+
+    Decided on the deviation (measured − theory) / scale averaged over the admissible instances of a case, or on every
+    one of them where the outcomes are enumerated.
 
     Attributes:
         relation: "equal" or "at most".
@@ -73,7 +76,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Probability:
-    """P(measured > theory) <= delta over the outcomes of a trial, on every admissible instance."""
+    """P(measured > theory) <= delta over the outcomes of a trial, and over the admissible instances of a case."""
 
 
 @dataclass(frozen=True)
