@@ -48,7 +48,12 @@ TIERS = {
     for tier in (
         Tier("quick", instances=32, looks=(32, 128, 1024, 4096), tolerance=0.10, search_steps=50),
         Tier(
-            "standard", instances=128, looks=(128, 1024, 4096, 16384), least=100_000, tolerance=0.02, search_steps=200
+            "standard",
+            instances=128,
+            looks=(128, 256, 1024, 4096, 16384),
+            least=100_000,
+            tolerance=0.02,
+            search_steps=200,
         ),
         Tier("full", instances=512, looks=(128, 1024, 4096, 16384), least=100_000, tolerance=0.01, search_steps=500),
     )

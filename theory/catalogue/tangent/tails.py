@@ -106,14 +106,14 @@ def _regular(leverage: Leverage) -> Array:
 def _draw_leverage(leverage: Leverage, key: Key) -> tuple[Array, Array, Array]:
     keys = jax.random.split(key, 3)
 
-    def draw(key: Key, law: Array, budget: Array) -> Array:
-        return masks.multinomial(key, law, budget, max_budget=LEVERAGE_MOST)
+    def draw(key: Key, law: Array, budget: Array, most: int = LEVERAGE_MOST) -> Array:
+        return masks.multinomial(key, law, budget, max_budget=most)
 
     by_norm = leverage.tangent.optimal
     return (
         draw(keys[0], leverage.law, leverage.budget),
         draw(keys[1], by_norm, leverage.budget),
-        draw(keys[2], leverage.law, leverage.budget // 10),
+        draw(keys[2], leverage.law, leverage.budget // 10, LEVERAGE_MOST // 10),
     )
 
 
