@@ -15,6 +15,7 @@ from sketchprune.types import Params
 def size(params: Params) -> int:
     """How many weights may be pruned. ValueError for an empty leaf.
 
+    >>> import jax.numpy as jnp
     >>> size({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
     6
     """
@@ -28,6 +29,7 @@ def count(params: Params, density: float) -> int:
 
     ValueError for a density outside (0, 1] and one that keeps none.
 
+    >>> import jax.numpy as jnp
     >>> count(jnp.ones(10), 0.25)
     2
     """
@@ -49,6 +51,7 @@ def layer_counts(
     order matters to "pyramidal" alone. ValueError as :func:`count`, for another rule, and, naming it, for a layer
     that would keep nothing.
 
+    >>> import jax.numpy as jnp
     >>> layer_counts({"first": jnp.ones((2, 4)), "second": jnp.ones((4, 1))}, 0.5)
     {'first': 4, 'second': 2}
     """
