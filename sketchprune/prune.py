@@ -10,7 +10,7 @@ only (GraSP) is a law as well. They never keep what is pruned already, and alway
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from sketchprune._counts import layer_counts as layer_counts
 from sketchprune._counts import linear as linear
 from sketchprune._counts import one_at_a_time as one_at_a_time
 from sketchprune._counts import size as size
+from sketchprune._tally import tally
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Scores
 
 Keep = int | Int[Array, ""] | PyTree[int | Int[Array, ""]]
@@ -109,8 +110,8 @@ def iterative(
     for number in range(rounds):
         mask, facts = run(mask, *now(number))
         where = f" in round {number + 1} of {rounds}"
-        _check_facts(params, facts[:2], where)
-        kept, wanted = int(facts[2]), sum(int(counts[number]) for counts in jax.tree.leaves(keeps))
+        _check_facts(params, facts, where)
+        kept, wanted = int(facts.kept), sum(int(counts[number]) for counts in jax.tree.leaves(keeps))
         if kept != wanted:
             raise ValueError(f"keeps is {wanted}{where}; it takes at most {kept}, which is all that can be kept")
     return mask
@@ -213,32 +214,43 @@ SCHEDULES: Mapping[str, Callable[..., Any]] = {
 """By the names that a command line gives them."""
 
 
+class _Facts(NamedTuple):
+    undefined: Bool[Array, "leaves"]
+    """Which leaves have a NaN score."""
+    telling: Bool[Array, ""]
+    """Whether any finite score differs from zero."""
+    kept: Int[Array, ""]
+    """How many weights of those that may be pruned the mask keeps."""
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _scored(score, apply, loss, params, batch, mask, key) -> tuple[Scores, tuple[Array, Array]]:
+def _scored(score, apply, loss, params, batch, mask, key) -> tuple[Scores, _Facts]:
     scores = score(apply, loss, params, batch, mask=mask, key=key)
-    return scores, _facts(scores)
+    return scores, _facts(scores, jax.tree.map(jnp.isfinite, scores))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _round(score, apply, loss, sampler, params, batch, mask, key, keep) -> tuple[Mask, tuple[Array, Array, Array]]:
-    """The mask of one round, and facts: those of :func:`_facts`, and how many weights that may be pruned it keeps."""
+def _round(score, apply, loss, sampler, params, batch, mask, key, keep) -> tuple[Mask, _Facts]:
     score_key, sampler_key = _split(key)
     scores = score(apply, loss, params, batch, mask=mask, key=score_key)
     mask = select(scores, keep, key=sampler_key, sampler=sampler)
-    leaves = zip(jax.tree.leaves(mask), jax.tree.leaves(masks.prunable(params)), strict=True)
-    kept = sum(jnp.sum(leaf, dtype=jnp.int32) for leaf, pruned in leaves if pruned)
-    return mask, (*_facts(scores), jnp.asarray(kept))
+    return mask, _facts(scores, mask)
 
 
-def _facts(scores: Scores) -> tuple[Bool[Array, "leaves"], Bool[Array, ""]]:
-    """Which leaves have a NaN, and whether any finite score differs from zero."""
-    leaves = jax.tree.leaves(scores)
-    undefined = jnp.stack([jnp.isnan(leaf).any() for leaf in leaves])
-    return undefined, jnp.stack([((leaf != 0) & jnp.isfinite(leaf)).any() for leaf in leaves]).any()
+def _facts(scores: Scores, mask: Mask) -> _Facts:
+    leaves = zip(*map(jax.tree.leaves, (scores, mask, masks.prunable(scores))), strict=True)
+    undefined, telling, kept = jnp.stack(
+        [
+            tally(jnp.isnan(score), jnp.isfinite(score) & (score != 0), (kept != 0) & pruned)
+            for score, kept, pruned in leaves
+        ],
+        axis=1,
+    )
+    return _Facts(undefined > 0, telling.sum() > 0, kept.sum())
 
 
-def _check_facts(tree: PyTree, facts: tuple[Array, Array], where: str) -> None:
-    undefined, telling = map(_checks.concrete, facts)
+def _check_facts(tree: PyTree, facts: _Facts, where: str) -> None:
+    undefined, telling = _checks.concrete(facts.undefined), _checks.concrete(facts.telling)
     if undefined is not None and undefined.any():
         path, _ = jax.tree_util.tree_leaves_with_path(tree)[int(undefined.argmax())]
         raise ValueError(f"scores{jax.tree_util.keystr(path)} has NaN entries{where}; it takes numbers")
