@@ -18,14 +18,14 @@ class Edges(NamedTuple):
 
     Attributes:
         weights: of any shape; None where no edge has one, as in a pooling.
-        index: [inputs, outputs], which of the weights (counted as raveled), -1 where the edge has none.
+        indices: [inputs, outputs], which of the weights (counted as raveled), -1 where the edge has none.
         coefficients: [inputs, outputs], 0 where there is no edge.
         output_shape: the outputs' shape before they were raveled.
         gated: whether a ReLU follows, unless the layer is the last.
     """
 
     weights: Any
-    index: np.ndarray
+    indices: np.ndarray
     coefficients: np.ndarray
     output_shape: tuple[int, ...]
     gated: bool = True
@@ -35,7 +35,7 @@ class Edges(NamedTuple):
         if weights is None:
             return jnp.asarray(self.coefficients)
         flat = jnp.ravel(jnp.asarray(weights))
-        return jnp.where(self.index >= 0, flat[self.index], 1) * self.coefficients.astype(flat.dtype)
+        return jnp.where(self.indices >= 0, flat[self.indices], 1) * self.coefficients.astype(flat.dtype)
 
 
 class Paths(NamedTuple):
@@ -107,8 +107,8 @@ def enumerate_paths(
     if len(given) != len(layers):
         raise ValueError(f"masks has {len(given)} entries; it takes one a layer, {len(layers)}")
     for at, (layer, mask) in enumerate(zip(layers, given, strict=True)):
-        if at and layer.index.shape[0] != math.prod(layers[at - 1].output_shape):
-            taken, before = layer.index.shape[0], layers[at - 1].output_shape
+        if at and layer.indices.shape[0] != math.prod(layers[at - 1].output_shape):
+            taken, before = layer.indices.shape[0], layers[at - 1].output_shape
             raise ValueError(f"weights[{at}] has {taken} inputs; it takes the outputs of the layer before, {before}")
         if mask is not None and jnp.shape(mask) != jnp.shape(layer.weights):
             expected = jnp.shape(layer.weights)
@@ -148,16 +148,16 @@ def _dense(weights: Any) -> Edges:
 
 def _topology(layers: Sequence[Edges]) -> tuple[np.ndarray, np.ndarray]:
     """The units and the weights of every path."""
-    reached = np.ones(layers[0].index.shape[0])
+    reached = np.ones(layers[0].indices.shape[0])
     for layer in layers:
         reached = reached @ (layer.coefficients != 0)
     if reached.sum() > MAX_PATHS:
         raise ValueError(f"weights make {reached.sum():.6g} paths; enumerate_paths takes at most {MAX_PATHS}")
-    units = np.arange(layers[0].index.shape[0])[:, None]
+    units = np.arange(layers[0].indices.shape[0])[:, None]
     edges, offset = np.zeros((len(units), 0), int), 0
     for layer in layers:
         path, unit = np.nonzero(layer.coefficients[units[:, -1]])
-        index = layer.index[units[path, -1], unit]
+        index = layer.indices[units[path, -1], unit]
         edges = np.column_stack([edges[path], np.where(index >= 0, index + offset, -1)])
         units = np.column_stack([units[path], unit])
         offset += 0 if layer.weights is None else math.prod(jnp.shape(layer.weights))
@@ -179,7 +179,7 @@ def convolution(
     The layouts of flax. ``padding`` is "SAME", "VALID" or (low, high) an axis. ValueError for a kernel that does
     not fit the image.
 
-    >>> convolution(jnp.ones((1, 2, 1, 1)), (1, 3, 1), padding="VALID").index.tolist()
+    >>> convolution(jnp.ones((1, 2, 1, 1)), (1, 3, 1), padding="VALID").indices.tolist()
     [[0, -1], [1, 0], [-1, 1]]
     """
     shape = jnp.shape(kernel)

@@ -88,7 +88,7 @@ def two_to(exponent: Exponent, dtype: Any) -> Float[Array, ""]:
     return lax.bitcast_convert_type(bits, dtype)
 
 
-def _exponent_of(values: Float[Array, "..."]) -> Exponent:
+def exponent_of(values: Float[Array, "..."]) -> Exponent:
     """The exponent of the largest entry of an array >= 0; 0 where there is none above 0."""
     info = jnp.finfo(values.dtype)
     largest = lax.stop_gradient(jnp.max(values, initial=0))
@@ -97,7 +97,7 @@ def _exponent_of(values: Float[Array, "..."]) -> Exponent:
 
 
 def _rescaled(values: Float[Array, "..."], exponent: Exponent, signal: bool) -> Term:
-    more = _exponent_of(values)
+    more = exponent_of(values)
     return Term(values * two_to(-more, values.dtype), exponent + more, signal)
 
 
@@ -184,11 +184,14 @@ class _Reader(NamedTuple):
             one, other = (each if isinstance(each, Term) else _raised(each, self.power) for each in given)
             if one.signal and other.signal:
                 raise ValueError("apply multiplies two functions of x; it takes a network linear between its ReLUs")
-            product = applied(one.values, other.values)
+            if primitive is primitives.mul_p:  # a literal among the operands would be taken as it stands
+                product = one.values * other.values
+            else:
+                product = applied(one.values, other.values)
             return [_rescaled(product, one.exponent + other.exponent, one.signal or other.signal)]
         if primitive is primitives.div_p and not isinstance(given[1], Term):
             divisor = _raised(given[1], self.power)
-            return [_rescaled(applied(first.values, divisor.values), first.exponent - divisor.exponent, first.signal)]
+            return [_rescaled(first.values / divisor.values, first.exponent - divisor.exponent, first.signal)]
         raise ValueError(
             f"apply uses {primitive.name} in a way that has no paths; it takes a bias-free network of products, "
             "sums, ReLU and average pooling"

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune import masks
 from sketchprune._powers import Exponent, Flow, flow, two_to
 from sketchprune.structure import is_floating
 from sketchprune.types import ApplyFn, Mask, Params
@@ -41,10 +40,8 @@ class Squares(NamedTuple):
     def curved(self, direction: Leaves) -> tuple[Leaves, Leaves, Exponent]:
         """Slopes and Hessian-vector product, both of the value in the powers, and their exponent."""
 
-        def slopes(powers: Leaves) -> tuple[Leaves, Exponent]:
-            return jax.grad(self.flow.total, has_aux=True)(powers)
-
-        slopes, curved, exponent = jax.jvp(slopes, (self.flow.powers,), (direction,), has_aux=True)
+        gradient = jax.grad(self.flow.total, has_aux=True)
+        slopes, curved, exponent = jax.jvp(gradient, (self.flow.powers,), (direction,), has_aux=True)
         return slopes, curved, exponent
 
     def drops(self) -> tuple[Leaves, Exponent]:
@@ -64,14 +61,13 @@ class Squares(NamedTuple):
 
 
 def squares(
-    apply: ApplyFn, params: Params, inputs: Float[Array, "..."], mask: Mask | None, *, authors: bool = False
+    apply: ApplyFn, masked: Params, inputs: Float[Array, "..."], mask: Mask | None, *, authors: bool = False
 ) -> Squares:
-    """R_2 of the pruned network."""
-    masked = params if mask is None else masks.apply(params, mask)
+    """R_2 of a network whose parameters are masked already; the mask says which columns are kept."""
     weights = floating(masked)
     kept = [jnp.ones_like(w) for w in weights]
     if mask is not None:
-        pairs = zip(jax.tree.leaves(params), jax.tree.leaves(mask), strict=True)
+        pairs = zip(jax.tree.leaves(masked), jax.tree.leaves(mask), strict=True)
         kept = [(m != 0).astype(w.dtype) for w, m in pairs if is_floating(w)]
     found = flow(apply, masked, inputs, 2, authors=authors)
     least = jnp.stack(found.exponents).min()

@@ -36,7 +36,7 @@ from sketchprune._enumeration import enumerate_paths as enumerate_paths
 from sketchprune._lanczos import ritz_values
 from sketchprune._powers import Exponent, flow, scaled
 from sketchprune._squares import floating, squares, unflatten
-from sketchprune.structure import is_floating
+from sketchprune.structure import cacheable, is_floating
 from sketchprune.types import ApplyFn, Key, Mask, Params
 
 
@@ -124,7 +124,7 @@ def spectrum(
     Ritz values on the Krylov space of ``num_products`` products with a random start (``key``, a fixed one unless
     given): lower bounds that converge from the largest on. An eigenvalue shows once, however often it repeats;
     zeros where there are fewer. ValueError as `path_norm`, and for ``count`` outside 1..``num_products``. Cost:
-    the products and num_products * d memory for d parameters. Source: paths/gram, kraemer2024gradients.
+    the products and num_products * d memory for d parameters. Source: paths/gram.
 
     >>> params = [jnp.array([[2.0]]), jnp.array([[3.0]])]
     >>> spectrum(lambda p, x: x @ p[0] @ p[1], params, (1,)).round(6)
@@ -153,6 +153,10 @@ def _input(params: Params, input_shape: Sequence[int], u: Any) -> Float[Array, "
     return jnp.asarray(u, dtype)
 
 
+def _masked(params: Params, mask: Mask | None) -> Params:
+    return params if mask is None else masks.apply(params, mask)
+
+
 def _read(values: Float[Array, "..."], exponent: Exponent, log: bool) -> Float[Array, "..."]:
     """values * 2**exponent, or its logarithm."""
     return jnp.log(values) + exponent * math.log(2) if log else scaled(values, exponent)
@@ -160,14 +164,13 @@ def _read(values: Float[Array, "..."], exponent: Exponent, log: bool) -> Float[A
 
 @functools.partial(jax.jit, static_argnames=("apply", "power", "log"))
 def _path_norm(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, power: int, log: bool) -> Array:
-    masked = params if mask is None else masks.apply(params, mask)
-    found = flow(apply, masked, inputs, power)
+    found = flow(apply, _masked(params, mask), inputs, power)
     return _read(*found.total(found.powers), log)
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "log"))
 def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, log: bool) -> Array:
-    found = squares(apply, params, inputs, mask)
+    found = squares(apply, _masked(params, mask), inputs, mask)
     slopes, exponent = found.slopes()
     sums = [jnp.sum(kept * slope) for kept, slope in zip(found.kept, slopes, strict=True)]
     return _read(jnp.sum(jnp.stack(sums)), exponent, log)
@@ -175,7 +178,7 @@ def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, 
 
 @functools.partial(jax.jit, static_argnames=("apply",))
 def _gram_product(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params) -> Params:
-    product, exponent = squares(apply, params, inputs, mask).gram_product(floating(vector))
+    product, exponent = squares(apply, _masked(params, mask), inputs, mask).gram_product(floating(vector))
     return unflatten(params, [scaled(part, exponent) for part in product])
 
 
@@ -191,7 +194,7 @@ def _spectrum(
     num_products: int,
     log: bool,
 ) -> Array:
-    found = squares(apply, params, inputs, mask)
+    found = squares(apply, _masked(params, mask), inputs, mask)
     kept, split = ravel_pytree(found.kept)
 
     def times(vector: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -199,15 +202,6 @@ def _spectrum(
 
     _, exponent = found.slopes()
     start = jnp.where(jnp.any(kept > 0), kept, 1) * jax.random.normal(key, kept.shape, kept.dtype)
-    ritz = ritz_values(times, start, num_products, filler=jnp.zeros((), kept.dtype))
+    ritz = ritz_values(times, start, num_products, filler=0.0)
     largest = jnp.maximum(jnp.zeros(count, kept.dtype).at[: ritz.size].set(ritz[::-1][:count]), 0)
     return _read(largest, exponent, log)
-
-
-def cacheable(apply: ApplyFn) -> ApplyFn:
-    """``apply`` as a static argument: one that cannot be hashed is compiled anew at each call."""
-    try:
-        hash(apply)
-    except TypeError:
-        return lambda params, x: apply(params, x)
-    return apply
