@@ -27,6 +27,7 @@ SCORES, DENSITY = 14_715_584, 0.05
 IMAGE, ROUNDS, TORCH_ROUNDS = (1, 32, 32, 3), 100, 5
 MASKS, TORCH_MASKS, STEPS, BATCH, RATE, MOMENTUM = 64, 4, 300, 128, 0.1, 0.9
 WIDTHS = (128, 128, 10)
+THREADS = {"PyTorch loop, all cores": os.cpu_count() or 1, "PyTorch loop, one core": 1}
 TURNS = 5
 """What is compared runs in turns, so that a machine which others use too slows all of it alike."""
 
@@ -172,8 +173,10 @@ def training(table: Table, peer: Any, rate: float) -> None:
     runs: list[Callable[[], Any]] = [run]
     if peer is not None:
         some = jax.tree.map(lambda leaf: leaf[:TORCH_MASKS], stack)
-        runs.append(lambda: torch_training(peer, params, some, np.asarray(x), np.asarray(y)))
-    ours, *others = in_turns(runs)
+        arrays = np.asarray(x), np.asarray(y)
+        for threads in THREADS.values():
+            runs.append(functools.partial(torch_training, peer, params, some, *arrays, threads=threads))
+    ours, *others = in_turns(runs, turns=3)
     ours /= MASKS
     gradient = jax.grad(lambda params: cross_entropy(apply(params, x[:BATCH]), y[:BATCH]))
     operations = STEPS * product_operations(gradient, params)
@@ -184,12 +187,14 @@ def training(table: Table, peer: Any, rate: float) -> None:
         ours,
         share=f"{operations / rate / ours:.0%} of matmul rate",
     )
-    for seconds in others:
-        row(table, "", "PyTorch loop", seconds / TORCH_MASKS, ratio=seconds / TORCH_MASKS / ours, required=3)
+    for name, seconds in zip(THREADS, others, strict=False):
+        row(table, "", name, seconds / TORCH_MASKS, ratio=seconds / TORCH_MASKS / ours, required=3)
 
 
-def torch_training(peer: Any, params: Params, stack: Any, x: np.ndarray, y: np.ndarray) -> None:
+def torch_training(peer: Any, params: Params, stack: Any, x: np.ndarray, y: np.ndarray, *, threads: int) -> None:
     """The same in PyTorch, mask by mask: gradients and weights are masked."""
+    before = peer.get_num_threads()
+    peer.set_num_threads(threads)
     inputs, labels = peer.tensor(x), peer.tensor(y).long()
     layers = range(len(WIDTHS))
     for number in range(TORCH_MASKS):
@@ -215,6 +220,7 @@ def torch_training(peer: Any, params: Params, stack: Any, x: np.ndarray, y: np.n
             for weight, mask in zip(weights, kept, strict=True):
                 weight.grad *= mask
             optimizer.step()
+    peer.set_num_threads(before)
 
 
 def row(
