@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matfree.decomp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, parts, plan
+from sketchprune._lanczos import ritz_values
 from sketchprune.structure import Layer, Structure, is_floating, read, sensitivities
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 
@@ -284,15 +284,7 @@ def extreme_eigenvalues(
         net, times = _linearised(apply, params, masks, x)
         size = len(x) * net.outputs
         begin = jax.random.normal(key, (size,), net.dtype)
-        iterate = matfree.decomp.tridiag_sym(min(num_products, size), materialize=False, custom_vjp=False)
-        diagonal, beside = iterate(lambda v: times(v.reshape(len(x), -1)).reshape(-1), begin).J_small
-        # Once the Krylov space is exhausted matfree goes on with normalised rounding errors, or with 0/0. The
-        # space found before is invariant: what follows is cut off; an entry between the extremes fills up.
-        least = size * jnp.finfo(net.dtype).eps * lax.cummax(jnp.abs(diagonal))[:-1]
-        going_on = jnp.cumprod(beside > least).astype(bool)
-        diagonal = diagonal.at[1:].set(jnp.where(going_on, diagonal[1:], diagonal[0]))
-        beside = jnp.where(going_on, beside, 0)
-        ritz = jnp.linalg.eigvalsh(jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1))
+        ritz = ritz_values(lambda v: times(v.reshape(len(x), -1)).reshape(-1), begin, num_products)
         return ritz[0], ritz[-1]
 
 

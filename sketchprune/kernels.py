@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _blocks
 from sketchprune._checks import concrete
-from sketchprune.structure import is_floating
+from sketchprune.structure import cacheable, is_floating
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params
 
 
@@ -57,7 +57,7 @@ def ntk(
         raise ValueError(f"block_size is {block_size!r}; it takes a whole number >= 1")
     masks, kept = _masks(params, mask)
     options = {"kept": kept, "trace": trace_outputs, "block_size": block_size}
-    return _blocks.ntk(_cacheable(apply), params, masks, x1, x2, **options)
+    return _blocks.ntk(cacheable(apply), params, masks, x1, x2, **options)
 
 
 def reference(
@@ -83,7 +83,7 @@ def reference(
     del block_size
     _check_inputs(x1, x2)
     masks, _ = _masks(params, mask)
-    return _blocks.reference(_cacheable(apply), params, masks, x1, x2, trace=trace_outputs)
+    return _blocks.reference(cacheable(apply), params, masks, x1, x2, trace=trace_outputs)
 
 
 def ntk_vector_product(
@@ -103,7 +103,7 @@ def ntk_vector_product(
     """
     _check_inputs(x, None)
     masks, _ = _masks(params, mask)
-    return _blocks.product(_cacheable(apply), params, masks, x, vector)
+    return _blocks.product(cacheable(apply), params, masks, x, vector)
 
 
 def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
@@ -122,7 +122,7 @@ def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None
     """
     _check_inputs(x, None)
     masks, _ = _masks(params, mask)
-    return _blocks.column_norms(_cacheable(apply), params, masks, x)
+    return _blocks.column_norms(cacheable(apply), params, masks, x)
 
 
 def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
@@ -148,7 +148,7 @@ def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | No
     """
     _check_inputs(x, None)
     masks, kept = _masks(params, mask)
-    return _blocks.frobenius_norm(_cacheable(apply), params, masks, x, kept=kept)
+    return _blocks.frobenius_norm(cacheable(apply), params, masks, x, kept=kept)
 
 
 def extreme_eigenvalues(
@@ -169,7 +169,7 @@ def extreme_eigenvalues(
     Valid, and raising, as `ntk_vector_product`; also for ``num_products`` below 1. Cost: that many products,
     with full orthogonalisation; memory ``num_products`` N K.
 
-    Source: jacot2018ntk; kraemer2024gradients for matfree.
+    Source: jacot2018ntk.
 
     >>> x = jnp.array([[3.0, 0.0], [0.0, 1.0]])
     >>> [round(value.item(), 3) for value in extreme_eigenvalues(lambda w, x: x @ w, jnp.ones((2, 1)), x)]
@@ -180,16 +180,7 @@ def extreme_eigenvalues(
         raise ValueError(f"num_products is {num_products}; it takes a whole number >= 1")
     masks, _ = _masks(params, mask)
     key = jax.random.key(0) if key is None else key
-    return _blocks.extreme_eigenvalues(_cacheable(apply), params, masks, x, key, num_products=num_products)
-
-
-def _cacheable(apply: ApplyFn) -> ApplyFn:
-    """``apply`` as a static argument: one that cannot be hashed is compiled anew at each call."""
-    try:
-        hash(apply)
-    except TypeError:
-        return lambda params, x: apply(params, x)
-    return apply
+    return _blocks.extreme_eigenvalues(cacheable(apply), params, masks, x, key, num_products=num_products)
 
 
 def _check_inputs(x1: Any, x2: Any) -> None:

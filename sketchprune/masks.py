@@ -8,7 +8,6 @@ they are laws, key -> mask.
 import functools
 import itertools
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Real, UInt
 
 from sketchprune import _checks
 from sketchprune._densities import layer_densities as layer_densities
+from sketchprune._tally import tally
 from sketchprune.types import Key, Mask, Params, Scores
 
 
@@ -93,23 +93,30 @@ def _keep_top(
     dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
     codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]
     lowest, highest = (_ordered_code(jnp.asarray(end, dtype)) for end in (-jnp.inf, jnp.inf))
-    undefined = jnp.stack([jnp.isnan(leaf).any() for leaf in leaves])
+    # A NaN has a code beyond those of the infinities.
+    tallies = [tally((code > lowest) & (code < highest), (code < lowest) | (code > highest)) for code in codes]
+    finite, undefined = jnp.stack(tallies, axis=1)
+    available, undefined = finite.sum(dtype=jnp.int32), undefined > 0
     # Code 0 stands for what is not ranked: the infinities (and a NaN, which empties the mask below).
     ranked = [jnp.where((code > lowest) & (code < highest), code, 0) for code in codes]
-    available = _count(ranked, 1)[0]
     keep = jnp.clip(keep, 0, available).astype(jnp.int32)
-    threshold = _threshold(ranked, keep, jnp.finfo(dtype).bits)
-    # Second key: above the threshold all come first, at the threshold the lower index comes first.
-    size = sum(code.size for code in codes)
-    order, offset = [], 0
-    for code in ranked:
-        index = offset + lax.iota(jnp.uint32, code.size)
-        order.append(jnp.where(code > threshold, size + 1, jnp.where(code == threshold, size - index, 0)))
-        offset += code.size
-    cut = _threshold(order, keep, (size + 1).bit_length())
+    threshold, reached = _threshold(ranked, keep, available, jnp.finfo(dtype).bits)
+
+    def among_ties() -> list[Bool[Array, "_"]]:
+        # Second key: above the threshold all come first, at the threshold the lower index comes first.
+        size = sum(code.size for code in codes)
+        order, offset = [], 0
+        for code in ranked:
+            index = offset + lax.iota(jnp.uint32, code.size)
+            order.append(jnp.where(code > threshold, size + 1, jnp.where(code == threshold, size - index, 0)))
+            offset += code.size
+        cut, _ = _threshold(order, keep, reached, (size + 1).bit_length())
+        return [rank >= cut for rank in order]
+
+    chosen = lax.cond(reached == keep, lambda: [code >= threshold for code in ranked], among_ties)
     selected = [
-        (((rank >= cut) | (code == highest)) & ~undefined.any()).reshape(leaf.shape)
-        for rank, code, leaf in zip(order, codes, leaves, strict=True)
+        ((kept | (code == highest)) & ~undefined.any()).reshape(leaf.shape)
+        for kept, code, leaf in zip(chosen, codes, leaves, strict=True)
     ]
     return selected, undefined, available
 
@@ -124,20 +131,13 @@ def _ordered_code(values: Float[Array, "..."]) -> UInt[Array, "..."]:
     return lax.bitcast_convert_type(bits, unsigned) ^ jnp.asarray(2 ** (width - 1), unsigned)
 
 
-def _count(codes: list[UInt[Array, "_"]], *thresholds: Array | int) -> Int[Array, "thresholds"]:
-    """How many codes reach each threshold. One reduction of several operands reads the codes once."""
-    totals = jnp.zeros(len(thresholds), jnp.int32)
-    for code in codes:
-        reached = tuple((code >= threshold).astype(jnp.int32) for threshold in thresholds)
-        zeros = (jnp.int32(0),) * len(thresholds)
-        totals += jnp.stack(lax.reduce(reached, zeros, lambda a, b: tuple(map(operator.add, a, b)), (0,)))
-    return totals
-
-
-def _threshold(codes: list[UInt[Array, "_"]], keep: Int[Array, ""], width: int) -> UInt[Array, ""]:
+def _threshold(
+    codes: list[UInt[Array, "_"]], keep: Int[Array, ""], available: Int[Array, ""], width: int
+) -> tuple[UInt[Array, ""], Int[Array, ""]]:
     """A threshold >= 1 reached by exactly ``keep`` codes, or else the largest that as many or more reach.
 
-    Built from its highest bits down, two at a time: one pass over the codes tries three candidates.
+    And how many reach it; ``available`` of them reach 1. Built from its highest bits down, two at a time: one pass
+    over the codes tries three candidates.
     """
     dtype = codes[0].dtype
 
@@ -148,13 +148,14 @@ def _threshold(codes: list[UInt[Array, "_"]], keep: Int[Array, ""], width: int) 
     def refine(state):
         threshold, shift, reached = state
         candidates = threshold | (jnp.arange(1, 4, dtype=dtype) << shift.astype(dtype))
-        counts = _count(codes, *candidates)
+        counts = sum(tally(*(code >= candidate for candidate in candidates)) for code in codes)
         enough = counts >= keep
         threshold = jnp.where(enough, candidates, threshold).max()
         return threshold, shift - 2, jnp.where(enough, counts, reached).min()
 
-    start = (jnp.zeros((), dtype), jnp.int32(2 * math.ceil(width / 2) - 2), _count(codes, 1)[0])
-    return jnp.maximum(lax.while_loop(undecided, refine, start)[0], 1)
+    start = (jnp.zeros((), dtype), jnp.int32(2 * math.ceil(width / 2) - 2), available)
+    threshold, _, reached = lax.while_loop(undecided, refine, start)
+    return jnp.maximum(threshold, 1), reached
 
 
 def multinomial(

@@ -1,0 +1,218 @@
+"""The linear network at powers: every path's product raised to the power q, summed over paths, in any scale.
+
+A network without activations is a sum over paths of products of weights and fixed coefficients (those of an
+average pooling, say). Read off the jaxpr of ``apply``, its weights and coefficients are replaced by |·|^q and its
+activations left out: the sum of |v_p|^q. Values travel as an array and a power of two, brought back to about one
+after each product, so that neither depth nor sparsity under- or overflows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Jaxpr, JaxprEqn, Literal, primitives
+from jaxtyping import Array, Float, Int
+
+from sketchprune import _checks
+from sketchprune._evaluation import evaluate
+from sketchprune.structure import is_floating
+from sketchprune.types import ApplyFn, Params
+
+Exponent = Int[Array, ""]
+
+
+class Term(NamedTuple):
+    """Sums over paths, ``values * 2**exponent``, all of them >= 0."""
+
+    values: Float[Array, "..."]
+    exponent: Exponent
+    signal: bool
+    """Whether its paths have begun at an input; else they are made of parameters alone."""
+
+
+class Flow(NamedTuple):
+    """R_q as a function of the weights' powers, leaf by leaf: |θ_l|^q = powers_l * 2**(q exponents_l)."""
+
+    powers: list[Float[Array, "..."]]
+    exponents: list[Exponent]
+    total: Callable[[list[Float[Array, "..."]]], tuple[Float[Array, ""], Exponent]]
+    """From the powers to R_q = value * 2**exponent; the value is differentiable, any number of times."""
+
+
+def flow(
+    apply: ApplyFn,
+    params: Params,
+    inputs: Float[Array, "..."],
+    power: int,
+    *,
+    authors: bool = False,
+) -> Flow:
+    """R_q(θ; u) for one non-negative input u, in the floating leaves of ``params`` in their order.
+
+    With ``authors`` what has no paths goes through as in the SynFlow authors' code: max pooling passes on the
+    largest entry, and a bias or shift b is an edge |b|^q from an input of one. Without it both raise.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    floating = [at for at, leaf in enumerate(leaves) if is_floating(leaf)]
+    with jax.default_matmul_precision("highest"):
+        program = jax.make_jaxpr(lambda leaves, x: apply(tree.unflatten(leaves), x))(leaves, inputs[None])
+    raised = [_raised(leaves[at], power) for at in floating]
+    fed = _rescaled(inputs[None], jnp.int32(0), True)
+    read = _Reader(power, authors)
+
+    def total(powers: list[Array]) -> tuple[Array, Exponent]:
+        operands: list[Any] = [*leaves, fed]
+        for at, values, term in zip(floating, powers, raised, strict=True):
+            operands[at] = term._replace(values=values)
+        (outputs,) = read(program.jaxpr, program.consts, operands)
+        if not isinstance(outputs, Term) or not outputs.signal:
+            raise ValueError("apply returns what does not depend on x; it takes a network")
+        return jnp.sum(outputs.values), outputs.exponent
+
+    return Flow([term.values for term in raised], [term.exponent // power for term in raised], total)
+
+
+def scaled(values: Float[Array, "..."], exponent: Exponent) -> Float[Array, "..."]:
+    """values * 2**exponent, through two factors: each alone may not be representable."""
+    half = exponent // 2
+    return values * two_to(half, values.dtype) * two_to(exponent - half, values.dtype)
+
+
+def two_to(exponent: Exponent, dtype: Any) -> Float[Array, ""]:
+    """2**exponent, exactly, at the nearest end of the range of normal numbers where it lies outside."""
+    info = jnp.finfo(dtype)
+    word = getattr(jnp, f"int{info.bits}")
+    bits = (jnp.clip(exponent, info.minexp, info.maxexp - 1) + info.maxexp - 1).astype(word) << info.nmant
+    return lax.bitcast_convert_type(bits, dtype)
+
+
+def exponent_of(values: Float[Array, "..."]) -> Exponent:
+    """The exponent of the largest entry of an array >= 0; 0 where there is none above 0."""
+    info = jnp.finfo(values.dtype)
+    largest = lax.stop_gradient(jnp.max(values, initial=0))
+    bits = lax.bitcast_convert_type(largest, getattr(jnp, f"int{info.bits}")) >> info.nmant
+    return jnp.where(largest > 0, bits - info.maxexp + 1, 0).astype(jnp.int32)
+
+
+def _rescaled(values: Float[Array, "..."], exponent: Exponent, signal: bool) -> Term:
+    more = exponent_of(values)
+    return Term(values * two_to(-more, values.dtype), exponent + more, signal)
+
+
+def _raised(values: Array, power: int) -> Term:
+    """|values|^power, rescaled before it is raised."""
+    term = _rescaled(abs(jnp.asarray(values)), jnp.int32(0), False)
+    return Term(lax.integer_pow(term.values, power), power * term.exponent, False)
+
+
+_SAME = {primitives.neg_p, primitives.copy_p, primitives.name_p}
+"""What changes no path but in sign."""
+_MOVES = {
+    primitives.reshape_p, primitives.transpose_p, primitives.squeeze_p, primitives.broadcast_in_dim_p, primitives.rev_p,
+    primitives.slice_p, primitives.reduce_sum_p, primitives.reduce_window_sum_p, primitives.cumsum_p,
+    primitives.dynamic_slice_p, primitives.gather_p,
+}  # fmt: skip
+"""Sums and selections of the entries of the first operand, by coefficients of one."""
+_SUMS = {primitives.add_p, primitives.sub_p, primitives.add_jaxvals_p}
+_PRODUCTS = {primitives.mul_p, primitives.dot_general_p, primitives.conv_general_dilated_p}
+_MAXIMA = {primitives.reduce_max_p, primitives.reduce_window_max_p}
+_CALLS = {
+    primitives.jit_p, primitives.closed_call_p, primitives.remat_p, primitives.custom_jvp_call_p,
+    primitives.custom_vjp_call_p,
+}  # fmt: skip
+
+
+class _Reader(NamedTuple):
+    """Evaluates a jaxpr on terms; what does not depend on a term is a fixed coefficient."""
+
+    power: int
+    authors: bool
+
+    def __call__(self, jaxpr: Jaxpr, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
+        env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *operands), strict=True))
+
+        def value(atom: Any) -> Any:
+            return atom.val if isinstance(atom, Literal) else env[atom]
+
+        for equation in jaxpr.eqns:
+            given = [value(atom) for atom in equation.invars]
+            if any(isinstance(operand, Term) for operand in given):
+                results = self._terms(jaxpr, equation, given)
+            elif all(_checks.concrete(operand) is not None for operand in given):
+                with jax.ensure_compile_time_eval():  # a zero is to be known as one under jit too
+                    results = evaluate(jaxpr, equation, given)
+            else:
+                results = evaluate(jaxpr, equation, given)
+            env.update(zip(equation.outvars, results, strict=True))
+        return [value(atom) for atom in jaxpr.outvars]
+
+    def _terms(self, jaxpr: Jaxpr, equation: JaxprEqn, given: list[Any]) -> list[Any]:
+        primitive, first = equation.primitive, given[0]
+        if primitive in _CALLS:
+            inner = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
+            return self(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), given)
+
+        def applied(*values: Any) -> Array:
+            return evaluate(jaxpr, equation, values)[0]
+
+        if primitive in _SAME:
+            return [first]
+        if primitive is primitives.convert_element_type_p and is_floating(equation.outvars[0].aval):  # pyright: ignore
+            return [first._replace(values=applied(first.values))]
+        if primitive in _MOVES and isinstance(first, Term) and not any(isinstance(other, Term) for other in given[1:]):
+            return [first._replace(values=applied(first.values, *given[1:]))]
+        if primitive is primitives.pad_p and isinstance(first, Term) and _is_zero(given[1]):
+            return [first._replace(values=applied(first.values, given[1]))]
+        if primitive in _MAXIMA:
+            if not self.authors:
+                raise ValueError("apply takes a maximum (max pooling); it takes networks of sums, as average pooling")
+            return [first._replace(values=applied(first.values))]
+        if primitive is primitives.max_p and any(_is_zero(operand) for operand in given):
+            return [next(operand for operand in given if isinstance(operand, Term))]  # a relu: no activations here
+        if primitive is primitives.select_n_p and not isinstance(first, Term):
+            *cases, exponent, signal = self._aligned(given[1:], zeros=True)
+            return [Term(applied(first, *cases), exponent, signal)]
+        if primitive is primitives.concatenate_p:
+            *parts, exponent, signal = self._aligned(given, zeros=True)
+            return [Term(applied(*parts), exponent, signal)]
+        if primitive in _SUMS:
+            one, other, exponent, signal = self._aligned(given, zeros=False)
+            return [_rescaled(one + other, exponent, signal)]
+        if primitive in _PRODUCTS:
+            one, other = (each if isinstance(each, Term) else _raised(each, self.power) for each in given)
+            if one.signal and other.signal:
+                raise ValueError("apply multiplies two functions of x; it takes a network linear between its ReLUs")
+            if primitive is primitives.mul_p:  # a literal among the operands would be taken as it stands
+                product = one.values * other.values
+            else:
+                product = applied(one.values, other.values)
+            return [_rescaled(product, one.exponent + other.exponent, one.signal or other.signal)]
+        if primitive is primitives.div_p and not isinstance(given[1], Term):
+            divisor = _raised(given[1], self.power)
+            return [_rescaled(first.values / divisor.values, first.exponent - divisor.exponent, first.signal)]
+        raise ValueError(
+            f"apply uses {primitive.name} in a way that has no paths; it takes a bias-free network of products, "
+            "sums, ReLU and average pooling"
+        )
+
+    def _aligned(self, given: Sequence[Any], *, zeros: bool) -> tuple[Any, ...]:
+        """The values of several operands at one exponent, that exponent, and whether they are signals."""
+        terms = [each for each in given if isinstance(each, Term)]
+        mixed = len({term.signal for term in terms}) > 1
+        shifted = any(not isinstance(each, Term) and not _is_zero(each) for each in given)
+        if (mixed or shifted) and (zeros or not self.authors):
+            raise ValueError("apply adds a bias or a shift; it takes a bias-free network, without batch normalisation")
+        terms = [each if isinstance(each, Term) else _raised(each, self.power) for each in given]
+        # A term that is zero has no say in the exponent, whatever its own is.
+        tiny = jnp.iinfo(jnp.int32).min // 2
+        top = jnp.stack([jnp.where(jnp.any(term.values > 0), term.exponent, tiny) for term in terms]).max()
+        top = jnp.where(top == tiny, terms[0].exponent, top)
+        moved = (term.values * two_to(term.exponent - top, term.values.dtype) for term in terms)
+        return *moved, top, any(term.signal for term in terms)
+
+
+def _is_zero(value: Any) -> bool:
+    known = None if isinstance(value, Term) else _checks.concrete(value)
+    return known is not None and not known.any()

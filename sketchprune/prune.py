@@ -1,0 +1,307 @@
+"""Pruning at initialisation: a score, a sampler and how many weights to keep; at once, or round by round.
+
+``keep`` is one number for all layers together, or a pytree like the parameters with one number a leaf: then each
+layer is pruned by itself (:func:`layer_counts`). What is never pruned has the count 0 there.
+
+A sampler is ``sampler(key, scores, keep) -> Mask``: :func:`top`, :func:`fixed_size`, :func:`multinomial` or
+:func:`poisson`. The last three draw in proportion to |score|, so that a score that cannot be one side of zero
+only (GraSP) is a law as well. They never keep what is pruned already, and always keep what is never pruned.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from sketchprune import _checks, _counts, masks
+from sketchprune._counts import count as count
+from sketchprune._counts import exponential as exponential
+from sketchprune._counts import layer_counts as layer_counts
+from sketchprune._counts import linear as linear
+from sketchprune._counts import one_at_a_time as one_at_a_time
+from sketchprune._counts import size as size
+from sketchprune._tally import tally
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Scores
+
+Keep = int | Int[Array, ""] | PyTree[int | Int[Array, ""]]
+ScoreFn = Callable[..., Scores]
+Sampler = Callable[[Any, Scores, Any], Mask]
+
+
+def one_shot(
+    score: ScoreFn,
+    apply: ApplyFn,
+    loss: LossFn | None,
+    params: Params,
+    batch: Batch,
+    keep: Keep,
+    *,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    sampler: Sampler | None = None,
+) -> Mask:
+    """Score once, select once: by default the ``keep`` highest scores.
+
+    ``score`` is one of :mod:`sketchprune.scores` or has their signature; with ``mask`` the pruned network is scored
+    and pruned further. ``key`` is split for the score and the sampler. Works under jit and vmap with a static or
+    traced ``keep``. ValueError, naming the leaf, for NaN scores and empty leaves; for scores that are all zero,
+    which select nothing; for too large a ``keep``; and without a key where the sampler needs one. One score.
+    Compiled once for each score, apply and loss.
+
+    >>> from sketchprune import scores
+    >>> batch = (jnp.ones((1, 3)), None)
+    >>> one_shot(scores.synflow, lambda w, x: x @ w, None, jnp.array([1.0, -3.0, 2.0]), batch, 2)
+    Array([False,  True,  True], dtype=bool)
+    """
+    _counts.check_leaves(params)
+    score_key, sampler_key = _split(key)
+    scores, facts = _scored(score, apply, loss, params, batch, mask, score_key)
+    _check_facts(scores, facts, "")
+    return select(scores, keep, key=sampler_key, sampler=sampler or top)
+
+
+def iterative(
+    score: ScoreFn,
+    apply: ApplyFn,
+    loss: LossFn | None,
+    params: Params,
+    batch: Batch,
+    keeps: Sequence[int] | Int[Array | np.ndarray, "rounds"] | PyTree[Int[Array | np.ndarray, "rounds"]],
+    *,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    sampler: Sampler | None = None,
+) -> Mask:
+    """Score and select, round after round, each time scoring the network that is left.
+
+    ``keeps`` says how many weights are left after each round, exactly: :func:`exponential`, :func:`linear` or
+    :func:`one_at_a_time`. The sampler is :func:`top` (by default) or :func:`fixed_size`, which keep exact counts.
+    Runs as a loop over one compiled round; under jit or vmap as one lax.scan, whose convolutions are many times
+    slower on a CPU. ValueError as :func:`one_shot`, naming the round, and for counts that grow. One score a round.
+    Source: tanaka2020synflow, paths/critical-compression.
+
+    >>> from sketchprune import scores
+    >>> batch, w = (jnp.ones((1, 3)), None), jnp.array([1.0, -3.0, 2.0])
+    >>> iterative(scores.synflow, lambda w, x: x @ w, None, w, batch, one_at_a_time(3, 1))
+    Array([False,  True, False], dtype=bool)
+    """
+    sampler = sampler or top
+    if sampler not in (top, fixed_size):
+        raise ValueError(f"sampler is {sampler}; it takes top or fixed_size, which keep exact counts")
+    _counts.check_leaves(params)
+    keeps = _check_rounds(keeps, params)
+    rounds = len(jax.tree.leaves(keeps)[0])
+    if mask is None:
+        mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    mask = jax.tree.map(lambda leaf: leaf != 0, mask)
+    run = functools.partial(_round, score, apply, loss, sampler, params, batch)
+
+    def now(number: int | Array) -> tuple[Key | None, Keep]:
+        at = jax.tree.map(lambda counts: counts[number], keeps)
+        return (None if key is None else jax.random.fold_in(key, number)), at
+
+    if _traced((params, batch, mask, key, keeps)):
+        return lax.scan(lambda mask, number: (run(mask, *now(number))[0], None), mask, jnp.arange(rounds))[0]
+    for number in range(rounds):
+        mask, facts = run(mask, *now(number))
+        where = f" in round {number + 1} of {rounds}"
+        _check_facts(params, facts, where)
+        kept, wanted = int(facts.kept), sum(int(counts[number]) for counts in jax.tree.leaves(keeps))
+        if kept != wanted:
+            raise ValueError(f"keeps is {wanted}{where}; it takes at most {kept}, which is all that can be kept")
+    return mask
+
+
+def select(scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None) -> Mask:
+    """A mask from scores, over all layers together or layer by layer.
+
+    A pytree ``keep`` gives each leaf its own count and its own key. Leaves that are never pruned are kept whole.
+    ValueError as the sampler raises, and for a ``keep`` of another structure.
+
+    >>> scores = {"first": jnp.array([[3.0, 4.0]]), "second": jnp.array([[1.0], [2.0]])}
+    >>> jax.tree.map(jnp.ravel, select(scores, {"first": 1, "second": 1}))
+    {'first': Array([False,  True], dtype=bool), 'second': Array([False,  True], dtype=bool)}
+    """
+    sampler = sampler or top
+    if jax.tree.structure(keep) == jax.tree.structure(0):
+        return sampler(key, scores, keep)
+    if jax.tree.structure(keep) != jax.tree.structure(scores):
+        raise ValueError(f"keep is {keep}; it takes a number, or one for each leaf of params")
+    leaves, structure = jax.tree.flatten(scores)
+    prunable, counts = jax.tree.leaves(masks.prunable(scores)), jax.tree.leaves(keep)
+    keys = [None] * len(leaves) if key is None else list(jax.random.split(key, len(leaves)))
+    parts = [
+        sampler(*part) if pruned else jnp.ones(part[1].shape, bool)
+        for pruned, part in zip(prunable, zip(keys, leaves, counts, strict=True), strict=True)
+    ]
+    return jax.tree.unflatten(structure, parts)
+
+
+def top(key: Key | None, scores: Scores, keep: int | Int[Array, ""]) -> Mask:
+    """The ``keep`` highest scores, ties by index: :func:`sketchprune.masks.keep_top`. Does not use ``key``.
+
+    >>> top(None, jnp.array([0.5, 2.0, 0.5]), 2)
+    Array([ True,  True, False], dtype=bool)
+    """
+    del key
+    return masks.keep_top(scores, keep)
+
+
+def fixed_size(key: Key | None, scores: Scores, keep: int | Int[Array, ""]) -> Mask:
+    """Exactly ``keep`` weights, drawn one after another in proportion to |score|: a boolean mask.
+
+    ValueError when fewer scores than that are not zero. See :func:`sketchprune.masks.fixed_size`.
+
+    >>> fixed_size(jax.random.key(0), jnp.array([0.3, 0.0, -0.7]), 2)
+    Array([ True, False,  True], dtype=bool)
+    """
+    return _with_whole_leaves(scores, masks.fixed_size(_needed(key), _weights(scores), keep))
+
+
+def multinomial(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, binary: bool = False) -> Mask:
+    """The sampling sketch of ``keep`` draws with p ∝ |score|: at most so many weights, scaled by c_i/(s p_i).
+
+    ``binary`` keeps them as they are. See :func:`sketchprune.masks.multinomial`.
+
+    >>> multinomial(jax.random.key(0), jnp.array([0.0, 2.0]), 3)
+    Array([0., 1.], dtype=float64)
+    """
+    weights = _weights(scores)
+    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(weights))
+    law = jax.tree.map(lambda leaf: leaf / total, weights)
+    return _with_whole_leaves(scores, masks.multinomial(_needed(key), law, keep, binary=binary))
+
+
+def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, binary: bool = False) -> Mask:
+    """Each weight by itself at a rate π ∝ |score| up to 1, ``keep`` of them on average, scaled by 1/π_i.
+
+    ``binary`` keeps them as they are. See :func:`sketchprune.masks.poisson` and ``poisson_rates``.
+
+    >>> poisson(jax.random.key(0), jnp.array([0.0, 2.0]), 1)
+    Array([0., 1.], dtype=float64)
+    """
+    rates = masks.poisson_rates(_weights(scores), keep)
+    return _with_whole_leaves(scores, masks.poisson(_needed(key), rates, binary=binary))
+
+
+SAMPLERS: Mapping[str, Sampler] = {
+    "top": top, "fixed-size": fixed_size, "multinomial": multinomial, "poisson": poisson,
+}  # fmt: skip
+"""By the names that a command line gives them."""
+
+
+def named(kind: str, table: Mapping[str, Any], name: str) -> Any:
+    """The entry of a table, such as :data:`SAMPLERS`, or a ValueError that says what there is.
+
+    >>> named("sampler", SAMPLERS, "best")
+    Traceback (most recent call last):
+    ValueError: sampler is 'best'; it takes top, fixed-size, multinomial or poisson
+    """
+    if name not in table:
+        *rest, last = table
+        raise ValueError(f"{kind} is {name!r}; it takes {', '.join(rest)} or {last}")
+    return table[name]
+
+
+SCHEDULES: Mapping[str, Callable[..., Any]] = {
+    "exponential": exponential, "linear": linear, "one-at-a-time": one_at_a_time,
+}  # fmt: skip
+"""By the names that a command line gives them."""
+
+
+class _Facts(NamedTuple):
+    undefined: Bool[Array, "leaves"]
+    """Which leaves have a NaN score."""
+    telling: Bool[Array, ""]
+    """Whether any finite score differs from zero."""
+    kept: Int[Array, ""]
+    """How many weights of those that may be pruned the mask keeps."""
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _scored(score, apply, loss, params, batch, mask, key) -> tuple[Scores, _Facts]:
+    scores = score(apply, loss, params, batch, mask=mask, key=key)
+    return scores, _facts(scores, jax.tree.map(jnp.isfinite, scores))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _round(score, apply, loss, sampler, params, batch, mask, key, keep) -> tuple[Mask, _Facts]:
+    score_key, sampler_key = _split(key)
+    scores = score(apply, loss, params, batch, mask=mask, key=score_key)
+    mask = select(scores, keep, key=sampler_key, sampler=sampler)
+    return mask, _facts(scores, mask)
+
+
+def _facts(scores: Scores, mask: Mask) -> _Facts:
+    leaves = zip(*map(jax.tree.leaves, (scores, mask, masks.prunable(scores))), strict=True)
+    undefined, telling, kept = jnp.stack(
+        [
+            tally(jnp.isnan(score), jnp.isfinite(score) & (score != 0), (kept != 0) & pruned)
+            for score, kept, pruned in leaves
+        ],
+        axis=1,
+    )
+    return _Facts(undefined > 0, telling.sum() > 0, kept.sum())
+
+
+def _check_facts(tree: PyTree, facts: _Facts, where: str) -> None:
+    undefined, telling = _checks.concrete(facts.undefined), _checks.concrete(facts.telling)
+    if undefined is not None and undefined.any():
+        path, _ = jax.tree_util.tree_leaves_with_path(tree)[int(undefined.argmax())]
+        raise ValueError(f"scores{jax.tree_util.keystr(path)} has NaN entries{where}; it takes numbers")
+    if telling is not None and not telling:
+        raise ValueError(f"scores are all zero{where}; it takes some that differ, since these select nothing")
+
+
+def _check_rounds(keeps: Any, params: Params) -> Any:
+    """One number a round, which may not grow, nor start above the number of weights."""
+    if isinstance(keeps, Sequence):
+        keeps = np.asarray(keeps)
+    if jax.tree.structure(keeps) not in (jax.tree.structure(0), jax.tree.structure(params)):
+        raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
+    each = jax.tree.map(lambda leaf: leaf.size, params) if not isinstance(keeps, np.ndarray | Array) else size(params)
+
+    def check(counts: Any, most: int) -> None:
+        known = _checks.whole("keeps", counts, least=0)
+        if known is not None and (known.ndim != 1 or not known.size or (np.diff(known) > 0).any() or known[0] > most):
+            raise ValueError(f"keeps is {known}; it takes counts that do not grow, one a round, none above {most}")
+
+    jax.tree.map(check, keeps, each)
+    return jax.tree.map(jnp.asarray, keeps)
+
+
+def _split(key: Key | None) -> tuple[Key | None, Key | None]:
+    """A key for the score and one for the sampler."""
+    return (None, None) if key is None else tuple(jax.random.split(key))
+
+
+def _needed(key: Key | None) -> Key:
+    if key is None:
+        raise ValueError("key is None; it takes a key, since the sampler draws")
+    return key
+
+
+def _traced(tree: PyTree) -> bool:
+    """Whether any array of a pytree is traced; one entry of each tells."""
+
+    def entry(leaf: Array) -> Any:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        return _checks.concrete(jnp.ravel(leaf)[:1])
+
+    return any(entry(leaf) is None for leaf in jax.tree.leaves(tree))
+
+
+def _weights(scores: Scores) -> PyTree[Float[Array, "..."]]:
+    """|score|, and 0 for what is pruned already or never pruned; a NaN stays one."""
+    return jax.tree.map(lambda leaf: jnp.where(jnp.isinf(leaf), 0, abs(leaf)), scores)
+
+
+def _with_whole_leaves(scores: Scores, mask: Mask) -> Mask:
+    """The mask with all ones where the scores say that nothing is pruned."""
+    return jax.tree.map(lambda score, kept: jnp.where(score == jnp.inf, jnp.ones((), kept.dtype), kept), scores, mask)

@@ -1,0 +1,156 @@
+"""tangent/: how good a pruning score is as a law for sketching the tangent kernel: one number ranks them all."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sketchprune import masks, scores, sketch
+from sketchprune.data import Dataset
+from sketchprune.types import Key
+from theory.catalogue.sketch.cases import all_multinomial
+from theory.catalogue.tangent.cases import (
+    NON_ZERO,
+    OUTPUTS,
+    PIXELS,
+    SAMPLES,
+    Network,
+    Rng,
+    Tangent,
+    Weights,
+    complete,
+    linearise,
+    patches,
+    real,
+    tiny_on_real,
+)  # fmt: skip
+from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel, squared
+from theory.claim import Case, Claim, Expectation, Sides
+
+MIXED = 0.5
+"""γ: the part of each law that is uniform. A bare |score| can come as near to zero as it likes where J does not."""
+
+
+class Scored(NamedTuple):
+    """A linearised network and the law that each score makes.
+
+    Attributes:
+        tangent: the network at its initial weights.
+        laws: [scores, P], (1−γ)|score|/Σ|score| + γ/P, in the order of :data:`sketchprune.scores.SCORES`.
+    """
+
+    tangent: Tangent
+    laws: Float[Array, "scores P"]
+
+
+def half_squares(outputs: Float[Array, "n k"], y: Float[Array, "n k"]) -> Float[Array, ""]:
+    """½‖f − y‖²."""
+    return squared(outputs - y) / 2
+
+
+def relu_network(layers: Weights, x: Array) -> Float[Array, "n k"]:
+    """The cases' network with ReLU; a convolution takes the tiles of its images, which is all that moves its input."""
+    first, *rest = layers
+    x = x.reshape(*x.shape[:-2], -1) @ first.reshape(-1, first.shape[-1]) if first.ndim == 3 else x @ first
+    for layer in rest:
+        x = jax.nn.relu(x).reshape(len(x), -1) @ layer
+    return x
+
+
+def score_laws(network: Network) -> Float[Array, "scores P"]:
+    """The law of every score: |·| for signed ones, mixed with the uniform law."""
+    key, x = jax.random.fold_in(jax.random.key(0), network.budget), jnp.asarray(network.x)
+    if network.layers[0].ndim == 3:
+        x = patches(x, network.layers[0].shape[:2])
+
+    def law(score: Any) -> Array:
+        found = score(relu_network, half_squares, network.layers, (x, network.y), key=key)
+        sizes = abs(jnp.concatenate([leaf.ravel() for leaf in found]))
+        return (1 - MIXED) * sizes / jnp.sum(sizes) + MIXED / sizes.size
+
+    return jnp.stack([law(score) for score in scores.SCORES.values()])
+
+
+def _prepare(network: Network) -> Scored:
+    return Scored(linearise(network), score_laws(network))
+
+
+def _draw(scored: Scored, key: Key) -> Float[Array, "scores P"]:
+    network = scored.tangent.network
+
+    def draw(key: Key, law: Array) -> Array:
+        return masks.multinomial(key, law, network.budget, max_budget=network.most)
+
+    return jax.vmap(draw)(jax.random.split(key, len(scored.laws)), scored.laws)
+
+
+def _enumerate(scored: Scored) -> tuple[Array, Array]:
+    network = scored.tangent.network
+    every, chances = jax.vmap(lambda law: all_multinomial(law, network.budget, network.most))(scored.laws)
+    return every.swapaxes(0, 1), chances.T
+
+
+def _trial(scored: Scored, outcome: Float[Array, "scores P"]) -> dict[str, Sides]:
+    tangent, s = scored.tangent, scored.tangent.network.budget
+    theta, trace = tangent.kernel, jnp.sum(tangent.sizes)
+    measured = jax.vmap(lambda mask: squared(masked_kernel(tangent, mask) - theta))(outcome)
+    optimum = (trace**2 - squared(theta)) / s
+    kappa = trace**2 / (trace**2 - squared(theta))
+    efficiency = jax.vmap(lambda law: sketch.efficiency(tangent.optimal, law))(scored.laws)
+    chi_square = 1 / efficiency - 1
+    right = Sides(measured, optimum * (1 + kappa * chi_square))
+    return {"claim": right, "χ² for κχ²": right._replace(theory=optimum * (1 + chi_square))}
+
+
+MLP, CONV = ((PIXELS, 3), (3, 3), (3, OUTPUTS)), ((3, 3, 2), (3 * 3 * 2, OUTPUTS))
+
+
+def _mlp_on_gaussian(rng: Rng, dataset: Dataset) -> Network:
+    x, y = rng.standard_normal((SAMPLES, PIXELS)), rng.standard_normal((SAMPLES, OUTPUTS))
+    return complete(rng, x, y, MLP, most=1)
+
+
+def _mlp_on_real(rng: Rng, dataset: Dataset) -> Network:
+    x, y = real(rng, dataset)
+    return complete(rng, x.reshape(SAMPLES, -1), y, MLP, most=1)
+
+
+def _conv_on_real(rng: Rng, dataset: Dataset) -> Network:
+    return complete(rng, *real(rng, dataset), CONV, most=1)
+
+
+def _tiny_on_real(rng: Rng, dataset: Dataset) -> Network:
+    """Several draws, not one, of ReLU activations."""
+    return tiny_on_real(rng, dataset).replace(activation="relu")
+
+
+SCORE_EFFICIENCY = Claim(
+    id="tangent/score-efficiency",
+    title="One number ranks all pruning scores as sketches of the tangent kernel",
+    statement=(
+        r"\mathbb{E}\,\|\hat\Theta-\Theta\|_F^2=\frac{(\mathrm{Tr}\,\Theta)^2-\|\Theta\|_F^2}{s}\,(1+\kappa\chi^2),\quad"
+        r"\chi^2=\chi^2(p^*\|q)=\frac1{\mathrm{efficiency}(q)}-1,\quad"
+        r"\kappa=\frac{(\mathrm{Tr}\,\Theta)^2}{(\mathrm{Tr}\,\Theta)^2-\|\Theta\|_F^2}"
+    ),
+    sources=(DKM, BAR),
+    kind=Expectation(),
+    cases=(
+        Case("mlp-gaussian", _mlp_on_gaussian, enumerable=True), Case("mlp-{data}", _mlp_on_real, enumerable=True),
+        Case("conv-{data}", _conv_on_real, enumerable=True), Case("small-{data}", _tiny_on_real, enumerable=True),
+    ),
+    prepare=_prepare,
+    hypotheses={
+        name: (lambda scored, holds=holds: holds(scored.tangent)) for name, holds in NON_ZERO.items()
+    } | {"every score is defined": lambda scored: jnp.isfinite(scored.laws).all()},
+    trial=_trial,
+    draw=_draw,
+    outcomes=_enumerate,
+    mutants=("χ² for κχ²",),
+    batch=8,
+    note=(
+        f"Components: the laws of {', '.join(scores.SCORES)}, each mixed with one part in two of the uniform law, "
+        "since a bare score may vanish where J does not. All outcomes of one draw are enumerated, and of up to four "
+        "in the smallest network: the draws of a sketch are independent and alike."
+    ),
+)  # fmt: skip
