@@ -1,5 +1,6 @@
 """The compiled program of a search: fitted to the memory of its devices, called for any range of masks."""
 
+import functools
 import importlib.metadata
 import os
 from collections.abc import Callable
@@ -34,12 +35,16 @@ class Worker:
         self._mesh, self._best = mesh, best
         constants = self._law.constants, self._objective.constants
         self._constants = [[meshes.replicated(mesh, value) for value in part] for part in constants]
-        self.shape, self._run = self._fitted()
+
+    @property
+    def shape(self) -> Shape:
+        """How the devices go through their masks."""
+        return self._fitted[0]
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the results depend on, by name."""
-        device = self._mesh.devices.flat[0]
+        device = self._mesh.local_devices[0]
         return {
             "key": self._key.tolist(),
             "law": f"{self._law.instructions}-{self._law.data}",
@@ -54,7 +59,7 @@ class Worker:
 
     def share(self, first: int, per_device: int, num_masks: int) -> Share:
         """The masks first … first + num_masks − 1, so many to each device: numbers on the host."""
-        return Share(*jax.device_get(self._run(*self._arguments(first, per_device, num_masks))))
+        return Share(*jax.device_get(self._fitted[1](*self._arguments(first, per_device, num_masks))))
 
     def lowered(self, shape: Shape, platform: str | None = None) -> Any:
         """The program for devices that take masks in such groups, lowered for this platform or another."""
@@ -76,9 +81,10 @@ class Worker:
         high, low = np.uint32(first >> 32), np.uint32(first & 0xFFFFFFFF)
         return self._key, high, low, np.int32(per_device), np.int32(num_masks), self._constants
 
+    @functools.cached_property
     def _fitted(self) -> tuple[Shape, Callable[..., Share]]:
         """The largest groups, by halving, whose program fits the device."""
-        device = self._mesh.devices.flat[0]
+        device = self._mesh.local_devices[0]
         masks = TILE * (1 if device.platform == "cpu" else _MOST_TILES)
         while True:
             shape = Shape(max(masks // TILE, 1), masks)

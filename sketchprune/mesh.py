@@ -18,8 +18,8 @@ from sketchprune._rendezvous import rendezvous as rendezvous
 def over(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh with one axis, "masks", over the given devices, or over all devices of all processes.
 
-    >>> over(jax.devices()[:1]).shape
-    OrderedDict({'masks': 1})
+    >>> dict(over(jax.devices()[:1]).shape)
+    {'masks': 1}
     """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("masks",), axis_types=(AxisType.Auto,), devices=devices)
