@@ -67,7 +67,7 @@ def training_error(
             columns = rows.at[:, chosen].get(mode="fill", fill_value=0)
             begin = origin.at[chosen].get(mode="fill", fill_value=0)
             defined = jnp.sum(kept) <= keep
-        if steps is None:
+        if steps is None or step_size is None:
             trained = linear.limit(columns, targets, begin)
         else:
             trained = linear.trajectory(columns, targets, begin, step_size, jnp.array([steps]))[0]

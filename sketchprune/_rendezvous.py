@@ -43,16 +43,18 @@ def _receive(host: str, port: int, num_processes: int, deadline: float, timeout:
                 server.settimeout(max(deadline - time.monotonic(), 1e-3))
                 try:
                     guest, _ = server.accept()
-                    guest.settimeout(max(deadline - time.monotonic(), 1e-3))
-                    number, count = json.loads(_line(guest))
                 except TimeoutError:
-                    missing = [str(i) for i in range(1, num_processes) if i not in guests]
+                    missing = ", ".join(str(i) for i in range(1, num_processes) if i not in guests)
                     problem = TimeoutError(
-                        f"process {', '.join(missing)} of {num_processes} did not join {host}:{port} within {timeout:g} s"
+                        f"process {missing} of {num_processes} did not join {host}:{port} within {timeout:g} s"
                     )
                     break
-                except ValueError:
-                    continue  # not one of ours
+                try:
+                    guest.settimeout(min(max(deadline - time.monotonic(), 1e-3), 5))
+                    number, count = json.loads(_line(guest))
+                except (OSError, ValueError, TypeError):  # not one of ours
+                    guest.close()
+                    continue
                 if count != num_processes or not 0 < number < num_processes or number in guests:
                     refused.append(guest)
                     problem = ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array
 
 
@@ -51,8 +51,12 @@ class Traced:
 
 
 def _inner_constants(jaxpr: Jaxpr) -> Iterator[Array]:
+    """The arrays that functions jitted on their own hold, which stay inside."""
     for equation in jaxpr.eqns:
-        for inner in jaxprs_in_params(equation.params):
-            if isinstance(inner, ClosedJaxpr):
-                yield from inner.consts
-            yield from _inner_constants(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+        for parameter in equation.params.values():
+            for inner in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                if isinstance(inner, ClosedJaxpr):
+                    yield from inner.consts
+                    yield from _inner_constants(inner.jaxpr)
+                elif isinstance(inner, Jaxpr):
+                    yield from _inner_constants(inner)

@@ -98,7 +98,7 @@ class Worker:
             masks = max(masks >> (excess - 1).bit_length(), 1)
 
 
-def _memory(device: jax.Device) -> int:
+def _memory(device: Any) -> int:
     """Bytes that a search may use on a device beside its data: half of it; on a CPU a sixteenth of the host's."""
     known = device.memory_stats() or {}
     if "bytes_limit" in known:

@@ -5,8 +5,10 @@ the same calls with the same arguments.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -15,7 +17,7 @@ from jaxtyping import Array, Shaped
 from sketchprune._rendezvous import rendezvous as rendezvous
 
 
-def over(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def over(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with one axis, "masks", over the given devices, or over all devices of all processes.
 
     >>> dict(over(jax.devices()[:1]).shape)
@@ -64,7 +66,7 @@ def replicated(mesh: Mesh, value: Shaped[Array | np.ndarray, "..."]) -> Shaped[A
     """An array of this process, the same in every process, on all devices of a mesh. Typed keys stay keys."""
     sharding = NamedSharding(mesh, PartitionSpec())
     if mesh.is_multi_process:
-        if jax.dtypes.issubdtype(jax.numpy.result_type(value), jax.dtypes.prng_key):
+        if jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
             implementation = jax.random.key_impl(value)
             return jax.random.wrap_key_data(replicated(mesh, jax.random.key_data(value)), impl=implementation)
         local = np.asarray(value)

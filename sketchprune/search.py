@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +108,7 @@ def mask_key(key: Key, index: int) -> Key:
     >>> bool(mask_key(jax.random.key(0), 2**32) == mask_key(jax.random.key(0), 0))
     False
     """
-    return _mask_key(key, np.uint32(index >> 32), np.uint32(index & 0xFFFFFFFF))
+    return _mask_key(key, jnp.uint32(index >> 32), jnp.uint32(index & 0xFFFFFFFF))
 
 
 def best(
