@@ -1,0 +1,180 @@
+"""Models: the parameter counts of the originals, two parameterisations of one function, samples apart."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sketchprune import models
+
+SMALL = {
+    "linear": models.linear(3),
+    "mlp": models.mlp(8, 8, 3),
+    "lenet": models.lenet(3),
+    "vgg": models.Vgg(stages=((4,), (6, 6)), outputs=3),
+    "vgg, norm": models.Vgg(stages=((4,), (6, 6)), outputs=3, norm=True),
+    "patch_net": models.patch_net(4, 6, 3),
+}
+DEPTH = {"linear": 1, "mlp": 3, "lenet": 5, "vgg": 4, "patch_net": 3}
+
+
+@functools.cache
+def network(name, **options):
+    """The model with those options, its apply function, jitted, and random parameters."""
+    model = SMALL[name].clone(**options)
+    apply, params = models.initial(model, jax.random.key(1), images(8))
+    return jax.jit(apply), params
+
+
+def images(side, samples=4, channels=1, seed=0):
+    return jax.random.normal(jax.random.key(seed), (samples, side, side, channels))
+
+
+def parameters(model, side, channels):
+    return jax.eval_shape(model.init, jax.random.key(0), images(side, 1, channels))["params"]
+
+
+def convolution_weights(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim == 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "side", "channels", "expected"),
+    [
+        (models.linear(), 28, 1, 7850),
+        (models.mlp(512, 512, 10), 28, 1, 784 * 512 + 512 * 512 + 512 * 10 + 512 + 512 + 10),
+        (models.mlp(128, 128, 10, bias=False), 8, 1, 25856),
+        (models.lenet(), 28, 1, 61706),
+        (models.lenet(), 32, 3, 62006),
+        (models.vgg16(), 32, 3, 14714688 + 512 * 10 + 10),
+        (models.vgg16(bias=False), 8, 1, 14710464 - 2 * 9 * 64 + 512 * 10),
+        (models.vgg11(bias=False, ntk=True), 32, 3, 9217728 + 512 * 10),
+        (models.resnet20(), 32, 3, 269722),
+        (models.resnet20(bias=False), 32, 3, 269722 - (7 * 16 + 6 * 32 + 6 * 64) - 10),
+        (models.resnet20(norm=False), 28, 1, 268346 - 2 * 9 * 16 + 7 * 16 + 6 * 32 + 6 * 64),
+    ],
+)
+def test_parameters_of_the_originals(model, side, channels, expected):
+    params = parameters(model, side, channels)
+    assert models.count(params) == expected
+    if isinstance(model, models.Vgg) and side == 32:
+        assert convolution_weights(params) == {8: 9217728, 13: 14710464}[sum(map(len, model.stages))]
+
+
+@pytest.mark.parametrize("side", [8, 28, 32])
+@pytest.mark.parametrize(
+    "model",
+    [models.lenet(7), models.vgg11(7), models.vgg16(7, norm=True), models.resnet20(7), models.patch_net(4, 7)],
+    ids=lambda model: type(model).__name__,
+)
+def test_images_of_every_size_fit(model, side):
+    outputs, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images(side, 2))
+    assert outputs.shape == (2, 7)
+    assert all(leaf.size for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_samples_are_independent(name):
+    x = images(8)
+    apply, params = network(name)
+    if name == "vgg, norm":
+        apply = models.with_averages(SMALL[name], params, x)
+    together, alone = jax.jit(lambda x: (apply(params, x), jax.vmap(lambda sample: apply(params, sample[None]))(x)))(x)
+    np.testing.assert_allclose(together, alone[:, 0], rtol=1e-9, atol=1e-12)
+    assert together.dtype == x.dtype == jax.tree.leaves(params)[0].dtype
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "patch_net"])
+def test_ntk_parameterisation_is_the_same_function(name):
+    """Standard normal weights times √(gain/fan-in) are the weights of the standard parameterisation."""
+    x = images(8)
+    apply, params = network(name)
+    ntk_apply, _ = network(name, ntk=True)
+    output = max(layer for layer in params if layer.startswith("Dense"))
+
+    def rescaled(path, leaf):
+        if leaf.ndim == 1:
+            return leaf  # a bias has scale one in both
+        gain = 1 if path[0].key == output else 2
+        return leaf / (gain / np.prod(leaf.shape[:-1])) ** 0.5
+
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    wide = jax.tree_util.tree_map_with_path(rescaled, params)
+    np.testing.assert_allclose(ntk_apply(wide, x), apply(params, x), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("ntk", [False, True])
+def test_weights_have_the_variance_of_their_parameterisation(ntk):
+    x = images(8)
+    _, params = models.initial(models.mlp(200, 300, 10, ntk=ntk), jax.random.key(0), x)
+    for layer, gain in zip(("Dense_0", "Dense_1", "Dense_2"), (2, 2, 1), strict=True):
+        kernel = params[layer]["kernel"]
+        variance = 1 if ntk else gain / kernel.shape[0]
+        assert abs(jnp.var(kernel) / variance - 1) < 5 * (2 / kernel.size) ** 0.5  # five standard deviations
+        assert (params[layer]["bias"] == 0).all()
+
+
+@pytest.mark.parametrize("name", DEPTH)
+def test_networks_without_biases_are_homogeneous(name):
+    x = images(8)
+    apply, params = network(name, bias=False)
+    doubled = apply(jax.tree.map(lambda leaf: 2 * leaf, params), x)
+    np.testing.assert_allclose(doubled, 2 ** DEPTH[name] * apply(params, x), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "image"), [((3, 3), (4, 5)), ((5, 3), (1, 2)), ((1, 1), (3, 2))])
+def test_patch_convolution_is_the_convolution(size, image):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, *image, 3)), rng.standard_normal((*size, 3, 4))
+    expected = nn.Conv(4, size, use_bias=False).apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(models.patch_convolution(x, kernel), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [8, 7])
+def test_patch_net_is_the_convolutional_net(side):
+    x = images(side)
+    model = SMALL["patch_net"]
+    apply, params = models.initial(model, jax.random.key(1), x)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    hidden = x
+    for layer in range(2):
+        weights = {"kernel": params[f"kernel_{layer}"], "bias": params[f"bias_{layer}"]}
+        hidden = nn.relu(nn.Conv(len(weights["bias"]), (3, 3)).apply({"params": weights}, hidden))
+        hidden = nn.avg_pool(hidden, (2, 2), (2, 2))
+    dense = params["Dense_0"]
+    expected = hidden.reshape(len(x), -1) @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(jax.jit(apply)(params, x), expected, rtol=1e-9)
+
+
+def test_averages_of_data_are_those_of_training_mode():
+    x = images(8, samples=16)
+    model = SMALL["vgg, norm"]
+    _, params = network("vgg, norm")
+    expected, _ = jax.jit(lambda: model.apply({"params": params}, x, measure=True, mutable=["batch_stats"]))()
+    found = jax.jit(models.with_averages(model, params, x))(params, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_initial_averages_only_scale():
+    x = images(8)
+    apply, params = network("vgg, norm", bias=False)
+    np.testing.assert_allclose(apply(params, 2 * x), 2 * apply(params, x), rtol=1e-9)
+
+
+def test_equal_models_share_their_apply():
+    x = images(8)
+    one, _ = models.initial(models.mlp(4, 3), jax.random.key(0), x)
+    other, _ = models.initial(models.mlp(4, 3), jax.random.key(1), x)
+    assert one is other
+
+
+def test_misuse_is_named():
+    with pytest.raises(ValueError, match="widths is"):
+        models.mlp()
+    with pytest.raises(ValueError, match="widths is"):
+        models.patch_net(10)
+    with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
+        models.with_averages(models.mlp(3), {}, images(8))
