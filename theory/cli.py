@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from theory.search_cli import search
 from theory.verdict import INCONCLUSIVE, REFUTED, Verdict
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def verify(
     """
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
-    _configure_jax()
+    configure_jax()
     from sketchprune.data import load
     from theory import console as table
     from theory import journal, report
@@ -66,7 +67,7 @@ def verify(
         dataset = load(data)
     except ValueError as error:
         raise ValueError(f"data: {error}") from None
-    run = journal.Run(seed, tier, data, journal.fingerprint(dataset), _versions())
+    run = journal.Run(seed, tier, data, journal.fingerprint(dataset), versions())
     known = journal.begin(out, run, resume=resume)
     console = _console()
     layout = table.layout(chosen, console)
@@ -131,7 +132,7 @@ def show(claim: Positional[Annotated[str, arg(metavar="CLAIM|FILE.py::CLAIM")]])
 
 def devices() -> int:
     """Show the devices that JAX finds, and versions."""
-    _configure_jax()
+    configure_jax()
     import jax
 
     for device in jax.devices():
@@ -140,7 +141,7 @@ def devices() -> int:
         print(f"{device.id}: {' '.join(dict.fromkeys((device.platform, device.device_kind)))}{size}")
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(f"host: {os.cpu_count()} cores, {host:.1f} GiB")
-    print(*(f"{name} {version}" for name, version in _versions().items()), sep="\n")
+    print(*(f"{name} {version}" for name, version in versions().items()), sep="\n")
     return OK
 
 
@@ -166,7 +167,13 @@ def main(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no "✓" shows "?"
-    commands: dict[str, Any] = {"verify": verify, "list": list_claims, "show": show, "devices": devices}
+    commands: dict[str, Any] = {
+        "verify": verify,
+        "list": list_claims,
+        "show": show,
+        "search": search,
+        "devices": devices,
+    }
     try:
         return tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -191,11 +198,11 @@ def entry():
     os._exit(code)
 
 
-def _configure_jax():
-    """Turn x64 and the persistent compilation cache on."""
+def configure_jax(*, x64: bool = True):
+    """Turn the persistent compilation cache on, and x64 unless told otherwise."""
     import jax
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", x64)
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
         try:
@@ -212,7 +219,8 @@ def _configure_jax():
         raise ValueError(f"JAX starts on no device: {error}") from None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of everything that numbers depend on."""
     import platform
     from importlib.metadata import version
 
