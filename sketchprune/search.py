@@ -158,22 +158,24 @@ def best(
         saves = Checkpoints(checkpoint, worker.identity | {"num_masks": num_masks})
         if record := saves.restored():
             tally = Tally.restored(record)
-    began, before, saved = time.monotonic(), tally.done, time.monotonic()
-    tiles = min(CAPACITY, batch // (TILE * mesh.size)) if batch else worker.shape.tiles
+    group = worker.shape.tiles  # compiled here, before the clock starts
+    tiles = min(CAPACITY, batch // (TILE * mesh.size)) if batch else group
+    began = saved = time.monotonic()
+    before = tally.done
     while tally.done < num_masks:
         look = time.monotonic()
         now = min(tiles * TILE * mesh.size, num_masks - tally.done)
         tally.add(worker.share(tally.done, tiles * TILE, now), now)
         took = time.monotonic() - look
         if not batch:
-            tiles = meshes.agreed(_next_tiles(tiles, took, worker.shape.tiles))
+            tiles = meshes.agreed(_next_tiles(tiles, took, group))
         if saves is not None and (time.monotonic() - saved >= checkpoint_seconds or tally.done == num_masks):
             saves.save(tally.record())
             saved = time.monotonic()
         if progress is not None:
             rate = (tally.done - before) / (time.monotonic() - began)
             progress(Progress(tally.done, num_masks, rate, (num_masks - tally.done) / rate))
-    seconds = time.monotonic() - began
+    seconds = max(time.monotonic() - began, 1e-9)
     if saves is not None:
         saves.close()
     if tally.undefined == num_masks:

@@ -99,15 +99,15 @@ def _linear(setting: Setting, dataset: Dataset) -> Problem:
     sizes = jnp.where(jnp.any(x != 0, axis=0), sizes, 0)  # a zero column costs a draw and changes nothing
     law, chances = _law(setting, sizes, keep)
 
+    most = None if setting.law == "poisson" else keep
+    timing: dict[str, Any] = {}
+    if setting.steps is not None:
+        timing = {"steps": setting.steps, "step_size": setting.step_size / float(jnp.linalg.norm(x, 2)) ** 2}
+
     def objective(dtype: Any) -> Callable[[Any], Any]:
         wide = functools.partial(jnp.asarray, dtype=dtype)
         if setting.objective == "linear-error":
             return search.linear_error(wide(x), wide(w))
-        most = None if setting.law == "poisson" else keep
-        timing: dict[str, Any] = {}
-        if setting.steps is not None:
-            rate = setting.step_size / float(jnp.linalg.norm(x, 2)) ** 2
-            timing = {"steps": setting.steps, "step_size": rate}
         return search.training_error(wide(x), wide(y), keep=most, **timing)
 
     theory = _linear_theory(setting, x, w, y, chances, keep)
@@ -127,6 +127,9 @@ def _linear_theory(setting, x, w, y, chances, keep) -> dict[str, float]:
         found["expectation"] = moment(x, w, chances, keep)
         if not setting.binary and setting.probabilities == "optimal":
             found["McDiarmid"] = sketch.mcdiarmid_tail(x, w, keep, DELTA) ** 2
+        elif not setting.binary:
+            beta = sketch.near_optimality(chances, sketch.optimal_probabilities(x, w))
+            found["Drineas, Kannan and Mahoney"] = sketch.dkm_tail(x, w, keep, DELTA, beta=beta) ** 2
     elif setting.law == "poisson":
         found["expectation"] = (sketch.binary_moment if setting.binary else sketch.poisson_moment)(x, w, chances)
     elif len(w) <= 16:

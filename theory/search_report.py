@@ -70,7 +70,7 @@ def histogram(result: SearchResult, theory: Mapping[str, float], label: str) -> 
     if len(counts) and edges[0] > 0:
         axes.set_xscale("log")
     axes.set(yscale="log", xlabel=label, ylabel=f"masks of {result.num_masks:,}")
-    axes.legend(frameon=False, fontsize="small")
+    figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=2)
     return figure
 
 
