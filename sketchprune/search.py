@@ -127,8 +127,8 @@ def best(
     """The ``best`` masks of ``num_masks`` random ones, with moments and a histogram of all objectives.
 
     min_{i < N} f(m_i), m_i = law(mask_key(key, i)). ``batch``: masks between two looks of the host; by default
-    about as many as take half a second. ``mesh``: the devices, by default the first; see
-    :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
+    about as many as take half a second. ``mesh``: the devices, by default all of all
+    processes; see :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
     ``checkpoint_seconds``; when it holds a checkpoint of this search, the search goes on from there. ``progress``
     is called between batches. With several processes each makes this call, and gets the result.
 
@@ -145,7 +145,7 @@ def best(
     ([[False, False, False]], [0.0], 1.5)
     """
     _check(key, num_masks, best)
-    mesh = meshes.over(jax.local_devices()[:1]) if mesh is None else mesh
+    mesh = meshes.over() if mesh is None else mesh
     if batch is not None and (batch < 1 or batch % (TILE * mesh.size)):
         raise ValueError(
             f"batch is {batch} with a mesh of {mesh.size} devices; it takes a multiple of {TILE * mesh.size}, "

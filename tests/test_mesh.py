@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).parent / "examples" / "search_process.py"
 
 @functools.cache
 def alone():
-    return example.plain(example.run(None))
+    return example.plain(example.run(None, mesh=mesh.over(jax.devices()[:1])))
 
 
 def free_port():
@@ -65,7 +65,7 @@ def test_a_killed_search_goes_on(tmp_path):
     process.communicate()
     assert kept and max(saved(tmp_path)) < example.MASKS
     looks = []
-    assert example.plain(example.run(tmp_path, progress=looks.append, mesh=mesh.over())) == alone()
+    assert example.plain(example.run(tmp_path, progress=looks.append)) == alone()
     assert looks[0].done > kept[-1]
     assert looks[-1].done == example.MASKS and looks[-1].seconds_left == 0
 
@@ -75,7 +75,7 @@ def saved(folder):
 
 
 def test_checkpoints_of_other_searches_are_refused(tmp_path):
-    small = {"num_masks": 512, "batch": 256}
+    small = {"num_masks": 512, "batch": 256, "mesh": mesh.over(jax.devices()[:1])}
     example.run(tmp_path, **small)
     for change, message in (
         ({"seed": 8}, r"is of another search \(key: \[0, 7\] there, \[0, 8\] here\)"),

@@ -37,5 +37,5 @@ if __name__ == "__main__":
     if others:
         mesh.start(others[0], int(others[1]), int(others[2]), timeout=60)
     # A process alone is there to be killed, so it saves at every look.
-    found = run(folder, mesh=mesh.over(), checkpoint_seconds=60.0 if others else 0.0)
+    found = run(folder, checkpoint_seconds=60.0 if others else 0.0)
     print(json.dumps(plain(found)), flush=True)
