@@ -127,8 +127,8 @@ def best(
     """The ``best`` masks of ``num_masks`` random ones, with moments and a histogram of all objectives.
 
     min_{i < N} f(m_i), m_i = law(mask_key(key, i)). ``batch``: masks between two looks of the host; by default
-    about as many as take half a second. ``mesh``: the devices, by default all of all
-    processes; see :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
+    about as many as take half a second. ``mesh``: the devices, by default all of all processes; see
+    :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
     ``checkpoint_seconds``; when it holds a checkpoint of this search, the search goes on from there. ``progress``
     is called between batches. With several processes each makes this call, and gets the result.
 
@@ -159,7 +159,8 @@ def best(
         if record := saves.restored():
             tally = Tally.restored(record)
     group = worker.shape.tiles  # compiled here, before the clock starts
-    tiles = min(CAPACITY, batch // (TILE * mesh.size)) if batch else group
+    most = min(CAPACITY, 2**31 // (TILE * mesh.size) - 1)  # places within a batch are whole numbers of 32 bits
+    tiles = min(batch // (TILE * mesh.size) if batch else group, most)
     began = saved = time.monotonic()
     before = tally.done
     while tally.done < num_masks:
@@ -168,7 +169,7 @@ def best(
         tally.add(worker.share(tally.done, tiles * TILE, now), now)
         took = time.monotonic() - look
         if not batch:
-            tiles = meshes.agreed(_next_tiles(tiles, took, group))
+            tiles = meshes.agreed(min(_next_tiles(tiles, took, group), most))
         if saves is not None and (time.monotonic() - saved >= checkpoint_seconds or tally.done == num_masks):
             saves.save(tally.record())
             saved = time.monotonic()
@@ -200,7 +201,7 @@ def _check(key: Key, num_masks: int, best: int):
 def _next_tiles(tiles: int, took: float, group: int) -> int:
     """Tiles for each device until the next look, after a batch that took so many seconds."""
     if took < _LOOK:
-        return min(2 * tiles, CAPACITY // group * group)
+        return 2 * tiles
     return max(tiles // 2 // group, 1) * group if took > 4 * _LOOK else tiles
 
 
