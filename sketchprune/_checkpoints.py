@@ -1,6 +1,6 @@
 """Checkpoints of a search: what it found so far and which search it is, written atomically by process 0 alone."""
 
-import logging
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ class Checkpoints:
 
         ValueError for a checkpoint that cannot be read or belongs to another search; all processes raise it.
         """
-        import json
-
         problem, record = "", None
         try:
             record = self._newest()
@@ -78,7 +76,6 @@ class Checkpoints:
 def _manager(folder: Path) -> Any:
     import orbax.checkpoint as ocp  # slow to import
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -133,19 +133,23 @@ def _run(
         f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}",
         soft_wrap=True,
     )
-    with ExitStack() as stack:
-        result = library.best(
-            problem.objective,
-            problem.law,
-            jax.random.key(setting.seed),
-            num_masks,
-            best=best,
-            batch=batch,
-            mesh=mesh.over(found_devices),
-            checkpoint=folder,
-            checkpoint_seconds=checkpoint_seconds,
-            progress=_reporter(console, num_masks, stack),
-        )
+    try:
+        with ExitStack() as stack:
+            result = library.best(
+                problem.objective,
+                problem.law,
+                jax.random.key(setting.seed),
+                num_masks,
+                best=best,
+                batch=batch,
+                mesh=mesh.over(found_devices),
+                checkpoint=folder,
+                checkpoint_seconds=checkpoint_seconds,
+                progress=_reporter(console, num_masks, stack),
+            )
+    except KeyboardInterrupt:
+        print(f"interrupted: {folder} has the last checkpoint; the same command goes on with --resume", file=sys.stderr)
+        return 130
     if leads:
         _report(console, setting, problem, result, out)
     return 0
