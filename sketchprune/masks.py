@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Real, UInt
 
 from sketchprune import _checks
 from sketchprune._densities import layer_densities as layer_densities
-from sketchprune._tally import tally
+from sketchprune._flags import tally
 from sketchprune.types import Key, Mask, Params, Scores
 
 

@@ -25,7 +25,7 @@ from sketchprune._counts import layer_counts as layer_counts
 from sketchprune._counts import linear as linear
 from sketchprune._counts import one_at_a_time as one_at_a_time
 from sketchprune._counts import size as size
-from sketchprune._tally import tally
+from sketchprune._flags import tally
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Scores
 
 Keep = int | Int[Array, ""] | PyTree[int | Int[Array, ""]]

@@ -12,7 +12,7 @@ from flax import struct
 from matplotlib.figure import Figure
 
 import theory
-from figures import tightness
+from figures import existence, tightness
 from figures.__main__ import FIGURES, main
 from figures._config import Config
 from theory import Bound, Case, Claim, Sides, Source
@@ -108,6 +108,16 @@ def test_trained_errors_respect_the_bounds(arrays):
     assert (numbers["multinomial_theory"] <= numbers["multinomial_transfer"]).all()
     trained = np.concatenate([numbers[f"{name}_mean"] for name in ("multinomial", "poisson", "determinantal", "top")])
     assert ((trained >= numbers["dense"]) & (trained <= 1)).all()
+
+
+def test_the_best_masks_are_ranked(arrays):
+    numbers = arrays["existence"]
+    for panel in ("gaussian", "informative"):
+        found = {name: numbers[f"{panel}_{name}"] for name in existence.LOOKS}
+        assert (found["reweighted"] <= np.minimum(found["sketch"], found["binary"])).all()
+        assert (found["binary"] <= found["local"] * (1 + 1e-9)).all()
+        assert (found["sketch"] < found["expectation"]).all()
+    assert (numbers["informative_binary"] > numbers["informative_expectation"]).all()
 
 
 def test_tails_bound_the_frequencies(arrays):

@@ -8,8 +8,8 @@ THREADS = 8
 """Claims verified at once, at most: a program runs in one thread, and a claim takes up to half a GiB."""
 
 
-def configure():
-    """Turn x64 and the persistent compilation cache on, and give XLA as many threads as claims may wait for.
+def configure(*, x64: bool = True):
+    """Turn the persistent compilation cache on, x64 unless told otherwise, and give XLA threads to spare.
 
     To be called before JAX starts its backend (see :class:`theory.programs.Program` for the threads). ValueError
     when JAX starts on no device.
@@ -17,7 +17,7 @@ def configure():
     os.environ["NPROC"] = str(CORES + THREADS)  # what XLA reads the size of its pool from
     import jax
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", x64)
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
         try:
@@ -32,3 +32,17 @@ def configure():
         jax.devices()
     except RuntimeError as error:
         raise ValueError(f"JAX starts on no device: {error}") from None
+
+
+def versions() -> dict[str, str]:
+    """Of everything that numbers depend on."""
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    from sketchprune import __version__
+
+    numerics = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
+    own = {"sketchprune": __version__, "python": platform.python_version()}
+    return own | numerics | {"backend": jax.default_backend()}

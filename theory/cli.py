@@ -16,6 +16,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from theory import backend
+from theory.search_cli import search
 from theory.verdict import INCONCLUSIVE, REFUTED, Verdict
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def verify(
         dataset = load(data)
     except ValueError as error:
         raise ValueError(f"data: {error}") from None
-    run = journal.Run(seed, tier, data, journal.fingerprint(dataset), _versions())
+    run = journal.Run(seed, tier, data, journal.fingerprint(dataset), backend.versions())
     known = journal.begin(out, run, resume=resume)
     console = _console()
     layout = table.layout(chosen, console)
@@ -140,7 +141,7 @@ def devices() -> int:
         print(f"{device.id}: {' '.join(dict.fromkeys((device.platform, device.device_kind)))}{size}")
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(f"host: {os.cpu_count()} cores, {host:.1f} GiB")
-    print(*(f"{name} {version}" for name, version in _versions().items()), sep="\n")
+    print(*(f"{name} {version}" for name, version in backend.versions().items()), sep="\n")
     return OK
 
 
@@ -166,7 +167,13 @@ def main(args: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no "✓" shows "?"
-    commands: dict[str, Any] = {"verify": verify, "list": list_claims, "show": show, "devices": devices}
+    commands: dict[str, Any] = {
+        "verify": verify,
+        "list": list_claims,
+        "show": show,
+        "search": search,
+        "devices": devices,
+    }
     try:
         return tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -189,19 +196,6 @@ def entry():
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import version
-
-    import jax
-
-    from sketchprune import __version__
-
-    numerics = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
-    own = {"sketchprune": __version__, "python": platform.python_version()}
-    return own | numerics | {"backend": jax.default_backend()}
 
 
 def _failure(item: "Selected", error: Exception, out: Path) -> str:

@@ -5,9 +5,10 @@ Loss is ½‖Xw − y‖², a sum; a_i = ‖x_i‖|w_i|, Z = Σa_i, p*_i = a_i/Z
 
 from theory.catalogue.effects import RANDOMISED_BEATS_TOP
 from theory.catalogue.sketch.data_free import DATA_FREE_CLAIMS
+from theory.catalogue.sketch.existence import EXISTENCE
 from theory.catalogue.sketch.moments import MOMENTS
 from theory.catalogue.sketch.tails import TAILS
 from theory.catalogue.sketch.trained_means import TRAINED_MEANS
 from theory.catalogue.sketch.training import TRAINING
 
-SKETCH = (*MOMENTS, *TAILS, *TRAINING, *TRAINED_MEANS, *DATA_FREE_CLAIMS, RANDOMISED_BEATS_TOP)
+SKETCH = (*MOMENTS, *TAILS, *TRAINING, *TRAINED_MEANS, *DATA_FREE_CLAIMS, EXISTENCE, RANDOMISED_BEATS_TOP)

@@ -1,0 +1,185 @@
+"""The streamed search: its rate next to matrix products and a NumPy loop, its memory, more devices, networks."""
+
+import functools
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.linear import BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
+from benchmarks.roofline import hardware, matmul_rate
+from sketchprune import data, masks, mesh, models, search, sketch
+from sketchprune.search import SearchResult
+
+ROUNDS = 5
+"""What is compared runs in turns, so that a machine which others use too slows all of it alike."""
+PART = 2**17
+"""Masks of a round on a CPU."""
+FEW, MANY = 10**5, 10**7
+"""Masks between which memory is to stay the same."""
+SMALL = 32, 64
+"""Samples and features of the model with which memory is measured: many masks in little time."""
+NETWORK_MASKS, DENSITY, STEPS, BATCH = 512, 0.1, 50, 256
+ONE_AND_TWO = (1, 2)
+
+
+def posed(samples: int = SAMPLES, features: int = FEATURES, budget: int = BUDGET) -> tuple[Any, Any, float, Any]:
+    """The objective, the law and its expectation, and the arrays (x, w, p) they are made of."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((samples, features), np.float32))
+    w = jnp.asarray(rng.standard_normal(features, np.float32))
+    p = sketch.optimal_probabilities(x, w)
+    law = functools.partial(masks.multinomial, probabilities=p, budget=budget)
+    return search.linear_error(x, w), law, float(sketch.second_moment(x, w, p, budget)), (x, w, p)
+
+
+def linear(num_masks: int, devices: int | None = None, **options: Any) -> SearchResult:
+    """A search of the benchmark's linear model."""
+    objective, law, *_ = posed()
+    over = mesh.over(jax.devices()[:devices])
+    return search.best(objective, law, jax.random.key(0), num_masks, mesh=over, **options)
+
+
+def rates(console: Console):
+    """Masks a second in turns with matrix products and a NumPy loop."""
+    on_cpu = jax.default_backend() == "cpu"
+    _, _, theory, arrays = posed()
+    x, w, p = map(np.asarray, arrays)
+    count = PART if on_cpu else 10**8
+    ours, products, loops = [], [], []
+    for _ in range(ROUNDS if on_cpu else 2):
+        products.append(matmul_rate(size=1024 if on_cpu else 8192) * jax.device_count())
+        result = linear(count)
+        ours.append(result.rate)
+        loops.append(loop(x, w, p, threads=None)[1])
+    products.append(matmul_rate(size=1024 if on_cpu else 8192) * jax.device_count())
+    around = [(a + b) / 2 for a, b in zip(products, products[1:], strict=False)]
+    share = statistics.median(OPERATIONS * rate / product for rate, product in zip(ours, around, strict=True))
+    ratio = statistics.median(rate / slow for rate, slow in zip(ours, loops, strict=True))
+    exact = np.sum((x.astype(np.float64) @ ((np.asarray(result.masks, np.float64) - 1) * w).T) ** 2, axis=0)
+    rounding = float(np.max(abs(result.values - exact) / exact))
+    rate = statistics.median(ours)
+    console.print(
+        f"linear, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, {count:,} masks a call: {rate:,.0f} masks/s "
+        f"(10^6 in {1e6 / rate:.1f} s), {share:.0%} of the rate of matrix products "
+        f"({statistics.median(products) / 1e9:,.0f} GFLOP/s), {ratio:.0f}x a NumPy loop on all cores; "
+        f"mean ÷ theory {result.mean / theory:.4f}, float32 within {rounding:.0e} of float64",
+        soft_wrap=True,
+    )
+
+
+def memory(console: Console):
+    """The peak of this process after few and after many masks."""
+    objective, law, *_ = posed(*SMALL, 8)
+    peaks = []
+    for count in (FEW, MANY):
+        search.best(objective, law, jax.random.key(0), count)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    growth = peaks[1] / peaks[0] - 1
+    console.print(f"memory: {peaks[0]:.0f} MiB after {FEW:,} masks, {peaks[1]:.0f} after {MANY:,}: {growth:+.1%}")
+
+
+def devices(console: Console):
+    """One virtual CPU device against two, each in a process of its own, in turns."""
+    command = f"from benchmarks.search import linear; print(linear({PART}).rate)"
+    found: dict[int, list[float]] = {count: [] for count in ONE_AND_TWO}
+    for _ in range(ROUNDS):
+        for count in ONE_AND_TWO:
+            flags = f"--xla_force_host_platform_device_count={count}"
+            run = subprocess.run(
+                [sys.executable, "-c", command],
+                env=os.environ | {"XLA_FLAGS": flags},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            found[count].append(float(run.stdout))
+    change = statistics.median(b / a for a, b in zip(*found.values(), strict=True)) - 1
+    one, two = (statistics.median(rate) for rate in found.values())
+    console.print(f"devices: {one:,.0f} masks/s on one virtual device, {two:,.0f} on two: {change:+.0%}")
+
+
+def networks(console: Console):
+    """Masks a second of an MLP on digits, at initialisation and after training, beside PyTorch's vmap."""
+    digits = data.load()
+    x, y = jnp.asarray(digits.x[:BATCH] / 16, jnp.float32), jnp.asarray(digits.y[:BATCH], jnp.int32)
+    apply, params = models.initial(models.mlp(64, 64, 10, bias=False), jax.random.key(0), x)
+    rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, DENSITY, jnp.float32), params)
+    law = functools.partial(masks.poisson, rates=rates, binary=True)
+
+    def loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+
+    objectives = {
+        "at initialisation": (search.initial_loss(apply, loss, params, (x, y)), 0, 64 * NETWORK_MASKS),
+        f"after {STEPS} steps": (
+            search.trained_loss(apply, loss, params, (x, y), optax.sgd(0.1), STEPS), STEPS, NETWORK_MASKS),
+    }  # fmt: skip
+    other = torch_rate([np.asarray(leaf) for leaf in jax.tree.leaves(params)], np.asarray(x), np.asarray(y))
+    table = Table("MLP 64-64-64-10, 256 digits, float32", "masks/s", "PyTorch's vmap", "ratio")
+    for name, (objective, steps, count) in objectives.items():
+        rate = search.best(objective, law, jax.random.key(0), count).rate
+        slow = None if other is None else other(steps)
+        beside = ("", "") if slow is None else (f"{slow:,.0f}", f"{rate / slow:.1f}x")
+        table.add_row(name, f"{rate:,.0f}", *beside)
+    console.print(table)
+    if other is None:
+        console.print("PyTorch cannot be imported, so there is nothing to compare networks with")
+
+
+def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Callable[[int], float] | None:
+    """Masks a second of the same in PyTorch, vectorised over a tile of masks; None without PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    inputs, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).long().to(device)
+    start = [torch.from_numpy(weight).to(device) for weight in weights]
+
+    def loss(layers: Any) -> Any:
+        hidden = inputs
+        for layer in layers[:-1]:
+            hidden = torch.relu(hidden @ layer)
+        return torch.nn.functional.cross_entropy(hidden @ layers[-1], labels)
+
+    def trained(kept: Any, steps: int) -> Any:
+        layers = [weight * mask for weight, mask in zip(start, kept, strict=True)]
+        for _ in range(steps):
+            slopes = torch.func.grad(loss)(layers)
+            layers = [w - 0.1 * g * mask for w, g, mask in zip(layers, slopes, kept, strict=True)]
+        return loss(layers)
+
+    def rate(steps: int) -> float:
+        took = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            kept = [(torch.rand(256, *w.shape, device=device) < DENSITY).float() for w in start]
+            torch.vmap(lambda *mask: trained(mask, steps))(*kept).cpu()
+            took.append(time.perf_counter() - begin)
+        return 256 / min(took)
+
+    return rate
+
+
+def main() -> None:
+    console = Console()
+    console.print(f"search on {hardware()}, jax {jax.__version__}")
+    on_cpu = jax.default_backend() == "cpu"
+    if on_cpu:
+        memory(console)
+    rates(console)
+    if on_cpu:
+        devices(console)
+    networks(console)

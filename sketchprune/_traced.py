@@ -1,0 +1,62 @@
+"""Laws and objectives as programs: any function of a mask, with its data apart from its instructions.
+
+A closure's arrays become arguments, which a mesh can hold, and both parts get a checksum, by which a checkpoint
+knows its search again.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jaxtyping import Array
+
+
+class Traced:
+    """A function of one argument, traced for arguments like ``example``."""
+
+    def __init__(self, function: Callable[[Any], Any], example: Any):
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(example)
+        self._jaxpr = closed.jaxpr
+        self.constants: list[Array] = closed.consts
+        self.result = shape
+        self._structure = jax.tree.structure(shape)
+
+    def __call__(self, constants: list[Array], argument: Any) -> Any:
+        """The function's value, its arrays being ``constants``."""
+        flat = jaxpr_as_fun(ClosedJaxpr(self._jaxpr, constants))(*jax.tree.leaves(argument))
+        return jax.tree.unflatten(self._structure, flat)
+
+    @property
+    def instructions(self) -> str:
+        """A checksum of what is computed."""
+        # Functions kept for differentiation are printed with their addresses.
+        return f"{zlib.crc32(re.sub(r'0x[0-9a-f]+', '', str(self._jaxpr)).encode()):08x}"
+
+    @property
+    def data(self) -> str:
+        """A checksum of the arrays that it is computed from."""
+        crc32 = 0
+        for value in (*self.constants, *_inner_constants(self._jaxpr)):
+            if jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
+                value = jax.random.key_data(value)
+            array = np.asarray(value)
+            crc32 = zlib.crc32(f"{array.shape} {array.dtype}".encode(), crc32)
+            crc32 = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc32)
+        return f"{crc32:08x}"
+
+
+def _inner_constants(jaxpr: Jaxpr) -> Iterator[Array]:
+    """The arrays that functions jitted on their own hold, which stay inside."""
+    for equation in jaxpr.eqns:
+        for parameter in equation.params.values():
+            for inner in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                if isinstance(inner, ClosedJaxpr):
+                    yield from inner.consts
+                    yield from _inner_constants(inner.jaxpr)
+                elif isinstance(inner, Jaxpr):
+                    yield from _inner_constants(inner)

@@ -1,0 +1,106 @@
+"""The compiled program of a search: fitted to the memory of its devices, called for any range of masks."""
+
+import functools
+import importlib.metadata
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from sketchprune import mesh as meshes
+from sketchprune._tiles import TILE, Shape, Share, program
+from sketchprune._traced import Traced
+from sketchprune.types import Key
+
+_MOST_TILES = 64
+"""Tiles in flight on an accelerator, whose units a single tile would not fill. A CPU's it does."""
+
+
+class Worker:
+    """Evaluates ``objective(law(key of mask i))`` on the devices of a mesh for ranges of i."""
+
+    def __init__(self, objective: Callable[..., Any], law: Callable[..., Any], key: Key, mesh: Mesh, best: int):
+        self._law = Traced(law, key)
+        self._objective = Traced(objective, self._law.result)
+        result = self._objective.result
+        shape, dtype = getattr(result, "shape", None), getattr(result, "dtype", None)
+        if shape != () or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"objective returns {result}; it takes a function mask -> one floating number")
+        self.dtype = np.dtype(jnp.promote_types(dtype, jnp.float32))
+        self._key = np.asarray(jax.random.key_data(key))
+        self._mesh, self._best = mesh, best
+        constants = self._law.constants, self._objective.constants
+        self._constants = [[meshes.replicated(mesh, value) for value in part] for part in constants]
+
+    @property
+    def shape(self) -> Shape:
+        """How the devices go through their masks."""
+        return self._fitted[0]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the results depend on, by name."""
+        device = self._mesh.local_devices[0]
+        return {
+            "key": self._key.tolist(),
+            "law": f"{self._law.instructions}-{self._law.data}",
+            "objective": self._objective.instructions,
+            "data": self._objective.data,
+            "best": self._best,
+            "tile": TILE,
+            "in flight": list(self.shape),
+            "device": device.device_kind,
+            "jax": importlib.metadata.version("jaxlib"),
+        }
+
+    def share(self, first: int, per_device: int, num_masks: int) -> Share:
+        """The masks first … first + num_masks − 1, so many to each device: numbers on the host."""
+        return Share(*jax.device_get(self._fitted[1](*self._arguments(first, per_device, num_masks))))
+
+    def lowered(self, shape: Shape, platform: str | None = None) -> Any:
+        """The program for devices that take masks in such groups, lowered for this platform or another."""
+        traced = jax.jit(self._program(shape)).trace(*self._arguments(0, TILE, TILE))
+        return traced.lower(lowering_platforms=None if platform is None else (platform,))
+
+    def _program(self, shape: Shape) -> Callable[..., Share]:
+        def evaluate(keys, law, objective):
+            return jax.vmap(lambda key: self._objective(objective, self._law(law, key)).astype(self.dtype))(keys)
+
+        run = program(evaluate, self._mesh, self._best, shape)
+
+        def search(key, high, low, per_device, num_masks, constants):
+            return run(jax.random.wrap_key_data(key, impl="threefry2x32"), high, low, per_device, num_masks, constants)
+
+        return search
+
+    def _arguments(self, first: int, per_device: int, num_masks: int) -> tuple[Any, ...]:
+        high, low = np.uint32(first >> 32), np.uint32(first & 0xFFFFFFFF)
+        return self._key, high, low, np.int32(per_device), np.int32(num_masks), self._constants
+
+    @functools.cached_property
+    def _fitted(self) -> tuple[Shape, Callable[..., Share]]:
+        """The largest groups, by halving, whose program fits the device."""
+        device = self._mesh.local_devices[0]
+        masks = TILE * (1 if device.platform == "cpu" else _MOST_TILES)
+        while True:
+            shape = Shape(max(masks // TILE, 1), masks)
+            compiled = self.lowered(shape).compile()
+            memory = compiled.memory_analysis()
+            needed = 0 if memory is None else memory.temp_size_in_bytes
+            # Every process takes the groups of process 0.
+            excess = meshes.agreed(-(-needed // _memory(device)))
+            if excess <= 1 or masks == 1:
+                return shape, compiled
+            masks = max(masks >> (excess - 1).bit_length(), 1)
+
+
+def _memory(device: Any) -> int:
+    """Bytes that a search may use on a device beside its data: half of it; on a CPU a sixteenth of the host's."""
+    known = device.memory_stats() or {}
+    if "bytes_limit" in known:
+        return known["bytes_limit"] // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16

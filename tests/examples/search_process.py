@@ -1,0 +1,41 @@
+"""One process of a search: `python search_process.py FOLDER [COORDINATOR COUNT ID]` prints what it found as JSON."""
+
+import functools
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sketchprune import masks, mesh, search
+
+MASKS, BATCH = 20_017, 2048
+
+
+def run(checkpoint, *, num_masks=MASKS, seed=7, scale=1.0, **options):
+    """The search that tests compare: small, so that most of its time goes into looks and checkpoints."""
+    rng = np.random.default_rng(5)
+    x, w = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((9, 12), 12))
+    law = functools.partial(masks.multinomial, probabilities=jnp.full(12, 1 / 12, jnp.float32), budget=4)
+    objective = search.linear_error(scale * x, w)
+    options = {"best": 5, "batch": BATCH} | options
+    return search.best(objective, law, jax.random.key(seed), num_masks, checkpoint=checkpoint, **options)
+
+
+def plain(result):
+    """All of a result but its masks and times, as JSON has it."""
+    return {
+        name: np.asarray(value).tolist()
+        for name, value in vars(result).items()
+        if name not in ("masks", "seconds", "rate")
+    }
+
+
+if __name__ == "__main__":
+    folder, *others = sys.argv[1:]
+    if others:
+        mesh.start(others[0], int(others[1]), int(others[2]), timeout=60)
+    # A process alone is there to be killed, so it saves at every look.
+    found = run(folder, checkpoint_seconds=60.0 if others else 0.0)
+    print(json.dumps(plain(found)), flush=True)

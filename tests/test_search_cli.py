@@ -1,0 +1,148 @@
+"""`sketchprune search`: what it writes, resumes and refuses, and the theory beside it."""
+
+import functools
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sketchprune import data, search
+from theory import search_problem, search_report
+from theory.cli import main
+from theory.search_problem import Setting, problem
+
+SETTING = Setting("digits", "linear", "multinomial", "optimal", False, "linear-error", 0.2, None, 1.0, 0)
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    """The command turns x64 off and a cache on; other tests want neither."""
+    names = ("jax_enable_x64", "jax_compilation_cache_dir")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def command(*arguments):
+    return main(["search", "--masks", "3000", "--best", "4", "--devices", "2", *map(str, arguments)])
+
+
+def test_the_command_writes_what_it_found(tmp_path, capsys):
+    assert command("--out", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "linear-error of 3,000 multinomial masks" in said and "masks/s" in said and "100%" in said
+    report = json.loads((tmp_path / "result.json").read_text())
+    best = np.load(tmp_path / "best.npz")
+    assert [entry["index"] for entry in report["best"]] == best["indices"].tolist()
+    # By hand, in float64 and on the images themselves.
+    x = np.asarray(data.standardise(data.load().x), np.float64)
+    w = np.asarray(jax.random.normal(jax.random.key(0), (64,), jnp.float32), np.float64)
+    errors = np.sum(((best["mask"] - 1) * w @ x.T) ** 2, axis=1)
+    np.testing.assert_allclose(errors, best["values"], rtol=1e-4)
+    assert report["float32_error"] < 1e-5 and report["num_masks"] == 3000
+    deviation = np.sqrt(report["variance"] / 3000)
+    assert abs(report["mean"] - report["theory"]["expectation"]) < 5 * deviation
+    assert report["quantiles"]["0.99"] < report["theory"]["McDiarmid"]
+    assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")
+
+    assert command("--out", tmp_path, "--resume", "--devices", 1) == 0
+    again = json.loads((tmp_path / "result.json").read_text())
+    for name in ("best", "mean", "variance", "quantiles"):
+        assert again[name] == report[name]
+    assert command("--out", tmp_path, "--resume", "--seed", 1) == 2
+    assert "is of another search (key: [0, 0] there, [0, 1] here; law:" in capsys.readouterr().err
+    assert command("--out", tmp_path, "--seed", 1) == 0  # a start without --resume is a new search
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--masks", "1.5"], "masks: got 1.5; takes a whole number"),
+        (["--masks", "0"], "masks: got 0"),
+        (["--best", "5000"], "best is 5000; it takes 1 to num_masks = 3000"),
+        (["--density", "2"], "density: got 2; takes a number in (0, 1]"),
+        (["--density", "1e-4"], "density: got 0.0001, which keeps none of 64 weights"),
+        (["--model", "mlp", "--objective", "linear-error"], "takes initial-loss or trained-loss or ntk-error"),
+        (["--steps", "-1"], "steps: got -1"),
+        (["--step-size", "0"], "step-size: got 0"),
+        (["--seed", "-1"], "seed: got -1"),
+        (["--devices", "9"], "devices: got 9; takes 1 to 8"),
+        (["--data", "nothing"], "data: source is 'nothing'"),
+        (["--coordinator", "127.0.0.1:1"], "it takes all of them, or none"),
+        (["--processes", "2", "--process-id", "1", "--coordinator", "127.0.0.1:1", "--join-timeout", "0.1"],
+         "process 0 of 2 did not answer at 127.0.0.1:1 within 0.1 s"),
+    ],
+)  # fmt: skip
+def test_wrong_usage(tmp_path, capsys, arguments, message):
+    assert command("--out", tmp_path / "out", *arguments) == 2
+    assert message in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert command("--out", tmp_path / "file") == 2
+
+
+@functools.cache
+def few():
+    """Twelve pixels of some images: small enough for every formula."""
+    digits = data.load()
+    return replace(digits, x=digits.x[:200, 18:30], y=digits.y[:200], image_shape=())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"probabilities": "data-free"},
+        {"law": "multinomial", "binary": True},
+        {"law": "poisson"},
+        {"law": "poisson", "binary": True, "probabilities": "uniform"},
+        {"law": "fixed"},
+        {"objective": "training-error"},
+        {"objective": "training-error", "law": "poisson"},
+        {"model": "mlp", "objective": "ntk-error"},
+        {"model": "mlp", "objective": "ntk-error", "law": "poisson", "probabilities": "data-free"},
+    ],
+    ids=lambda change: "-".join(map(str, change.values())),
+)
+def test_theory_is_what_the_masks_do(change):
+    setting = replace(SETTING, density=0.4, **change)
+    with jax.enable_x64(False):
+        posed = problem(setting, few())
+        found = search.best(posed.objective, posed.law, jax.random.key(1), 2048, best=1)
+        mask = jax.tree.map(lambda leaf: leaf[0], found.masks)
+    deviation = np.sqrt(found.variance / 2048)
+    if "expectation" in posed.theory:
+        assert abs(found.mean - posed.theory["expectation"]) < 5 * deviation
+    else:
+        assert found.mean < posed.theory["expectation at most"] + 5 * deviation
+    tail = [value for name, value in posed.theory.items() if not name.startswith("expectation")]
+    assert len(tail) == 1 and found.quantile(1 - search_problem.DELTA) <= tail[0]
+    np.testing.assert_allclose(float(posed.exactly(mask)), found.values[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["initial-loss", "trained-loss"])
+def test_network_masks_keep_biases_and_count_weights(objective):
+    setting = replace(SETTING, model="lenet", objective=objective, law="fixed", steps=2, step_size=0.01)
+    with jax.enable_x64(False):
+        posed = problem(setting, data.load())
+        mask = posed.law(jax.random.key(0))
+        assert np.isfinite(posed.objective(mask))
+    kept = [np.asarray(leaf).sum() for leaf in jax.tree.leaves(mask) if leaf.ndim > 1]
+    assert sum(kept) == posed.keep == round(0.2 * posed.weights)
+    assert all(np.asarray(leaf).all() for leaf in jax.tree.leaves(mask) if leaf.ndim == 1)
+    assert not posed.theory
+
+
+def test_figures_of_any_values():
+    law = functools.partial(jax.random.normal, shape=())
+    signed = search.best(lambda mask: mask, law, jax.random.key(0), 512, best=2)
+    figure = search_report.histogram(signed, {}, "values")
+    assert figure.axes[0].get_xscale() == "linear"
+    counts, edges = search_report._bars(signed)
+    assert counts.sum() == 512 and len(edges) == len(counts) + 1 <= 82
+    infinite = search.best(lambda mask: jnp.inf + 0 * mask, law, jax.random.key(0), 512, best=2)
+    assert infinite.infinite == 512 and np.isnan(infinite.mean)
+    search_report.histogram(infinite, {"expectation": 1.0}, "values")
+    assert search_report.numbers(infinite, {})["quantiles"]["0.5"] == np.inf

@@ -1,0 +1,236 @@
+"""``sketchprune search``: random masks of a model by the million, beside what theory says of them.
+
+Whatever imports JAX loads inside the functions, so that help and typing errors come at once.
+"""
+
+import dataclasses
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import arg
+
+from theory import backend
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sketchprune.search import Progress, SearchResult
+    from theory.search_problem import Problem, Setting
+
+_COUNT = arg(metavar="COUNT")
+
+
+def search(
+    *,
+    data: Annotated[str, arg(metavar="digits|PATH")] = "digits",
+    model: Literal["linear", "mlp", "lenet"] = "linear",
+    law: Literal["multinomial", "poisson", "fixed"] = "multinomial",
+    probabilities: Literal["optimal", "data-free", "uniform"] = "optimal",
+    binary: bool = False,
+    objective: Literal["linear-error", "training-error", "ntk-error", "initial-loss", "trained-loss"] | None = None,
+    steps: Annotated[int | None, arg(metavar="COUNT")] = None,
+    step_size: float | None = None,
+    density: float = 0.1,
+    masks: Annotated[float, _COUNT] = 1e6,
+    best: int = 16,
+    batch: int | None = None,
+    seed: int = 0,
+    out: Annotated[Path, arg(metavar="DIR")] = Path("search"),
+    resume: bool = False,
+    checkpoint_seconds: float = 60.0,
+    devices: int | None = None,
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    cluster: bool = False,
+    join_timeout: float = 60.0,
+) -> int:
+    """Search random masks: the best few, a histogram of all, and what theory says of them.
+
+    Writes best.npz, result.json and histogram.png. Results do not depend on batch, devices, processes, or kills.
+
+    Args:
+        data: the digits images, or a file with data of one's own.
+        model: linear: a vector of Gaussian weights on standardised features; mlp and lenet: networks.
+        law: how masks are drawn; multinomial and poisson masks are reweighted, fixed ones are 0/1.
+        probabilities: optimal for the sketch (a_i of a linear model, column norms of the tangent kernel), in
+            proportion to the size of weights (data-free), or uniform.
+        binary: 0/1 masks in place of reweighted ones.
+        objective: what is searched for; by default linear-error, and initial-loss for networks.
+        steps: of training; without it training-error is that at convergence, and trained-loss takes 50.
+        step_size: relative to 1/λ_max for training-error (1), Adam's for trained-loss (0.01).
+        density: the fraction of weights that is kept, or drawn.
+        masks: how many; 1e6 will do.
+        best: how many of the best are kept.
+        batch: masks between two looks of the host; by default what takes half a second.
+        seed: what weights and masks derive from.
+        out: the folder of the results and of the checkpoint.
+        resume: go on with the search that the folder holds.
+        checkpoint_seconds: between two checkpoints.
+        devices: how many devices are used; by default all.
+        coordinator: address of process 0, where several processes share the work.
+        processes: how many processes share the work.
+        process_id: which of them this is, from 0 on.
+        cluster: several processes, as the cluster's environment says (Slurm, Open MPI, TPU pods).
+        join_timeout: seconds until a process that has not come is given up.
+    """
+    if masks != math.floor(masks) or not 1 <= masks < 2**63:
+        raise ValueError(f"masks: got {masks:g}; takes a whole number from 1 to 2^63 - 1")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
+    if cluster or coordinator is not None or processes is not None or process_id is not None:
+        from sketchprune import mesh
+
+        try:
+            mesh.start(coordinator, processes, process_id, timeout=join_timeout)
+        except TimeoutError as error:
+            raise ValueError(str(error)) from None
+    backend.configure(x64=False)
+    from sketchprune.data import load
+    from theory.search_problem import OBJECTIVES, Setting, problem
+
+    chosen = objective or OBJECTIVES[model][0]
+    if step_size is None:
+        step_size = 1.0 if model == "linear" else 0.01
+    setting = Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed)
+    try:
+        dataset = load(data)
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
+    return _run(setting, problem(setting, dataset), int(masks), best, batch, devices, out, resume, checkpoint_seconds)
+
+
+def _run(
+    setting: "Setting",
+    problem: "Problem",
+    num_masks: int,
+    best: int,
+    batch: int | None,
+    devices: int | None,
+    out: Path,
+    resume: bool,
+    checkpoint_seconds: float,
+) -> int:
+    import jax
+
+    from sketchprune import mesh
+    from sketchprune import search as library
+
+    leads = jax.process_index() == 0
+    console = _console(leads)
+    if devices is not None and not 1 <= devices <= jax.device_count():
+        raise ValueError(f"devices: got {devices}; takes 1 to {jax.device_count()}")
+    found_devices = jax.devices()[:devices]
+    folder = _prepared(out, resume) if leads else out / "checkpoint"
+    console.print(
+        f"{setting.objective} of {num_masks:,} {setting.law} masks, {setting.model} on {setting.data}: "
+        f"{problem.keep:,} of {problem.weights:,} weights; {len(found_devices)} x {found_devices[0].device_kind}, "
+        f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}",
+        soft_wrap=True,
+    )
+    try:
+        with ExitStack() as stack:
+            result = library.best(
+                problem.objective,
+                problem.law,
+                jax.random.key(setting.seed),
+                num_masks,
+                best=best,
+                batch=batch,
+                mesh=mesh.over(found_devices),
+                checkpoint=folder,
+                checkpoint_seconds=checkpoint_seconds,
+                progress=_reporter(console, num_masks, stack),
+            )
+    except KeyboardInterrupt:
+        print(f"interrupted: {folder} has the last checkpoint; the same command goes on with --resume", file=sys.stderr)
+        return 130
+    if leads:
+        _report(console, setting, problem, result, out)
+    return 0
+
+
+def _prepared(out: Path, resume: bool) -> Path:
+    """The folder of checkpoints; an earlier search's are removed unless they are to be resumed."""
+    folder = out / "checkpoint"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not resume and folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
+    return folder
+
+
+def _reporter(console: "Console", num_masks: int, stack: ExitStack) -> Callable[["Progress"], None]:
+    """A bar on a terminal; a line at each tenth elsewhere."""
+    from theory.console import progress as bar
+
+    shown = stack.enter_context(bar(console))
+    task = shown.add_task("", total=num_masks)
+    tenth = 0
+
+    def report(now: "Progress"):
+        nonlocal tenth
+        line = f"{now.done / num_masks:4.0%}  {now.rate:,.0f} masks/s, {now.seconds_left:.0f} s left"
+        shown.update(task, completed=now.done, description=line)
+        if not console.is_terminal and 10 * now.done // num_masks > tenth:
+            tenth = 10 * now.done // num_masks
+            console.print(line)
+
+    return report
+
+
+def _report(console: "Console", setting: "Setting", problem: "Problem", result: "SearchResult", out: Path):
+    from theory import search_report
+
+    rounding = _rounding(problem, result)
+    facts = {
+        "setting": dataclasses.asdict(setting),
+        "keep": problem.keep,
+        "weights": problem.weights,
+        "float32_error": rounding,
+        "versions": backend.versions(),
+    }
+    try:
+        search_report.write(out, result, problem.theory, facts, setting.objective)
+    except OSError as error:
+        raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
+    deviation = math.sqrt(result.variance)
+    lines = [
+        ("best", f"{result.values[0]:.6g}, mask {result.indices[0]}" if len(result.values) else "none"),
+        ("mean", f"{result.mean:.6g} ± {deviation / math.sqrt(result.num_masks):.2g}, deviation {deviation:.4g}"),
+        *((name, f"{value:.6g}") for name, value in problem.theory.items()),
+        ("median", f"{result.quantile(0.5):.4g} to 1.1 %"),
+        ("NaN", f"{result.undefined:,}") if result.undefined else ("infinite", f"{result.infinite:,}"),
+        ("float32", f"within {rounding:.1e} of float64 on the best masks"),
+        ("rate", f"{result.rate:,.0f} masks/s, {result.seconds:.1f} s"),
+        ("files", f"{out}/best.npz, result.json, histogram.png"),
+    ]
+    for name, said in lines:
+        console.print(f"{name:>20}  {said}", soft_wrap=True)
+
+
+def _rounding(problem: "Problem", result: "SearchResult") -> float:
+    """The largest relative error of the best values against the same objective in float64."""
+    import jax
+    import numpy as np
+
+    if not len(result.values):
+        return math.nan
+    with jax.enable_x64(True):
+        exact = np.asarray(jax.jit(lambda every: jax.lax.map(problem.exactly, every))(result.masks))
+    scale = np.where(exact == 0, 1, np.abs(exact))
+    return float(np.max(np.abs(result.values - exact) / scale))
+
+
+def _console(leads: bool) -> "Console":
+    """Only the first process speaks."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, quiet=not leads, file=sys.stdout)

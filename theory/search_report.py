@@ -1,0 +1,98 @@
+"""The files of ``sketchprune search``: the best masks, the numbers, and the histogram with the theory on it."""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from sketchprune.search import SearchResult
+from theory import journal
+from theory.search_problem import DELTA
+
+QUANTILES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+_BARS = 80
+"""Of the figure at most: bins are merged until they are so few."""
+
+
+def write(folder: Path, result: SearchResult, theory: Mapping[str, float], facts: Mapping[str, Any], label: str):
+    """Write best.npz, result.json and histogram.png, each by an atomic rename."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(result.masks)
+    arrays: dict[str, Any] = {"mask" + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, indices=result.indices, values=result.values, **arrays)
+    _replace(folder / "best.npz", buffer.getvalue())
+    text = json.dumps(journal.strict(numbers(result, theory) | dict(facts)), indent=1, allow_nan=False)
+    journal.write(folder / "result.json", text + "\n")
+    buffer = io.BytesIO()
+    histogram(result, theory, label).savefig(buffer, format="png", dpi=200)
+    _replace(folder / "histogram.png", buffer.getvalue())
+
+
+def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]:
+    """What result.json says of a search."""
+    best = zip(result.indices.tolist(), result.values.tolist(), strict=True)
+    return {
+        "num_masks": result.num_masks,
+        "undefined": result.undefined,
+        "infinite": result.infinite,
+        "mean": result.mean,
+        "variance": result.variance,
+        "largest": result.largest,
+        "quantiles": {str(level): result.quantile(level) for level in QUANTILES},
+        "quantile_error": 0.011,
+        "best": [{"index": index, "value": value} for index, value in best],
+        "theory": dict(theory),
+        "delta": DELTA,
+        "rate": result.rate,
+        "seconds": result.seconds,
+    }
+
+
+def histogram(result: SearchResult, theory: Mapping[str, float], label: str) -> Figure:
+    """How many masks have which objective, the best, the mean, and what theory says, on a logarithmic axis."""
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    counts, edges = _bars(result)
+    if len(counts):
+        axes.stairs(counts, edges, fill=True, color="#4477AA", alpha=0.6)
+        axes.axvline(float(result.values[0]), color="black", linewidth=0.8, label=f"best: {result.values[0]:.4g}")
+    axes.axvline(result.mean, color="#4477AA", linewidth=1.2, label=f"mean: {result.mean:.4g}")
+    styles = iter((("#EE6677", "--"), ("#228833", "-.")))
+    for (name, value), (colour, line) in zip(theory.items(), styles, strict=False):
+        said = name if name.startswith("expectation") else f"{name}, {1 - DELTA:.0%} of masks below"
+        axes.axvline(value, color=colour, linestyle=line, linewidth=1.2, label=f"{said}: {value:.4g}")
+    if len(counts) and edges[0] > 0:
+        axes.set_xscale("log")
+    axes.set(yscale="log", xlabel=label, ylabel=f"masks of {result.num_masks:,}")
+    figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=2)
+    return figure
+
+
+def _bars(result: SearchResult) -> tuple[np.ndarray, np.ndarray]:
+    """The occupied finite bins, neighbours merged until they are few."""
+    edges = result.edges
+    finite = np.isfinite(edges[:-1]) & np.isfinite(edges[1:])
+    counts, low, high = result.histogram[finite], edges[:-1][finite], edges[1:][finite]
+    occupied = np.flatnonzero(counts)
+    if not len(occupied):
+        return np.zeros(0), np.zeros(1)
+    first, last = occupied[0], occupied[-1] + 1
+    step = -(-(last - first) // _BARS)
+    starts = np.arange(first, last, step)
+    ends = np.append(low[starts], high[last - 1])
+    return np.add.reduceat(counts[:last], starts), ends
+
+
+def _replace(path: Path, content: bytes):
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
