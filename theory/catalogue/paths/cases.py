@@ -122,19 +122,19 @@ class Listed(NamedTuple):
 
 def listed(net: Net, theta: Float[Array, " P"] | None = None, kept: Float[Array, " P"] | None = None) -> Listed:
     """The paths of the pruned network; another ``theta`` or mask may be given."""
-    theta = net.theta if theta is None else theta
-    kept = net.kept if kept is None else kept
+    weights: Array = net.theta if theta is None else theta
+    present: Array = net.kept if kept is None else kept
     units = [axis.ravel() for axis in np.indices(net.widths)]
     steps = list(zip(net.indices, net.coefficients, units, units[1:], strict=False))
     chosen = [index[start, end] for index, _, start, end in steps]
     fixed = [c[start, end] for _, c, start, end in steps]
-    factors = [c * (theta * kept)[weight] for c, weight in zip(fixed, chosen, strict=True)]
-    jacobian, uses = 0.0, 0.0
+    factors = [c * (weights * present)[weight] for c, weight in zip(fixed, chosen, strict=True)]
+    jacobian = uses = jnp.zeros((units[0].size, weights.size), weights.dtype)
     for at, (weight, c) in enumerate(zip(chosen, fixed, strict=True)):
         others = c
         for k, factor in enumerate(factors):
             others = others if k == at else others * factor
-        column = (weight[:, None] == jnp.arange(theta.size)) * kept
+        column = (weight[:, None] == jnp.arange(weights.size)) * present
         jacobian = jacobian + others[:, None] * column
         uses = uses + (c != 0)[:, None] * column
     values = factors[0]
@@ -144,8 +144,11 @@ def listed(net: Net, theta: Float[Array, " P"] | None = None, kept: Float[Array,
 
 
 def features(net: Net, paths: Listed, hidden: list[Float[Array, "n units"]], x: Array) -> Float[Array, "N paths"]:
-    """∂f_k/∂v_p at each sample: the path's input where all its gates are open and it ends in k; N = n * k."""
-    active = x[:, paths.starts]
+    """∂f_k/∂v_p at each sample: the path's input where all its gates are open and it ends in k; N = n * k.
+
+    A path with a weight that is pruned is none of the network's.
+    """
+    active = jnp.where(jnp.sum(paths.uses, axis=1) == net.depth, x[:, paths.starts], 0)
     for units, before in zip(paths.units[1:-1], hidden, strict=True):
         active = active * (before > 0)[:, units]
     ends = paths.units[-1] == np.arange(net.widths[-1])[:, None]
@@ -160,6 +163,17 @@ def path_features(net: Net, paths: Listed) -> Float[Array, "N paths"]:
 def weighted(paths: Listed, u: Float[Array, " d"]) -> Float[Array, "paths P"]:
     """J_θ^v with √u of the input that a path starts from: what is squared is weighted by u."""
     return jnp.sqrt(u)[paths.starts][:, None] * paths.jacobian
+
+
+def logistic(outputs: Float[Array, "n k"], targets: Float[Array, "n k"]) -> Float[Array, ""]:
+    """Σ log(1 + e^{−yf}): smooth, and not quadratic."""
+    return jnp.sum(jnp.logaddexp(0, -targets * outputs))
+
+
+def scored(net: Net, score: Callable[..., Array], **options: Any) -> Float[Array, " P"]:
+    """A library's score, zero where pruned."""
+    found = score(net.apply, logistic, net.theta, (net.x, net.y), mask=net.kept, **options)
+    return jnp.where(net.kept > 0, found, 0)
 
 
 # --- Topologies

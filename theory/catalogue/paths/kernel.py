@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from sketchprune import paths, scores
 from sketchprune.types import Key
-from theory.catalogue.paths.cases import ALL, MLPS, Net, features, listed, weighted
+from theory.catalogue.paths.cases import ALL, MLPS, Net, features, listed, scored, weighted
 from theory.claim import Bound, Claim, Identity, Sides, Source
 
 GEBHART = Source("gebhart2021paths")
@@ -30,7 +30,7 @@ def _ntk_decomposition(net: Net, _: Key) -> dict[str, Sides]:
         whole = jax.jacrev(outputs, argnums=tuple(range(len(arguments))))(*arguments)
         columns = [part.reshape(part.shape[0] * part.shape[1], -1) for part in whole]
         columns[0] = columns[0] * net.kept
-        return sum(tangent_kernel(part) for part in columns)
+        return tangent_kernel(jnp.concatenate(columns, axis=1))
 
     def by_paths(hidden: list[Array]) -> Array:
         along = features(net, found, hidden, net.x)
@@ -163,10 +163,7 @@ def _sandwich(net: Net, key: Key) -> dict[str, Sides]:
     shape, options = net.x.shape[1:], {"u": u, "mask": net.kept}
     jacobian = weighted(listed(net), u)
     top = jnp.linalg.eigvalsh(jacobian.T @ jacobian)[-1]
-    batch = jnp.sqrt(u)[None], None
-    diagonal = net.kept * jnp.nan_to_num(
-        scores.path_trace(net.apply, None, net.theta, batch, mask=net.kept, inputs="data"), neginf=0.0
-    )
+    diagonal = scored(net, scores.path_trace, inputs="data")
     most = jnp.max(diagonal)
     by_layer = jnp.sum(jnp.max(net.layer * diagonal, axis=1))
     norm = paths.path_norm(net.apply, net.theta, shape, 2, **options)
@@ -254,11 +251,6 @@ def _trace_drop(net: Net, _: Key) -> dict[str, Sides]:
 
     whole = remaining(net.kept)
     removed = whole - jax.vmap(lambda gone: remaining(net.kept * (1 - gone)))(jnp.eye(net.theta.size))
-    batch = jnp.sqrt(u)[None], None
-
-    def library(score) -> Array:
-        found = score(net.apply, None, net.theta, batch, mask=net.kept, inputs="data")
-        return jnp.where(net.kept > 0, found, 0)
 
     def sides(drop: Array) -> Sides:
         units = (net.into - net.out_of) @ drop
@@ -266,7 +258,10 @@ def _trace_drop(net: Net, _: Key) -> dict[str, Sides]:
         theory = jnp.concatenate([drop, whole + jnp.zeros(net.depth), jnp.zeros(units.size)])
         return Sides(measured, theory, scale=whole)
 
-    return {"claim": sides(library(scores.trace_drop)), "first term only": sides(library(scores.path_trace))}
+    return {
+        "claim": sides(scored(net, scores.trace_drop, inputs="data")),
+        "first term only": sides(scored(net, scores.path_trace, inputs="data")),
+    }
 
 
 TRACE_DROP = Claim(

@@ -10,24 +10,13 @@ from jaxtyping import Array, Float
 from sketchprune import paths, scores, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.paths.cases import ALL, WIDTHS, Net, Rng, complete, listed, path_features, pixels
+from theory.catalogue.paths.cases import ALL, DENSE, Net, Rng, complete, listed, logistic, path_features, pixels, scored
 from theory.catalogue.paths.kernel import GEBHART
 from theory.claim import Bound, Case, Claim, Identity, Sides, Source
 
 TANAKA = Source("tanaka2020synflow", "stated")
 LEE = Source("lee2019snip", "stated")
 WANG = Source("wang2020grasp", "stated")
-
-
-def logistic(outputs: Float[Array, "n k"], targets: Float[Array, "n k"]) -> Float[Array, ""]:
-    """Σ log(1 + e^{−yf}): smooth, and not quadratic."""
-    return jnp.sum(jnp.logaddexp(0, -targets * outputs))
-
-
-def _scored(net: Net, score, **options) -> Float[Array, " P"]:
-    """A library's score, zero where pruned."""
-    found = score(net.apply, logistic, net.theta, (net.x, net.y), mask=net.kept, **options)
-    return jnp.where(net.kept > 0, found, 0)
 
 
 # --- paths/conservation
@@ -48,8 +37,8 @@ def _conservation(net: Net, _: Key) -> dict[str, Sides]:
             scale.append(jnp.full(flow.size + net.depth + units.size, total))
         return Sides(*map(jnp.concatenate, (measured, theory, scale)))
 
-    flows = [_scored(net, score, inputs="data") for score in (scores.synflow, scores.synflow_l2)]
-    return {"claim": sides(flows), "SNIP": sides([_scored(net, scores.snip)] * 2)}
+    flows = [scored(net, score, inputs="data") for score in (scores.synflow, scores.synflow_l2)]
+    return {"claim": sides(flows), "SNIP": sides([scored(net, scores.snip)] * 2)}
 
 
 CONSERVATION = Claim(
@@ -108,7 +97,8 @@ def _saliency_balance(net: Net, _: Key) -> dict[str, Sides]:
     gradient = jax.grad(loss)(net.pruned) * net.kept
     outputs = net.apply_as_is(net.pruned, net.x)
     along = jnp.sum(outputs * jax.grad(logistic)(outputs, net.y))
-    step = jnp.linalg.norm(net.pruned) / jnp.linalg.norm(gradient)
+    steepness = jnp.linalg.norm(gradient)
+    step = jnp.linalg.norm(net.pruned) / jnp.where(steepness > 0, steepness, 1)
 
     def scaled_loss(outputs: Array, targets: Array) -> Array:
         return step * logistic(outputs, targets)
@@ -116,7 +106,7 @@ def _saliency_balance(net: Net, _: Key) -> dict[str, Sides]:
     trained, _ = train.fit(net.apply_as_is, scaled_loss, net.theta, (net.x, net.y), optax.sgd(1.0), 1, mask=net.kept)
     through = net.into - net.out_of
     moved = through @ trained**2 - through @ net.pruned**2
-    size = jnp.linalg.norm(net.pruned) * jnp.linalg.norm(gradient)
+    size = jnp.linalg.norm(net.pruned) * steepness
     scale = jnp.concatenate([jnp.full(net.depth + moved.size, size), jnp.full(moved.size, jnp.sum(net.pruned**2))])
 
     def sides(saliency: Array, order: float) -> Sides:
@@ -141,8 +131,9 @@ SALIENCY_BALANCE = Claim(
     id="paths/saliency-balance",
     title="Signed saliency is conserved, so training keeps layers balanced to second order in the step",
     statement=(
-        r"\sum_{i\in l}\theta_i\partial_iL=\sum f\,\partial L/\partial f,\quad"
-        r"\sum_{i\to u}\theta_i\partial_iL=\sum_{u\to i}\theta_i\partial_iL,\quad\Delta(\|w_{in}\|^2-\|w_{out}\|^2)=\eta^2(\|g_{in}\|^2-\|g_{out}\|^2)"
+        r"\sum_{i\in l}\theta_i\partial_iL=\sum f\,\partial L/\partial f,\quad\sum_{i\to u}\theta_i\partial_iL="
+        r"\sum_{u\to i}\theta_i\partial_iL,\quad"
+        r"\Delta(\|w_{in}\|^2-\|w_{out}\|^2)=\eta^2(\|g_{in}\|^2-\|g_{out}\|^2)"
     ),
     sources=(TANAKA, GEBHART),
     kind=Identity(),
@@ -172,7 +163,7 @@ def _score_forms(net: Net, _: Key) -> dict[str, Sides]:
 
     through = (slopes(net.theta) @ along) * found.values
     grasp = net.pruned * jax.grad(energy)(net.theta)
-    measured = jnp.concatenate([_scored(net, scores.snip), _scored(net, scores.grasp)])
+    measured = jnp.concatenate([scored(net, scores.snip), scored(net, scores.grasp)])
 
     def sides(snip: Array, grasp: Array) -> Sides:
         scale = jnp.concatenate([0 * part + jnp.max(abs(part)) for part in (snip, grasp)])
@@ -218,7 +209,7 @@ def _collapses(net: Net, rescored: Array | None = None) -> Float[Array, ""]:
 
     def remove(kept: Array, _: None) -> tuple[Array, Array]:
         masked = net.replace(kept=kept)
-        flow = _scored(masked, scores.synflow) if rescored is None else rescored
+        flow = scored(masked, scores.synflow) if rescored is None else rescored
         gone = jnp.argmin(jnp.where(kept > 0, flow, jnp.inf))
         kept = jnp.where(jnp.sum(kept) > net.depth, kept.at[gone].set(0), kept)
         return kept, jnp.any(net.layer @ kept == 0)
@@ -234,17 +225,16 @@ def _critical_compression(net: Net, _: Key) -> dict[str, Sides]:
 
     return {
         "claim": sides(_collapses(net)),
-        "SynFlow in one shot": sides(_collapses(net, _scored(net, scores.synflow))),
-        "magnitude in one shot": sides(_collapses(net, _scored(net, scores.magnitude))),
-        "SNIP in one shot": sides(_collapses(net, _scored(net, scores.snip))),
+        "SynFlow in one shot": sides(_collapses(net, scored(net, scores.synflow))),
+        "magnitude in one shot": sides(_collapses(net, scored(net, scores.magnitude))),
+        "SNIP in one shot": sides(_collapses(net, scored(net, scores.snip))),
     }
 
 
 def _ones(rng: Rng, dataset: Dataset) -> Net:
     """All weights one: in one shot the first layer, which has most weights, goes first."""
-    return complete(
-        rng, lambda: pixels(rng, dataset), theta=np.ones(sum(map(np.prod, zip(WIDTHS, WIDTHS[1:], strict=False))))
-    )
+    size = sum(index.size for index in DENSE.indices)
+    return complete(rng, lambda: pixels(rng, dataset), theta=np.ones(size))
 
 
 CRITICAL_COMPRESSION = Claim(

@@ -24,7 +24,7 @@ def _draw(net: Net, key: Key) -> Float[Array, " P"]:
 
 def _all_signs(net: Net) -> tuple[Float[Array, "outcomes P"], Float[Array, " outcomes"]]:
     signs = 1 - 2 * np.stack(np.meshgrid(*[[0, 1]] * FREE, indexing="ij"), axis=-1).reshape(-1, FREE)
-    outcomes = jnp.ones((len(signs), net.theta.size), net.theta.dtype).at[:, net.free].set(signs)
+    outcomes = jnp.ones((len(signs), net.theta.size), net.theta.dtype).at[:, net.free].set(signs.astype(np.float32))
     return outcomes, jnp.full(len(signs), 1 / len(signs), net.theta.dtype)
 
 
