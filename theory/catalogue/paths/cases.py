@@ -189,7 +189,7 @@ class Topology(NamedTuple):
 def dense(widths: tuple[int, ...]) -> Topology:
     indices, offset = [], 0
     for inputs, outputs in zip(widths, widths[1:], strict=False):
-        indices.append(offset + np.arange(inputs * outputs).reshape(inputs, outputs))
+        indices.append(offset + np.arange(inputs * outputs, dtype=np.int32).reshape(inputs, outputs))
         offset += inputs * outputs
     return Topology(
         tuple(indices), tuple(np.ones(index.shape) for index in indices), tuple(np.arange(n) for n in widths[1:-1])
@@ -201,7 +201,7 @@ def convolutional() -> Topology:
 
     The first has 4 taps, stride 3 and padding 1, the second 2 taps and padding 1 on the left: 20 weights.
     """
-    indices = tuple(np.zeros((a, b), int) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False))
+    indices = tuple(np.zeros((a, b), np.int32) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False))
     coefficients = tuple(np.zeros(index.shape) for index in indices)
 
     def edge(layer: int, start: int, end: int, weight: int, coefficient: float = 1.0) -> None:

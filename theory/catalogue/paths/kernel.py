@@ -100,8 +100,8 @@ TRACE = Claim(
     id="paths/trace",
     title="The trace of the path kernel is one forward and one backward pass",
     statement=(
-        r"\mathrm{Tr}\,\Pi=\sum_{i\;\mathrm{kept}}\frac{\partial R_2}{\partial(\theta_i^2)},\qquad"
-        r"R_2(\theta;u)=\sum_pv_p^2\,u_p"
+        r"\mathrm{Tr}\,\Pi=\sum_{i\;\mathrm{kept}}\frac{\partial R_2}{\partial(\theta_i^2)},\quad"
+        r"\;R_2(\theta;u)=\sum_pv_p^2\,u_p"
     ),
     sources=(GEBHART,),
     kind=Identity(),
@@ -127,8 +127,9 @@ def _gram(net: Net, _: Key) -> dict[str, Sides]:
     measured = jnp.concatenate([expected.ravel(), spectrum, spectrum[-1:]])
     scale = jnp.trace(expected)
 
+    values = jnp.linalg.eigvalsh((gram + gram.T) / 2)
+
     def sides(gram: Array) -> Sides:
-        values = jnp.linalg.eigvalsh((gram + gram.T) / 2)
         return Sides(measured, jnp.concatenate([gram.ravel(), values, top]), scale=scale)
 
     whole = jnp.where(net.pruned == 0, 1, net.pruned)
