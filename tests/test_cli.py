@@ -172,7 +172,7 @@ def test_undecided(here, capsys, monkeypatch):
     [
         ("SUPPORTED", "SUPPORTED", "REFUTED", 0, 0),
         ("REFUTED", "REFUTED", "REFUTED", 0, 0),
-        (None, "OBSERVED", "REFUTED", 0, 0),
+        (None, "REFUTED", "REFUTED", 0, 0),
         ("SUPPORTED", "INCONCLUSIVE", "REFUTED", 1, 3),
         ("SUPPORTED", "SUPPORTED", "INCONCLUSIVE", 1, 3),
         (None, "INCONCLUSIVE", "REFUTED", 0, 3),

@@ -34,7 +34,7 @@ KINDS = {
     "at-most": (Expectation("at most"), case(1.0, 3.0, 3.0, (-2.0, -1.0), "asymptotic")),
     "probability": (Probability(), case(0.01, 0.05, 5.0, (0.0, 0.02), "exact binomial")),
     "rate": (Rate((2, 4)), case(-0.52, -0.5, NAN, (-0.55, -0.49), "slopes")),
-    "effect": (Effect(0.01), case(0.02, -0.01, NAN, (0.01, 0.03), "paired", verdict="OBSERVED")),
+    "effect": (Effect(0.01), case(0.02, -0.01, NAN, (0.01, 0.03), "paired")),
 }
 UNMET = CaseVerdict("UNMET", 0, 32, 0, NAN, NAN, NAN, None, "rounding")
 
@@ -57,7 +57,7 @@ def example(name, **changes):
     fields = dict(
         id=claim.id,
         kind=type(kind).__name__.lower(),
-        verdict="OBSERVED" if effect else "SUPPORTED",
+        verdict="SUPPORTED",
         expected=claim.expected,
         tolerance=0.1,
         cases={"digits": digits, "iid": UNMET},

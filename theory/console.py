@@ -25,10 +25,12 @@ from theory.claim import Claim, Source
 from theory.journal import Run
 from theory.references import citation
 from theory.select import Selected
-from theory.verdict import INCONCLUSIVE, OBSERVED, REFUTED, CaseVerdict, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, CaseVerdict, Verdict
 
 _COLUMNS = {"measured": 9, "theory": 9, "looseness": 9, "trials": 7, "mutants": 7, "seconds": 7}
 _VERDICT = len("✓ INCONCLUSIVE")
+LINES = 16
+"""Of a counterexample's numbers at most."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ def _standing(verdict: Verdict) -> tuple[str, str]:
         return "?", "bold yellow"
     if not verdict.as_expected:
         return "✗", "bold red"
-    return ("•", "cyan") if verdict.verdict == OBSERVED else ("✓", "green")
+    return ("•", "cyan") if verdict.expected is None else ("✓", "green")
 
 
 def _remarks(verdict: Verdict) -> Iterable[str]:
@@ -234,6 +236,10 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
         for name, case in verdict.cases.items():
             if case.verdict == verdict.verdict:
                 yield f"  case {name}: measured {number(case.measured)}, theory {number(case.theory)}"
+    elif verdict.expected is None:
+        for name, case in verdict.cases.items():
+            low, high = case.interval or (math.nan, math.nan)
+            yield f"{name}: {number(case.measured)} in [{number(low)}, {number(high)}], {case.verdict}"
     elif verdict.verdict == REFUTED:
         yield "refuted as expected: this statement is known to be false"
     for name, outcome in verdict.mutants.items():
@@ -248,7 +254,10 @@ def _counterexample(item: Selected, found: dict[str, Any], run: Run) -> Iterable
         f"found by {found['found_by']}, component {found['component']}"
     )
     yield Text(f"    measured {found['measured']}, theory {found['theory']}")
+    lines = []
     for name, values in found["values"].items():
-        text = arrays(values).replace("\n", "\n" + " " * (len(name) + 7))
-        yield Text(f"    {name} = {text}", style="dim")
+        lines += f"{name} = {arrays(values)}".replace("\n", "\n" + " " * (len(name) + 3)).split("\n")
+    more = [f"… {len(lines) - LINES} lines more in verdicts.json"] if len(lines) > LINES else []
+    for line in (*lines[:LINES], *more):
+        yield Text(f"    {line}", style="dim")
     yield Text(f"    replay: {run.command(item.argument)}")

@@ -18,7 +18,7 @@ from theory import strips
 from theory.console import arrays, count, kind_meaning, kind_name, number, source_line
 from theory.journal import Run, strict, write
 from theory.select import Selected
-from theory.verdict import INCONCLUSIVE, OBSERVED, REFUTED, SUPPORTED, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
 
 
 def write_report(folder: Path, run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict]) -> Path:
@@ -118,11 +118,13 @@ def _standing(verdict: Verdict) -> str:
         return "open"
     if not verdict.as_expected:
         return "bad"
-    return "seen" if verdict.verdict == OBSERVED else "good"
+    return "seen" if verdict.expected is None else "good"
 
 
 def _tone(word: str, expected: str | None) -> str:
-    tones = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open", OBSERVED: "seen"}
+    if expected is None and word in (SUPPORTED, REFUTED):
+        return "seen"
+    tones = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}
     return "good" if word == expected else tones.get(word, "idle")
 
 

@@ -13,8 +13,6 @@ UNMET = "UNMET"
 """No instance met the hypotheses."""
 INCONCLUSIVE = "INCONCLUSIVE"
 """The tier's trials are spent and the interval still allows both answers."""
-OBSERVED = "OBSERVED"
-"""For effects: the difference and its interval, with no claim that it had to be so."""
 
 LEVEL = 1e-6
 """Probability of a wrong decision, per decision: below 10^-3 for any catalogue of under 1,000 decisions."""
@@ -32,6 +30,7 @@ class Tier:
         looks: trials an instance at which a decision may fall, ascending.
         tolerance: relative deviation of a mean that still supports a claim.
         search_steps: gradient steps of the search for counterexamples.
+        seeds: instances a case of an effect, whose trials train networks.
         least: trials, over the cases of a claim, before which no decision falls.
     """
 
@@ -40,6 +39,7 @@ class Tier:
     looks: tuple[int, ...]
     tolerance: float
     search_steps: int
+    seeds: int = 16
     least: int = 0
 
 
@@ -54,8 +54,17 @@ TIERS = {
             least=100_000,
             tolerance=0.02,
             search_steps=200,
+            seeds=32,
         ),
-        Tier("full", instances=512, looks=(128, 1024, 4096, 16384), least=100_000, tolerance=0.01, search_steps=500),
+        Tier(
+            "full",
+            instances=512,
+            looks=(128, 1024, 4096, 16384),
+            least=100_000,
+            tolerance=0.01,
+            search_steps=500,
+            seeds=64,
+        ),
     )
 }
 

@@ -51,7 +51,8 @@ def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dat
     measure = _MEASURES[kind]
     found: Found = {name: {} for name in (STATEMENT, *claim.mutants)}
     counterexample = None
-    for group in programs.groups(claim, tier.instances, seed, dataset):
+    count = tier.seeds if kind is Effect else tier.instances
+    for group in programs.groups(claim, count, seed, dataset):
         counterexample = measure(claim, group, tier, found) or counterexample
     verdict = _settled(found[STATEMENT])
     return Verdict(
