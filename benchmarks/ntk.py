@@ -1,7 +1,6 @@
 """The structured kernel next to neural-tangents' fastest implementation, on the same networks and samples."""
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,46 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.roofline import Prepared, hardware, matmul_rate, prepared, product_operations, raced, timed
-from sketchprune import kernels
+from sketchprune import kernels, models
 from sketchprune.types import ApplyFn, Mask, Params
-
-
-class Mlp(nn.Module):
-    widths: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        for width in self.widths[:-1]:
-            x = nn.relu(nn.Dense(width, use_bias=False)(x))
-        return nn.Dense(self.widths[-1], use_bias=False)(x)
-
-
-class LeNet(nn.Module):
-    pool: Callable[..., Array]
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = self.pool(nn.relu(nn.Conv(6, (5, 5))(x)), (2, 2), (2, 2))
-        x = self.pool(nn.relu(nn.Conv(16, (5, 5), padding="VALID")(x)), (2, 2), (2, 2))
-        x = x.reshape(len(x), -1)
-        for width in (120, 84):
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(10)(x)
-
-
-class ResNet20(nn.Module):
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        norm = functools.partial(nn.BatchNorm, use_running_average=True)
-        x = nn.relu(norm()(nn.Conv(16, (3, 3), use_bias=False)(x)))
-        for width, block in itertools.product((16, 32, 64), range(3)):
-            stride = 2 if width > 16 and block == 0 else 1
-            branch = nn.relu(norm()(nn.Conv(width, (3, 3), strides=stride, use_bias=False)(x)))
-            branch = norm()(nn.Conv(width, (3, 3), use_bias=False)(branch))
-            if stride > 1:
-                x = norm()(nn.Conv(width, (1, 1), strides=stride, use_bias=False)(x))
-            x = nn.relu(x + branch)
-        return nn.Dense(10)(x.mean(axis=(1, 2)))
 
 
 class Case(NamedTuple):
@@ -67,11 +28,11 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("MLP 784-512-512-10", Mlp((512, 512, 10)), (64, 784), None, 100),
-    Case("the same, 5 % mask", Mlp((512, 512, 10)), (64, 784), 0.05, 30),
-    Case("LeNet, average pooling", LeNet(nn.avg_pool), (64, 28, 28, 1), None, 5),
-    Case("LeNet, max pooling", LeNet(nn.max_pool), (64, 28, 28, 1), None, 5),
-    Case("ResNet-20", ResNet20(), (32, 32, 32, 3), None, None),
+    Case("MLP 784-512-512-10", models.mlp(512, 512, 10, bias=False), (64, 784), None, 100),
+    Case("the same, 5 % mask", models.mlp(512, 512, 10, bias=False), (64, 784), 0.05, 30),
+    Case("LeNet, average pooling", models.lenet(), (64, 28, 28, 1), None, 5),
+    Case("LeNet, max pooling", models.lenet(pooling="max"), (64, 28, 28, 1), None, 5),
+    Case("ResNet-20", models.resnet20(), (32, 32, 32, 3), None, None),
 )
 
 
@@ -79,12 +40,7 @@ def instance(case: Case) -> tuple[ApplyFn, Params, Mask | None, Float[Array, "n 
     """The network, its parameters (masked ones under a mask), the mask, and the samples."""
     x_key, init_key, mask_key = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(x_key, case.shape)
-    variables = case.network.init(init_key, x[:1])
-    params = variables.pop("params")
-
-    def apply(params: Params, x: Array) -> Array:
-        return case.network.apply({"params": params, **variables}, x)
-
+    apply, params = models.initial(case.network, init_key, x)
     if case.density is None:
         return apply, params, None, x
     leaves, tree = jax.tree.flatten(params)
