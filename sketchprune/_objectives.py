@@ -1,5 +1,6 @@
 """What a mask is searched for: functions mask -> number, the less the better, each made for its model and data."""
 
+import functools
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -73,7 +74,8 @@ def training_error(
         if steps is None or step_size is None:
             residual = _outside(columns, residual)
         else:
-            residual = lax.fori_loop(0, steps, lambda _, rest: _descended(columns, rest, step_size), residual)
+            descend = functools.partial(_descended, columns, step_size)
+            residual = lax.fori_loop(0, steps, lambda _, rest: descend(rest), residual)
         return jnp.where(defined, jnp.sum(residual**2), jnp.nan)
 
     return objective
@@ -96,7 +98,7 @@ def _outside(columns: Float[Array, "n k"], vector: Float[Array, "n"]) -> Float[A
     return lax.fori_loop(0, columns.shape[1], without, (columns, vector))[1]
 
 
-def _descended(columns: Float[Array, "n k"], residual: Float[Array, "n"], step_size: float) -> Float[Array, "n"]:
+def _descended(columns: Float[Array, "n k"], step_size: float, residual: Float[Array, "n"]) -> Float[Array, "n"]:
     """The residual y − Xu after a step of gradient descent, (I − ηXXᵀ)(y − Xu)."""
     slope = jnp.matmul(columns.T, residual, precision="highest")
     return residual - step_size * jnp.matmul(columns, slope, precision="highest")
