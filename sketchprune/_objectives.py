@@ -1,9 +1,11 @@
 """What a mask is searched for: functions mask -> number, the less the better, each made for its model and data."""
 
+import functools
 from collections.abc import Callable
 
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune import _checks, kernels, linear, masks, train
@@ -39,11 +41,12 @@ def training_error(
 ) -> Objective:
     """The squared error ‖Xu − y‖² of a linear model of which only the kept weights are trained.
 
-    u is where gradient descent on ½‖Xu − y‖² goes from ``start`` (zero by default), or where it is after
-    ``steps`` of ``step_size``, by the closed forms of :mod:`sketchprune.linear`, for columns of any rank. With
+    u is where gradient descent on ½‖Xu − y‖² goes from ``start`` (zero by default), for columns of any rank, or
+    where it is after ``steps`` of ``step_size``. With
     ``keep``, a bound on what masks keep, only so many columns are gathered; a mask that keeps more has error NaN.
-    ValueError for steps without step_size and the other way round, and for keep < 1. O(nd²) once; then a
-    singular value decomposition of d columns a mask, O(d³), or of ``keep`` columns, O(d·keep²). Source:
+    ValueError for steps without step_size and the other way round, and for keep < 1. O(nd²) once; then O(d³) a
+    mask, O(d·keep²) with ``keep``, or as many products with the columns as steps. No call to LAPACK, whose
+    batches wait for one another for ever where several CPU devices run them at once. Source:
     sketch/training-error, sketch/training-error-at-t.
 
     >>> round(float(training_error(jnp.eye(2), jnp.array([1.0, 3.0]))(jnp.array([True, False]))), 12)
@@ -67,14 +70,38 @@ def training_error(
             columns = rows.at[:, chosen].get(mode="fill", fill_value=0)
             begin = origin.at[chosen].get(mode="fill", fill_value=0)
             defined = jnp.sum(kept) <= keep
+        residual = targets - jnp.matmul(columns, begin, precision="highest")
         if steps is None or step_size is None:
-            trained = linear.limit(columns, targets, begin)
+            residual = _outside(columns, residual)
         else:
-            trained = linear.trajectory(columns, targets, begin, step_size, jnp.array([steps]))[0]
-        residual = jnp.matmul(columns, trained, precision="highest") - targets
+            descend = functools.partial(_descended, columns, step_size)
+            residual = lax.fori_loop(0, steps, lambda _, rest: descend(rest), residual)
         return jnp.where(defined, jnp.sum(residual**2), jnp.nan)
 
     return objective
+
+
+def _outside(columns: Float[Array, "n k"], vector: Float[Array, "n"]) -> Float[Array, "n"]:
+    """The vector less its projection on the span of the columns, by modified Gram-Schmidt."""
+    norms = jnp.sqrt(jnp.sum(columns**2, axis=0))
+    enough = max(columns.shape) * jnp.finfo(columns.dtype).eps * norms
+
+    def without(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, rest = carry
+        column = lax.dynamic_index_in_dim(left, j, axis=1, keepdims=False)
+        size = jnp.sqrt(jnp.sum(column**2))
+        free = size > enough[j]
+        unit = jnp.where(free, column / jnp.where(free, size, 1), 0)
+        across = jnp.sum(unit[:, None] * left, axis=0)
+        return left - unit[:, None] * across, rest - unit * jnp.sum(unit * rest)
+
+    return lax.fori_loop(0, columns.shape[1], without, (columns, vector))[1]
+
+
+def _descended(columns: Float[Array, "n k"], step_size: float, residual: Float[Array, "n"]) -> Float[Array, "n"]:
+    """The residual y − Xu after a step of gradient descent, (I − ηXXᵀ)(y − Xu)."""
+    slope = jnp.matmul(columns.T, residual, precision="highest")
+    return residual - step_size * jnp.matmul(columns, slope, precision="highest")
 
 
 def ntk_error(apply: ApplyFn, params: Params, x: Inputs) -> Objective:

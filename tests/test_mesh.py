@@ -47,7 +47,7 @@ def launch(folder, *others, devices):
 def test_two_processes_of_four_devices_find_the_same(tmp_path):
     coordinator = f"127.0.0.1:{free_port()}"
     processes = [launch(tmp_path, coordinator, 2, number, devices=4) for number in (0, 1)]
-    outputs = [process.communicate(timeout=120) for process in processes]
+    outputs = [process.communicate(timeout=300) for process in processes]
     for process, (out, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
         assert json.loads(out.splitlines()[-1]) == alone()
@@ -58,7 +58,7 @@ def test_two_processes_of_four_devices_find_the_same(tmp_path):
 
 def test_a_killed_search_goes_on(tmp_path):
     process = launch(tmp_path, devices=1)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (kept := saved(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

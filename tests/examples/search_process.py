@@ -35,7 +35,7 @@ def plain(result):
 if __name__ == "__main__":
     folder, *others = sys.argv[1:]
     if others:
-        mesh.start(others[0], int(others[1]), int(others[2]), timeout=60)
+        mesh.start(others[0], int(others[1]), int(others[2]), timeout=240)
     # A process alone is there to be killed, so it saves at every look.
     found = run(folder, checkpoint_seconds=60.0 if others else 0.0)
     print(json.dumps(plain(found)), flush=True)
