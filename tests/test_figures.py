@@ -164,7 +164,7 @@ def test_tightness_verifies_without_a_report(monkeypatch):
     ("arguments", "message"),
     [
         (["sketch_eror"], "names: got 'sketch_eror'; takes sketch_error"),
-        (["tails", "no-such-thing"], "names: got 'no-such-thing'; takes sketch_error or tails"),
+        (["tails", "no-such-thing"], "names: got 'no-such-thing'; takes existence or"),
         (["tails", "--seed", "-1"], "seed: got -1"),
         (["tails", "--out", "{file}"], "out: got {file}"),
         (["tightness", "--report", "{file}"], "report: got {file}, which is malformed"),
