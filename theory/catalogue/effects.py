@@ -14,9 +14,9 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from sketchprune import masks, paths, prune, scores, train
+from sketchprune import masks, paths, prune, scores, sketch, train
 from sketchprune.data import Dataset
-from sketchprune.types import Key, Mask, Params
+from sketchprune.types import Key, Mask, Params, Scores
 from theory.claim import Case, Claim, Effect, Sides, Source
 
 WIDTHS = (64, 64)
@@ -190,8 +190,8 @@ RANDOMISED_BEATS_TOP = Claim(
 # --- paths/convergence-predictor
 
 PRUNERS = ("random", "magnitude", "snip", "grasp", "synflow", "synflow_l2", "path_trace", "trace_drop", "ntk_sap")
-PREDICTED_AT = 0.1
-"""The density at which pruners are compared."""
+COMPARED_AT = 0.1
+"""The density at which pruners, or scores, are compared."""
 
 
 def spearman(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
@@ -210,7 +210,7 @@ def spearman(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
 
 def _predicts(instance: Seed, key: Key) -> dict[str, Sides]:
     draw, rest = jax.random.split(key)
-    keep = round(PREDICTED_AT * prune.size(instance.layers))
+    keep = round(COMPARED_AT * prune.size(instance.layers))
     found = [score_of(name, instance, key) for name, key in zip(PRUNERS, jax.random.split(draw, 9), strict=True)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[prune.top(None, scored, keep) for scored in found])
     moved = jax.tree.map(
@@ -237,8 +237,64 @@ CONVERGENCE_PREDICTOR = Claim(
     expected=None,
     batch=2,
     note=(
-        f"Rank correlation over {', '.join(PRUNERS)} at density {PREDICTED_AT}: with the mean loss of the first "
+        f"Rank correlation over {', '.join(PRUNERS)} at density {COMPARED_AT}: with the mean loss of the first "
         f"{EARLY} steps, and with the test error after {STEPS}. Shuffled masks have their own trace; under re-drawn "
         "weights the trace is that of the weights which were scored."
+    ),
+)
+
+
+# --- tangent/efficiency-predictor
+
+SAMPLED, TOP = range(2)
+
+
+def law(scored: Scores) -> Params:
+    """|score|/Σ|score|; what is never pruned, or pruned already, has no part in it."""
+    return sketch.data_free_probabilities(jax.tree.map(lambda leaf: jnp.where(jnp.isinf(leaf), 0, leaf), scored))
+
+
+def masks_of_scores(instance: Seed, key: Key) -> tuple[Float[Array, " scores"], Mask, Mask]:
+    """Of every score: its efficiency on the images that it saw, a mask in proportion to it, and the mask of its top."""
+    score_key, mask_key = jax.random.split(key)
+    count = len(scores.SCORES)
+    keep = round(COMPARED_AT * prune.size(instance.layers))
+    keys = jax.random.split(score_key, count)
+    found = {name: score_of(name, instance, key) for name, key in zip(scores.SCORES, keys, strict=True)}
+    optimal = law(found["ntk_trace"])
+
+    def one(scored: Scores, key: Key) -> tuple[Array, Mask, Mask]:
+        efficiency = sketch.efficiency(optimal, law(scored))
+        return efficiency, prune.fixed_size(key, scored, keep), prune.top(None, scored, keep)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *found.values())
+    return jax.vmap(one)(stacked, jax.random.split(mask_key, count))
+
+
+def _ranks(instance: Seed, key: Key) -> dict[str, Sides]:
+    draw, rest = jax.random.split(key)
+    efficiency, sampled, top = masks_of_scores(instance, draw)
+    stack = jax.tree.map(lambda one, other: jnp.where(instance.arm == SAMPLED, one, other), sampled, top)
+    return {"claim": Sides(spearman(efficiency, -trained(instance, stack, rest)[1]), jnp.zeros(()))}
+
+
+EFFICIENCY_PREDICTOR = Claim(
+    id="tangent/efficiency-predictor",
+    title="Among pruning scores, one that sketches the tangent kernel better goes with smaller test error",
+    statement=(
+        r"\rho_{\mathrm{Spearman}}\Big(\frac1{1+\chi^2(p^*\|q)},\,-\mathrm{err}\Big)\ge0,\qquad "
+        r"p^*_i\propto\|J_i\|^2,\quad q\propto|\text{score}|"
+    ),
+    sources=(Source("bar2023sketching"),),
+    kind=Effect(),
+    cases=seeds("sampled", "top"),
+    trial=_ranks,
+    expected=None,
+    batch=2,
+    note=(
+        f"Rank correlation over {', '.join(scores.SCORES)} at density {COMPARED_AT} with the test error after {STEPS} "
+        "steps, of binary masks of a fixed size drawn in proportion to |score| and of the top of the score. Efficiency "
+        "is that of tangent/score-efficiency on the 64 images that the scores see: of the score itself, whatever the "
+        "control does to its masks. `python -m figures score_efficiency` draws the table."
     ),
 )
