@@ -1,4 +1,4 @@
-"""Effects: rank correlation against scipy, shuffling, and what the controls change."""
+"""Effects: rank correlation against scipy, shuffling, what the controls change, and the efficiency of scores."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sketchprune import data
+from sketchprune import data, prune, scores, sketch
 from theory.catalogue import effects
 
 RNG = np.random.default_rng(0)
@@ -46,3 +46,47 @@ def test_training_heeds_masks_and_controls():
     np.testing.assert_allclose(losses[1], np.log(10), rtol=1e-6)
     np.testing.assert_array_equal(losses, run(effects.SHUFFLED)[0])
     assert (losses[0] != run(effects.REDRAWN)[0][0]).any()
+
+
+def test_laws_heed_the_size_of_a_score_alone():
+    """Neither scale nor sign; what is never pruned, or pruned already, is left out."""
+    signed = {"kernel": RNG.standard_normal((3, 4)), "bias": np.full(4, np.inf)}
+    signed["kernel"][1, 2] = -np.inf
+    kept = np.where(np.isinf(signed["kernel"]), 0, abs(signed["kernel"]))
+    found = effects.law(signed)
+    np.testing.assert_allclose(found["kernel"], kept / kept.sum(), rtol=1e-12)
+    np.testing.assert_array_equal(found["bias"], 0)
+    for other in (jax.tree.map(lambda leaf: 7 * leaf, signed), signed | {"kernel": -abs(signed["kernel"])}):
+        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, effects.law(other))
+    optimal = effects.law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
+    one, other = (np.asarray(law["kernel"])[kept > 0] for law in (optimal, found))
+    assert float(sketch.efficiency(optimal, found)) == pytest.approx(1 / np.sum(one**2 / other), rel=1e-12)
+    assert float(sketch.efficiency(optimal, optimal)) == 1
+
+
+def test_masks_and_efficiencies_are_those_of_the_scores():
+    """The Jacobian's own columns against each score, in numpy; masks of one size, the top the signed score's."""
+    instance = effects.seed(np.random.default_rng(3), data.load(), effects.AS_PRUNED, 0)
+    key = jax.random.key(1)
+    efficiency, sampled, top = jax.jit(effects.masks_of_scores)(instance, key)
+    names = list(scores.SCORES)
+
+    def flat(tree, row=None):
+        return np.concatenate([np.ravel(leaf if row is None else leaf[row]).astype(float) for leaf in tree])
+
+    jacobian = jax.jit(jax.jacrev(effects.network))(instance.layers, instance.x[0][:64])
+    optimal = np.concatenate([np.square(leaf, dtype=float).sum(axis=(0, 1)).ravel() for leaf in jacobian])
+    optimal /= optimal.sum()
+    assert efficiency[names.index("ntk_trace")] == pytest.approx(1, abs=1e-6)
+    assert ((efficiency > 0) & (efficiency < 1 + 1e-6)).all()
+    keep = round(effects.COMPARED_AT * prune.size(instance.layers))
+    for name in ("magnitude", "grasp", "synflow"):
+        row = names.index(name)
+        score = flat(effects.score_of(name, instance, None))
+        law = abs(score) / abs(score).sum()
+        used = optimal > 0
+        assert efficiency[row] == pytest.approx(1 / np.sum(optimal[used] ** 2 / law[used]), rel=1e-3)
+        np.testing.assert_array_equal(np.flatnonzero(flat(top, row)), np.sort(np.argsort(-score, stable=True)[:keep]))
+    assert (flat(effects.score_of("grasp", instance, None)) < 0).any()
+    for stack in (sampled, top):
+        assert {int(flat(stack, row).sum()) for row in range(len(names))} == {keep}

@@ -1,6 +1,7 @@
 """Figures: every one is drawn, its numbers agree with the theory, and a seed decides its bytes."""
 
 import importlib
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 from flax import struct
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from scipy import stats
 
 import theory
 from figures import existence, tightness
 from figures.__main__ import FIGURES, main
 from figures._config import Config
+from sketchprune import scores
 from theory import Bound, Case, Claim, Sides, Source
 
 LOOSENESS = {
@@ -130,6 +134,29 @@ def test_tails_bound_the_frequencies(arrays):
             allowed = np.interp(thresholds, numbers[f"{panel}_{bound}"], numbers["deltas"], left=1)
             assert (exceed <= allowed).all()
         assert (numbers[f"{panel}_mcdiarmid"] <= numbers[f"{panel}_dkm"]).all()
+
+
+def test_scores_are_ranked_by_their_efficiency(arrays):
+    numbers = arrays["score_efficiency"]
+    names = numbers["names"].tolist()
+    assert names == list(scores.SCORES)
+    efficiency = numbers["efficiency"]
+    assert ((efficiency > 0) & (efficiency < 1 + 1e-6)).all()
+    assert (efficiency.argmax(axis=1) == names.index("ntk_trace")).all()
+    for name in ("sampled", "top"):
+        error, found = numbers[f"{name}_error"], numbers[f"{name}_correlation"]
+        assert error.shape == efficiency.shape and (0 <= error).all() and (error <= 1).all()
+        expected = [stats.spearmanr(*pair).statistic for pair in zip(efficiency, -error, strict=True)]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_names_in_a_figure_do_not_overlap(arrays):
+    figure = importlib.import_module("figures.score_efficiency").draw(arrays["score_efficiency"])
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[1].texts if text.get_text() in scores.SCORES]
+    boxes = [Text.get_window_extent(text) for text in texts]  # without the line to the point
+    assert len(boxes) == len(scores.SCORES)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_tightness_is_the_reports(arrays):

@@ -1,0 +1,100 @@
+"""How well each pruning score sketches the tangent kernel, against the test error of the masks that it makes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
+
+from figures._config import Config
+from figures._style import BLUE, GREY, RED, WIDTH, Look, style
+from sketchprune import scores
+from sketchprune.data import load
+from sketchprune.types import Key
+from theory.catalogue import effects
+from theory.statistics import mean_interval
+from theory.verdict import EFFECT_LEVEL
+
+SEEDS = {"quick": 8, "standard": 64}
+"""Initial weights, each with images of its own to train and to test on."""
+PANELS = {
+    "sampled": Look(r"masks drawn in proportion to $|$score$|$", BLUE, "o", "none"),
+    "top": Look("masks of the highest scores", RED, "s", "none"),
+}
+_GAP = 0.07
+"""Between names, as a part of the height of a panel."""
+
+
+def data(config: Config, key: Key) -> dict[str, np.ndarray]:
+    """For the digits and an MLP, efficiencies and test errors [seeds, scores] and their rank correlations [seeds].
+
+    Networks, training and masks are those of tangent/efficiency-predictor.
+    """
+    rng, dataset = np.random.default_rng(np.asarray(jax.random.key_data(key))), load()
+    seeds = [effects.seed(rng, dataset, effects.AS_PRUNED, 0) for _ in range(SEEDS[config.tier])]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
+    found = jax.device_get(_table(stacked, jax.random.split(key, len(seeds))))
+    return {"names": np.array(list(scores.SCORES)), **found}
+
+
+@jax.jit
+def _table(seeds: effects.Seed, keys: Key) -> dict[str, Array]:
+    def one(seed: tuple[effects.Seed, Key]) -> dict[str, Array]:
+        instance, key = seed
+        draw, rest = jax.random.split(key)
+        efficiency, *stacks = effects.masks_of_scores(instance, draw)
+        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+        errors = effects.trained(instance, both, rest)[1].reshape(2, -1)
+        found = {"efficiency": efficiency}
+        for name, error in zip(PANELS, errors, strict=True):
+            found |= {f"{name}_error": error, f"{name}_correlation": effects.spearman(efficiency, -error)}
+        return found
+
+    return lax.map(one, (seeds, keys))
+
+
+@style()
+def draw(arrays: dict[str, np.ndarray]) -> Figure:
+    """Points are means over seeds (efficiency: geometric) with 95 % intervals; the correlation's is the claim's."""
+    figure = Figure(figsize=(2 * WIDTH, 0.9 * WIDTH))
+    panels = figure.subplots(1, 2, sharey=True)
+    y, low, high = np.exp(_means(np.log(arrays["efficiency"])))
+    for axes, (name, look) in zip(panels, PANELS.items(), strict=True):
+        x, left, right = _means(arrays[f"{name}_error"])
+        for height in y:
+            axes.axhline(height, color=GREY, linewidth=0.3, zorder=0)
+        across = x - left, right - x
+        axes.errorbar(x, y, (y - low, high - y), across, fmt=look.marker, color=look.colour, elinewidth=0.8)
+        correlation, interval = mean_interval(arrays[f"{name}_correlation"], EFFECT_LEVEL)
+        numbers = f"{correlation:.2f}, 99.9 % in [{interval.low:.2f}, {interval.high:.2f}]".replace("-", "−")
+        axes.set(
+            yscale="log", xlabel=f"test error, {100 * effects.COMPARED_AT:.0f} % of the weights kept",
+            title=f"{look.label}\n$\\rho$(efficiency, −error) = {numbers}",
+        )  # fmt: skip
+        axes.grid(visible=False, axis="y")
+    panels[0].set_ylabel(r"efficiency $1/(1+\chi^2)$")
+    _name(panels[1], arrays["names"], y)
+    return figure
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Mean and both ends of its interval [3, scores], of values [seeds, scores]."""
+    found = (mean_interval(column, 0.05) for column in values.T.astype(np.float64))
+    return np.array([(mean, *interval) for mean, interval in found]).T
+
+
+def _name(axes: Axes, names: np.ndarray, y: np.ndarray) -> None:
+    """Names to the right, each as near to its height as its neighbours let it, with a line to it."""
+    order = np.argsort(y)
+    bottom, top = np.log(axes.get_ylim())
+    heights, steps = (np.log(y[order]) - bottom) / (top - bottom), _GAP * np.arange(len(y))
+    spread = isotonic_regression(heights - steps).x.clip(0, 1 - steps[-1]) + steps
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.3, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+    for name, at, height in zip(names[order], y[order], spread, strict=True):
+        axes.annotate(
+            name, (1, at), (1.08, height), xycoords=("axes fraction", "data"), textcoords="axes fraction",
+            va="center", fontsize="small", annotation_clip=False, arrowprops=line,
+        )  # fmt: skip
