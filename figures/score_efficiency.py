@@ -70,13 +70,12 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.errorbar(x, y, (y - low, high - y), across, fmt=look.marker, color=look.colour, elinewidth=0.8)
         correlation, interval = mean_interval(arrays[f"{name}_correlation"], EFFECT_LEVEL)
         numbers = f"{correlation:.2f}, 99.9 % in [{interval.low:.2f}, {interval.high:.2f}]".replace("-", "−")
-        axes.set(
-            yscale="log", xlabel=f"test error, {100 * effects.COMPARED_AT:.0f} % of the weights kept",
-            title=f"{look.label}\n$\\rho$(efficiency, −error) = {numbers}",
-        )  # fmt: skip
+        axes.set_title(f"{look.label}\n$\\rho$(efficiency, −error) = {numbers}", fontsize="small")
+        axes.set(yscale="log", xlabel=f"test error, {100 * effects.COMPARED_AT:.0f} % of the weights kept")
         axes.grid(visible=False, axis="y")
     panels[0].set_ylabel(r"efficiency $1/(1+\chi^2)$")
-    _name(panels[1], arrays["names"], y)
+    means = np.stack([arrays[f"{name}_error"].mean(axis=0) for name in PANELS])
+    _name(panels[1], arrays["names"], y, means)
     return figure
 
 
@@ -86,8 +85,11 @@ def _means(values: np.ndarray) -> np.ndarray:
     return np.array([(mean, *interval) for mean, interval in found]).T
 
 
-def _name(axes: Axes, names: np.ndarray, y: np.ndarray) -> None:
-    """Names to the right, each as near to its height as its neighbours let it, with a line to it."""
+def _name(axes: Axes, names: np.ndarray, y: np.ndarray, errors: np.ndarray) -> None:
+    """Names and both errors to the right, each as near to its height as its neighbours let it, with a line to it.
+
+    Two scores may share a height: their errors tell which point is whose.
+    """
     order = np.argsort(y)
     bottom, top = np.log(axes.get_ylim())
     heights, steps = (np.log(y[order]) - bottom) / (top - bottom), _GAP * np.arange(len(y))
@@ -98,3 +100,9 @@ def _name(axes: Axes, names: np.ndarray, y: np.ndarray) -> None:
             name, (1, at), (1.08, height), xycoords=("axes fraction", "data"), textcoords="axes fraction",
             va="center", fontsize="small", annotation_clip=False, arrowprops=line,
         )  # fmt: skip
+    for column, means, look in zip((1.39, 1.51), errors, PANELS.values(), strict=True):
+        for mean, height in zip(means[order], spread, strict=True):
+            axes.text(
+                column, height, f"{mean:.2f}", transform=axes.transAxes, color=look.colour,
+                ha="right", va="center", fontsize="small",
+            )  # fmt: skip

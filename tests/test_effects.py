@@ -82,11 +82,11 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
     keep = round(effects.COMPARED_AT * prune.size(instance.layers))
     for name in ("magnitude", "grasp", "synflow"):
         row = names.index(name)
-        score = flat(effects.score_of(name, instance, None))
+        score = flat(effects.score_of(name, instance, key))
         law = abs(score) / abs(score).sum()
         used = optimal > 0
         assert efficiency[row] == pytest.approx(1 / np.sum(optimal[used] ** 2 / law[used]), rel=1e-3)
         np.testing.assert_array_equal(np.flatnonzero(flat(top, row)), np.sort(np.argsort(-score, stable=True)[:keep]))
-    assert (flat(effects.score_of("grasp", instance, None)) < 0).any()
+    assert (flat(effects.score_of("grasp", instance, key)) < 0).any()
     for stack in (sampled, top):
         assert {int(flat(stack, row).sum()) for row in range(len(names))} == {keep}
