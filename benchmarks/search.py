@@ -145,7 +145,7 @@ def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Calla
     except ImportError:
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    inputs, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).long().to(device)
+    inputs, labels = torch.tensor(x, device=device), torch.tensor(y, device=device).long()
     start = [torch.from_numpy(weight).to(device) for weight in weights]
 
     def loss(layers: Any) -> Any:
