@@ -19,6 +19,8 @@ from sketchprune.types import ApplyFn, Inputs, Key, Params
 
 WORTHWHILE = 5e7
 """Multiply-adds for a pair of blocks that hide what a step of the loop costs."""
+UNROLLED = 4
+"""Backward passes that are written out: convolutions are many times slower inside a loop on a CPU."""
 Masks = Sequence[Shaped[Array, "..."] | None]
 """One for each parameter leaf; None where it changes nothing."""
 
@@ -112,7 +114,7 @@ def fold(
     def parts_from(x: Inputs, size: int) -> Callable[[Any], Parts]:
         if not fits:
             return lambda start: jax.vmap(one)(lax.dynamic_slice_in_dim(x, start, size))
-        every = jax.vmap(one)(x) if passed >= len(x) else lax.map(one, x, batch_size=passed)
+        every = _passed(one, x, passed)
         return lambda start: jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, start, size), every)
 
     size, starts, new = spans(len(x1), max(most, 1))
@@ -141,6 +143,19 @@ def fold(
 
     empty = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(left_from, 0))
     return lax.scan(step, (start, empty), Pair(*jnp.asarray(pairs.T)))[0][0]
+
+
+def _passed(one: Callable[[Array], Parts], x: Inputs, most: int) -> Parts:
+    """``one`` of every sample, at most ``most`` at once."""
+    if len(x) > UNROLLED * most:
+        return lax.map(one, x, batch_size=most)
+    every: list[Parts] = []
+    for start in range(0, len(x), most):
+        chunk = x[start : start + most]
+        if every:  # one after another: the next does not begin before the last has ended
+            chunk, every = lax.optimization_barrier((chunk, every))
+        every.append(jax.vmap(one)(chunk))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *every)
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "kept", "trace", "block_size"))
