@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 CORES = os.cpu_count() or 1
-THREADS = 8
-"""Claims verified at once, at most: a program runs in one thread, and a claim takes up to half a GiB."""
+THREADS = min(CORES + 2, 8)
+"""Claims verified at once. A program runs in one thread; two claims more than cores, since only one can be traced at a
+time; no more than eight, since a claim takes up to half a GiB."""
 
 
 def configure(*, x64: bool = True):

@@ -82,7 +82,7 @@ def verify(
                 again = known.get((item.argument, item.file_crc32))
                 return again or verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
 
-            for item, outcome in in_order(measured, chosen, threads=min(backend.CORES, backend.THREADS)):
+            for item, outcome in in_order(measured, chosen, threads=backend.THREADS):
                 progress.update(task, description=item.argument, refresh=True)
                 try:
                     verdict = outcome()
