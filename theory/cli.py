@@ -7,6 +7,7 @@ import io
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ def verify(
     """
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
+    started = time.perf_counter()
     backend.configure()
     from sketchprune.data import load
     from theory import console as table
@@ -101,7 +103,7 @@ def verify(
         )
         return INTERRUPTED
     index = report.write_report(out, run, chosen, verdicts)
-    _say(console, table.closing(verdicts, index))
+    _say(console, table.closing(verdicts, index, time.perf_counter() - started))
     return status(verdicts, strict=strict)
 
 

@@ -105,13 +105,12 @@ def row(item: Selected, verdict: Verdict, run: Run, layout: Layout) -> Iterable[
         yield from _counterexample(item, verdict.counterexample, run)
 
 
-def closing(verdicts: Sequence[Verdict], index: Path) -> Iterable[Text]:
-    """The count of each verdict, what was not as expected, and where the report is."""
+def closing(verdicts: Sequence[Verdict], index: Path, seconds: float) -> Iterable[Text]:
+    """The count of each verdict, the seconds of the run, what was not as expected, and where the report is."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     words = ", ".join(f"{count} {word}" for word, count in counts.most_common())
     mutants = [v for verdict in verdicts for v in verdict.mutants.values()]
     good = sum(verdict.as_expected for verdict in verdicts)
-    seconds = sum(verdict.elapsed_s for verdict in verdicts)
     yield Text(
         f"{words} in {seconds:.1f} s; {good} of {len(verdicts)} as expected, "
         f"{mutants.count(REFUTED)} of {len(mutants)} mutants refuted",
