@@ -109,6 +109,8 @@ def test_write_replaces_at_once_and_leaves_nothing_behind(tmp_path):
     write(tmp_path / "a", "old")
     write(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "new"
+    write(tmp_path / "a", b"\xff\r\n")
+    assert (tmp_path / "a").read_bytes() == b"\xff\r\n"
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):
         write(tmp_path / "folder", "text")
