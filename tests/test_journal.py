@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from theory.claim import Bound, Case, Claim, Source
+from tests.examples.claims import claim
 from theory.journal import NAME, Run, append, begin, fingerprint, restored, strict, write
 from theory.select import Selected
 from theory.verdict import CaseVerdict, Verdict
@@ -20,16 +20,7 @@ VERDICT = Verdict(
 
 
 def selected(id, file_crc32=None):
-    claim = Claim(
-        id=id,
-        title="a title",
-        statement="a = b",
-        sources=(Source("bar2023sketching"),),
-        kind=Bound(),
-        cases=(Case("digits", lambda key, data: key),),
-        trial=lambda instance, outcome: {},
-    )
-    return Selected(claim, id, file_crc32)
+    return Selected(claim(id), id, file_crc32)
 
 
 def test_verdicts_come_back(tmp_path):
