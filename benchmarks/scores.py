@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
@@ -145,10 +145,6 @@ def torch_synflow(peer: Any, params: Params, counts: np.ndarray) -> float:
 # --- training many masks
 
 
-def cross_entropy(outputs: Float[Array, "n k"], labels: Array) -> Float[Array, ""]:
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
-
-
 def training(table: Table, peer: Any, rate: float) -> None:
     digits = data.load()
     x, y = jnp.asarray(digits.x / 16, jnp.float32), jnp.asarray(digits.y)
@@ -167,7 +163,7 @@ def training(table: Table, peer: Any, rate: float) -> None:
 
     def run() -> Any:
         return train.fit_many(
-            apply, cross_entropy, params, (x, y), optimizer, STEPS, mask=stack, key=key, batch_size=BATCH
+            apply, train.cross_entropy, params, (x, y), optimizer, STEPS, mask=stack, key=key, batch_size=BATCH
         )
 
     runs: list[Callable[[], Any]] = [run]
@@ -178,7 +174,7 @@ def training(table: Table, peer: Any, rate: float) -> None:
             runs.append(functools.partial(torch_training, peer, params, some, *arrays, threads=threads))
     ours, *others = in_turns(runs, turns=3)
     ours /= MASKS
-    gradient = jax.grad(lambda params: cross_entropy(apply(params, x[:BATCH]), y[:BATCH]))
+    gradient = jax.grad(lambda params: train.cross_entropy(apply(params, x[:BATCH]), y[:BATCH]))
     operations = STEPS * product_operations(gradient, params)
     row(
         table,

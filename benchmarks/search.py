@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.linear import BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
 from benchmarks.roofline import hardware, matmul_rate
-from sketchprune import data, masks, mesh, models, search, sketch
+from sketchprune import data, masks, mesh, models, search, sketch, train
 from sketchprune.search import SearchResult
 
 ROUNDS = 5
@@ -118,9 +118,7 @@ def networks(console: Console):
     rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, DENSITY, jnp.float32), params)
     law = functools.partial(masks.poisson, rates=rates, binary=True)
 
-    def loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
-
+    loss = train.cross_entropy
     objectives = {
         "at initialisation": (search.initial_loss(apply, loss, params, (x, y)), 0, 64 * NETWORK_MASKS),
         f"after {STEPS} steps": (

@@ -1,7 +1,7 @@
 """The digits as a linear model: all images, in the few rows that leave every error as it is."""
 
 import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +10,20 @@ from jaxtyping import Array, Float, Int
 from sketchprune import data, linear
 
 Pixels = Literal["raw", "standardised"]
+
+
+class Panel(NamedTuple):
+    """One of two models of the digits: pixels, and weights that are Gaussian or their absolute values."""
+
+    title: str
+    pixels: Pixels
+    signed: bool
+
+
+PANELS = {
+    "gaussian": Panel("standardised pixels, Gaussian $w$", "standardised", True),
+    "informative": Panel(r"raw pixels, $w\geq 0$", "raw", False),
+}
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The best mask of a small model: by chance, by local search, exactly, beside what a mask does on average."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures._config import Config
-from figures._digits import Pixels, digits
+from figures._digits import PANELS, digits
 from figures._style import BLUE, CYAN, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import masks, search, sketch, subsets
 from sketchprune.types import Key
@@ -21,17 +21,6 @@ MASKS = {"quick": 2048, "standard": 10**6}
 MAX_NODES = 20_000
 
 
-class Panel(NamedTuple):
-    title: str
-    pixels: Pixels
-    signed: bool
-    """Gaussian weights as they are, or their absolute values."""
-
-
-PANELS = {
-    "gaussian": Panel("standardised pixels, Gaussian $w$", "standardised", True),
-    "informative": Panel(r"raw pixels, $w\geq 0$", "raw", False),
-}
 LOOKS = {
     "expectation": Look("expectation of a sketch", BLUE, "", "-"),
     "sketch": Look("best of many sketches", BLUE, "o", ":"),

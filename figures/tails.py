@@ -1,7 +1,7 @@
 """How often the error of a single mask exceeds a threshold, beside two tail bounds."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from figures._config import Config
-from figures._digits import Pixels, digits
+from figures._digits import PANELS, digits
 from figures._style import BLUE, GREEN, RED, WIDTH, style
 from sketchprune import masks, sketch
 from sketchprune.types import Key
@@ -21,19 +21,6 @@ DELTAS = 10.0 ** -np.linspace(0.001, 6, 200)
 """Failure rates at which the bounds are drawn."""
 BUDGET = 64
 MASKS = {"quick": 4096, "standard": 131072}
-
-
-class Panel(NamedTuple):
-    title: str
-    pixels: Pixels
-    signed: bool
-    """Gaussian weights as they are, or their absolute values."""
-
-
-PANELS = {
-    "gaussian": Panel("standardised pixels, Gaussian $w$", "standardised", True),
-    "informative": Panel(r"raw pixels, $w\geq 0$", "raw", False),
-}
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:

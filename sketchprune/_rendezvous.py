@@ -78,19 +78,17 @@ def _receive(host: str, port: int, num_processes: int, deadline: float, timeout:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server = socket.socket(family, socket.SOCK_STREAM)
+    # A name may stand for a loop-back address on its own machine, so a machine with a name listens at all it has.
+    named = ":" not in host and host.strip("0123456789.") != ""
+    both = named and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
     try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((host, port))
-        server.listen()
+        return socket.create_server(("" if named else host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
-        server.close()
         raise ValueError(
             f"coordinator is {host}:{port}, where process 0 cannot listen ({error.strerror}); "
             "it takes an address of its own machine and a free port"
         ) from None
-    return server
 
 
 def _report(host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: float):

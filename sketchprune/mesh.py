@@ -4,6 +4,7 @@ One process needs none of this. Several call :func:`start` before JAX touches a 
 the same calls with the same arguments.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from sketchprune import _cluster
 from sketchprune._rendezvous import rendezvous as rendezvous
 
 
@@ -38,9 +40,10 @@ def start(
 
     ``coordinator`` is "host:port" of process 0. They first meet over plain TCP, so that one which does not come is
     a TimeoutError, naming it, after ``timeout`` seconds; JAX's own start would abort the interpreter. Without
-    arguments all three are what the cluster's environment says (Slurm, Open MPI, TPU pods), as
-    ``jax.distributed.initialize`` reads it. To be called before anything that touches a device. ValueError for
-    arguments that do not go together, and where the environment says nothing.
+    arguments all three are what the environment says that Slurm's srun or Open MPI's mpirun has made; in another
+    that ``jax.distributed.initialize`` can read, such as a TPU pod's, nothing but JAX's own start is made. To be
+    called before anything that touches a device. ValueError for arguments that do not go together, and where the
+    environment says nothing.
     """
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
@@ -48,18 +51,21 @@ def start(
             f"coordinator, num_processes and process_id are {coordinator}, {num_processes} and {process_id}; "
             "it takes all of them, or none where the cluster's environment has them"
         )
+    if not any(given) and (place := _cluster.place(os.environ)):
+        coordinator, num_processes, process_id = place
     if coordinator is not None and num_processes is not None and process_id is not None:
         if not 0 <= process_id < num_processes:
             raise ValueError(
                 f"process_id is {process_id} of num_processes {num_processes}; it takes 0 to num_processes - 1"
             )
         rendezvous(coordinator, num_processes, process_id, timeout=timeout)
-    # CPU devices of several processes can only talk through a library of collectives.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=int(timeout) + 1)
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"the processes cannot be joined: {error}") from None
+        hint = "; without arguments it takes the environment of Slurm, Open MPI or a TPU pod" if not coordinator else ""
+        raise ValueError(f"the processes cannot be joined: {str(error).rstrip('.')}{hint}") from None
+    # CPU devices of several processes can only talk through a library of collectives.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
 
 
 def replicated(mesh: Mesh, value: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array, "..."]:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from sketchprune import data, linear, masks, paths, train
 from theory import CATALOGUE, verify
+from theory.catalogue import squares
 from theory.catalogue.paths import cases as networks
 from theory.catalogue.sketch import cases, moments, trained_means, training
 from theory.catalogue.sketch.data_free import worst_columns
@@ -156,8 +157,9 @@ def test_training_on_all_images_is_training_on_the_compressed_ones():
     step = 1 / np.sum(pixels**2)
 
     def descend(x, y):
-        fit = partial(train.fit, training.predict, training.half_squares, start, optimizer=optax.sgd(1.0), steps=200)
-        return fit((x, training.with_step(y, step)), mask=kept)
+        loss = squares.stepped_half_squares
+        fit = partial(train.fit, training.predict, loss, start, optimizer=optax.sgd(1.0), steps=200)
+        return fit((x, squares.with_step(y, step)), mask=kept)
 
     (compressed, losses), (raw, raw_losses) = descend(x, y), descend(pixels, targets)
     np.testing.assert_allclose(compressed, raw, rtol=0, atol=1e-11)

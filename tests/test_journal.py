@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from theory.claim import Bound, Case, Claim, Source
+from tests.examples.claims import claim
 from theory.journal import NAME, Run, append, begin, fingerprint, restored, strict, write
 from theory.select import Selected
 from theory.verdict import CaseVerdict, Verdict
@@ -20,16 +20,7 @@ VERDICT = Verdict(
 
 
 def selected(id, file_crc32=None):
-    claim = Claim(
-        id=id,
-        title="a title",
-        statement="a = b",
-        sources=(Source("bar2023sketching"),),
-        kind=Bound(),
-        cases=(Case("digits", lambda key, data: key),),
-        trial=lambda instance, outcome: {},
-    )
-    return Selected(claim, id, file_crc32)
+    return Selected(claim(id), id, file_crc32)
 
 
 def test_verdicts_come_back(tmp_path):
@@ -109,6 +100,8 @@ def test_write_replaces_at_once_and_leaves_nothing_behind(tmp_path):
     write(tmp_path / "a", "old")
     write(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "new"
+    write(tmp_path / "a", b"\xff\r\n")
+    assert (tmp_path / "a").read_bytes() == b"\xff\r\n"
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):
         write(tmp_path / "folder", "text")

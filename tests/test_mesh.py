@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketchprune import mesh
+from sketchprune import _cluster, mesh
 from tests.examples import search_process as example
 
 SCRIPT = Path(__file__).parent / "examples" / "search_process.py"
@@ -34,19 +34,30 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def launch(folder, *others, devices):
+def launch(*arguments, devices, **variables):
+    """A Python process with so many devices; arguments as `python` takes them."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_ENABLE_X64": "1",
         "PYTHONPATH": str(SCRIPT.parents[2]),
     }
-    command = [sys.executable, str(SCRIPT), str(folder), *map(str, others)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def slurm(number, port, *, node="localhost"):
+    """What srun tells the first or second of two processes on one node; its own choice of a port may be taken."""
+    return {
+        "SLURM_JOB_ID": "4711", "SLURM_STEP_NODELIST": node, "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "JAX_COORDINATOR_PORT": str(port),
+    }  # fmt: skip
 
 
 def test_two_processes_of_four_devices_find_the_same(tmp_path):
     coordinator = f"127.0.0.1:{free_port()}"
-    processes = [launch(tmp_path, coordinator, 2, number, devices=4) for number in (0, 1)]
+    processes = [launch(SCRIPT, tmp_path, coordinator, 2, number, devices=4) for number in (0, 1)]
     outputs = [process.communicate(timeout=300) for process in processes]
     for process, (out, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
@@ -56,8 +67,89 @@ def test_two_processes_of_four_devices_find_the_same(tmp_path):
     assert example.plain(example.run(tmp_path, progress=looks.append)) == alone() and not looks
 
 
+def test_the_command_joins_what_slurm_has_started(tmp_path):
+    """Two processes of one device find what one process of one device finds."""
+    command = ("-m", "theory", "search", "--data", "digits", "--masks", "5000", "--best", "3", "--out")
+    port = free_port()
+    joined = [
+        launch(*command, tmp_path / "two", "--cluster", "--join-timeout", 240, devices=1, **slurm(number, port))
+        for number in (0, 1)
+    ]
+    found = []
+    for folder, processes in (("two", joined), ("one", [launch(*command, tmp_path / "one", devices=1)])):
+        outputs = [process.communicate(timeout=300) for process in processes]
+        for process, (_, errors) in zip(processes, outputs, strict=True):
+            assert process.returncode == 0, errors
+        assert f"{len(processes)} process" in outputs[0][0]
+        assert not any("masks" in out for out, _ in outputs[1:])  # only the first one speaks
+        report = json.loads((tmp_path / folder / "result.json").read_text())
+        found.append({name: value for name, value in report.items() if name not in ("rate", "seconds")})
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_NODELIST": "node07"}, ("node07:62055", 2, 1)),
+        ({"SLURM_STEP_NODELIST": "node07,other"}, ("node07:62055", 2, 1)),
+        ({"SLURM_STEP_NODELIST": "node[007-015],other"}, ("node007:62055", 2, 1)),
+        ({"SLURM_STEP_NODELIST": "rack-1-[12,14-15].site"}, ("rack-1-12.site:62055", 2, 1)),
+        ({"SLURM_STEP_NODELIST": "node[3]", "JAX_COORDINATOR_PORT": "9876"}, ("node3:9876", 2, 1)),
+        ({"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1,10.148.0.1:34911"}, ("10.96.0.1:62624", 3, 2)),
+        ({"OMPI_MCA_orte_hnp_uri": "1314521088.0;tcp6://[fe80::b9b,2620::2]:43370"}, ("[fe80::b9b]:62880", 3, 2)),
+        ({"OMPI_MCA_orte_hnp_uri": "1314521088.0;tcp6://[fe80::b9b]:43370"}, ("[fe80::b9b]:62880", 3, 2)),
+    ],
+)
+def test_what_launchers_say(environment, place):
+    if "SLURM_STEP_NODELIST" in environment:
+        whole = {name: value for name, value in slurm(1, 0).items() if name != "JAX_COORDINATOR_PORT"} | environment
+        for missing in ("SLURM_JOB_ID", "SLURM_LOCALID"):  # as in a batch script outside srun
+            assert _cluster.place({name: value for name, value in whole.items() if name != missing}) is None
+    else:
+        whole = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"} | environment
+    assert _cluster.place(whole) == place
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"SLURM_NTASKS": "two"}, "SLURM_NTASKS is 'two'; it takes a whole number"),
+        ({"SLURM_JOB_ID": "4_1"}, "SLURM_JOB_ID is '4_1'; it takes a whole number"),
+        ({"SLURM_STEP_NODELIST": ""}, "SLURM_STEP_NODELIST is ''; it takes names of nodes"),
+        ({"JAX_COORDINATOR_PORT": "x"}, "JAX_COORDINATOR_PORT is 'x'; it takes a whole number"),
+        ({"SLURM_PROCID": "2"}, "process_id is 2 of num_processes 2; it takes 0 to num_processes - 1"),
+    ],
+)
+def test_launchers_that_say_nonsense(monkeypatch, change, message):
+    for name, value in (slurm(1, 9) | change).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        mesh.start(timeout=0.2)
+    with pytest.raises(
+        ValueError, match="OMPI_MCA_orte_hnp_uri is 'nowhere'; it takes a job's number and a tcp address"
+    ):
+        _cluster.place({name: "nowhere" for name in _cluster._OPEN_MPI})
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_slurm_did_not_start_is_named(monkeypatch, number):
+    """The interpreter lives on: JAX's own start, which aborts it, is not reached."""
+    port = free_port()
+    for name, value in slurm(number, port, node="127.0.0.1").items():
+        monkeypatch.setenv(name, value)
+    missing = ("process 1 of 2 did not join", "process 0 of 2 did not answer at")[number]
+    with pytest.raises(TimeoutError, match=f"{missing} 127.0.0.1:{port} within 0.3 s"):
+        mesh.start(timeout=0.3)
+
+
+def test_no_launcher():
+    with pytest.raises(ValueError, match="cannot be joined: .* it takes the environment of Slurm, Open MPI or a TPU"):
+        mesh.start(timeout=0.2)
+
+
 def test_a_killed_search_goes_on(tmp_path):
-    process = launch(tmp_path, devices=1)
+    process = launch(SCRIPT, tmp_path, devices=1)
     deadline = time.monotonic() + 240
     while not (kept := saved(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -2,21 +2,8 @@
 
 import pytest
 
-from theory.claim import Bound, Case, Claim, Source
+from tests.examples.claims import claim
 from theory.select import reason, select
-
-
-def claim(id):
-    return Claim(
-        id=id,
-        title="a title",
-        statement="a = b",
-        sources=(Source("bar2023sketching"),),
-        kind=Bound(),
-        cases=(Case("digits", lambda key, data: key),),
-        trial=lambda instance, outcome: {},
-    )
-
 
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 

@@ -1,131 +1,34 @@
 """verify, from end to end, on claims small enough to see through."""
 
 from dataclasses import replace
-from functools import cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
-from sketchprune.data import Dataset
+from tests.examples.toys import (
+    DATA,
+    FALSE,
+    KINDS,
+    SAMPLE,
+    TINY,
+    VECTOR,
+    Vector,
+    all_coins,
+    coins,
+    promoted,
+    square_of_sum,
+    toy,
+    unbiased,
+    vector,
+    verdict,
+)
 from theory import verify
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides
+from theory.claim import Bound, Case, Expectation, Identity, Probability, Rate, Sides
 from theory.programs import groups
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, Tier
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS
 
-DATA = Dataset(np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1]), "toys", 2)
-TINY = Tier("tiny", instances=4, looks=(64, 512, 4096), tolerance=0.1, search_steps=60)
-
-
-class Vector(struct.PyTreeNode):
-    """x is [3]; p is a chance."""
-
-    x: Any
-    p: Any
-
-
-def vector(rng, dataset):
-    return Vector(rng.standard_normal(3), np.asarray(rng.uniform(0.3, 0.8)))
-
-
-def longer(rng, dataset):
-    return Vector(rng.standard_normal(5), np.asarray(0.5))
-
-
-def sample(rng, dataset):
-    return Vector(1.0 + dataset.x[rng.integers(len(dataset.x))], np.asarray(0.5))
-
-
-VECTOR, LONGER, SAMPLE = Case("vector", vector), Case("longer", longer), Case("{data}", sample)
-
-
-def toy(kind, trial, **fields):
-    """A claim; ``trial`` returns its sides, or those of its mutants too."""
-
-    def named(*arguments):
-        sides = trial(*arguments)
-        return sides if isinstance(sides, dict) else {"claim": sides}
-
-    defaults = dict(id="toy/claim", title="", statement="", sources=(), cases=(VECTOR,), batch=256)
-    return Claim(kind=kind, trial=named, **(defaults | fields))
-
-
-def promoted(claim, mutant):
-    """The mutant as a claim of its own."""
-    return replace(claim, mutants=(), trial=lambda *arguments: {"claim": claim.trial(*arguments)[mutant]})
-
-
-@cache
-def verdict(claim, seed=0, tier=TINY):
-    return verify(claim, tier=tier, seed=seed, data=DATA)
-
-
-# --- The six kinds
-
-
-def square_of_sum(v, _):
-    total, products = jnp.sum(v.x) ** 2, v.x[:, None] * v.x
-    return {"claim": Sides(total, jnp.sum(products)), "squares alone": Sides(total, jnp.sum(v.x**2))}
-
-
-def cauchy_schwarz(v, _):
-    right = Sides(jnp.sum(v.x) ** 2, v.x.size * jnp.sum(v.x**2))
-    return {"claim": right, "half": right._replace(theory=right.theory / 2)}
-
-
-def coins(v, key):
-    return jax.random.bernoulli(key, v.p, v.x.shape)
-
-
-def all_coins(v):
-    coins = (jnp.arange(2**v.x.size)[:, None] >> jnp.arange(v.x.size)) % 2 == 1
-    return coins, jnp.prod(jnp.where(coins, v.p, 1 - v.p), axis=1)
-
-
-def unbiased(v, coins):
-    return {"claim": Sides(coins / v.p * v.x, v.x), "not reweighted": Sides(coins * v.x, v.x)}
-
-
-def bounded(v, coins):
-    right = Sides(coins / v.p, jnp.ones(3), range=1 / v.p)
-    return {"claim": right, "not reweighted": right._replace(measured=coins * 1.0)}
-
-
-def jensen(v, coins):
-    right = Sides(abs(coins / v.p - 1), jnp.sqrt((1 - v.p) / v.p))
-    return {"claim": right, "half": right._replace(theory=right.theory / 2)}
-
-
-def quantiles(v, key):
-    delta = jnp.array([0.3, 0.1])
-    right = Sides(jax.random.uniform(key) * abs(v.x[0]), (1 - delta) * abs(v.x[0]), delta=delta)
-    return {"claim": right, "thrice as often": right._replace(theory=(1 - 3 * delta) * abs(v.x[0]))}
-
-
-def root(v, key, size):
-    noise = jnp.exp(0.01 * jax.random.normal(key))
-    right = Sides(noise / jnp.sqrt(size), jnp.asarray(-0.5))
-    return {"claim": right, "linear": right._replace(theory=jnp.asarray(-1.0))}
-
-
-def improved(v, key):
-    right = Sides(jnp.sum(v.x) + 0.5 + 0.01 * jax.random.normal(key), jnp.sum(v.x))
-    return {"claim": right, "by one": right._replace(theory=right.theory + 1)}
-
-
-KINDS = {
-    "identity": toy(Identity(), square_of_sum, mutants=("squares alone",)),
-    "bound": toy(Bound(search=("x",)), cauchy_schwarz, mutants=("half",)),
-    "equal": toy(Expectation(), unbiased, draw=coins, mutants=("not reweighted",)),
-    "bounded": toy(Expectation(), bounded, draw=coins, mutants=("not reweighted",)),
-    "at most": toy(Expectation("at most"), jensen, draw=coins, mutants=("half",)),
-    "probability": toy(Probability(), quantiles, mutants=("thrice as often",)),
-    "rate": toy(Rate((4, 16, 64)), root, mutants=("linear",)),
-    "effect": toy(Effect(), improved, mutants=("by one",), expected=None),
-}
 METHODS = {
     "identity": "rounding", "bound": "rounding", "equal": "asymptotic", "bounded": "empirical Bernstein",
     "at most": "asymptotic", "probability": "exact binomial", "rate": "slopes", "effect": "paired",
@@ -145,9 +48,6 @@ def test_true_claims_are_supported_and_their_mutants_refuted(name):
     assert case.method == METHODS[name]
     assert (case.interval is None) == (case.method == "rounding")
     assert (case.trials == 0) == (case.method == "rounding")
-
-
-FALSE = {name: promoted(KINDS[name], KINDS[name].mutants[0]) for name in KINDS}
 
 
 @pytest.mark.parametrize("name", ["identity", "bound", "equal", "probability", "rate", "effect"])
@@ -275,73 +175,6 @@ def test_vacuous_bounds():
     assert verdict(toy(Bound(), trial)).verdict == VACUOUS
 
 
-# --- The search for counterexamples
-
-
-def small_entries(rng, dataset):
-    return Vector(rng.uniform(0.5, 1, 3), np.asarray(0.5))
-
-
-def planted(v, _):
-    """False where an entry exceeds 1.2, which no instance's does."""
-    return Sides(jnp.max(v.x), jnp.asarray(1.2))
-
-
-SMALL_ENTRIES = Case("small-entries", small_entries)
-
-
-def test_the_search_finds_what_no_instance_shows():
-    assert verdict(toy(Bound(), planted, cases=(SMALL_ENTRIES,))).verdict == SUPPORTED
-    found = verdict(toy(Bound(search=("x",)), planted, cases=(VECTOR, SMALL_ENTRIES)[1:]))
-    assert found.verdict == REFUTED
-    replay = found.counterexample
-    assert (replay["case"], replay["found_by"]) == ("small-entries", "search")
-    assert replay["measured"] == max(replay["values"]["x"]) > replay["theory"] == 1.2
-    assert replay["values"]["p"] == 0.5  # p is not searched
-    case = found.cases["small-entries"]
-    assert (case.verdict, case.measured, case.theory) == (REFUTED, replay["measured"], 1.2)
-
-
-def test_the_search_refutes_mutants():
-    def trial(v, _):
-        return {"claim": Sides(jnp.max(v.x), jnp.sum(abs(v.x))), "planted": planted(v, _)}
-
-    claim = toy(Bound(search=("x",)), trial, cases=(SMALL_ENTRIES,), mutants=("planted",))
-    found = verdict(claim)
-    assert found.verdict == SUPPORTED and found.mutants == {"planted": REFUTED}
-    assert verdict(replace(claim, kind=Bound())).mutants == {"planted": SUPPORTED}
-
-
-def test_the_search_stays_within_the_hypotheses():
-    claim = toy(Bound(search=("x",)), planted, cases=(SMALL_ENTRIES,), hypotheses={"x ≤ 1": lambda v: v.x <= 1})
-    assert verdict(claim).verdict == SUPPORTED
-    # It passes a counterexample on its way out, and remembers it.
-    found = verdict(replace(claim, hypotheses={"x ≤ 1.3": lambda v: v.x <= 1.3}))
-    assert found.verdict == REFUTED and 1.2 < found.counterexample["measured"] <= 1.3
-
-
-def test_the_search_moves_what_is_prepared_afterwards():
-    claim = toy(
-        Bound(search=("x",)),
-        lambda v, _: Sides(jnp.max(v), jnp.asarray(1.2)),
-        cases=(SMALL_ENTRIES,),
-        prepare=lambda v: v.x,
-    )
-    assert verdict(claim).counterexample["found_by"] == "search"
-
-
-@pytest.mark.parametrize("nothing", [jnp.inf, jnp.nan])
-def test_the_search_is_not_misled_by_a_side_that_says_nothing(nothing):
-    """An infinite bound is true: it must not stand for the worst. Nor must a mutant's, or its nan."""
-
-    def trial(v, _):
-        right = Sides(jnp.max(v.x), jnp.array([1.2, jnp.inf]))
-        return {"claim": right, "mutant": right._replace(theory=nothing * v.x)}
-
-    found = verdict(toy(Bound(search=("x",)), trial, cases=(SMALL_ENTRIES,), mutants=("mutant",)))
-    assert found.verdict == REFUTED and found.counterexample["found_by"] == "search"
-
-
 # --- Numbers that are not finite
 
 
@@ -375,39 +208,6 @@ def test_trials_go_on_while_a_mutant_is_undecided():
     found = verdict(toy(Expectation(), trial, draw=coins, mutants=("noisy",)), tier=looks)
     assert found.mutants == {"noisy": REFUTED} and found.verdict == SUPPORTED
     assert found.trials == 4 * 4096
-
-
-# --- Nothing depends on what else is verified
-
-
-def test_a_case_more_changes_no_other():
-    for claim in (FALSE["identity"], FALSE["effect"]):
-        alone = verdict(claim).cases["vector"]
-        same_shape = verdict(replace(claim, cases=(SAMPLE, VECTOR))).cases
-        another = verdict(replace(claim, cases=(VECTOR, LONGER))).cases
-        assert list(same_shape) == ["toys", "vector"]
-        assert same_shape["vector"] == another["vector"] == alone
-
-
-def test_an_id_of_its_own_gives_keys_of_its_own():
-    """The same statement under another id sees other instances: claims are independent of one another."""
-    other = verdict(replace(FALSE["effect"], id="toy/other"))
-    assert other.cases["vector"].measured != verdict(FALSE["effect"]).cases["vector"].measured
-
-
-def test_an_instance_is_the_same_at_every_tier():
-    few, many = (groups(KINDS["equal"], count, 0, DATA)[0] for count in (2, 5))
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:2]), few.raw, many.raw)
-    np.testing.assert_array_equal(few.keys, many.keys[:2])
-    assert len(np.unique(many.keys, axis=0)) == 5
-    assert not np.array_equal(groups(KINDS["equal"], 2, 1, DATA)[0].raw.x, few.raw.x)
-
-
-def test_instances_that_do_not_fit_a_batch_are_mapped():
-    assert verdict(replace(FALSE["identity"], batch=2)) == verdict(FALSE["identity"])
-    small = verdict(replace(KINDS["equal"], batch=2))
-    assert small.verdict == SUPPORTED and small.trials == verdict(KINDS["equal"]).trials
-    assert small.cases["vector"].interval == pytest.approx(verdict(KINDS["equal"]).cases["vector"].interval)
 
 
 # --- Replays

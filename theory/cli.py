@@ -72,7 +72,7 @@ def verify(
         raise ValueError(f"data: {error}") from None
     run = journal.Run(seed, tier, data, journal.fingerprint(dataset), backend.versions())
     known = journal.begin(out, run, resume=resume)
-    console = _console()
+    console = table.terminal()
     layout = table.layout(chosen, console)
     _say(console, table.opening(run, chosen, layout))
     verdicts: list[Verdict] = []
@@ -97,11 +97,8 @@ def verify(
                 progress.advance(task)
     except KeyboardInterrupt:
         again = f"{run.command(*selection)} --out {shlex.quote(str(out))} --resume"
-        print(
-            f"interrupted: {len(verdicts)} of {len(chosen)} verdicts are kept; go on with {again}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+        kept = f"{len(verdicts)} of {len(chosen)} verdicts are kept"
+        raise KeyboardInterrupt(f"{kept}; go on with {again}") from None
     index = report.write_report(out, run, chosen, verdicts)
     _say(console, table.closing(verdicts, index, time.perf_counter() - started))
     return status(verdicts, strict=strict)
@@ -112,7 +109,7 @@ def list_claims() -> int:
     from theory import console as table
     from theory.catalogue import CATALOGUE
 
-    _say(_console(), table.listing(CATALOGUE))
+    _say(table.terminal(), table.listing(CATALOGUE))
     return OK
 
 
@@ -126,7 +123,7 @@ def show(claim: Positional[Annotated[str, arg(metavar="CLAIM|FILE.py::CLAIM")]])
     from theory.catalogue import CATALOGUE
     from theory.select import select
 
-    console = _console()
+    console = table.terminal()
     for item in select([claim], CATALOGUE):
         _say(console, table.description(item))
     return OK
@@ -187,8 +184,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
 
 
@@ -211,12 +208,6 @@ def _failure(item: "Selected", error: Exception, out: Path) -> str:
         f"{item.argument}: verification failed with {reason(error, path if colons else None)}; "
         f"finished verdicts are kept, and the traceback is in {trace}"
     )
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False)
 
 
 def _say(console: "Console", lines: Iterable[Any]):

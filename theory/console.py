@@ -47,6 +47,11 @@ class Layout:
         return f"{verdict:<{_VERDICT}}  {claim:<{self.claim}}{tail}"
 
 
+def terminal(*, quiet: bool = False) -> Console:
+    """Standard output, as commands print to it: plain text, no markup. ``quiet``: nothing is shown."""
+    return Console(markup=False, highlight=False, quiet=quiet)
+
+
 def layout(chosen: Sequence[Selected], console: Console) -> Layout:
     """The widest table that fits a terminal; where output is piped, all of it."""
     columns, claim = [*_COLUMNS], max(len("claim"), *(len(item.argument) for item in chosen), 0)

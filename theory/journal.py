@@ -76,12 +76,12 @@ def append(folder: Path, chosen: Selected, verdict: Verdict):
         os.fsync(file.fileno())
 
 
-def write(path: Path, text: str):
-    """Replace a file's text at once: whoever reads it sees the old text or the new."""
+def write(path: Path, content: str | bytes):
+    """Replace a file's content at once: whoever reads it sees the old content or the new. Text is UTF-8."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

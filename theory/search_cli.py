@@ -6,7 +6,6 @@ Whatever imports JAX loads inside the functions, so that help and typing errors 
 import dataclasses
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -120,9 +119,10 @@ def _run(
 
     from sketchprune import mesh
     from sketchprune import search as library
+    from theory.console import terminal
 
     leads = jax.process_index() == 0
-    console = _console(leads)
+    console = terminal(quiet=not leads)
     if devices is not None and not 1 <= devices <= jax.device_count():
         raise ValueError(f"devices: got {devices}; takes 1 to {jax.device_count()}")
     found_devices = jax.devices()[:devices]
@@ -148,8 +148,8 @@ def _run(
                 progress=_reporter(console, num_masks, stack),
             )
     except KeyboardInterrupt:
-        print(f"interrupted: {folder} has the last checkpoint; the same command goes on with --resume", file=sys.stderr)
-        return 130
+        kept = f"{folder} has the last checkpoint"
+        raise KeyboardInterrupt(f"{kept}; the same command goes on with --resume") from None
     if leads:
         _report(console, setting, problem, result, out)
     return 0
@@ -227,10 +227,3 @@ def _rounding(problem: "Problem", result: "SearchResult") -> float:
         exact = np.asarray(jax.jit(lambda every: jax.lax.map(problem.exactly, every))(result.masks))
     scale = np.where(exact == 0, 1, np.abs(exact))
     return float(np.max(np.abs(result.values - exact) / scale))
-
-
-def _console(leads: bool) -> "Console":
-    """Only the first process speaks."""
-    from rich.console import Console
-
-    return Console(markup=False, highlight=False, quiet=not leads, file=sys.stdout)

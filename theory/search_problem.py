@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from sketchprune import data, kernels, linear, masks, models, search, sketch
+from sketchprune import data, kernels, linear, masks, models, search, sketch, train
 from sketchprune.data import Dataset
 
 Model = Literal["linear", "mlp", "lenet"]
@@ -173,9 +173,9 @@ def _network(setting: Setting, dataset: Dataset) -> Problem:
         if setting.objective == "ntk-error":
             return search.ntk_error(apply, start, wide(x))
         if setting.objective == "initial-loss":
-            return search.initial_loss(apply, _cross_entropy, start, (wide(x), y))
+            return search.initial_loss(apply, train.cross_entropy, start, (wide(x), y))
         optimizer, steps = optax.adam(setting.step_size), 50 if setting.steps is None else setting.steps
-        return search.trained_loss(apply, _cross_entropy, start, (wide(x), y), optimizer, steps)
+        return search.trained_loss(apply, train.cross_entropy, start, (wide(x), y), optimizer, steps)
 
     found: dict[str, Any] = {}
     if setting.objective == "ntk-error" and not setting.binary and setting.law != "fixed":
@@ -188,10 +188,6 @@ def _network(setting: Setting, dataset: Dataset) -> Problem:
             found["expectation"] = (_over(squares, chances) - jnp.sum(kernel**2)) / keep
     theory = _with_tail(found)
     return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, weights, theory)
-
-
-def _cross_entropy(outputs: Float[Array, "n k"], labels: Array) -> Float[Array, ""]:
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, labels))
 
 
 def _some(tree: PyTree, prunable: PyTree) -> list[Array]:

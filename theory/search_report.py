@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ def write(folder: Path, result: SearchResult, theory: Mapping[str, float], facts
     arrays: dict[str, Any] = {"mask" + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, indices=result.indices, values=result.values, **arrays)
-    _replace(folder / "best.npz", buffer.getvalue())
+    journal.write(folder / "best.npz", buffer.getvalue())
     text = json.dumps(journal.strict(numbers(result, theory) | dict(facts)), indent=1, allow_nan=False)
     journal.write(folder / "result.json", text + "\n")
     buffer = io.BytesIO()
     histogram(result, theory, label).savefig(buffer, format="png", dpi=200)
-    _replace(folder / "histogram.png", buffer.getvalue())
+    journal.write(folder / "histogram.png", buffer.getvalue())
 
 
 def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]:
@@ -87,12 +86,3 @@ def _bars(result: SearchResult) -> tuple[np.ndarray, np.ndarray]:
     starts = np.arange(first, last, step)
     ends = np.append(low[starts], high[last - 1])
     return np.add.reduceat(counts[:last], starts), ends
-
-
-def _replace(path: Path, content: bytes):
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

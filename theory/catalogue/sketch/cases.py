@@ -231,7 +231,13 @@ def all_subsets(d: int) -> Bool[Array, "m d"]:
     return (jnp.arange(2**d)[:, None] >> jnp.arange(d)) % 2 == 1
 
 
+def all_binary(rates: Float[Array, " d"]) -> tuple[Array, Array]:
+    """Every subset, as a 0/1 mask, and its probability."""
+    kept = all_subsets(rates.shape[0])
+    return kept.astype(rates.dtype), jnp.prod(jnp.where(kept, rates, 1 - rates), axis=1)
+
+
 def all_poisson(rates: Float[Array, " d"]) -> tuple[Array, Array]:
     """Every subset, as a reweighted mask, and its probability."""
-    kept = all_subsets(rates.shape[0])
-    return jnp.where(kept, 1 / jnp.where(rates > 0, rates, 1), 0), jnp.prod(jnp.where(kept, rates, 1 - rates), axis=1)
+    kept, chances = all_binary(rates)
+    return kept / jnp.where(rates > 0, rates, 1), chances

@@ -9,7 +9,8 @@ from sketchprune import masks, scores, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import EVALUATED, FEATURES, Linear, Rng, complete
-from theory.catalogue.sketch.moments import BAR, expected_error, squared
+from theory.catalogue.sketch.moments import BAR, expected_error
+from theory.catalogue.squares import squared
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides
 
 # --- sketch/data-free

@@ -12,7 +12,8 @@ from sketchprune import masks, sketch, subsets
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import Rng, all_subsets, real, signs, some_columns, weights
-from theory.catalogue.sketch.moments import BAR, DKM, squared
+from theory.catalogue.sketch.moments import BAR, DKM
+from theory.catalogue.squares import squared
 from theory.claim import Bound, Case, Claim, Sides
 
 ROWS = ITEMS = 16

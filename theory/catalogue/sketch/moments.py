@@ -17,23 +17,19 @@ from theory.catalogue.sketch.cases import (
     SMALL,
     Linear,
     Rng,
+    all_binary,
     all_multinomial,
     all_poisson,
-    all_subsets,
     complete,
     gaussian,
     signs,
     weights,
 )  # fmt: skip
+from theory.catalogue.squares import squared
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides, Source
 
 DKM = Source("drineas2006matmul", "stated", "Lemma 4")
 BAR = Source("bar2023sketching")
-
-
-def squared(vector: Float[Array, "..."]) -> Float[Array, ""]:
-    """‖·‖²."""
-    return jnp.sum(vector**2)
 
 
 def error(instance: Linear, mask: Float[Array, " d"]) -> Float[Array, ""]:
@@ -311,11 +307,6 @@ def _binary(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     return {"claim": right, "variance only": right._replace(theory=jnp.sum(rates * (1 - rates) * sizes**2))}
 
 
-def _all_binary(instance: Linear) -> tuple[Array, Array]:
-    kept, chances = all_subsets(instance.w.shape[0]), all_poisson(instance.rates)[1]
-    return kept.astype(instance.w.dtype), chances
-
-
 BINARY_BIAS_VARIANCE = Claim(
     id="sketch/binary-bias-variance",
     title="A binary mask that is not reweighted pays a bias",
@@ -325,7 +316,7 @@ BINARY_BIAS_VARIANCE = Claim(
     cases=(*EVALUATED, *SMALL),
     trial=_binary,
     draw=lambda instance, key: masks.poisson(key, instance.rates, binary=True),
-    outcomes=_all_binary,
+    outcomes=lambda instance: all_binary(instance.rates),
     mutants=("variance only",),
 )
 

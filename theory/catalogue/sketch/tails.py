@@ -9,7 +9,8 @@ from sketchprune import masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, complete, weights
-from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error, squared
+from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error
+from theory.catalogue.squares import squared
 from theory.claim import Bound, Case, Claim, Probability, Sides, Source
 
 DELTAS = (0.2, 0.05, 0.01)

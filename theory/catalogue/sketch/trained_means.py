@@ -19,14 +19,15 @@ from theory.catalogue.sketch.cases import (
     SMALL_FEATURES,
     Linear,
     Rng,
+    all_binary,
     all_multinomial,
-    all_poisson,
     all_subsets,
     complete,
     gaussian,
 )  # fmt: skip
-from theory.catalogue.sketch.moments import BAR, squared
+from theory.catalogue.sketch.moments import BAR
 from theory.catalogue.sketch.training import trained, trained_error
+from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Expectation, Sides
 
 # --- sketch/training-error-ridge
@@ -58,10 +59,10 @@ def _draw_ridge(ridge: Ridge, key: Key) -> Float[Array, "2 d"]:
 def _enumerate_ridge(ridge: Ridge) -> tuple[Array, Array]:
     """All supports, with their probabilities under either law: what can be trained depends on nothing else."""
     instance = ridge.instance
-    subsets, poisson = all_subsets(instance.w.shape[0]), all_poisson(instance.rates)[1]
+    subsets, poisson = all_binary(instance.rates)
     sequences, chances = all_multinomial(instance.near_optimal, instance.budget, instance.most)
-    same = jnp.all((sequences > 0)[None] == subsets[:, None], axis=2)
-    outcomes = jnp.repeat(subsets[:, None].astype(poisson.dtype), 2, axis=1)
+    same = jnp.all((sequences > 0)[None] == (subsets > 0)[:, None], axis=2)
+    outcomes = jnp.repeat(subsets[:, None], 2, axis=1)
     return outcomes, jnp.stack([poisson, jnp.where(same, chances, 0).sum(axis=1)], axis=1)
 
 

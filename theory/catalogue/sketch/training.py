@@ -20,7 +20,8 @@ from theory.catalogue.sketch.cases import (
     complete,
     gaussian,
 )  # fmt: skip
-from theory.catalogue.sketch.moments import BAR, squared
+from theory.catalogue.sketch.moments import BAR
+from theory.catalogue.squares import squared, stepped_half_squares, with_step
 from theory.claim import Bound, Case, Claim, Expectation, Sides
 
 STEPS = 10_000
@@ -29,15 +30,6 @@ STEPS = 10_000
 
 def predict(params: Float[Array, " d"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
     return x @ params
-
-
-def half_squares(outputs: Float[Array, " n"], targets: Float[Array, "n 2"]) -> Float[Array, ""]:
-    """η‖f − y‖²/2: the step size η comes with the targets, so that one optimiser serves all instances."""
-    return targets[0, 1] * squared(outputs - targets[:, 0]) / 2
-
-
-def with_step(y: Float[Array, " n"], step: Float[Array, ""]) -> Float[Array, "n 2"]:
-    return jnp.stack([y, jnp.broadcast_to(step, y.shape)], axis=1)
 
 
 def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -57,7 +49,7 @@ def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Float[Array, " 
     step = 1 / jnp.maximum(largest, 1)
     params, *_ = train.converge(
         predict,
-        half_squares,
+        stepped_half_squares,
         jnp.zeros_like(norms),
         (unit, with_step(y, step)),
         optax.sgd(1.0, momentum=momentum, nesterov=True),
@@ -94,7 +86,7 @@ def _train_dense(instance: Linear) -> Transfer:
     x, y, w = instance.x, instance.y, instance.w
     law = 0.9 * sketch.optimal_probabilities(x, w) + 0.1 * sketch.uniform_probabilities(w)
     step = 1 / jnp.sum(x**2)
-    end, _ = train.fit(predict, half_squares, w, (x, with_step(y, step)), optax.sgd(1.0), 300)
+    end, _ = train.fit(predict, stepped_half_squares, w, (x, with_step(y, step)), optax.sgd(1.0), 300)
     return Transfer(instance, law, end)
 
 
@@ -206,7 +198,7 @@ def _at_t(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     largest = values[-1]
     alive = values > len(values) * jnp.finfo(x.dtype).eps * largest
     step, least = 1 / largest, jnp.min(jnp.where(alive, values, largest))
-    _, losses = train.fit(predict, half_squares, start, (x, with_step(y, step)), optax.sgd(1.0), STEPS + 1)
+    _, losses = train.fit(predict, stepped_half_squares, start, (x, with_step(y, step)), optax.sgd(1.0), STEPS + 1)
     measured = 2 * losses[jnp.array(TIMES)] / step
     along = vectors.T @ (x @ start - y)
     limit = squared(jnp.where(alive, 0, along))

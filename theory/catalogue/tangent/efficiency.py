@@ -10,6 +10,7 @@ from sketchprune import masks, scores, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import all_multinomial
+from theory.catalogue.squares import half_squares, squared
 from theory.catalogue.tangent.cases import (
     NON_ZERO,
     OUTPUTS,
@@ -25,7 +26,7 @@ from theory.catalogue.tangent.cases import (
     real,
     tiny_on_real,
 )  # fmt: skip
-from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel, squared
+from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel
 from theory.claim import Case, Claim, Expectation, Sides
 
 MIXED = 0.5
@@ -42,11 +43,6 @@ class Scored(NamedTuple):
 
     tangent: Tangent
     laws: Float[Array, "scores P"]
-
-
-def half_squares(outputs: Float[Array, "n k"], y: Float[Array, "n k"]) -> Float[Array, ""]:
-    """½‖f − y‖²."""
-    return squared(outputs - y) / 2
 
 
 def relu_network(layers: Weights, x: Array) -> Float[Array, "n k"]:

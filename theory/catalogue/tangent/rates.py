@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from sketchprune import infinite, kernels, linearised, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
+from theory.catalogue.squares import stepped_half_squares, with_step
 from theory.catalogue.tangent.cases import PIXELS, Rng, Weights, real
-from theory.catalogue.tangent.training import half_squares, with_step
 from theory.claim import Case, Claim, Rate, Sides, Source
 
 SAMPLES, INPUTS = 4, PIXELS // 4
@@ -203,7 +203,7 @@ def _apart(
 
     def advance(both: tuple[Weights, Weights], _: None) -> tuple[tuple[Weights, Weights], Array]:
         real, linear = (
-            train.fit(model, half_squares, start, data, optax.sgd(1.0), SEGMENT)[0]
+            train.fit(model, stepped_half_squares, start, data, optax.sgd(1.0), SEGMENT)[0]
             for model, start in zip(models, both, strict=True)
         )
         return (real, linear), jnp.linalg.norm(models[0](real, x) - models[1](linear, x))

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 from sketchprune import masks, sketch
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import all_multinomial, all_poisson
+from theory.catalogue.sketch.moments import BAR, DKM
+from theory.catalogue.squares import squared
 from theory.catalogue.tangent.cases import (
     ALL,
     NON_ZERO,
@@ -16,14 +18,7 @@ from theory.catalogue.tangent.cases import (
 )  # fmt: skip
 from theory.claim import Claim, Expectation, Sides, Source
 
-BAR = Source("bar2023sketching")
-DKM = Source("drineas2006matmul", "stated", "Lemma 4")
 TROPP = Source("tropp2015concentration", "stated", "Theorem 6.1.1")
-
-
-def squared(values: Float[Array, "..."]) -> Float[Array, ""]:
-    """‖·‖²."""
-    return jnp.sum(values**2)
 
 
 def masked_kernel(tangent: Tangent, mask: Float[Array, " P"]) -> Float[Array, "N N"]:

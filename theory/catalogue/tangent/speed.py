@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from sketchprune import masks
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import all_subsets
+from theory.catalogue.sketch.cases import all_binary
 from theory.catalogue.tangent.cases import ALL, NON_ZERO, SMALL, Network, Rng, Tangent, complete, linearise
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
 from theory.claim import Case, Claim, Expectation, Sides, Source
@@ -18,11 +18,6 @@ TIMES = (0.1, 0.5, 2.0, 10.0, 50.0)
 
 def _draw(tangent: Tangent, key: Key) -> Float[Array, " P"]:
     return masks.poisson(key, tangent.rates, binary=True)
-
-
-def _enumerate(tangent: Tangent) -> tuple[Array, Array]:
-    kept = all_subsets(tangent.sizes.size)
-    return kept.astype(tangent.sizes.dtype), jnp.prod(jnp.where(kept, tangent.rates, 1 - tangent.rates), axis=1)
 
 
 def _decay(kernel: Float[Array, "N N"], times: Float[Array, " t"], residual: Array | None = None) -> Float[Array, " t"]:
@@ -63,7 +58,7 @@ PRUNING_SLOWS = Claim(
     hypotheses=NON_ZERO,
     trial=_slows,
     draw=_draw,
-    outcomes=_enumerate,
+    outcomes=lambda tangent: all_binary(tangent.rates),
     mutants=("π² for π",),
     batch=2048,
     note=(
@@ -107,7 +102,7 @@ FIXED_RESIDUAL = Claim(
     hypotheses=NON_ZERO,
     trial=_fixed,
     draw=_draw,
-    outcomes=_enumerate,
+    outcomes=lambda tangent: all_binary(tangent.rates),
     expected="REFUTED",
     batch=2048,
     note="The exponential is trace convex but not operator convex: no average over residuals, no theorem.",

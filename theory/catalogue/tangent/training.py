@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from sketchprune import linearised, masks, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
+from theory.catalogue.squares import squared, stepped_half_squares, with_step
 from theory.catalogue.tangent.cases import (
     ALL,
     MLP,
@@ -26,20 +27,11 @@ from theory.catalogue.tangent.cases import (
     real,
     unflatten,
 )  # fmt: skip
-from theory.catalogue.tangent.sketches import BAR, masked_kernel, squared
+from theory.catalogue.tangent.sketches import BAR, masked_kernel
 from theory.claim import Bound, Case, Claim, Identity, Sides, Source
 
 LEE = Source("lee2019wide", "stated")
 JACOT = Source("jacot2018ntk", "stated")
-
-
-def half_squares(outputs: Float[Array, "n k"], targets: Float[Array, "n k1"]) -> Float[Array, ""]:
-    """η‖f − y‖²/2: the step size η comes with the targets, so that one optimiser serves all instances."""
-    return targets[0, -1] * squared(outputs - targets[:, :-1]) / 2
-
-
-def with_step(y: Float[Array, "n k"], step: Float[Array, ""]) -> Float[Array, "n k1"]:
-    return jnp.concatenate([y, jnp.broadcast_to(step, (len(y), 1))], axis=1)
 
 
 Apply = Callable[[Weights, Array], Array]
@@ -59,9 +51,8 @@ def trained(
     mask: Weights | None = None,
 ) -> tuple[Float[Array, " N"], Float[Array, " steps"]]:
     """The outputs after ``steps`` steps of gradient descent on ½‖f − y‖², and ‖f − y‖² before each."""
-    layers, losses = train.fit(
-        model, half_squares, network.layers, (network.x, with_step(y, step)), optax.sgd(1.0), steps, mask=mask
-    )
+    data = network.x, with_step(y, step)
+    layers, losses = train.fit(model, stepped_half_squares, network.layers, data, optax.sgd(1.0), steps, mask=mask)
     return model(layers, network.x).ravel(), 2 * losses / step
 
 

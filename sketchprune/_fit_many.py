@@ -1,0 +1,183 @@
+"""Many models trained at once: a stack of masks, initial weights and keys, in tiles that fit a core's cache."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from sketchprune import _steps
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+
+Evaluation = Any
+"""A pytree of arrays: what is measured of a model on the way."""
+
+
+class Fits(NamedTuple):
+    """Trained models, the first axis over the models."""
+
+    params: Params
+    losses: Float[Array, "models steps"]
+    """Before each step, on the batch of that step."""
+    curve: Evaluation
+    """What ``evaluate`` returned, [models, checkpoints, ...]; None without it."""
+
+
+def fit_many(
+    apply: ApplyFn,
+    loss: LossFn,
+    params: Params,
+    data: Batch,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    batch_size: int | None = None,
+    evaluate: Callable[[Params], Evaluation] | None = None,
+    checkpoints: Sequence[int] = (),
+    memory: int | None = None,
+) -> Fits:
+    """:func:`sketchprune.train.fit` for a stack of masks, initial weights and keys, and what is measured on the way.
+
+    ``params``, ``mask`` and ``key`` have a first axis over the models, or are one for all: a mask leaf with one
+    axis more than the weights is a stack on shared weights, and as many axes mean that both are stacked. Grids
+    (seeds x densities) are flattened by the caller. Models with the same key see the same batches.
+    ``evaluate(params)`` is taken after each of the ``checkpoints``, ascending numbers of steps, 0 for the start.
+
+    Models run in tiles under one vmapped program, as many at once as take ``memory`` bytes of weights, optimiser
+    state and saved activations: by default 1 MiB on a CPU, where what leaves a core's cache is slower, and a
+    thread for each core runs its own tiles; 1 GiB on an accelerator. Results do not depend on it but for
+    rounding. A host function: in a program, vmap :func:`sketchprune.train.fit`. ValueError as there, and for stacks of
+    different length and checkpoints that do not ascend within 0..steps. One set of gradients a model and step,
+    and the table of batches, 4 bytes a sample and epoch for each different key.
+
+    >>> data = (jnp.eye(2), jnp.ones(2))
+    >>> halved = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
+    >>> stack = jnp.array([[True, False], [True, True]])
+    >>> fits = fit_many(lambda w, x: x @ w, halved, jnp.zeros(2), data, optax.sgd(0.5), 2, mask=stack)
+    >>> fits.params
+    Array([[0.75, 0.  ],
+           [0.75, 0.75]], dtype=float64)
+    """
+    samples = _steps.check_batches(data, steps, key, batch_size)
+    steps_at = [int(step) for step in checkpoints]
+    if sorted(set(steps_at)) != steps_at or not all(0 <= step <= steps for step in steps_at):
+        raise ValueError(f"checkpoints is {checkpoints}; it takes ascending numbers of steps from 0 to {steps}")
+    if (evaluate is None) != (not steps_at):
+        raise ValueError(f"checkpoints is {checkpoints} and evaluate is {evaluate}; it takes both or neither")
+    stacked, models = _stacks(params, mask, key)
+    orders, rows = None, np.zeros(models, int)
+    if batch_size is not None and key is not None:
+        orders, which = _orders(key, samples, -(-steps // (samples // batch_size)))
+        rows += which
+    run = functools.partial(_fit_tile, apply, loss, data, optimizer, steps, batch_size, evaluate, tuple(steps_at))
+
+    def picked(chosen: Any) -> list[Any]:
+        """Parameters and masks of the models chosen."""
+        return [
+            jax.tree.map(lambda leaf: leaf[chosen], tree) if stack else tree
+            for tree, stack in zip((params, mask), stacked, strict=True)
+        ]
+
+    on_cpu = jax.default_backend() == "cpu"
+    if memory is None:
+        memory = 2**20 if on_cpu else 2**30
+    each = _bytes(apply, loss, optimizer, data, batch_size, *picked(0))
+    tile = max(1, min(models, memory // each))
+
+    def train(start: int) -> Fits:
+        # The last tile is filled up with its last model, so that all tiles share one program.
+        chosen = np.minimum(np.arange(start, start + tile), models - 1)
+        order = None if orders is None else orders[rows[chosen]]
+        return jax.block_until_ready(run(*picked(chosen), order, stacked))
+
+    with ThreadPoolExecutor((os.cpu_count() or 1) if on_cpu else 1) as threads:
+        tiles = list(threads.map(train, range(0, models, tile)))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:models], *tiles)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 3, 4, 5, 6, 7, 11))
+def _fit_tile(
+    apply, loss, data, optimizer, steps, batch_size, evaluate, checkpoints, params, mask, orders, stacked
+) -> Fits:
+    def model(params, mask, orders):
+        shuffled = None if orders is None else (lambda epoch: orders[epoch])
+        start, advance = _steps.training(apply, loss, params, data, optimizer, mask, batch_size, shuffled)
+        if evaluate is None:
+            (params, *_), losses = lax.scan(advance, start, jnp.arange(steps))
+            return Fits(params, losses, None)
+
+        def onward(carry, stop):
+            """To the next checkpoint."""
+
+            def step(carry):
+                now, inner, losses = carry
+                inner, value = advance(inner, now)
+                return now + 1, inner, losses.at[now].set(value)
+
+            carry = lax.while_loop(lambda carry: carry[0] < stop, step, carry)
+            return carry, evaluate(carry[1][0])
+
+        value = jax.eval_shape(lambda: advance(start, 0)[1])
+        carry = jnp.int32(0), start, jnp.zeros(steps, value.dtype)
+        carry, curve = lax.scan(onward, carry, jnp.array(checkpoints, jnp.int32))
+        # What is left after the last checkpoint.
+        (_, (params, *_), losses), _ = lax.scan(onward, carry, jnp.array([steps], jnp.int32))
+        return Fits(params, losses, curve)
+
+    axes = [0 if stack else None for stack in stacked]
+    return jax.vmap(model, (*axes, None if orders is None else 0))(params, mask, orders)
+
+
+def _stacks(params: Params, mask: Mask | None, key: Key | None) -> tuple[tuple[bool, bool], int]:
+    """Whether params and mask are stacks, and of how many models."""
+    stacked = (True, False)
+    if mask is not None:
+        ranks = [jnp.ndim(jax.tree.leaves(tree)[0]) for tree in (params, mask)]
+        if abs(ranks[0] - ranks[1]) > 1:
+            raise ValueError(f"mask has {ranks[1]} axes where params has {ranks[0]}; it takes as many, or one more")
+        stacked = (ranks[0] >= ranks[1], ranks[1] >= ranks[0])
+    several = (*stacked, key is not None and key.ndim > 0)
+    lengths = {
+        name + jax.tree_util.keystr(path): len(leaf)
+        for name, tree, stack in zip(("params", "mask", "key"), (params, mask, key), several, strict=True)
+        if stack
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the first axes have the lengths {lengths}; it takes one number of models")
+    models = next(iter(lengths.values()))
+    if not models:
+        raise ValueError("params and mask are stacks of no models; it takes at least one")
+    return stacked, models
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _tables(keys: Key, samples: int, epochs: int) -> Int[Array, "keys epochs samples"]:
+    return jax.vmap(lambda key: jax.vmap(_steps.shuffle(key, samples))(jnp.arange(epochs)))(keys)
+
+
+def _orders(keys: Key, samples: int, epochs: int) -> tuple[Int[Array, "keys epochs samples"], np.ndarray]:
+    """The order of the samples in each epoch, for each different key, and which key each model has."""
+    data = np.asarray(jax.random.key_data(keys)).reshape(-1, *jax.random.key_data(keys).shape[keys.ndim :])
+    _, first, rows = np.unique(data, axis=0, return_index=True, return_inverse=True)
+    return _tables(keys.reshape(-1)[first], samples, epochs), rows.reshape(-1)
+
+
+def _bytes(apply, loss, optimizer, data: Batch, batch_size: int | None, params: Params, mask: Mask | None) -> int:
+    """What training holds of one model at a time, by shapes alone."""
+
+    def held(params, mask, batch):
+        value, pullback = jax.vjp(functools.partial(_steps.loss_on, apply, loss, batch), params)
+        return params, params, optimizer.init(params), mask, value, pullback
+
+    batch = jax.tree.map(lambda values: values[: batch_size or len(values)], data)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(held, params, mask, batch)))

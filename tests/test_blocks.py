@@ -1,0 +1,75 @@
+"""Kernels in blocks of samples and of columns: the blocks change nothing, and memory stays small."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sketchprune import _blocks, _contraction, kernels
+from tests.examples.networks import assert_same, instance, matrix, normal, quick_jit, random_mask
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """As if memory held few samples: nothing is stored, columns come in slices, blocks overlap."""
+    monkeypatch.setattr(_blocks, "STORED", 1000)
+    monkeypatch.setattr(_contraction, "STORED", 1000)
+    monkeypatch.setattr(_blocks, "PAIRED", 4000)
+    monkeypatch.setattr(_contraction, "PAIRED", 300)
+
+
+def test_in_little_memory(small_memory):
+    apply, params, _ = instance("unusual")
+    x = normal(7, 7, 9, 8, 3)
+    few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
+
+    @quick_jit
+    def results(params, sketch):
+        return (
+            kernels.ntk(apply, params, x),
+            kernels.ntk(apply, params, x, x[:3], mask=few_kept),
+            kernels.ntk(apply, params, x[:5], x, mask=sketch, trace_outputs=True),
+            kernels.frobenius_norm(apply, params, x, mask=sketch),
+            kernels.trace(apply, params, x, mask=sketch),
+        )
+
+    whole, kept, crossed, norm, trace = results(params, sketch)
+    plain = quick_jit(functools.partial(kernels.reference, apply))
+    assert_same(whole, plain(params, x))
+    assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
+    theta = plain(params, x, mask=sketch)
+    assert_same(crossed, jnp.einsum("nmkk->nm", theta)[:5])
+    assert_same(norm, jnp.linalg.norm(matrix(theta)))
+    assert_same(trace, jnp.einsum("nnkk->", theta))
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 100])
+def test_blocks_change_nothing(block_size):
+    apply, params, x = instance("mlp")
+    mask = random_mask(params, 2)
+    actual = kernels.ntk(apply, params, x, mask=mask, block_size=block_size)
+    assert_same(actual, kernels.ntk(apply, params, x, mask=mask), 1e-14)
+
+
+def test_large_kernels_fit_in_memory():
+    """1,000 digits, 10 outputs, 1.9 million parameters: compiled for less than 2 GiB in all."""
+    widths = (64, 1350, 1300, 10)
+    params = [jnp.zeros(shape, jnp.float32) for shape in zip(widths[:-1], widths[1:], strict=True)]
+    assert sum(weight.size for weight in params) > 1.85e6
+
+    def apply(params, x):
+        return nn.relu(nn.relu(x @ params[0]) @ params[1]) @ params[2]
+
+    x = jnp.zeros((1000, 64), jnp.float32)
+    mask = [weight > 0 for weight in params]
+    for masked in (False, True):
+        compiled = (
+            jax.jit(lambda params, mask, masked=masked: kernels.ntk(apply, params, x, mask=mask if masked else None))
+            .lower(params, mask)
+            .compile()
+        )
+        sizes = compiled.memory_analysis()
+        total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        assert 4e8 < total < 2**31
