@@ -114,6 +114,8 @@ def table(case: Case, others: dict[str, Any], rate: float, console: Console) -> 
 
     ratio = "" if baseline is None else f"{baseline / steady:.1f}x"
     required = "" if case.required is None else f"{case.required:g}x"
+    if case.required is not None and baseline is not None:
+        required += ", met" if baseline / steady >= case.required else ", [red]missed[/red]"
     share = product_operations(structured, params, x) / steady / rate
     row("sketchprune", ours, steady, f"{share:.0%}", ratio, required)
     if best is not None and baseline is not None:

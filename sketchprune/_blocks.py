@@ -12,7 +12,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, parts, plan
+from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, parts, passed, plan
 from sketchprune._lanczos import ritz_values
 from sketchprune.structure import Layer, Structure, is_floating, read, sensitivities
 from sketchprune.types import ApplyFn, Inputs, Key, Params
@@ -67,6 +67,8 @@ def network(apply: ApplyFn, params: Params, masks: Masks, kept: Sequence[int | N
             "it takes an apply that treats samples one by one"
         )
     known = kept if kept is not None else [None] * len(leaves)
+    # The barrier: the compiler would take minutes to evaluate what is done with a large mask that is a constant.
+    masks = [None if mask is None else lax.optimization_barrier(jnp.asarray(mask)) for mask in masks]
     selections = [
         Selection(
             jnp.ones(jnp.shape(leaf), outputs.dtype) if mask is None else mask.astype(outputs.dtype),
@@ -103,20 +105,20 @@ def fold(
     fits = samples * chosen.stored <= STORED
     most = math.isqrt(PAIRED // chosen.paired)
     if not fits:
-        most = min(most, STORED // (2 * chosen.stored + chosen.passing))
+        most = min(most, STORED // (2 * chosen.stored))
     if x2 is None:  # of four blocks ten in sixteen pairs are computed; smaller ones are not worth their overhead
         most = min(most, max(math.ceil(samples / 4), math.ceil(math.sqrt(WORTHWHILE / (chosen.work + 1)))))
-    passed = max(STORED // chosen.passing, 1)
+    at_once = max(STORED // chosen.passing, 1)
     if block_size is not None:
-        most, passed = block_size, min(passed, block_size)
+        most, at_once = block_size, min(at_once, block_size)
 
     def one(sample: Array) -> Parts:
         return parts(chosen, sensitivities(net.structure, net.leaves, sample[None]))
 
     def parts_from(x: Inputs, size: int) -> Callable[[Any], Parts]:
         if not fits:
-            return lambda start: jax.vmap(one)(lax.dynamic_slice_in_dim(x, start, size))
-        every = _passed(one, x, passed)
+            return lambda start: lax.map(one, lax.dynamic_slice_in_dim(x, start, size), batch_size=min(at_once, size))
+        every = _passed(one, x, at_once)
         return lambda start: jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, start, size), every)
 
     size, starts, new = spans(len(x1), max(most, 1))
@@ -198,15 +200,21 @@ def frobenius_norm(
     with jax.default_matmul_precision("highest"):
         net = network(apply, params, masks, kept, x)
 
-        def add(total: Array, values: Array, pair: Pair) -> Array:
+        def add(total: tuple[Array, Array], values: Array, pair: Pair) -> tuple[Array, Array]:
+            """The largest entry so far, and the sum of squares relative to it."""
+            largest, squares = total
             n, m = values.shape[:2]
             rows = pair.first + jnp.arange(n) >= pair.first_new
             columns = pair.second + jnp.arange(m) >= pair.second_new
-            squares = jnp.where(rows[:, None] & columns, jnp.sum(values**2, axis=(2, 3)), 0)
-            return total + jnp.where(pair.first == pair.second, 1, 2) * jnp.sum(squares)
+            now = jnp.maximum(largest, jnp.max(abs(values)))
+            scale = jnp.where(now > 0, now, 1)
+            counted = jnp.where(rows[:, None] & columns, jnp.sum((values / scale) ** 2, axis=(2, 3)), 0)
+            more = jnp.where(pair.first == pair.second, 1, 2) * jnp.sum(counted)
+            return now, squares * (largest / scale) ** 2 + more
 
-        total = fold(add, jnp.zeros((), net.dtype), net, x, None, trace=False, block_size=None)
-        return jnp.sqrt(total)
+        nothing = jnp.zeros((), net.dtype)
+        largest, squares = fold(add, (nothing, nothing), net, x, None, trace=False, block_size=None)
+        return largest * jnp.sqrt(squares)
 
 
 @functools.partial(jax.jit, static_argnames=("apply",))
@@ -214,7 +222,7 @@ def column_norms(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> PyT
     with jax.default_matmul_precision("highest"):
         net = network(apply, params, masks, None, x)
         layers, plain = net.structure.layers, net.structure.plain
-        alive = sum(net.outputs * net.leaves[leaf].size for leaf in plain)
+        alive = passed(net.structure, net.outputs) + sum(net.outputs * net.leaves[leaf].size for leaf in plain)
         for layer in layers:
             formed = layer.inputs * (1 if layer.positions == 1 else net.outputs)
             alive += layer.groups * layer.outputs * formed
@@ -304,8 +312,12 @@ def extreme_eigenvalues(
     with jax.default_matmul_precision("highest"):
         net, times = _linearised(apply, params, masks, x)
         size = len(x) * net.outputs
-        begin = jax.random.normal(key, (size,), net.dtype)
-        ritz = ritz_values(lambda v: times(v.reshape(len(x), -1)).reshape(-1), begin, num_products)
+        wide = jnp.promote_types(net.dtype, jnp.float32)  # no eigenvalues are found in half precision
+
+        def product(vector: Array) -> Array:
+            return times(vector.astype(net.dtype).reshape(len(x), -1)).reshape(-1).astype(wide)
+
+        ritz = ritz_values(product, jax.random.normal(key, (size,), wide), num_products).astype(net.dtype)
         return ritz[0], ritz[-1]
 
 
@@ -329,4 +341,5 @@ def reference(
         weight = jnp.concatenate([net.selections[at].weight.reshape(-1) for at in floating])
         left = jacobian(x1)
         right = left if x2 is None else jacobian(x2)
-        return jnp.einsum("nkp,p,mkp->nm" if trace else "nkp,p,mlp->nmkl", left, weight, right)
+        kernel = jnp.einsum("nkp,p,mkp->nm" if trace else "nkp,p,mlp->nmkl", left, weight, right)
+        return kernel.astype(net.dtype)

@@ -12,9 +12,11 @@ With only the trace over the outputs asked for, K² is K.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -82,10 +84,10 @@ def plan(structure: Structure, selections: Sequence[Selection], *, outputs: int,
     orders = tuple(
         "rows" if cost.order == "columns" and (rows_fit or cost.rows <= cost.factors) else cost.order for cost in costs
     )
-    stored, formed = plain, 0
-    for order, cost in zip(orders, costs, strict=True):
+    stored, formed = plain, passed(structure, outputs)
+    for layer, order, cost in zip(structure.layers, orders, costs, strict=True):
         stored += cost.rows if order == "rows" else cost.factors
-        formed += cost.factors if order == "rows" else 0
+        formed += cost.factors + _forming(layer, selections, outputs) if order == "rows" else 0
     weights = None
     if any(selection.masked for selection in selections):
         every = [selection.weight for selection in selections]
@@ -98,6 +100,12 @@ def plan(structure: Structure, selections: Sequence[Selection], *, outputs: int,
     paired = max([2 * square, *(cost.alive for cost in costs)])
     work = sum(cost.work for cost in costs) + square * plain / outputs
     return Plan(orders, weights, stored, stored + formed, paired, work)
+
+
+def passed(structure: Structure, outputs: int) -> int:
+    """Numbers that the passes over one sample hold: what every equation gives, and the largest cotangents."""
+    sizes = [math.prod(var.aval.shape) for equation in structure.program.eqns for var in equation.outvars]
+    return sum(sizes) + outputs * max(sizes, default=0)
 
 
 class _Cost(NamedTuple):
@@ -127,6 +135,15 @@ def _cheapest(layer: Layer, selections: Sequence[Selection], outputs: int, sampl
     return _Cost(order, outputs * columns, q * t * (i + outputs * j), alive[order], work[order])
 
 
+def _forming(layer: Layer, selections: Sequence[Selection], outputs: int) -> int:
+    """Numbers that `_formed` holds beside its result."""
+    kept = _kept(layer.leaves, selections)
+    every = layer.groups * layer.outputs * layer.inputs
+    if kept is None or layer.positions == 1:
+        return 0
+    return (outputs + 1) * kept * layer.positions if kept * layer.positions <= every else outputs * every
+
+
 def _kept(leaves: Sequence[int], selections: Sequence[Selection]) -> int | None:
     bounds = [selections[leaf].kept for leaf in leaves]
     return None if None in bounds else sum(bound for bound in bounds if bound is not None)
@@ -143,18 +160,34 @@ def _weights(weight: Float[Array, "..."], bound: int | None) -> Weights:
 def parts(plan: Plan, found: Sensitivities) -> Parts:
     """What a plan stores of one sample."""
     rows, factors = [], []
-    for order, a, g in zip(plan.orders, found.inputs, found.outputs, strict=True):
-        if order == "rows":
-            rows.append(jnp.einsum("qti,kqtj->kqji", a, g).reshape(g.shape[0], -1))
-        else:
-            factors.append((a, g))
-    rows += found.jacobians
+    kept = [None] * (len(plan.orders) + len(found.jacobians))
     if plan.weights is not None:
-        rows = [
-            row if weights.kept is None else row[:, weights.kept]
-            for row, weights in zip(rows, _of_rows(plan, plan.weights), strict=True)
-        ]
+        kept = [weights.kept for weights in plan.weights]
+    for order, own, of in zip(plan.orders, kept, zip(found.inputs, found.outputs, strict=True), strict=False):
+        if order == "rows":
+            rows.append(_formed(of, own))
+        else:
+            factors.append(of)
+    for own, jacobian in zip(kept[len(plan.orders) :], found.jacobians, strict=True):
+        rows.append(jacobian if own is None else jacobian[:, own])
     return Parts(jnp.concatenate(rows, axis=1) if rows else None, tuple(factors))
+
+
+def _formed(factors: Factors, kept: Int[Array, " s"] | None) -> Float[Array, "k s"]:
+    """The columns of one sample's Jacobian, those kept by themselves where that is less than all of them."""
+    a, g = factors
+    (q, t, i), j = a.shape, g.shape[3]
+    if kept is not None and kept.size * t <= q * i * j:
+        return _picked(factors, kept)
+    every = jnp.einsum("qti,kqtj->kqji", a, g).reshape(g.shape[0], -1)
+    return every if kept is None else every[:, kept]
+
+
+def _picked(factors: Factors, columns: Int[Array, " s"]) -> Float[Array, "k s"]:
+    """Some columns of one sample's Jacobian, each by itself."""
+    a, g = factors
+    group, output, entry = jnp.unravel_index(columns, (a.shape[0], g.shape[3], a.shape[2]))
+    return jnp.einsum("st,skt->ks", a[group, :, entry], g[:, group, :, output])
 
 
 def _of_rows(plan: Plan, weights: Sequence[Weights]) -> list[Weights]:
@@ -251,9 +284,7 @@ def _kept_columns(
     padding = (0, -kept.size % size)
 
     def form(factors: Factors, kept: Int[Array, " s"]) -> Float[Array, "n k s"]:
-        group, output, entry = jnp.unravel_index(kept, (layer.groups, layer.outputs, layer.inputs))
-        a, g = factors
-        return jnp.einsum("snt,snkt->nks", a[:, group, :, entry], g[:, :, group, :, output])
+        return jax.vmap(lambda own: _picked(own, kept))(factors)
 
     return form, jnp.pad(kept, padding).reshape(-1, size), jnp.pad(weight, padding).reshape(-1, size)
 

@@ -4,6 +4,9 @@ J is the Jacobian of the outputs [N, K] in all floating parameters, at exactly t
 kernel of a pruned network pass masked parameters as well as the mask. Integer and other non-differentiable
 leaves, and the mask's leaves for them, count for nothing. NaN and infinity in parameters or inputs go
 through: the entries they touch are NaN.
+
+Programs are compiled once for each ``apply`` and shape. As under `jax.jit`, arrays that ``apply`` closes over
+(running averages, say) are those of the first call: give it anew, or as a new function, when they change.
 """
 
 from typing import Any
@@ -42,10 +45,11 @@ def ntk(
     fit, no samples, complex parameters, and outputs that are not real and [N, K].
 
     Memory: the kernel and under 1 GiB beside it in float32, by working on blocks of samples and of columns;
-    ``block_size`` sets the samples in a block. Without ``x2`` half of the blocks are computed. Cost: a
-    forward pass and K pullbacks a sample; then for each pair of samples and each weight matrix [d_in, d_out]
-    at one position d_in + K² d_out, under a mask d_in d_out + K² d_out or K² times the columns kept. Compiled
-    once for each ``apply`` and shape; `reference` is the plain version.
+    ``block_size`` sets the samples in a block. More only where one sample takes more: a leaf without structure
+    (an embedding table) K times its size. Without ``x2`` half of the blocks are computed. Cost: a forward pass
+    and K pullbacks a sample, or, where what is kept of all samples exceeds 256 MiB, as many for each block it
+    meets; then for each pair of samples and each weight matrix [d_in, d_out] at one position d_in + K² d_out,
+    under a mask d_in d_out + K² d_out or K² times the columns kept. `reference` is the plain version.
 
     Source: jacot2018ntk; checked by tangent/closed-form.
 
@@ -53,8 +57,8 @@ def ntk(
     [[5.0, 11.0], [11.0, 25.0]]
     """
     _check_inputs(x1, x2)
-    if block_size is not None and (isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1):
-        raise ValueError(f"block_size is {block_size!r}; it takes a whole number >= 1")
+    if block_size is not None:
+        _check_count("block_size", block_size)
     masks, kept = _masks(params, mask)
     options = {"kept": kept, "trace": trace_outputs, "block_size": block_size}
     return _blocks.ntk(cacheable(apply), params, masks, x1, x2, **options)
@@ -140,7 +144,8 @@ def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None
 def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
     """The Frobenius norm of the kernel, by blocks that are not kept.
 
-    ‖Θ‖_F = √Σ Θ[n, m, k, l]². Valid, raising and costing as `ntk`, in less memory. Source: jacot2018ntk.
+    ‖Θ‖_F = √Σ Θ[n, m, k, l]², each block's entries scaled so that their squares do not overflow. Valid, raising
+    and costing as `ntk`, in less memory. Source: jacot2018ntk.
 
     >>> x = jnp.array([[3.0, 0.0], [0.0, 2.0]])
     >>> round(frobenius_norm(lambda w, x: x @ w, jnp.ones((2, 1)), x).item() ** 2, 3)
@@ -176,15 +181,21 @@ def extreme_eigenvalues(
     [1.0, 9.0]
     """
     _check_inputs(x, None)
-    if num_products < 1:
-        raise ValueError(f"num_products is {num_products}; it takes a whole number >= 1")
+    _check_count("num_products", num_products)
     masks, _ = _masks(params, mask)
     key = jax.random.key(0) if key is None else key
     return _blocks.extreme_eigenvalues(cacheable(apply), params, masks, x, key, num_products=num_products)
 
 
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it takes a whole number >= 1")
+
+
 def _check_inputs(x1: Any, x2: Any) -> None:
     for name, x in (("x1" if x2 is not None else "x", x1), ("x2", x2)):
+        if x is not None and not hasattr(x, "dtype"):
+            raise ValueError(f"{name} is a {type(x).__name__}; it takes an array, samples on the first axis")
         if x is not None and (not jnp.ndim(x) or not len(x)):
             raise ValueError(f"{name} has shape {jnp.shape(x)}; it takes at least one sample, on the first axis")
     if x2 is not None and jnp.shape(x1)[1:] != jnp.shape(x2)[1:]:

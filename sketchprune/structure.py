@@ -113,7 +113,8 @@ def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.Sh
     Calls to jit and remat are entered where a parameter goes in; custom derivatives are never unfolded (an
     unfolded relu would have derivative ½ at 0). A leaf is followed through reshapes, transposes, changes of
     floating dtype and scalar factors to its consumer. A leaf used twice, inside a loop, or by anything but a
-    product is plain; integer and other non-differentiable leaves, and unused ones, are left out.
+    product is plain: so are scales and biases after a norm, small enough to cost nothing. Integer and other
+    non-differentiable leaves, and unused ones, are left out.
 
     Cost: two traces of ``apply``; nothing is computed.
 

@@ -186,6 +186,23 @@ def test_half_precision_keeps_its_dtype():
     theta = kernels.ntk(lambda w, x: x @ w, jnp.ones((3, 2), jnp.bfloat16), jnp.ones((2, 3), jnp.bfloat16))
     assert theta.dtype == jnp.bfloat16
     assert (theta[:, :, 0, 0] == 3).all()
+    assert kernels.extreme_eigenvalues(
+        lambda w, x: x @ w, jnp.ones((3, 1), jnp.bfloat16), 2 * jnp.eye(3, dtype=jnp.bfloat16)
+    ) == (4, 4)
+
+
+def test_the_dtype_is_that_of_the_outputs():
+    def apply(w, x):
+        return (x @ w).astype(jnp.float16)
+
+    for function in (kernels.ntk, kernels.reference, kernels.frobenius_norm):
+        assert function(apply, jnp.ones((3, 2)), jnp.ones((2, 3))).dtype == jnp.float16
+
+
+def test_squares_of_entries_may_overflow():
+    x = jnp.float32(1e13) * jnp.array([[3.0, 0.0], [0.0, 2.0]], jnp.float32)
+    norm = kernels.frobenius_norm(lambda w, x: x @ w, jnp.ones((2, 1), jnp.float32), x)
+    np.testing.assert_allclose(norm, 97**0.5 * 1e26, rtol=1e-6)
 
 
 def test_nothing_to_differentiate_in():
@@ -226,6 +243,20 @@ def test_nan_stays_where_it_is():
     assert all(jnp.isnan(value) for value in kernels.extreme_eigenvalues(apply, broken, x))
 
 
+def test_what_apply_closes_over_is_that_of_its_first_call():
+    """As under jit; a new function is read anew."""
+    means = {"x": jnp.zeros(2)}
+
+    def centred():
+        return lambda w, x: (x - means["x"]) @ w
+
+    apply, x, w = centred(), jnp.array([[3.0, 4.0]]), jnp.ones((2, 1))
+    assert kernels.ntk(apply, w, x).item() == 25
+    means["x"] = jnp.array([3.0, 0.0])
+    assert kernels.ntk(apply, w, x).item() == 25
+    assert kernels.ntk(centred(), w, x).item() == 16
+
+
 def test_an_apply_that_cannot_be_hashed():
     class Apply:
         __hash__ = None
@@ -259,6 +290,7 @@ LINEAR = (lambda p, x: x @ p["w"], {"w": jnp.ones((3, 2)), "n": jnp.int32(1)}, j
         ({"apply": lambda p, x: (x @ p["w"]) if len(x) > 1 else x}, r"apply returns shape \(1, 3\) for one"),
         ({"x": jnp.ones((0, 3))}, r"x has shape \(0, 3\); it takes at least one sample"),
         ({"x": jnp.ones(())}, r"x has shape \(\); it takes at least one sample"),
+        ({"x": [[1.0, 2.0, 3.0]]}, "x is a list; it takes an array, samples on the first axis"),
         ({"x2": jnp.ones((0, 3))}, r"x2 has shape \(0, 3\)"),
         ({"x2": jnp.ones((2, 5))}, r"x2 holds samples of shape \(5,\); it takes those of x1, \(3,\)"),
         ({"block_size": 0}, "block_size is 0; it takes a whole number >= 1"),
@@ -275,8 +307,9 @@ def test_bad_input(change, message):
 def test_bad_input_elsewhere():
     with pytest.raises(ValueError, match=r"vector has shape \(4,\); it takes that of the outputs, \(4, 2\)"):
         kernels.ntk_vector_product(*LINEAR, jnp.ones(4))
-    with pytest.raises(ValueError, match="num_products is 0; it takes a whole number >= 1"):
-        kernels.extreme_eigenvalues(*LINEAR, num_products=0)
+    for wrong in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"num_products is {wrong}; it takes a whole number >= 1"):
+            kernels.extreme_eigenvalues(*LINEAR, num_products=wrong)
     for function in (kernels.trace, kernels.column_norms, kernels.frobenius_norm, kernels.reference):
         with pytest.raises(ValueError, match=r"x has shape \(0, 3\)"):
             function(*LINEAR[:2], jnp.ones((0, 3)))
