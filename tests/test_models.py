@@ -133,6 +133,24 @@ def test_patch_convolution_is_the_convolution(size, image):
     np.testing.assert_allclose(models.patch_convolution(x, kernel), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("side", [8, 29, 32])
+def test_lenet_by_patches_is_lenet(side, pooling):
+    """Outputs and gradients, with the first convolution, both or none padded."""
+    x = images(side)
+    (apply, params), (patched, same) = (
+        models.initial(models.lenet(3, pooling=pooling, patches=patches), jax.random.key(1), x)
+        for patches in (False, True)
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, same)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(patched)(params, x))
+    results = [
+        jax.jit(jax.value_and_grad(lambda params, run=run: jnp.sum(jnp.sin(run(params, x)))))(params)
+        for run in (apply, patched)
+    ]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), *results)
+
+
 @pytest.mark.parametrize("side", [8, 7])
 def test_patch_net_is_the_convolutional_net(side):
     x = images(side)

@@ -84,6 +84,15 @@ def test_wrong_usage(tmp_path, capsys, arguments, message):
     assert command("--out", tmp_path / "file") == 2
 
 
+def test_an_interrupted_search_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "best", interrupted)
+    assert command("--out", tmp_path) == 130
+    assert f"interrupted: {tmp_path}/checkpoint has the last checkpoint; the same command" in capsys.readouterr().err
+
+
 @functools.cache
 def few():
     """Twelve pixels of some images: small enough for every formula."""
