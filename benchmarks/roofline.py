@@ -49,8 +49,9 @@ def timed(fn: Callable[..., Any], *args: Any, repeats: int = 7) -> float:
     return statistics.median(seconds() for _ in range(repeats))
 
 
-def raced(fast: Prepared, slow: Prepared, *, rounds: int = 3, repeats: int = 10) -> tuple[float, float]:
-    """The median seconds of two warm functions, run in turns: what else the machine does hits both."""
+def raced(fast: Prepared, slow: Prepared, *, rounds: int = 9) -> tuple[float, float]:
+    """The median seconds of two warm functions, run in turns, about as long: what else the machine does hits both."""
+    repeats = min(max(round(slow.seconds() / fast.seconds()), 1), 20)
     took: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):
         took[1].append(slow.seconds())
