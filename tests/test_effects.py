@@ -1,4 +1,6 @@
-"""Effects: rank correlation against scipy, shuffling, what the controls change, and the efficiency of scores."""
+"""Effects: their words and cases, rank correlation against scipy, shuffling, controls, the efficiency of scores."""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sketchprune import data, prune, scores, sketch
+from theory import Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import claims, seeds
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
 
 RNG = np.random.default_rng(0)
 
@@ -34,9 +38,10 @@ def test_shuffled_masks_keep_the_counts_of_layers_and_their_pairing():
     np.testing.assert_array_equal(mixed[0][0], mixed[0][1])
 
 
-def test_training_heeds_masks_and_controls():
+@pytest.mark.parametrize("network", seeds.NETWORKS)
+def test_training_heeds_masks_and_controls(network):
     """Kept whole, nothing is changed by shuffling; the dense network learns the digits."""
-    instance = seeds.seed(RNG, data.load())
+    instance = seeds.seed(RNG, data.load(), network)
     dense = jax.tree.map(lambda leaf: jnp.ones((1, *leaf.shape)), instance.params)
     empty = jax.tree.map(jnp.zeros_like, dense)
     stack = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), dense, empty)
@@ -93,3 +98,48 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
     assert (score_of["grasp"] < 0).any()
     for stack in (sampled, top):
         assert set(by_row(stack).sum(axis=1)) == {keep}
+
+
+# --- Words and cases
+
+TINY = Tier("tiny", instances=2, looks=(2,), tolerance=0.1, search_steps=1, seeds=8)
+PLAIN = data.Dataset(np.arange(60.0).reshape(20, 3), np.arange(20) % 2, "features", 2)
+
+
+def observed(**means):
+    """An effect whose cases have these mean differences; their names say what they are."""
+    cases = [
+        Case(name, lambda rng, _, mean=mean: mean + rng.normal(0, 0.1), control="control" in name, long="long" in name)
+        for name, mean in means.items()
+    ]
+    return Claim(
+        id="toy/effect", title="", statement="", sources=(), kind=Effect(), cases=tuple(cases), expected=None,
+        trial=lambda difference, _: {"claim": Sides(difference, jnp.zeros(()))},
+    )  # fmt: skip
+
+
+def test_controls_have_no_part_in_the_word():
+    found = verify(observed(one=1.0, control_of_one=-1.0, other=1.0, control_of_other=0.0), tier=TINY)
+    assert [case.verdict for case in found.cases.values()] == [SUPPORTED, REFUTED, SUPPORTED, INCONCLUSIVE]
+    assert [case.control for case in found.cases.values()] == [False, True, False, True]
+    assert found.verdict == SUPPORTED and not found.undecided
+    assert verify(observed(one=1.0, control_of_one=1.0, other=-1.0), tier=TINY).verdict == REFUTED
+
+
+def test_long_cases_run_at_the_full_tier():
+    claim = observed(one=1.0, long=-1.0)
+    assert verify(claim, tier=TINY).verdict == SUPPORTED
+    for tier in (replace(TINY, long=True), "full"):
+        found = verify(claim, tier=tier)
+        assert list(found.cases) == ["one", "long"] and found.verdict == REFUTED
+    for tier in ("quick", "standard"):
+        assert list(verify(claim, tier=tier).cases) == ["one"]
+
+
+@pytest.mark.parametrize("dataset", [data.load(), PLAIN], ids=lambda dataset: dataset.name)
+def test_the_conv_net_takes_images(dataset):
+    """Of plain features it says nothing, and the MLP does."""
+    claim = replace(claims.CONVERGENCE_PREDICTOR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))})
+    found = verify(claim, tier=replace(TINY, long=True), data=dataset).cases
+    unmet = {name for name, case in found.items() if case.verdict == UNMET}
+    assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 6)

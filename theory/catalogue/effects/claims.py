@@ -44,9 +44,9 @@ RANDOMISED_BEATS_TOP = effect(
     sources=(Source("bar2023sketching"),),
     trial=_beats,
     note=(
-        f"Test errors of a 64-64-64-10 MLP after {STEPS} steps, averaged over the scores {', '.join(DATA_FREE)} and "
-        f"the densities {', '.join(map(str, DENSITIES))}. Read the cases one by one: those of the controls say how "
-        "much of the difference is left without the score's choice of weights or without the weights themselves."
+        f"Test errors after {STEPS} steps, averaged over the scores {', '.join(DATA_FREE)} and the densities "
+        f"{', '.join(map(str, DENSITIES))}. Read the cases one by one: those of the controls say how much of the "
+        "difference is left without the score's choice of weights or without the weights themselves. "
     ),
 )
 

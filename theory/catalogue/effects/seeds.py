@@ -2,7 +2,8 @@
 
 One instance is one seed: initial weights, weights drawn anew, and images to train and to test on. Each effect has two
 controls, as cases of their own: masks shuffled within each layer (what is left is an effect of layer densities) and
-weights drawn anew under the same masks (what is left is not one of the weights that were scored).
+weights drawn anew under the same masks (what is left is not one of the weights that were scored). Networks are an MLP
+and, at the full tier, a small convolutional net.
 """
 
 import functools
@@ -22,8 +23,15 @@ from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Key, Mask, Params, Scores
 from theory.claim import Case, Claim, Effect
 
-MODEL = functools.partial(models.mlp, 64, 64, bias=False)
+NETWORKS = {
+    "": functools.partial(models.mlp, 64, 64, bias=False),
+    ", conv net": functools.partial(models.patch_net, 8, 16, bias=False),
+}
 """Of the number of classes."""
+IN_WORDS = (
+    "The network is an MLP with two hidden layers of 64; the conv net, at the full tier, has 3x3 convolutions to 8 and "
+    "16 channels, average pooling by two after each, and a dense layer."
+)
 SAMPLES = 400
 """Images to train on, and as many to test on: half of the data set where it has fewer than twice as many."""
 STEPS, BATCH, EARLY = 150, 64, 30
@@ -42,6 +50,7 @@ class Seed(struct.PyTreeNode):
         redrawn: the same, drawn anew.
         x: [2, n, ...], images to train and to test on, standardised.
         y: [2, n], their labels.
+        suited: the data are images, or the network does not ask for them.
         control: AS_PRUNED, SHUFFLED or REDRAWN.
         arm: which of an effect's two arms or outcomes.
     """
@@ -51,6 +60,7 @@ class Seed(struct.PyTreeNode):
     redrawn: Any
     x: Any
     y: Any
+    suited: Any
     control: Any
     arm: Any
 
@@ -64,15 +74,16 @@ class Seed(struct.PyTreeNode):
         return apply
 
 
-def seed(rng: np.random.Generator, dataset: Dataset, control: int = AS_PRUNED, arm: int = 0) -> Seed:
-    """A seed on images chosen at random."""
+def seed(rng: np.random.Generator, dataset: Dataset, network: str = "", control: int = AS_PRUNED, arm: int = 0) -> Seed:
+    """A seed on images chosen at random; plain features are one row of pixels."""
     samples = min(SAMPLES, len(dataset.x) // 2)
     chosen = rng.choice(len(dataset.x), 2 * samples, replace=False)
     x = np.asarray(dataset.x, np.float64)[chosen].reshape(2 * samples, -1)
     deviation = x.std(axis=0)
     x = ((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
-    model = MODEL(dataset.num_classes)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x[:1]))["params"]
+    x = x.reshape(2, samples, *(dataset.image_shape or (1, -1, 1)))
+    model = NETWORKS[network](dataset.num_classes)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x[0]))["params"]
 
     def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
@@ -81,21 +92,37 @@ def seed(rng: np.random.Generator, dataset: Dataset, control: int = AS_PRUNED, a
         model=model,
         params=jax.tree.map(drawn, shapes),
         redrawn=jax.tree.map(drawn, shapes),
-        x=x.reshape(2, samples, -1),
+        x=x,
         y=np.asarray(dataset.y, np.int32)[chosen].reshape(2, samples),
+        suited=np.asarray(bool(dataset.image_shape) or not network),
         control=np.asarray(control),
         arm=np.asarray(arm),
     )
 
 
-def effect(*arms: str, **fields: Any) -> Claim:
-    """A claim about seeds, with a case for each arm and control."""
-    cases = [
-        Case(f"{{data}}, {name}{control}", functools.partial(seed, control=code, arm=arm))
+def effect(*arms: str, note: str, **fields: Any) -> Claim:
+    """A claim about seeds, with a case for each network, arm and control."""
+    cases = tuple(
+        Case(
+            f"{{data}}{network}, {name}{control}",
+            functools.partial(seed, network=network, control=code, arm=arm),
+            control=code != AS_PRUNED,
+            long=bool(network),
+        )
+        for network in NETWORKS
         for arm, name in enumerate(arms)
         for control, code in CONTROLS.items()
-    ]
-    return Claim(kind=Effect(), cases=tuple(cases), expected=None, batch=2, **fields)
+    )
+    hypotheses = {"images for the conv net": lambda instance: instance.suited}
+    return Claim(
+        kind=Effect(),
+        cases=cases,
+        hypotheses=hypotheses,
+        expected=None,
+        batch=2,
+        note=f"{note} {IN_WORDS}",
+        **fields,
+    )
 
 
 class Trained(NamedTuple):
