@@ -301,7 +301,6 @@ MISUSE = {
     "no weight": (lambda: prune.count(PARAMS, 0.001), "none of 72 weights; it takes one that keeps a weight"),
     "empty in a layer": (lambda: prune.layer_counts(PARAMS, 0.02), r"leaves params\['.'\] without weights"),
     "rule": (lambda: prune.layer_counts(PARAMS, 0.5, "best"), "rule is 'best'; it takes 'uniform'"),
-    "sampler": (lambda: prune.named("sampler", prune.SAMPLERS, "best"), "sampler is 'best'; it takes top, fixed-size"),
     "rounds": (lambda: prune.exponential(9, 3, 0), "rounds is 0; it takes a whole number >= 1"),
     "schedule": (lambda: prune.linear(9, 10, 2), "keep is 10; it takes 1 to 9, the number of weights"),
 }
