@@ -14,7 +14,8 @@ from figures._style import BLUE, GREY, RED, WIDTH, Look, style
 from sketchprune import scores
 from sketchprune.data import load
 from sketchprune.types import Key
-from theory.catalogue import effects
+from theory.catalogue.effects.claims import COMPARED_AT, masks_of_scores, spearman
+from theory.catalogue.effects.seeds import Seed, seed, trained
 from theory.statistics import mean_interval
 from theory.verdict import EFFECT_LEVEL
 
@@ -34,23 +35,23 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     Networks, training and masks are those of tangent/efficiency-predictor.
     """
     rng, dataset = np.random.default_rng(np.asarray(jax.random.key_data(key))), load()
-    seeds = [effects.seed(rng, dataset, effects.AS_PRUNED, 0) for _ in range(SEEDS[config.tier])]
+    seeds = [seed(rng, dataset) for _ in range(SEEDS[config.tier])]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
     found = jax.device_get(_table(stacked, jax.random.split(key, len(seeds))))
     return {"names": np.array(list(scores.SCORES)), **found}
 
 
 @jax.jit
-def _table(seeds: effects.Seed, keys: Key) -> dict[str, Array]:
-    def one(seed: tuple[effects.Seed, Key]) -> dict[str, Array]:
-        instance, key = seed
+def _table(seeds: Seed, keys: Key) -> dict[str, Array]:
+    def one(keyed: tuple[Seed, Key]) -> dict[str, Array]:
+        instance, key = keyed
         draw, rest = jax.random.split(key)
-        efficiency, *stacks = effects.masks_of_scores(instance, draw)
+        efficiency, *stacks = masks_of_scores(instance, draw)
         both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
-        errors = effects.trained(instance, both, rest)[1].reshape(2, -1)
+        errors = trained(instance, both, rest).errors.reshape(2, -1)
         found = {"efficiency": efficiency}
         for name, error in zip(PANELS, errors, strict=True):
-            found |= {f"{name}_error": error, f"{name}_correlation": effects.spearman(efficiency, -error)}
+            found |= {f"{name}_error": error, f"{name}_correlation": spearman(efficiency, -error)}
         return found
 
     return lax.map(one, (seeds, keys))
@@ -71,7 +72,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         correlation, interval = mean_interval(arrays[f"{name}_correlation"], EFFECT_LEVEL)
         numbers = f"{correlation:.2f}, 99.9 % in [{interval.low:.2f}, {interval.high:.2f}]".replace("-", "−")
         axes.set_title(f"{look.label}\n$\\rho$(efficiency, −error) = {numbers}", fontsize="small")
-        axes.set(yscale="log", xlabel=f"test error, {100 * effects.COMPARED_AT:.0f} % of the weights kept")
+        axes.set(yscale="log", xlabel=f"test error, {100 * COMPARED_AT:.0f} % of the weights kept")
         axes.grid(visible=False, axis="y")
     panels[0].set_ylabel(r"efficiency $1/(1+\chi^2)$")
     means = np.stack([arrays[f"{name}_error"].mean(axis=0) for name in PANELS])

@@ -9,7 +9,7 @@ only (GraSP) is a law as well. They never keep what is pruned already, and alway
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -187,31 +187,6 @@ def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, bina
     """
     rates = masks.poisson_rates(_weights(scores), keep)
     return _with_whole_leaves(scores, masks.poisson(_needed(key), rates, binary=binary))
-
-
-SAMPLERS: Mapping[str, Sampler] = {
-    "top": top, "fixed-size": fixed_size, "multinomial": multinomial, "poisson": poisson,
-}  # fmt: skip
-"""By the names that a command line gives them."""
-
-
-def named(kind: str, table: Mapping[str, Any], name: str) -> Any:
-    """The entry of a table, such as :data:`SAMPLERS`, or a ValueError that says what there is.
-
-    >>> named("sampler", SAMPLERS, "best")
-    Traceback (most recent call last):
-    ValueError: sampler is 'best'; it takes top, fixed-size, multinomial or poisson
-    """
-    if name not in table:
-        *rest, last = table
-        raise ValueError(f"{kind} is {name!r}; it takes {', '.join(rest)} or {last}")
-    return table[name]
-
-
-SCHEDULES: Mapping[str, Callable[..., Any]] = {
-    "exponential": exponential, "linear": linear, "one-at-a-time": one_at_a_time,
-}  # fmt: skip
-"""By the names that a command line gives them."""
 
 
 class _Facts(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 
 import theory
-from theory import Bound, Case, Claim, Probability
+from theory import Bound, Case, Claim, Effect, Probability
 
 
 def claim(**fields):
@@ -31,6 +31,14 @@ ONE = claim().cases[0]
         (dict(id=""), "id: got ''"),
         (dict(cases=()), "cases of toy/claim: got none; takes at least one Case"),
         (dict(cases=(ONE, ONE)), r"cases of toy/claim: got the names \['one', 'one'\]; takes names that differ"),
+        (
+            dict(kind=Effect(), cases=(Case("all", ONE.make, control=True), Case("more", ONE.make, long=True))),
+            "cases of toy/claim: got controls and long ones; takes at least one that is neither",
+        ),
+        (
+            dict(cases=(ONE, Case("other", ONE.make, control=True))),
+            "cases of toy/claim: got a control; a Bound takes none",
+        ),
         (dict(mutants=("half", "half")), r"mutants of toy/claim: got \('half', 'half'\); takes names that differ"),
         (dict(mutants=("claim",)), "mutants of toy/claim: got .*, none of them 'claim'"),
         (

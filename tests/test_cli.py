@@ -205,6 +205,8 @@ def test_status(expected, outcome, mutant, plain, strict):
         (["verify", "--data", "absent.npz"], "error: data: "),
         (["verify", "--out", "file"], "out: got file: File exists; takes a folder that can be written"),
         (["verify", "--nonsense"], "--nonsense"),
+        (["search", "--law", "best"], "invalid choice 'best' for argument '--law'. Expected one of"),
+        (["search", "--probabilities", "synflo"], "invalid choice 'synflo' for argument '--probabilities'"),
         (["show", "sketch/onne"], "an unknown claim; nearest are sketch/one"),
         (["vrify"], "vrify"),
         ([], "verify"),

@@ -1,4 +1,6 @@
-"""Effects: rank correlation against scipy, shuffling, what the controls change, and the efficiency of scores."""
+"""Effects: their words and cases, rank correlation against scipy, shuffling, controls, the efficiency of scores."""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sketchprune import data, prune, scores, sketch
-from theory.catalogue import effects
+from theory import Case, Claim, Effect, Sides, verify
+from theory.catalogue.effects import claims, seeds
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +21,7 @@ RNG = np.random.default_rng(0)
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=6), st.lists(st.integers(-3, 3), min_size=6, max_size=6))
 def test_rank_correlation_is_scipys(a, b):
-    found = float(effects.spearman(jnp.array(a, float), jnp.array(b, float)))
+    found = float(claims.spearman(jnp.array(a, float), jnp.array(b, float)))
     if len(set(a)) == 1 or len(set(b)) == 1:
         assert found == 0
     else:
@@ -27,25 +31,26 @@ def test_rank_correlation_is_scipys(a, b):
 def test_shuffled_masks_keep_the_counts_of_layers_and_their_pairing():
     stack = (jnp.asarray(RNG.random((3, 4, 5)) < 0.4), jnp.asarray(RNG.random((3, 5, 2)) < 0.4))
     stack = (stack[0].at[1].set(stack[0][0]), stack[1])
-    mixed = effects.shuffled(jax.random.key(0), stack)
+    mixed = seeds.shuffled(jax.random.key(0), stack)
     for before, after in zip(stack, mixed, strict=True):
         np.testing.assert_array_equal(before.sum((1, 2)), after.sum((1, 2)))
         assert (before != after).any()
     np.testing.assert_array_equal(mixed[0][0], mixed[0][1])
 
 
-def test_training_heeds_masks_and_controls():
+@pytest.mark.parametrize("network", seeds.NETWORKS)
+def test_training_heeds_masks_and_controls(network):
     """Kept whole, nothing is changed by shuffling; the dense network learns the digits."""
-    instance = effects.seed(RNG, data.load(), effects.AS_PRUNED, 0)
-    dense = jax.tree.map(lambda leaf: jnp.ones((1, *leaf.shape)), instance.layers)
+    instance = seeds.seed(RNG, data.load(), network)
+    dense = jax.tree.map(lambda leaf: jnp.ones((1, *leaf.shape)), instance.params)
     empty = jax.tree.map(jnp.zeros_like, dense)
     stack = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), dense, empty)
-    run = jax.jit(lambda control: effects.trained(instance.replace(control=control), stack, jax.random.key(0)))
-    losses, errors = run(effects.AS_PRUNED)
+    run = jax.jit(lambda control: seeds.trained(instance.replace(control=control), stack, jax.random.key(0)))
+    _, losses, errors = run(seeds.AS_PRUNED)
     assert losses[0, -1] < losses[0, 0] / 5 and errors[0] < 0.2
     np.testing.assert_allclose(losses[1], np.log(10), rtol=1e-6)
-    np.testing.assert_array_equal(losses, run(effects.SHUFFLED)[0])
-    assert (losses[0] != run(effects.REDRAWN)[0][0]).any()
+    np.testing.assert_array_equal(losses, run(seeds.SHUFFLED).losses)
+    assert (losses[0] != run(seeds.REDRAWN).losses[0]).any()
 
 
 def test_laws_heed_the_size_of_a_score_alone():
@@ -53,12 +58,12 @@ def test_laws_heed_the_size_of_a_score_alone():
     signed = {"kernel": RNG.standard_normal((3, 4)), "bias": np.full(4, np.inf)}
     signed["kernel"][1, 2] = -np.inf
     kept = np.where(np.isinf(signed["kernel"]), 0, abs(signed["kernel"]))
-    found = effects.law(signed)
+    found = claims.law(signed)
     np.testing.assert_allclose(found["kernel"], kept / kept.sum(), rtol=1e-12)
     np.testing.assert_array_equal(found["bias"], 0)
     for other in (jax.tree.map(lambda leaf: 7 * leaf, signed), signed | {"kernel": -abs(signed["kernel"])}):
-        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, effects.law(other))
-    optimal = effects.law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
+        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, claims.law(other))
+    optimal = claims.law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
     one, other = (np.asarray(law["kernel"])[kept > 0] for law in (optimal, found))
     assert float(sketch.efficiency(optimal, found)) == pytest.approx(1 / np.sum(one**2 / other), rel=1e-12)
     assert float(sketch.efficiency(optimal, optimal)) == 1
@@ -66,27 +71,75 @@ def test_laws_heed_the_size_of_a_score_alone():
 
 def test_masks_and_efficiencies_are_those_of_the_scores():
     """The Jacobian's own columns against each score, in numpy; masks of one size, the top the signed score's."""
-    instance = effects.seed(np.random.default_rng(3), data.load(), effects.AS_PRUNED, 0)
+    instance = seeds.seed(np.random.default_rng(3), data.load())
     key = jax.random.key(1)
-    efficiency, sampled, top = jax.jit(effects.masks_of_scores)(instance, key)
+    efficiency, sampled, top = jax.jit(claims.masks_of_scores)(instance, key)
     names = list(scores.SCORES)
 
-    def flat(tree, row=None):
-        return np.concatenate([np.ravel(leaf if row is None else leaf[row]).astype(float) for leaf in tree])
+    def by_row(tree):
+        return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(tree)], axis=1)
 
-    jacobian = jax.jit(jax.jacrev(effects.network))(instance.layers, instance.x[0][:64])
-    optimal = np.concatenate([np.square(leaf, dtype=float).sum(axis=(0, 1)).ravel() for leaf in jacobian])
+    jacobian = jax.jit(jax.jacrev(instance.apply))(instance.params, instance.x[0][:64])
+    optimal = np.concatenate(
+        [np.square(leaf, dtype=float).sum(axis=(0, 1)).ravel() for leaf in jax.tree.leaves(jacobian)]
+    )
     optimal /= optimal.sum()
     assert efficiency[names.index("ntk_trace")] == pytest.approx(1, abs=1e-6)
     assert ((efficiency > 0) & (efficiency < 1 + 1e-6)).all()
-    keep = round(effects.COMPARED_AT * prune.size(instance.layers))
-    for name in ("magnitude", "grasp", "synflow"):
+    keep = round(claims.COMPARED_AT * prune.size(instance.params))
+    checked = ("magnitude", "grasp", "synflow")
+    score_of = dict(zip(checked, by_row(seeds.scored(instance, checked, key)), strict=True))
+    for name, score in score_of.items():
         row = names.index(name)
-        score = flat(effects.score_of(name, instance, key))
         law = abs(score) / abs(score).sum()
         used = optimal > 0
         assert efficiency[row] == pytest.approx(1 / np.sum(optimal[used] ** 2 / law[used]), rel=1e-3)
-        np.testing.assert_array_equal(np.flatnonzero(flat(top, row)), np.sort(np.argsort(-score, stable=True)[:keep]))
-    assert (flat(effects.score_of("grasp", instance, key)) < 0).any()
+        np.testing.assert_array_equal(np.flatnonzero(by_row(top)[row]), np.sort(np.argsort(-score, stable=True)[:keep]))
+    assert (score_of["grasp"] < 0).any()
     for stack in (sampled, top):
-        assert {int(flat(stack, row).sum()) for row in range(len(names))} == {keep}
+        assert set(by_row(stack).sum(axis=1)) == {keep}
+
+
+# --- Words and cases
+
+TINY = Tier("tiny", instances=2, looks=(2,), tolerance=0.1, search_steps=1, seeds=8)
+PLAIN = data.Dataset(np.arange(60.0).reshape(20, 3), np.arange(20) % 2, "features", 2)
+
+
+def observed(**means):
+    """An effect whose cases have these mean differences; their names say what they are."""
+    cases = [
+        Case(name, lambda rng, _, mean=mean: mean + rng.normal(0, 0.1), control="control" in name, long="long" in name)
+        for name, mean in means.items()
+    ]
+    return Claim(
+        id="toy/effect", title="", statement="", sources=(), kind=Effect(), cases=tuple(cases), expected=None,
+        trial=lambda difference, _: {"claim": Sides(difference, jnp.zeros(()))},
+    )  # fmt: skip
+
+
+def test_controls_have_no_part_in_the_word():
+    found = verify(observed(one=1.0, control_of_one=-1.0, other=1.0, control_of_other=0.0), tier=TINY)
+    assert [case.verdict for case in found.cases.values()] == [SUPPORTED, REFUTED, SUPPORTED, INCONCLUSIVE]
+    assert [case.control for case in found.cases.values()] == [False, True, False, True]
+    assert found.verdict == SUPPORTED and not found.undecided
+    assert verify(observed(one=1.0, control_of_one=1.0, other=-1.0), tier=TINY).verdict == REFUTED
+
+
+def test_long_cases_run_at_the_full_tier():
+    claim = observed(one=1.0, long=-1.0)
+    assert verify(claim, tier=TINY).verdict == SUPPORTED
+    for tier in (replace(TINY, long=True), "full"):
+        found = verify(claim, tier=tier)
+        assert list(found.cases) == ["one", "long"] and found.verdict == REFUTED
+    for tier in ("quick", "standard"):
+        assert list(verify(claim, tier=tier).cases) == ["one"]
+
+
+@pytest.mark.parametrize("dataset", [data.load(), PLAIN], ids=lambda dataset: dataset.name)
+def test_the_conv_net_takes_images(dataset):
+    """Of plain features it says nothing, and the MLP does."""
+    claim = replace(claims.CONVERGENCE_PREDICTOR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))})
+    found = verify(claim, tier=replace(TINY, long=True), data=dataset).cases
+    unmet = {name for name, case in found.items() if case.verdict == UNMET}
+    assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 6)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketchprune import masks, prune, scores
+from sketchprune import data, masks, models, prune, scores
 
 SHAPES = {"a": (4, 6), "b": (6, 6), "c": (6, 2)}
 BATCH = (jnp.ones((3, 4)), jnp.zeros((3, 2)))
@@ -127,6 +127,27 @@ def test_iterative_synflow_goes_down_to_one_path_and_one_shot_does_not():
         assert network(one_path, BATCH[0][:1]).sum() > 0
     at_once = prune.one_shot(scores.synflow, network, None, ones, BATCH, 12)
     assert [bool(at_once[name].any()) for name in "abc"] == [False, False, True]
+
+
+def test_one_shot_empties_layers_where_iterative_synflow_does_not():
+    """Of this 64-128-128-10 network, which is no theorem: that of SynFlow is paths/critical-compression."""
+    digits = data.load()
+    batch = jnp.asarray(digits.x[:256] / 16), jax.nn.one_hot(digits.y[:256], 10)
+    apply, params = models.initial(models.mlp(128, 128, 10, bias=False), jax.random.key(3), batch[0])
+    for score, density, left in (
+        (scores.synflow, 0.02, [False, False, True]),
+        (scores.magnitude, 0.02, [True, True, False]),
+        (scores.snip, 0.0003, [False, False, True]),
+    ):
+        keep = prune.count(params, density)
+        at_once = prune.one_shot(score, apply, half_squares, params, batch, keep)
+        rounds = prune.exponential(prune.size(params), keep, 100)
+        in_rounds = prune.iterative(scores.synflow, apply, None, params, batch, rounds)
+        assert [bool(leaf.any()) for leaf in jax.tree.leaves(at_once)] == left
+        assert all(leaf.any() for leaf in jax.tree.leaves(in_rounds))
+        assert kept(at_once) == kept(in_rounds) == keep
+        paths_left = apply(masks.apply(jax.tree.map(abs, params), in_rounds), jnp.ones((1, 64)))
+        assert paths_left.sum() > 0
 
 
 def test_jit_and_vmap_are_eager():
@@ -280,7 +301,6 @@ MISUSE = {
     "no weight": (lambda: prune.count(PARAMS, 0.001), "none of 72 weights; it takes one that keeps a weight"),
     "empty in a layer": (lambda: prune.layer_counts(PARAMS, 0.02), r"leaves params\['.'\] without weights"),
     "rule": (lambda: prune.layer_counts(PARAMS, 0.5, "best"), "rule is 'best'; it takes 'uniform'"),
-    "sampler": (lambda: prune.named("sampler", prune.SAMPLERS, "best"), "sampler is 'best'; it takes top, fixed-size"),
     "rounds": (lambda: prune.exponential(9, 3, 0), "rounds is 0; it takes a whole number >= 1"),
     "schedule": (lambda: prune.linear(9, 10, 2), "keep is 10; it takes 1 to 9, the number of weights"),
 }

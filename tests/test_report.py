@@ -91,7 +91,7 @@ def test_json_has_the_documented_fields_and_is_strict():
             "elapsed_s",
         ]  # fmt: skip
         assert set(entry["cases"]["digits"]) >= {
-            "verdict", "trials", "admissible", "measured", "theory", "looseness", "interval",
+            "verdict", "trials", "admissible", "measured", "theory", "looseness", "interval", "control",
         }  # fmt: skip
         assert entry["command"] == f"sketchprune verify {item.argument} --tier quick --seed 3"
     by_id = {entry["id"]: entry for entry in report["claims"]}

@@ -100,6 +100,8 @@ class Rate:
 class Effect:
     """measured − theory >= −margin on average over paired trials: an observation, not a theorem.
 
+    The word on an effect is that of its cases but for the controls, which say what its cause is.
+
     Attributes:
         margin: the difference that is still called a match, in the units of the two sides.
     """
@@ -134,11 +136,15 @@ class Case:
         make: ``make(rng, dataset) -> instance``, in numpy: making instances compiles nothing.
         enumerable: all outcomes of a trial are enumerated by the claim's ``outcomes``, so that an expectation
             is an identity.
+        control: of an effect without what should cause it: reported, and left out of the word on the claim.
+        long: runs at the full tier only.
     """
 
     name: str
     make: Callable[[np.random.Generator, Dataset], Instance]
     enumerable: bool = False
+    control: bool = False
+    long: bool = False
 
 
 def unprepared(instance: Instance) -> Instance:
@@ -206,6 +212,10 @@ class Claim:
         names = [case.name for case in self.cases]
         if len(set(names)) < len(names):
             raise ValueError(f"cases of {self.id}: got the names {names}; takes names that differ")
+        if all(case.control or case.long for case in self.cases):
+            raise ValueError(f"cases of {self.id}: got controls and long ones; takes at least one that is neither")
+        if any(case.control for case in self.cases) and not isinstance(self.kind, Effect):
+            raise ValueError(f"cases of {self.id}: got a control; a {type(self.kind).__name__} takes none")
         if STATEMENT in self.mutants or len(set(self.mutants)) < len(self.mutants):
             raise ValueError(
                 f"mutants of {self.id}: got {self.mutants}; takes names that differ, none of them {STATEMENT!r}"
@@ -217,6 +227,10 @@ class Claim:
                 raise ValueError(
                     f"cases of {self.id}: got an enumerable one; a Probability takes cases whose outcomes are drawn"
                 )
+
+    def chosen(self, *, long: bool) -> tuple[Case, ...]:
+        """The cases that run: all of them, or those that are not long."""
+        return tuple(case for case in self.cases if long or not case.long)
 
     @property
     def family(self) -> str:

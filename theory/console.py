@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from theory.claim import Claim, Source
+from theory.claim import Case, Claim, Source
 from theory.journal import Run
 from theory.references import citation
 from theory.select import Selected
@@ -145,7 +145,7 @@ def description(item: Selected) -> Iterable[Text]:
     yield from _listed("kind", [f"{kind_name(claim)}: {kind_meaning(claim)}"])
     yield from _listed("expected", [claim.expected or "nothing: an observation"])
     yield from _listed("hypotheses", claim.hypotheses)
-    yield from _listed("cases", [c.name + (" (all outcomes enumerated)" if c.enumerable else "") for c in claim.cases])
+    yield from _listed("cases", map(_case, claim.cases))
     yield from _listed("mutants", claim.mutants)
     yield from _listed("sources", map(source_line, claim.sources))
     yield from _listed("note", [claim.note] if claim.note else [])
@@ -177,8 +177,9 @@ def source_line(source: Source) -> str:
 
 def deciding(verdict: Verdict) -> CaseVerdict:
     """The case that stands for the claim: of those with its verdict, the one where the theory is tightest."""
-    same = [case for case in verdict.cases.values() if case.verdict == verdict.verdict]
-    return max(same or verdict.cases.values(), key=_tightness)
+    cases = [case for case in verdict.cases.values() if not case.control]
+    same = [case for case in cases if case.verdict == verdict.verdict]
+    return max(same or cases, key=_tightness)
 
 
 def number(value: Any) -> str:
@@ -219,6 +220,12 @@ def arrays(values: Any) -> str:
 def _listed(name: str, items: Iterable[str]) -> Iterable[Text]:
     for index, item in enumerate(items):
         yield Text.assemble((f"{name if index == 0 else '':<12}", "bold"), item)
+
+
+def _case(case: Case) -> str:
+    remarks = {"all outcomes enumerated": case.enumerable, "a control": case.control, "full tier": case.long}
+    said = ", ".join(remark for remark, holds in remarks.items() if holds)
+    return f"{case.name} ({said})" if said else case.name
 
 
 def _tightness(case: CaseVerdict) -> float:

@@ -114,10 +114,10 @@ class Group:
         return self.cases[0].enumerable
 
 
-def groups(claim: Claim, count: int, seed: int, dataset: Dataset) -> list[Group]:
-    """``count`` instances of every case, in groups of one shape."""
+def groups(claim: Claim, count: int, seed: int, dataset: Dataset, *, long: bool = False) -> list[Group]:
+    """``count`` instances of every case that runs, in groups of one shape."""
     shapes: dict[Any, list[tuple[Case, Instance, np.ndarray]]] = {}
-    for case in claim.cases:
+    for case in claim.chosen(long=long):
         raw, keys = _make(claim.id, case, count, seed, dataset)
         leaves, tree = jax.tree.flatten(raw)
         shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)

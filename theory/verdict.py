@@ -32,6 +32,7 @@ class Tier:
         search_steps: gradient steps of the search for counterexamples.
         seeds: instances a case of an effect, whose trials train networks.
         least: trials, over the cases of a claim, before which no decision falls.
+        long: whether cases that are long run.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Tier:
     search_steps: int
     seeds: int = 16
     least: int = 0
+    long: bool = False
 
 
 TIERS = {
@@ -64,6 +66,7 @@ TIERS = {
             tolerance=0.01,
             search_steps=500,
             seeds=64,
+            long=True,
         ),
     )
 }
@@ -97,6 +100,7 @@ class CaseVerdict:
             effects, relative to the scale for expectations; None where nothing is random.
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
+        control: a control of an effect, which has no part in the verdict on the claim.
     """
 
     verdict: str
@@ -108,6 +112,7 @@ class CaseVerdict:
     looseness: float
     interval: tuple[float, float] | None
     method: str
+    control: bool = False
 
 
 @dataclass(frozen=True)

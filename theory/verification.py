@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -52,7 +53,7 @@ def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dat
     found: Found = {name: {} for name in (STATEMENT, *claim.mutants)}
     counterexample = None
     count = tier.seeds if kind is Effect else tier.instances
-    for group in programs.groups(claim, count, seed, dataset):
+    for group in programs.groups(claim, count, seed, dataset, long=tier.long):
         counterexample = measure(claim, group, tier, found) or counterexample
     verdict = _settled(found[STATEMENT])
     return Verdict(
@@ -72,7 +73,7 @@ _digits = cache(datasets.load)
 
 
 def _settled(cases: dict[str, CaseVerdict]) -> str:
-    return combine([case.verdict for case in cases.values()])
+    return combine([case.verdict for case in cases.values() if not case.control])
 
 
 def _exactly(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
@@ -125,7 +126,7 @@ def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str
     size, program = programs.block_size(claim, count), programs.run(claim, count)
     instances = programs.single(group.instances) if isinstance(claim.kind, Expectation) else group.instances
     totals: dict[str, dict[str, Totals]] = {}
-    cases, done = sum(not case.enumerable for case in claim.cases), 0
+    cases, done = sum(not case.enumerable for case in claim.chosen(long=tier.long)), 0
     for look in tier.looks:
         blocks = max(look // size, 1) - done // size
         if not blocks:
@@ -175,8 +176,9 @@ def _paired(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, A
     sides = _named(claim, programs.evaluate(claim, False)(group.instances, group.keys))
     admissible = group.admissible
     for name, assessed in sides.items():
-        for case, rows in _rows(group):
-            found[name][case] = rules.effect(claim, _take(assessed, rows), admissible[rows])
+        for case, (named, rows) in zip(group.cases, _rows(group), strict=True):
+            word = rules.effect(claim, _take(assessed, rows), admissible[rows])
+            found[name][named] = replace(word, control=case.control)
     return None
 
 
