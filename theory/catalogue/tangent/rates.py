@@ -181,8 +181,10 @@ RANDOM_PRUNING_LIMIT = Claim(
 
 # --- tangent/finite-width
 
-SEGMENTS, SEGMENT = 8, 5
-"""Training is looked at every ``SEGMENT`` steps."""
+SEGMENTS, SEGMENT = 16, 5
+"""Training is looked at every ``SEGMENT`` steps, for 80 steps of size 1/(2λ_max)."""
+SLOWEST = 0.1
+"""λ_min/λ_max of Θ_∞ at least: the slowest mode of the linearised network then ends at 0.95⁸⁰ < 2 % of its start."""
 
 
 def with_smooth_limit(wide: Wide) -> Wide:
@@ -196,7 +198,7 @@ def with_relu_limit(wide: Wide) -> Wide:
 def _apart(
     wide: Wide, phi: Callable[[Array], Array], layers: Weights, factors: tuple[Any, ...], step: Array
 ) -> Float[Array, ""]:
-    """sup_t ‖f_real − f_lin‖ along the training of both."""
+    """sup_t ‖f_real − f_lin‖ along the training of both, over the horizon."""
     apply = forward(phi, factors)
     models = apply, linearised.linearise(apply, layers)
     x, data = wide.x.astype(SINGLE), (wide.x.astype(SINGLE), with_step(wide.y, step).astype(SINGLE))
@@ -225,9 +227,9 @@ def finite_width(phi: Callable[[Array], Array]) -> Callable[[Wide, Key, int], di
     return trial
 
 
-def _independent(wide: Wide) -> Array:
+def _ends(wide: Wide) -> Array:
     spectrum = jnp.linalg.eigvalsh(wide.limit)
-    return spectrum[0] > 1e-3 * spectrum[-1]
+    return spectrum[0] >= SLOWEST * spectrum[-1]
 
 
 FINITE_WIDTH = Claim(
@@ -238,14 +240,16 @@ FINITE_WIDTH = Claim(
     kind=Rate(sizes=(64, 256, 1024, 4096), relation="at most"),
     cases=CASES,
     prepare=with_smooth_limit,
-    hypotheses={"λ_min(Θ_∞) > 0": _independent},
+    hypotheses={"λ_min(Θ_∞) ≥ λ_max(Θ_∞)/10, so that training ends": _ends},
     trial=finite_width(jax.scipy.special.erf),
     mutants=("output over n",),
     batch=8,
     note=(
-        "erf activation, one hidden layer, one step size for all widths, optax gradient descent of both. The rate is "
-        "an upper one and the exponent often steeper. Outputs divided by n (mean-field scaling, the step size "
-        "multiplied by n) keep learning features at every width."
+        "erf activation, one hidden layer, one step size for all widths, optax gradient descent of both. The theorem "
+        "asks for λ_min(Θ_∞) > 0; the supremum is over every fifth of 80 steps of size 1/(2λ_max(Θ_∞)), by which the "
+        "slowest mode of an admissible instance has lost 98 %. The rate is an upper one and the exponent often "
+        "steeper. Outputs divided by n (mean-field scaling, the step size multiplied by n) keep learning features at "
+        "every width."
     ),
 )
 
@@ -256,5 +260,8 @@ FINITE_WIDTH_RELU = replace(
     prepare=with_relu_limit,
     trial=finite_width(jax.nn.relu),
     expected=None,
-    note="The theorem asks for a smooth activation: it says nothing here, and nothing is expected.",
+    note=(
+        "The theorem asks for a smooth activation: it says nothing here, and nothing is expected. Horizon and "
+        "instances as in tangent/finite-width."
+    ),
 )
