@@ -21,6 +21,7 @@ import jax.core
 import jax.extend
 import jax.interpreters.ad
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -154,7 +155,8 @@ def cnn(
     width, channels]. The rest is as in `mlp`. Any other network of neural-tangents can take the place of this
     one: ``ntk(neural_tangents().stax.serial(...)[2], x)``.
 
-    Raises ValueError for sizes that are not whole and positive, another head, and what `mlp` refuses.
+    Raises ValueError for sizes that are not whole and positive, another head, and what `mlp` refuses; the kernel
+    raises it for images that the pooling leaves no tile of.
 
     Cost: with pooling or the mean, the covariances of all pairs of pixels: n² (height · width)² numbers at
     the first layer; without, n² height · width. ``neural_tangents().batch`` computes a kernel in blocks of
@@ -274,8 +276,8 @@ class _Kernels(NamedTuple):
 
 def _kernels(network: KernelFn | Sequence[int], **named: Array | None) -> _Kernels:
     """Both kernels of one or two arrays of inputs, in the dtype of the inputs."""
-    if not callable(network) and not isinstance(network, Sequence):
-        raise ValueError(f"network is {network!r}; it takes a kernel function or a sequence of widths")
+    if not callable(network) and not _are_widths(network):
+        raise ValueError(f"network is {network!r}; it takes a kernel function or a sequence of whole widths >= 1")
     inputs = {name: jnp.asarray(x) for name, x in named.items() if x is not None}
     for name, x in inputs.items():
         if x.ndim < 2 or x.size == 0:
@@ -290,6 +292,13 @@ def _kernels(network: KernelFn | Sequence[int], **named: Array | None) -> _Kerne
     kernels = kernel_fn(x1, x2, get=("nngp", "ntk"))
     dtype = jnp.result_type(*inputs.values())
     return _Kernels(kernels.nngp.astype(dtype), kernels.ntk.astype(dtype))
+
+
+def _are_widths(network: Any) -> bool:
+    # Bytes are a sequence of whole numbers, too.
+    if not isinstance(network, Sequence) or isinstance(network, bytes | bytearray) or not network:
+        return False
+    return all(isinstance(width, int | np.integer) and width >= 1 for width in network)
 
 
 @functools.cache
@@ -320,6 +329,11 @@ def _network(
     def kernel_fn(x1: Array, x2: Array | None = None, get: str | tuple[str, ...] = "ntk") -> Any:
         if convolutions and x1.ndim != 4:
             raise ValueError(f"x1 has shape {x1.shape}; a cnn takes images [n, height, width, channels]")
+        if convolutions and min(x1.shape[1:3]) < int(pool) ** int(convolutions):
+            height, width = x1.shape[1:3]
+            raise ValueError(
+                f"pool is {pool}, {convolutions} times; it takes tiles that fit in the images, {height} x {width}"
+            )
         return compiled(x1, x2, get=get)
 
     return kernel_fn

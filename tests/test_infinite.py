@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sketchprune import infinite, linearised
+from sketchprune import infinite, kernels, linearised
 
 RELU = "relu", 2**0.5, 0.0
 ERF = "erf", 1.3, 0.4
@@ -196,26 +196,41 @@ def test_kernel_functions_of_neural_tangents_and_blocks():
     np.testing.assert_allclose(blocks(X, None, "ntk"), exact, rtol=1e-7)
 
 
-def test_empirical_kernels_are_the_jacobian_contraction():
+EMPIRICAL = {
+    "dense": (partial(finite_mlp, ERF), {"w1": (6, WIDTH), "b1": (WIDTH,), "w2": (WIDTH, 3), "b2": (3,)}, X),
+    "conv": (partial(finite_cnn, "flatten", 2), {"w1": (3, 3, 2, WIDTH), "w2": (4 * WIDTH, 3)}, IMAGES),
+}
+
+
+@pytest.mark.parametrize("net", EMPIRICAL)
+def test_empirical_kernels_are_ours_and_the_jacobian_contraction(net):
     nt = infinite.neural_tangents()
-    apply = partial(finite_mlp, ERF)
-    shapes = {"w1": (6, WIDTH), "b1": (WIDTH,), "w2": (WIDTH, 3), "b2": (3,)}
-    params = {name: np.random.default_rng(3).normal(size=shape) for name, shape in shapes.items()}
+    apply, shapes, x = EMPIRICAL[net]
+    random = np.random.default_rng(3)
+    params = {name: random.normal(size=shape) for name, shape in shapes.items()}
 
     @jax.jit
     def exact(params):
-        jacobian = jax.tree.leaves(jax.jacrev(apply)(params, X))
-        rows = jnp.concatenate([leaf.reshape(4, 3, -1) for leaf in jacobian], -1)
+        jacobian = jax.tree.leaves(jax.jacrev(apply)(params, x))
+        rows = jnp.concatenate([leaf.reshape(len(x), 3, -1) for leaf in jacobian], -1)
         return jnp.einsum("nkp,mlp->nmkl", rows, rows)
 
+    ours = kernels.ntk(apply, params, x)
+    np.testing.assert_allclose(ours, exact(params), rtol=1e-12, atol=1e-12)
     for way in (nt.NtkImplementation.JACOBIAN_CONTRACTION, nt.NtkImplementation.NTK_VECTOR_PRODUCTS):
         empirical = jax.jit(nt.empirical_ntk_fn(apply, trace_axes=(), vmap_axes=0, implementation=way))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            kernel = empirical(X, None, params)
-        np.testing.assert_allclose(kernel, exact(params), rtol=1e-12, atol=1e-12)
+            theirs = empirical(x, None, params)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=1e-12)
+
+
+def test_linearisation_is_that_of_neural_tangents():
+    apply, shapes, _ = EMPIRICAL["dense"]
+    params = {name: np.random.default_rng(3).normal(size=shape) for name, shape in shapes.items()}
     moved = jax.tree.map(lambda leaf: 1.5 * leaf, params)
-    theirs, ours = (jax.jit(f(apply, params))(moved, X) for f in (nt.linearize, linearised.linearise))
+    linearisers = infinite.neural_tangents().linearize, linearised.linearise
+    theirs, ours = (jax.jit(f(apply, params))(moved, X) for f in linearisers)
     np.testing.assert_allclose(theirs, ours, rtol=1e-12)
 
 
@@ -260,6 +275,15 @@ BAD = {
     "weight_std is nan; it takes a finite number > 0": lambda: infinite.mlp(2, weight_std=float("nan")),
     "bias_std is -1; it takes a finite number >= 0": lambda: infinite.mlp(2, bias_std=-1),
     "network is 3; it takes a kernel function": lambda: infinite.ntk(3, X),
+    "network is 'abc'; it takes a kernel function or a sequence of whole": lambda: infinite.ntk("abc", X),
+    "network is b'abc'; it takes a kernel function": lambda: infinite.ntk(b"abc", X),
+    r"network is \[\]; it takes a kernel function": lambda: infinite.nngp([], X),
+    r"network is \[8, 0\]; .* whole widths >= 1": lambda: infinite.ntk([8, 0], X),
+    r"network is \(8, 1\.5\); .* whole widths >= 1": lambda: infinite.predict((8, 1.5), X, X, X),
+    "pool is 8, 1 times; it takes tiles that fit in the images, 4 x 4": lambda: infinite.ntk(
+        infinite.cnn(1, pool=8), IMAGES
+    ),
+    "pool is 3, 2 times; it takes tiles that fit": lambda: infinite.nngp(infinite.cnn(2, pool=3), IMAGES),
     r"x1 has shape \(6,\); it takes samples": lambda: infinite.ntk([1, 1], X[0]),
     r"x2 has shape \(0, 6\); it takes samples": lambda: infinite.ntk([1, 1], X, X[:0]),
     "x1 has dtype int64; it takes floating numbers": lambda: infinite.nngp([1, 1], X.astype(int)),

@@ -66,6 +66,8 @@ SKETCH_SPECTRAL = Claim(
 
 FAILURE = 0.05
 LEVERAGE_MOST = 1024
+DESCENT = 100
+"""Steps of training: several times λ_max/λ_min of most convolutional networks."""
 
 
 class Leverage(NamedTuple):
@@ -122,17 +124,20 @@ def _leverage_spectral(leverage: Leverage, outcome: tuple[Array, Array, Array]) 
     theta = tangent.kernel
     values, vectors = jnp.linalg.eigh(theta)
     root = vectors / jnp.sqrt(values + ridge)
+    promised = (1 - accuracy) * values[0] - accuracy * ridge
+    # The other side of the statement: λ_max(Θ̂) is at most one over this.
+    step, size = 1 / ((1 + accuracy) * (values[-1] + ridge)), jnp.linalg.norm(tangent.residual)
+    slowest = (1 - step * jnp.maximum(promised, 0)) ** DESCENT * size
 
     def sides(mask: Float[Array, " P"]) -> Sides:
         sketched = masked_kernel(tangent, mask)
         apart = spectral_norm(root.T @ (sketched - theta) @ root)
-        promised = (1 - accuracy) * values[0] - accuracy * ridge
-        measured = jnp.stack([apart, promised])
+        left = jax.lax.fori_loop(0, DESCENT, lambda _, left: left - step * sketched @ left, tangent.residual)
         return Sides(
-            measured,
-            jnp.stack([accuracy, jnp.linalg.eigvalsh(sketched)[0]]),
-            trivial=jnp.array([1.0, jnp.nan]),
-            delta=jnp.full(2, FAILURE),
+            jnp.stack([apart, promised, jnp.linalg.norm(left)]),
+            jnp.stack([accuracy, jnp.linalg.eigvalsh(sketched)[0], slowest]),
+            trivial=jnp.stack([jnp.ones_like(size), jnp.nan * size, size]),
+            delta=jnp.full(3, FAILURE),
         )
 
     return dict(zip(("claim", "p ∝ ‖J_i‖²", "s/10"), map(sides, outcome), strict=True))
@@ -168,7 +173,10 @@ LEVERAGE_SPECTRAL = Claim(
     mutants=("p ∝ ‖J_i‖²", "s/10"),
     batch=128,
     note=(
-        "Components: the two-sided spectral error, at most ε, and what follows for training, "
-        "λ_min(Θ̂) ≥ (1−ε)λ_min(Θ) − ετ. On two blocks τ = 0."
+        "Components: the two-sided spectral error, at most ε, and what follows for training: the rate "
+        "λ_min(Θ̂) ≥ λ = (1−ε)λ_min(Θ) − ετ, and the residual after 100 steps of descent on the linearised outputs, at "
+        "most (1−ηλ⁺)¹⁰⁰‖f_0−y‖ for η = 1/((1+ε)(λ_max(Θ)+τ)). That optax's training of the weights takes these steps "
+        "is tangent/closed-form. λ is positive on half of the convolutional networks, on few of the MLPs, and on two "
+        "blocks, where τ = 0 and it is too small to be seen in the steps."
     ),
 )
