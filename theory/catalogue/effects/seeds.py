@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from sketchprune import masks, models, scores, train
 from sketchprune.data import Dataset
@@ -149,15 +149,13 @@ def trained(instance: Seed, stack: Mask, key: Key) -> Trained:
     def fit(mask: Mask) -> tuple[Params, Array]:
         weights = masks.apply(start, mask)  # a sketch scales the weights that it keeps
         data = train_x, train_y
-        return train.fit(apply, cross_entropy, weights, data, OPTIMIZER, STEPS, mask=mask, key=order, batch_size=BATCH)
+        return train.fit(
+            apply, train.cross_entropy, weights, data, OPTIMIZER, STEPS, mask=mask, key=order, batch_size=BATCH
+        )
 
     params, losses = jax.vmap(fit)(stack)
     outputs = jax.vmap(lambda params: apply(params, test_x))(params)
     return Trained(stack, losses, jnp.mean(jnp.argmax(outputs, axis=2) != test_y, axis=1))
-
-
-def cross_entropy(outputs: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
 
 
 def either(condition: Any, one: Any, other: Any) -> Any:
@@ -182,7 +180,7 @@ def scored(instance: Seed, names: Iterable[str], key: Key) -> Scores:
     table = [scores.SCORES[name] for name in names]
     batch, keys = (instance.x[0][:64], instance.y[0][:64]), jax.random.split(key, len(table))
     found = [
-        score(instance.apply, cross_entropy, instance.params, batch, key=key)
+        score(instance.apply, train.cross_entropy, instance.params, batch, key=key)
         for score, key in zip(table, keys, strict=True)
     ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
