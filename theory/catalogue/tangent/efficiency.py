@@ -30,7 +30,7 @@ from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel
 from theory.claim import Case, Claim, Expectation, Sides
 
 MIXED = 0.5
-"""γ: the part of each law that is uniform. A bare |score| can come as near to zero as it likes where J does not."""
+"""γ: the part of a mixed law that is uniform. A bare |score| can come as near to zero as it likes where J does not."""
 
 
 class Scored(NamedTuple):
@@ -38,11 +38,12 @@ class Scored(NamedTuple):
 
     Attributes:
         tangent: the network at its initial weights.
-        laws: [scores, P], (1−γ)|score|/Σ|score| + γ/P, in the order of :data:`sketchprune.scores.SCORES`.
+        laws: two of each score, in the order of :data:`sketchprune.scores.SCORES`: (1−γ)|score|/Σ|score| + γ/P,
+            and |score|/Σ|score| itself, but for the former again where an entry of the score is zero.
     """
 
     tangent: Tangent
-    laws: Float[Array, "scores P"]
+    laws: Float[Array, "laws P"]
 
 
 def relu_network(layers: Weights, x: Array) -> Float[Array, "n k"]:
@@ -54,8 +55,8 @@ def relu_network(layers: Weights, x: Array) -> Float[Array, "n k"]:
     return x
 
 
-def score_laws(network: Network) -> Float[Array, "scores P"]:
-    """The law of every score: |·| for signed ones, mixed with the uniform law."""
+def score_laws(network: Network) -> Float[Array, "laws P"]:
+    """The laws of every score: |·| for signed ones, mixed with the uniform law and bare."""
     key, x = jax.random.fold_in(jax.random.key(0), network.budget), jnp.asarray(network.x)
     if network.layers[0].ndim == 3:
         x = patches(x, network.layers[0].shape[:2])
@@ -63,16 +64,18 @@ def score_laws(network: Network) -> Float[Array, "scores P"]:
     def law(score: Any) -> Array:
         found = score(relu_network, half_squares, network.layers, (x, network.y), key=key)
         sizes = abs(jnp.concatenate([leaf.ravel() for leaf in found]))
-        return (1 - MIXED) * sizes / jnp.sum(sizes) + MIXED / sizes.size
+        bare = sizes / jnp.sum(sizes)
+        mixed = (1 - MIXED) * bare + MIXED / sizes.size
+        return jnp.stack([mixed, jnp.where(jnp.all(sizes > 0), bare, mixed)])
 
-    return jnp.stack([law(score) for score in scores.SCORES.values()])
+    return jnp.concatenate([law(score) for score in scores.SCORES.values()])
 
 
 def _prepare(network: Network) -> Scored:
     return Scored(linearise(network), score_laws(network))
 
 
-def _draw(scored: Scored, key: Key) -> Float[Array, "scores P"]:
+def _draw(scored: Scored, key: Key) -> Float[Array, "laws P"]:
     network = scored.tangent.network
 
     def draw(key: Key, law: Array) -> Array:
@@ -87,7 +90,7 @@ def _enumerate(scored: Scored) -> tuple[Array, Array]:
     return every.swapaxes(0, 1), chances.T
 
 
-def _trial(scored: Scored, outcome: Float[Array, "scores P"]) -> dict[str, Sides]:
+def _trial(scored: Scored, outcome: Float[Array, "laws P"]) -> dict[str, Sides]:
     tangent, s = scored.tangent, scored.tangent.network.budget
     theta, trace = tangent.kernel, jnp.sum(tangent.sizes)
     measured = jax.vmap(lambda mask: squared(masked_kernel(tangent, mask) - theta))(outcome)
@@ -145,8 +148,9 @@ SCORE_EFFICIENCY = Claim(
     mutants=("χ² for κχ²",),
     batch=8,
     note=(
-        f"Components: the laws of {', '.join(scores.SCORES)}, each mixed with one part in two of the uniform law, "
-        "since a bare score may vanish where J does not. All outcomes of one draw are enumerated, and of up to four "
-        "in the smallest network: the draws of a sketch are independent and alike."
+        f"Components: the laws of {', '.join(scores.SCORES)}, each mixed with one part in two of the uniform law and "
+        "each bare; mixed twice where the score has an entry 0, since it may vanish where J does not. All outcomes of "
+        "one draw are enumerated, and of up to four in the smallest network: the draws of a sketch are independent "
+        "and alike."
     ),
 )  # fmt: skip
