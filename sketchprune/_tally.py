@@ -45,13 +45,14 @@ class Tally:
 
     def add(self, share: Share, num_masks: int):
         """Count the masks done … done + num_masks − 1 in."""
-        counts, means, squares = (
-            np.asarray(part, np.float64).ravel() for part in (share.counts, share.means, share.squares)
+        scales, counts, means, squares = (
+            np.asarray(part, np.float64).ravel() for part in (share.scales, share.counts, share.means, share.squares)
         )
+        powers = np.frexp(scales)[1] - 1
         self.count += int(counts.sum())
-        self.total += _exact.units(counts * means)
-        self.within += _exact.units(squares)
-        self.between += _exact.units(counts * means**2)
+        self.total += _exact.units(counts * means, powers)
+        self.within += _exact.units(squares, 2 * powers)
+        self.between += _exact.units(counts * means**2, 2 * powers)
         self.undefined += int(share.undefined)
         self.histogram += np.asarray(share.histogram)
         self.largest = max(self.largest, float(share.largest))
@@ -63,12 +64,15 @@ class Tally:
         self.done += num_masks
 
     def moments(self) -> tuple[float, float]:
-        """The mean of the finite values, and the mean square of their deviations from it; NaN of none."""
+        """The mean of the finite values, and the mean square of their deviations from it.
+
+        NaN of none, and for what float64 cannot hold.
+        """
         if not self.count:
             return float("nan"), float("nan")
         mean = _exact.in_units(self.total) / self.count
         spread = (_exact.in_units(self.within) + _exact.in_units(self.between)) / self.count - mean**2
-        return float(mean), float(max(spread, Fraction(0)))
+        return _as_float(mean), _as_float(max(spread, Fraction(0)))
 
     def record(self) -> dict[str, Any]:
         """As JSON has it, without loss."""
@@ -84,3 +88,11 @@ class Tally:
         histogram[places] = counts
         found = [(float(value), int(index)) for value, index in record["found"]]
         return cls(**record | {"histogram": histogram, "found": found})
+
+
+def _as_float(number: Fraction) -> float:
+    """The nearest float64, or NaN where the number is too large for any."""
+    try:
+        return float(number)
+    except OverflowError:
+        return float("nan")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from sketchprune import _exact
 from sketchprune import mesh as meshes
 from sketchprune._tiles import TILE, Shape, Share, program
 from sketchprune._traced import Traced
@@ -52,6 +53,7 @@ class Worker:
             "data": self._objective.data,
             "best": self._best,
             "tile": TILE,
+            "unit": f"2^-{_exact.SHIFT}",
             "in flight": list(self.shape),
             "device": device.device_kind,
             "jax": importlib.metadata.version("jaxlib"),

@@ -67,7 +67,8 @@ class SearchResult:
         num_masks: masks evaluated.
         undefined: how many of them have the objective NaN; they are in nothing else here.
         infinite: how many have an infinite one; they are in the histogram, and not in mean and variance.
-        mean, variance: of the finite values; the variance is the mean square about the mean.
+        mean, variance: of the finite values; the variance is the mean square about the mean. NaN where there is no
+            finite value, and where float64 cannot hold it.
         largest: of all values.
         histogram: how many values each bin of ``edges`` holds.
         seconds: this run took, compilation excluded.
@@ -215,7 +216,7 @@ def _result(tally: Tally, worker: Worker, law: Law, key: Key, seconds: float, ra
         values=np.array([value for value, _ in tally.found], worker.dtype),
         num_masks=tally.done,
         undefined=tally.undefined,
-        infinite=int(tally.histogram[0] + tally.histogram[-1]),
+        infinite=tally.done - tally.undefined - tally.count,
         mean=mean,
         variance=variance,
         largest=tally.largest,

@@ -165,6 +165,37 @@ def test_sums_are_exact_in_any_order():
     total = _exact.units(values)
     assert _exact.in_units(total) == sum(map(Fraction, values.tolist()))
     assert total == _exact.units(values[::-1][:100]) + _exact.units(values[::-1][100:])
+    powers = RNG.integers(-2044, 2045, len(values))
+    scaled = [
+        Fraction(value) * Fraction(2) ** power for value, power in zip(values.tolist(), powers.tolist(), strict=True)
+    ]
+    assert _exact.in_units(_exact.units(values, powers)) == sum(scaled)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 1e37, 2e38])
+def test_moments_of_values_of_any_size(scale):
+    """Their squares, and the sum of a tile of them, are beyond float32."""
+    scale = jnp.float32(scale)
+
+    def large(number):
+        return scale * jnp.where(number > 0.9, -number, number)
+
+    law = functools.partial(jax.random.uniform, shape=(), dtype=jnp.float32, minval=0.5, maxval=1.5)
+    count = 700
+    result = search.best(large, law, KEY, count, best=count, mesh=alone())
+    values = result.values.astype(np.float64)
+    assert result.values.dtype == np.float32 and np.isfinite(values).all() and result.infinite == 0
+    np.testing.assert_allclose([result.mean, result.variance], [values.mean(), values.var()], rtol=1e-5)
+    same(result, search.best(large, law, KEY, count, best=count, batch=768, mesh=mesh.over(jax.devices()[:3])))
+
+
+def test_what_float64_cannot_hold_is_nan():
+    def large(mask):
+        return 1e200 * (1 + mask[0].astype(jnp.float64))
+
+    result = search.best(large, LAW, KEY, 256, best=256, mesh=alone())
+    np.testing.assert_allclose(result.mean, np.mean(result.values), rtol=1e-12)
+    assert np.isnan(result.variance) and result.infinite == 0
 
 
 def test_objectives_are_what_they_say():
