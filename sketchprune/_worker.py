@@ -43,8 +43,8 @@ class Worker:
         return self._fitted[0]
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What the results depend on, by name."""
+    def posed(self) -> dict[str, Any]:
+        """What is searched, by name: known before anything is compiled."""
         device = self._mesh.local_devices[0]
         return {
             "key": self._key.tolist(),
@@ -54,10 +54,14 @@ class Worker:
             "best": self._best,
             "tile": TILE,
             "unit": f"2^-{_exact.SHIFT}",
-            "in flight": list(self.shape),
             "device": device.device_kind,
             "jax": importlib.metadata.version("jaxlib"),
         }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the results depend on, by name."""
+        return self.posed | {"in flight": list(self.shape)}
 
     def share(self, first: int, per_device: int, num_masks: int) -> Share:
         """The masks first … first + num_masks − 1, so many to each device: numbers on the host."""

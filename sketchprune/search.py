@@ -8,10 +8,12 @@ A law is a function key -> mask, such as a sampler of :mod:`sketchprune.masks` w
 ``functools.partial``; an objective is a function mask -> one floating number, the less the better. Several are here.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -131,14 +133,16 @@ def best(
     about as many as take half a second. ``mesh``: the devices, by default all of all processes; see
     :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
     ``checkpoint_seconds``; when it holds a checkpoint of this search, the search goes on from there. ``progress``
-    is called between batches. With several processes each makes this call, and gets the result.
+    is called between batches. With several processes each makes this call, and gets the result; each owns a device
+    of the mesh.
 
     Values have the dtype of the objective, at least float32. A NaN is counted and never among the best; fewer than
     ``best`` masks come back when fewer are defined. ValueError for num_masks < 1 or from 2^63, best < 1 or above
     num_masks, a batch that is no multiple of 256 masks for each device of the mesh, an objective that is no
     floating scalar, a key that is no threefry key (others draw differently when vectorised), only NaN objectives,
-    and a checkpoint that is unreadable or of another search. O(num_masks) masks and objectives; memory of a few
-    tiles of 256 masks, fewer where the device's memory asks for it. Source: sketch/existence.
+    a checkpoint that is unreadable or of another search, a mesh without a device of some process, and processes
+    that do not all search for the same. O(num_masks) masks and objectives; memory of a few tiles of 256 masks,
+    fewer where the device's memory asks for it. Source: sketch/existence.
 
     >>> law = lambda key: jax.random.bernoulli(key, shape=(3,))
     >>> found = best(lambda mask: jnp.sum(mask, dtype=jnp.float32), law, jax.random.key(0), 1000, best=1)
@@ -152,7 +156,15 @@ def best(
             f"batch is {batch} with a mesh of {mesh.size} devices; it takes a multiple of {TILE * mesh.size}, "
             f"tiles of {TILE} masks that divide evenly"
         )
+    if absent := set(range(jax.process_count())) - {device.process_index for device in mesh.devices.flat}:
+        raise ValueError(
+            f"mesh has no device of process {', '.join(map(str, sorted(absent)))} of {jax.process_count()}; "
+            "it takes devices of every process"
+        )
     worker = Worker(objective, law, key, mesh, best)
+    over = list(mesh.shape.items()), [device.id for device in mesh.devices.flat]
+    asked = {"num_masks": num_masks, "batch": batch, "mesh": over, "with checkpoint": checkpoint is not None}
+    _check_same(worker.posed | asked)
     tally = Tally(best)
     saves = None
     if checkpoint is not None:
@@ -197,6 +209,17 @@ def _check(key: Key, num_masks: int, best: int):
             f"key is of the implementation {jax.random.key_impl(key)}, whose draws depend on what is vectorised; "
             "it takes a threefry2x32 key"
         )
+
+
+def _check_same(search: dict[str, Any]):
+    """Every process has the same search; else all of them raise."""
+    first, *others = map(json.loads, meshes.texts(json.dumps(search)))
+    for number, other in enumerate(others, 1):
+        if differs := [name for name in first if first[name] != other.get(name)]:
+            named = "; ".join(
+                f"{name}: {first[name]} in process 0, {other.get(name)} in process {number}" for name in differs
+            )
+            raise ValueError(f"the processes search for different things ({named}); each takes the same arguments")
 
 
 def _next_tiles(tiles: int, took: float, group: int) -> int:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -61,7 +62,20 @@ def test_two_processes_of_four_devices_find_the_same(tmp_path):
     outputs = [process.communicate(timeout=300) for process in processes]
     for process, (out, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
-        assert json.loads(out.splitlines()[-1]) == alone()
+        told, found = json.loads(out.splitlines()[-1])
+        assert found == alone()
+        for message, text in zip(
+            (
+                r"different things \(key: \[0, 7\] in process 0, \[0, 8\] in process 1\); each takes the same",
+                r"\(data: \w+ in process 0, \w+ in process 1\)",
+                r"\(num_masks: 10000 in process 0, 10001 in process 1; batch: 2048 in process 0, 4096 in process 1\)",
+                r"\(with checkpoint: True in process 0, False in process 1\)",
+                "mesh has no device of process 1 of 2; it takes devices of every process",
+            ),
+            told,
+            strict=True,
+        ):
+            assert re.search(message, text)
     # What two processes left is what one goes on from: here, nothing more to do.
     looks = []
     assert example.plain(example.run(tmp_path, progress=looks.append)) == alone() and not looks
@@ -281,6 +295,6 @@ def test_bad_starts(arguments, message):
 
 
 def test_agreement_of_one_process():
-    assert mesh.agreed(5) == 5 and mesh.agreed_text("ü") == "ü"
+    assert mesh.agreed(5) == 5 and mesh.agreed_text("ü") == "ü" and mesh.texts("ü") == ["ü"]
     value = mesh.replicated(mesh.over(), jnp.arange(3))
     assert len(value.sharding.device_set) == 8 and value.is_fully_replicated
