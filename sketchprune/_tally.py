@@ -15,7 +15,7 @@ def _no_counts() -> Int[np.ndarray, "bins"]:
     return np.zeros(_bins.COUNT, np.int64)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
     """Totals over the masks 0 … done − 1.
 
@@ -43,25 +43,28 @@ class Tally:
     largest: float = -np.inf
     found: list[tuple[float, int]] = field(default_factory=list)
 
-    def add(self, share: Share, num_masks: int):
-        """Count the masks done … done + num_masks − 1 in."""
+    def plus(self, share: Share, num_masks: int) -> "Tally":
+        """With the masks done … done + num_masks − 1 counted in; this tally stays as it is."""
         scales, counts, means, squares = (
             np.asarray(part, np.float64).ravel() for part in (share.scales, share.counts, share.means, share.squares)
         )
         powers = np.frexp(scales)[1] - 1
-        self.count += int(counts.sum())
-        self.total += _exact.units(counts * means, powers)
-        self.within += _exact.units(squares, 2 * powers)
-        self.between += _exact.units(counts * means**2, 2 * powers)
-        self.undefined += int(share.undefined)
-        self.histogram += np.asarray(share.histogram)
-        self.largest = max(self.largest, float(share.largest))
         values, places = np.asarray(share.values).ravel(), np.asarray(share.places).ravel()
         kept = ~np.isnan(values)
         # Python's numbers: an index may pass 2^32 and 2^53, and −0.0 equals 0.0.
         new = zip(values[kept].tolist(), places[kept].tolist(), strict=True)
-        self.found = sorted(self.found + [(value, self.done + place) for value, place in new])[: self.best]
-        self.done += num_masks
+        return Tally(
+            best=self.best,
+            done=self.done + num_masks,
+            undefined=self.undefined + int(share.undefined),
+            histogram=self.histogram + np.asarray(share.histogram),
+            count=self.count + int(counts.sum()),
+            total=self.total + _exact.units(counts * means, powers),
+            within=self.within + _exact.units(squares, 2 * powers),
+            between=self.between + _exact.units(counts * means**2, 2 * powers),
+            largest=max(self.largest, float(share.largest)),
+            found=sorted(self.found + [(value, self.done + place) for value, place in new])[: self.best],
+        )
 
     def moments(self) -> tuple[float, float]:
         """The mean of the finite values, and the mean square of their deviations from it.

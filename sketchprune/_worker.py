@@ -74,7 +74,8 @@ class Worker:
 
     def _program(self, shape: Shape) -> Callable[..., Share]:
         def evaluate(keys, law, objective):
-            return jax.vmap(lambda key: self._objective(objective, self._law(law, key)).astype(self.dtype))(keys)
+            # A constant objective may be a number of Python.
+            return jax.vmap(lambda key: jnp.asarray(self._objective(objective, self._law(law, key)), self.dtype))(keys)
 
         run = program(evaluate, self._mesh, self._best, shape)
 

@@ -176,6 +176,30 @@ def test_a_killed_search_goes_on(tmp_path):
     assert looks[-1].done == example.MASKS and looks[-1].seconds_left == 0
 
 
+def test_an_interrupted_search_goes_on(tmp_path):
+    """What a real signal interrupts is kept, though no checkpoint was due."""
+    process = launch("-u", SCRIPT, tmp_path, "--patient", devices=1)
+    assert process.stdout.readline() == "looked\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=240)
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+    (kept,) = saved(tmp_path)
+    assert 0 < kept < example.MASKS
+    looks = []
+    assert example.plain(example.run(tmp_path, progress=looks.append)) == alone()
+    assert looks[0].done > kept
+
+
+def test_an_interrupt_before_the_first_look_keeps_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sketchprune._worker.Worker.share", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        example.run(tmp_path, mesh=mesh.over(jax.devices()[:1]))
+    assert saved(tmp_path) == []
+
+
 def saved(folder):
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 

@@ -4,6 +4,7 @@ calls that do not go together, where there are several processes, and what it fo
 import functools
 import json
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,13 @@ def mistakes(number, folder):
 
 if __name__ == "__main__":
     folder, *others = sys.argv[1:]
+    if others == ["--patient"]:
+        # To be interrupted at its second look: a checkpoint is not due yet.
+        def look(_):
+            print("looked", flush=True)
+            time.sleep(60)
+
+        run(folder, progress=look)
     told = []
     if others:
         mesh.start(others[0], int(others[1]), int(others[2]), timeout=240)
