@@ -43,6 +43,12 @@ class Worker:
         return self._fitted[0]
 
     @property
+    def calls_back(self) -> str:
+        """Which of law and objective calls Python, by name; empty for neither."""
+        called = {"law": self._law.calls_back, "objective": self._objective.calls_back}
+        return " and ".join(name for name, back in called.items() if back)
+
+    @property
     def posed(self) -> dict[str, Any]:
         """What is searched, by name: known before anything is compiled."""
         device = self._mesh.local_devices[0]

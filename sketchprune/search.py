@@ -141,9 +141,9 @@ def best(
     ``best`` masks come back when fewer are defined. ValueError for num_masks < 1 or from 2^63, best < 1 or above
     num_masks, a batch that is no multiple of 256 masks for each device of the mesh, an objective that is no
     floating scalar, a key that is no threefry key (others draw differently when vectorised), only NaN objectives,
-    a checkpoint that is unreadable or of another search, a mesh without a device of some process, and processes
-    that do not all search for the same. O(num_masks) masks and objectives; memory of a few tiles of 256 masks,
-    fewer where the device's memory asks for it, and of the ``best``. Source: sketch/existence.
+    a checkpoint that is unreadable, of another search or of one that calls back to Python, a mesh without a device of
+    some process, and processes that do not all search for the same. O(num_masks) masks and objectives; memory of a
+    few tiles of 256 masks, fewer where the device's memory asks for it, and of the ``best``. Source: sketch/existence.
 
     >>> law = lambda key: jax.random.bernoulli(key, shape=(3,))
     >>> found = best(lambda mask: jnp.sum(mask, dtype=jnp.float32), law, jax.random.key(0), 1000, best=1)
@@ -173,6 +173,11 @@ def best(
     tally = Tally(best)
     saves = None
     if checkpoint is not None:
+        if worker.calls_back:
+            raise ValueError(
+                f"checkpoint is {checkpoint} and {worker.calls_back} calls back to Python, where another search cannot "
+                "be told from this one; it takes None"
+            )
         saves = Checkpoints(checkpoint, worker.identity | {"num_masks": num_masks})
         if record := saves.restored():
             tally = Tally.restored(record)

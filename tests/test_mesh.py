@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketchprune import _cluster, mesh
+from sketchprune import _cluster, mesh, search
+from sketchprune._traced import Traced
 from tests.examples import search_process as example
 
 SCRIPT = Path(__file__).parent / "examples" / "search_process.py"
@@ -228,8 +229,6 @@ def test_checkpoints_of_other_searches_are_refused(tmp_path):
 
 
 def test_laws_and_objectives_are_told_apart():
-    from sketchprune._traced import Traced
-
     shift = jnp.arange(3.0)
 
     @jax.jit
@@ -248,6 +247,22 @@ def test_laws_and_objectives_are_told_apart():
     keyed = Traced(lambda x: x * jax.random.normal(key), jnp.zeros(3))
     assert keyed.data != base.data
     np.testing.assert_array_equal(keyed(keyed.constants, jnp.ones(3)), jax.random.normal(key) * jnp.ones(3))
+
+
+def test_checkpoints_know_nothing_of_callbacks(tmp_path):
+    """Two objectives that differ in what Python does alone; printing changes no value."""
+
+    @jax.jit
+    def objective(mask):
+        return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), jnp.float32), mask, vmap_method="sequential")
+
+    law = functools.partial(jax.random.normal, shape=(), dtype=jnp.float32)
+    one = {"best": 2, "mesh": mesh.over(jax.devices()[:1])}
+    with pytest.raises(ValueError, match=f"checkpoint is {tmp_path} and objective calls back to Python"):
+        search.best(objective, law, jax.random.key(0), 256, checkpoint=tmp_path, **one)
+    assert search.best(objective, law, jax.random.key(0), 256, **one).num_masks == 256
+    printing = Traced(lambda x: jax.debug.callback(print, x) or x, jnp.zeros(3))
+    assert not printing.calls_back and Traced(lambda x: jax.lax.map(objective, x), jnp.zeros(3)).calls_back
 
 
 def meeting(*processes, count, timeout=10.0):
