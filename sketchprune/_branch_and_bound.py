@@ -112,7 +112,7 @@ def _search(relax: Callable[..., Relaxed], count: int, keep: int, slack: float, 
                     branch[1] = ~branch[0]
                 heapq.heappush(heap, (float(bound[i]), next(order), *branch))
         taken = []
-        while heap and len(taken) < _AT_ONCE and heap[0][0] < best_error - slack and visited < max_nodes:
+        while heap and len(taken) < _AT_ONCE and heap[0][0] < best_error - slack and visited + len(taken) < max_nodes:
             taken.append(heapq.heappop(heap))
         floor = np.array([node[0] for node in taken])
         kept = np.array([node[2] for node in taken]).reshape(-1, count)

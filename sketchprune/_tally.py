@@ -15,7 +15,7 @@ def _no_counts() -> Int[np.ndarray, "bins"]:
     return np.zeros(_bins.COUNT, np.int64)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tally:
     """Totals over the masks 0 … done − 1.
 
@@ -43,32 +43,39 @@ class Tally:
     largest: float = -np.inf
     found: list[tuple[float, int]] = field(default_factory=list)
 
-    def add(self, share: Share, num_masks: int):
-        """Count the masks done … done + num_masks − 1 in."""
-        counts, means, squares = (
-            np.asarray(part, np.float64).ravel() for part in (share.counts, share.means, share.squares)
+    def plus(self, share: Share, num_masks: int) -> "Tally":
+        """With the masks done … done + num_masks − 1 counted in; this tally stays as it is."""
+        scales, counts, means, squares = (
+            np.asarray(part, np.float64).ravel() for part in (share.scales, share.counts, share.means, share.squares)
         )
-        self.count += int(counts.sum())
-        self.total += _exact.units(counts * means)
-        self.within += _exact.units(squares)
-        self.between += _exact.units(counts * means**2)
-        self.undefined += int(share.undefined)
-        self.histogram += np.asarray(share.histogram)
-        self.largest = max(self.largest, float(share.largest))
+        powers = np.frexp(scales)[1] - 1
         values, places = np.asarray(share.values).ravel(), np.asarray(share.places).ravel()
         kept = ~np.isnan(values)
         # Python's numbers: an index may pass 2^32 and 2^53, and −0.0 equals 0.0.
         new = zip(values[kept].tolist(), places[kept].tolist(), strict=True)
-        self.found = sorted(self.found + [(value, self.done + place) for value, place in new])[: self.best]
-        self.done += num_masks
+        return Tally(
+            best=self.best,
+            done=self.done + num_masks,
+            undefined=self.undefined + int(share.undefined),
+            histogram=self.histogram + np.asarray(share.histogram),
+            count=self.count + int(counts.sum()),
+            total=self.total + _exact.units(counts * means, powers),
+            within=self.within + _exact.units(squares, 2 * powers),
+            between=self.between + _exact.units(counts * means**2, 2 * powers),
+            largest=max(self.largest, float(share.largest)),
+            found=sorted(self.found + [(value, self.done + place) for value, place in new])[: self.best],
+        )
 
     def moments(self) -> tuple[float, float]:
-        """The mean of the finite values, and the mean square of their deviations from it; NaN of none."""
+        """The mean of the finite values, and the mean square of their deviations from it.
+
+        NaN of none, and for what float64 cannot hold.
+        """
         if not self.count:
             return float("nan"), float("nan")
         mean = _exact.in_units(self.total) / self.count
         spread = (_exact.in_units(self.within) + _exact.in_units(self.between)) / self.count - mean**2
-        return float(mean), float(max(spread, Fraction(0)))
+        return _as_float(mean), _as_float(max(spread, Fraction(0)))
 
     def record(self) -> dict[str, Any]:
         """As JSON has it, without loss."""
@@ -84,3 +91,11 @@ class Tally:
         histogram[places] = counts
         found = [(float(value), int(index)) for value, index in record["found"]]
         return cls(**record | {"histogram": histogram, "found": found})
+
+
+def _as_float(number: Fraction) -> float:
+    """The nearest float64, or NaN where the number is too large for any."""
+    try:
+        return float(number)
+    except OverflowError:
+        return float("nan")

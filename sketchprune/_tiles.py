@@ -2,8 +2,8 @@
 
 Mask i comes from the key ``mask_key(key, i)`` and from nothing else. A device works through its masks in groups of
 whole tiles, one program for any number of them, so that no value depends on how many masks a call covers or on how
-many devices share it. What leaves the device: the best few, a histogram, and per tile how many values are finite,
-their mean and the sum of squared deviations from it.
+many devices share it. What leaves the device: the best few, a histogram, and per tile a scale, how many values are
+finite, their mean and the sum of squared deviations from it, in units of the scale.
 """
 
 import functools
@@ -47,7 +47,7 @@ class Share(NamedTuple):
         places: [devices, best], of those values, from the first mask of the call.
         histogram: [bins]; a NaN is in none.
         undefined: how many values are NaN.
-        counts, means, squares: [devices, tiles], of the finite values of a tile.
+        scales, counts, means, squares: [devices, tiles], of the finite values of a tile; see ``_tile_sums``.
         largest: of the values that are no NaN; −∞ if there are none.
     """
 
@@ -55,6 +55,7 @@ class Share(NamedTuple):
     places: Array
     histogram: Array
     undefined: Array
+    scales: Array
     counts: Array
     means: Array
     squares: Array
@@ -114,18 +115,19 @@ def _device(evaluate, axes, best, shape, key, high, low, per_device, num_masks, 
         jnp.zeros(_bins.COUNT, jnp.int32),
         jnp.zeros((), jnp.int32),
         jnp.full((), -jnp.inf, dtype),
-        jnp.zeros((3, CAPACITY + shape.tiles), dtype),
+        jnp.zeros((4, CAPACITY + shape.tiles), dtype),
     )
     _, found, places, histogram, undefined, largest, sums = lax.while_loop(
         lambda carry: carry[0] * group < own, step, start
     )
     gather = functools.partial(lax.all_gather, axis_name=axes)
-    counts, means, squares = gather(sums).swapaxes(0, 1)
+    scales, counts, means, squares = gather(sums).swapaxes(0, 1)
     return Share(
         gather(found),
         gather(places),
         lax.psum(histogram, axes),
         lax.psum(undefined, axes),
+        scales,
         counts,
         means,
         squares,
@@ -146,11 +148,28 @@ def _least(best: int, held: tuple[Array, Array], new: tuple[Array, Array]) -> tu
     return lax.cond(enters, merged, lambda: held)
 
 
-def _tile_sums(values: Float[Array, "group"]) -> Float[Array, "3 tiles"]:
-    """Per tile: how many values are finite, their mean, and the sum of squared deviations from it."""
+def _tile_sums(values: Float[Array, "group"]) -> Float[Array, "4 tiles"]:
+    """Per tile: a scale, how many values are finite, their mean over the scale, Σ (deviation from it / scale)².
+
+    The scale is a power of two, of the size of the largest finite value, so that no sum overflows.
+    """
     tiles = values.reshape(-1, TILE)
     finite = jnp.isfinite(tiles)
+    known = jnp.where(finite, tiles, 0)
+    scale = _power_of_two(jnp.max(jnp.abs(known), axis=1))
+    known /= scale[:, None]
     count = jnp.sum(finite, axis=1, dtype=values.dtype)
-    mean = jnp.sum(jnp.where(finite, tiles, 0), axis=1) / jnp.maximum(count, 1)
-    squares = jnp.sum(jnp.where(finite, tiles - mean[:, None], 0) ** 2, axis=1)
-    return jnp.stack([count, mean, squares])
+    mean = jnp.sum(known, axis=1) / jnp.maximum(count, 1)
+    squares = jnp.sum(jnp.where(finite, known - mean[:, None], 0) ** 2, axis=1)
+    return jnp.stack([scale, count, mean, squares])
+
+
+def _power_of_two(sizes: Float[Array, "n"]) -> Float[Array, "n"]:
+    """The largest power of two in each finite size >= 0, but within those whose reciprocal is normal too."""
+    # All bits of the exponent, which are those of infinity, and none of the mantissa.
+    whole = jnp.int32 if sizes.dtype == jnp.float32 else jnp.int64
+    infinity = lax.bitcast_convert_type(jnp.full((), jnp.inf, sizes.dtype), whole)
+    powers = lax.bitcast_convert_type(lax.bitcast_convert_type(sizes, whole) & infinity, sizes.dtype)
+    # Divisions may be made by the reciprocal, and subnormal numbers are zero on many devices.
+    tiny = jnp.finfo(sizes.dtype).tiny
+    return jnp.clip(powers, tiny, 1 / tiny)

@@ -38,10 +38,16 @@ class Traced:
         return f"{zlib.crc32(re.sub(r'0x[0-9a-f]+', '', str(self._jaxpr)).encode()):08x}"
 
     @property
+    def calls_back(self) -> bool:
+        """Whether Python functions, which no checksum knows, have a part in the value."""
+        every = (equation for jaxpr, _ in _parts(self._jaxpr, []) for equation in jaxpr.eqns)
+        return any(equation.primitive.name in ("pure_callback", "io_callback") for equation in every)
+
+    @property
     def data(self) -> str:
         """A checksum of the arrays that it is computed from."""
         crc32 = 0
-        for value in (*self.constants, *_inner_constants(self._jaxpr)):
+        for value in (value for _, constants in _parts(self._jaxpr, self.constants) for value in constants):
             if jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
                 value = jax.random.key_data(value)
             array = np.asarray(value)
@@ -50,13 +56,13 @@ class Traced:
         return f"{crc32:08x}"
 
 
-def _inner_constants(jaxpr: Jaxpr) -> Iterator[Array]:
-    """The arrays that functions jitted on their own hold, which stay inside."""
+def _parts(jaxpr: Jaxpr, constants: list[Array]) -> Iterator[tuple[Jaxpr, list[Array]]]:
+    """A program and all programs inside it, with the arrays that those jitted on their own hold."""
+    yield jaxpr, constants
     for equation in jaxpr.eqns:
         for parameter in equation.params.values():
             for inner in parameter if isinstance(parameter, tuple | list) else (parameter,):
                 if isinstance(inner, ClosedJaxpr):
-                    yield from inner.consts
-                    yield from _inner_constants(inner.jaxpr)
+                    yield from _parts(inner.jaxpr, inner.consts)
                 elif isinstance(inner, Jaxpr):
-                    yield from _inner_constants(inner)
+                    yield from _parts(inner, [])

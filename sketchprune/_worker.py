@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from sketchprune import _exact
 from sketchprune import mesh as meshes
 from sketchprune._tiles import TILE, Shape, Share, program
 from sketchprune._traced import Traced
@@ -42,8 +43,14 @@ class Worker:
         return self._fitted[0]
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What the results depend on, by name."""
+    def calls_back(self) -> str:
+        """Which of law and objective calls Python, by name; empty for neither."""
+        called = {"law": self._law.calls_back, "objective": self._objective.calls_back}
+        return " and ".join(name for name, back in called.items() if back)
+
+    @property
+    def posed(self) -> dict[str, Any]:
+        """What is searched, by name: known before anything is compiled."""
         device = self._mesh.local_devices[0]
         return {
             "key": self._key.tolist(),
@@ -52,10 +59,15 @@ class Worker:
             "data": self._objective.data,
             "best": self._best,
             "tile": TILE,
-            "in flight": list(self.shape),
+            "unit": f"2^-{_exact.SHIFT}",
             "device": device.device_kind,
             "jax": importlib.metadata.version("jaxlib"),
         }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the results depend on, by name."""
+        return self.posed | {"in flight": list(self.shape)}
 
     def share(self, first: int, per_device: int, num_masks: int) -> Share:
         """The masks first … first + num_masks − 1, so many to each device: numbers on the host."""
@@ -68,7 +80,8 @@ class Worker:
 
     def _program(self, shape: Shape) -> Callable[..., Share]:
         def evaluate(keys, law, objective):
-            return jax.vmap(lambda key: self._objective(objective, self._law(law, key)).astype(self.dtype))(keys)
+            # A constant objective may be a number of Python.
+            return jax.vmap(lambda key: jnp.asarray(self._objective(objective, self._law(law, key)), self.dtype))(keys)
 
         run = program(evaluate, self._mesh, self._best, shape)
 

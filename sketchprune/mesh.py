@@ -87,6 +87,18 @@ def agreed(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def texts(text: str) -> list[str]:
+    """The text of every process, by process. Every process has to ask."""
+    if jax.process_count() == 1:
+        return [text]
+    spoken = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(spoken))))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: len(spoken)] = spoken
+    everyone = np.asarray(multihost_utils.process_allgather(padded))
+    return [row[:size].tobytes().decode() for row, size in zip(everyone, sizes, strict=True)]
+
+
 def agreed_text(text: str) -> str:
     """The text that process 0 has. Every process has to ask."""
     if jax.process_count() == 1:

@@ -8,18 +8,21 @@ A law is a function key -> mask, such as a sampler of :mod:`sketchprune.masks` w
 ``functools.partial``; an objective is a function mask -> one floating number, the less the better. Several are here.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from sketchprune import _bins
+from sketchprune import _bins, _checks
 from sketchprune import mesh as meshes
 from sketchprune._checkpoints import Checkpoints
 from sketchprune._objectives import initial_loss as initial_loss
@@ -67,7 +70,8 @@ class SearchResult:
         num_masks: masks evaluated.
         undefined: how many of them have the objective NaN; they are in nothing else here.
         infinite: how many have an infinite one; they are in the histogram, and not in mean and variance.
-        mean, variance: of the finite values; the variance is the mean square about the mean.
+        mean, variance: of the finite values; the variance is the mean square about the mean. NaN where there is no
+            finite value, and where float64 cannot hold it.
         largest: of all values.
         histogram: how many values each bin of ``edges`` holds.
         seconds: this run took, compilation excluded.
@@ -115,7 +119,7 @@ def best(
     objective: Objective,
     law: Law,
     key: Key,
-    num_masks: int,
+    num_masks: int | float,
     *,
     best: int = 16,
     batch: int | None = None,
@@ -126,18 +130,20 @@ def best(
 ) -> SearchResult:
     """The ``best`` masks of ``num_masks`` random ones, with moments and a histogram of all objectives.
 
-    min_{i < N} f(m_i), m_i = law(mask_key(key, i)). ``batch``: masks between two looks of the host; by default
-    about as many as take half a second. ``mesh``: the devices, by default all of all processes; see
-    :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
-    ``checkpoint_seconds``; when it holds a checkpoint of this search, the search goes on from there. ``progress``
-    is called between batches. With several processes each makes this call, and gets the result.
+    min_{i < N} f(m_i), m_i = law(mask_key(key, i)); N may be a float such as 1e6. ``batch``: masks between two looks
+    of the host; by default about as many as take half a second. ``mesh``: the devices, by default all of all
+    processes; see :func:`sketchprune.mesh.over`. ``checkpoint``: a folder in which the search is kept every
+    ``checkpoint_seconds``, at its end and when it is interrupted from the keyboard; when it holds a checkpoint of this
+    search, the search goes on from there. ``progress`` is called between batches. With several processes each makes
+    this call, and gets the result; each owns a device of the mesh.
 
     Values have the dtype of the objective, at least float32. A NaN is counted and never among the best; fewer than
     ``best`` masks come back when fewer are defined. ValueError for num_masks < 1 or from 2^63, best < 1 or above
     num_masks, a batch that is no multiple of 256 masks for each device of the mesh, an objective that is no
     floating scalar, a key that is no threefry key (others draw differently when vectorised), only NaN objectives,
-    and a checkpoint that is unreadable or of another search. O(num_masks) masks and objectives; memory of a few
-    tiles of 256 masks, fewer where the device's memory asks for it. Source: sketch/existence.
+    a checkpoint that is unreadable, of another search or of one that calls back to Python, a mesh without a device of
+    some process, and processes that do not all search for the same. O(num_masks) masks and objectives; memory of a
+    few tiles of 256 masks, fewer where the device's memory asks for it, and of the ``best``. Source: sketch/existence.
 
     >>> law = lambda key: jax.random.bernoulli(key, shape=(3,))
     >>> found = best(lambda mask: jnp.sum(mask, dtype=jnp.float32), law, jax.random.key(0), 1000, best=1)
@@ -145,16 +151,33 @@ def best(
     ([[False, False, False]], [0.0], 1.5)
     """
     _check(key, num_masks, best)
+    num_masks, best = int(num_masks), int(best)
     mesh = meshes.over() if mesh is None else mesh
-    if batch is not None and (batch < 1 or batch % (TILE * mesh.size)):
+    if batch is not None:
+        _checks.whole("batch", batch, least=1)
+        batch = int(batch)
+    if batch is not None and batch % (TILE * mesh.size):
         raise ValueError(
             f"batch is {batch} with a mesh of {mesh.size} devices; it takes a multiple of {TILE * mesh.size}, "
             f"tiles of {TILE} masks that divide evenly"
         )
+    if absent := set(range(jax.process_count())) - {device.process_index for device in mesh.devices.flat}:
+        raise ValueError(
+            f"mesh has no device of process {', '.join(map(str, sorted(absent)))} of {jax.process_count()}; "
+            "it takes devices of every process"
+        )
     worker = Worker(objective, law, key, mesh, best)
+    over = list(mesh.shape.items()), [device.id for device in mesh.devices.flat]
+    asked = {"num_masks": num_masks, "batch": batch, "mesh": over, "with checkpoint": checkpoint is not None}
+    _check_same(worker.posed | asked)
     tally = Tally(best)
     saves = None
     if checkpoint is not None:
+        if worker.calls_back:
+            raise ValueError(
+                f"checkpoint is {checkpoint} and {worker.calls_back} calls back to Python, where another search cannot "
+                "be told from this one; it takes None"
+            )
         saves = Checkpoints(checkpoint, worker.identity | {"num_masks": num_masks})
         if record := saves.restored():
             tally = Tally.restored(record)
@@ -162,32 +185,39 @@ def best(
     most = min(CAPACITY, 2**31 // (TILE * mesh.size) - 1)  # places within a batch are whole numbers of 32 bits
     tiles = min(batch // (TILE * mesh.size) if batch else group, most)
     began = saved = time.monotonic()
-    before = tally.done
-    while tally.done < num_masks:
-        look = time.monotonic()
-        now = min(tiles * TILE * mesh.size, num_masks - tally.done)
-        tally.add(worker.share(tally.done, tiles * TILE, now), now)
-        took = time.monotonic() - look
-        if not batch:
-            tiles = meshes.agreed(min(_next_tiles(tiles, took, group), most))
-        if saves is not None and (time.monotonic() - saved >= checkpoint_seconds or tally.done == num_masks):
+    before = kept = tally.done
+    try:
+        while tally.done < num_masks:
+            look = time.monotonic()
+            now = min(tiles * TILE * mesh.size, num_masks - tally.done)
+            tally = tally.plus(worker.share(tally.done, tiles * TILE, now), now)
+            took = time.monotonic() - look
+            if not batch:
+                tiles = meshes.agreed(min(_next_tiles(tiles, took, group), most))
+            if saves is not None and (time.monotonic() - saved >= checkpoint_seconds or tally.done == num_masks):
+                saves.save(tally.record())
+                saved, kept = time.monotonic(), tally.done
+            if progress is not None:
+                rate = (tally.done - before) / (time.monotonic() - began)
+                progress(Progress(tally.done, num_masks, rate, (num_masks - tally.done) / rate))
+    except KeyboardInterrupt:
+        if saves is not None and tally.done > kept:
             saves.save(tally.record())
-            saved = time.monotonic()
-        if progress is not None:
-            rate = (tally.done - before) / (time.monotonic() - began)
-            progress(Progress(tally.done, num_masks, rate, (num_masks - tally.done) / rate))
+        raise
+    finally:
+        if saves is not None:
+            saves.close()
     seconds = max(time.monotonic() - began, 1e-9)
-    if saves is not None:
-        saves.close()
     if tally.undefined == num_masks:
         raise ValueError(f"objective is NaN for all of the {num_masks} masks; it takes one that is defined somewhere")
     return _result(tally, worker, law, key, seconds, (tally.done - before) / seconds)
 
 
-def _check(key: Key, num_masks: int, best: int):
-    if not 1 <= num_masks < 2**63:
+def _check(key: Key, num_masks: int | float, best: int):
+    if not (1 <= num_masks < 2**63 and num_masks == int(num_masks)):
         raise ValueError(f"num_masks is {num_masks}; it takes a whole number from 1 to 2^63 - 1")
-    if not 1 <= best <= num_masks:
+    _checks.whole("best", best, least=1)
+    if best > num_masks:
         raise ValueError(f"best is {best}; it takes 1 to num_masks = {num_masks}")
     if not jnp.issubdtype(jnp.result_type(key), jax.dtypes.prng_key) or key.ndim:
         raise ValueError(f"key is {key}; it takes one key of jax.random.key")
@@ -196,6 +226,17 @@ def _check(key: Key, num_masks: int, best: int):
             f"key is of the implementation {jax.random.key_impl(key)}, whose draws depend on what is vectorised; "
             "it takes a threefry2x32 key"
         )
+
+
+def _check_same(search: dict[str, Any]):
+    """Every process has the same search; else all of them raise."""
+    first, *others = map(json.loads, meshes.texts(json.dumps(search)))
+    for number, other in enumerate(others, 1):
+        if differs := [name for name in first if first[name] != other.get(name)]:
+            named = "; ".join(
+                f"{name}: {first[name]} in process 0, {other.get(name)} in process {number}" for name in differs
+            )
+            raise ValueError(f"the processes search for different things ({named}); each takes the same arguments")
 
 
 def _next_tiles(tiles: int, took: float, group: int) -> int:
@@ -207,15 +248,19 @@ def _next_tiles(tiles: int, took: float, group: int) -> int:
 
 def _result(tally: Tally, worker: Worker, law: Law, key: Key, seconds: float, rate: float) -> SearchResult:
     indices = np.array([index for _, index in tally.found], np.int64)
-    keys = jnp.stack([mask_key(key, index) for _, index in tally.found])
+    high, low = (indices >> 32).astype(np.uint32), (indices & 0xFFFFFFFF).astype(np.uint32)
+
+    def masks(high, low):
+        return lax.map(lambda words: law(_mask_key(key, *words)), (high, low), batch_size=TILE)
+
     mean, variance = tally.moments()
     return SearchResult(
-        masks=jax.jit(jax.vmap(law))(keys),
+        masks=jax.jit(masks)(high, low),
         indices=indices,
         values=np.array([value for value, _ in tally.found], worker.dtype),
         num_masks=tally.done,
         undefined=tally.undefined,
-        infinite=int(tally.histogram[0] + tally.histogram[-1]),
+        infinite=tally.done - tally.undefined - tally.count,
         mean=mean,
         variance=variance,
         largest=tally.largest,

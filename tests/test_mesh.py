@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketchprune import _cluster, mesh
+from sketchprune import _cluster, mesh, search
+from sketchprune._traced import Traced
 from tests.examples import search_process as example
 
 SCRIPT = Path(__file__).parent / "examples" / "search_process.py"
@@ -61,7 +63,20 @@ def test_two_processes_of_four_devices_find_the_same(tmp_path):
     outputs = [process.communicate(timeout=300) for process in processes]
     for process, (out, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
-        assert json.loads(out.splitlines()[-1]) == alone()
+        told, found = json.loads(out.splitlines()[-1])
+        assert found == alone()
+        for message, text in zip(
+            (
+                r"different things \(key: \[0, 7\] in process 0, \[0, 8\] in process 1\); each takes the same",
+                r"\(data: \w+ in process 0, \w+ in process 1\)",
+                r"\(num_masks: 10000 in process 0, 10001 in process 1; batch: 2048 in process 0, 4096 in process 1\)",
+                r"\(with checkpoint: True in process 0, False in process 1\)",
+                "mesh has no device of process 1 of 2; it takes devices of every process",
+            ),
+            told,
+            strict=True,
+        ):
+            assert re.search(message, text)
     # What two processes left is what one goes on from: here, nothing more to do.
     looks = []
     assert example.plain(example.run(tmp_path, progress=looks.append)) == alone() and not looks
@@ -162,6 +177,30 @@ def test_a_killed_search_goes_on(tmp_path):
     assert looks[-1].done == example.MASKS and looks[-1].seconds_left == 0
 
 
+def test_an_interrupted_search_goes_on(tmp_path):
+    """What a real signal interrupts is kept, though no checkpoint was due."""
+    process = launch("-u", SCRIPT, tmp_path, "--patient", devices=1)
+    assert process.stdout.readline() == "looked\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=240)
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+    (kept,) = saved(tmp_path)
+    assert 0 < kept < example.MASKS
+    looks = []
+    assert example.plain(example.run(tmp_path, progress=looks.append)) == alone()
+    assert looks[0].done > kept
+
+
+def test_an_interrupt_before_the_first_look_keeps_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sketchprune._worker.Worker.share", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        example.run(tmp_path, mesh=mesh.over(jax.devices()[:1]))
+    assert saved(tmp_path) == []
+
+
 def saved(folder):
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
@@ -190,8 +229,6 @@ def test_checkpoints_of_other_searches_are_refused(tmp_path):
 
 
 def test_laws_and_objectives_are_told_apart():
-    from sketchprune._traced import Traced
-
     shift = jnp.arange(3.0)
 
     @jax.jit
@@ -210,6 +247,22 @@ def test_laws_and_objectives_are_told_apart():
     keyed = Traced(lambda x: x * jax.random.normal(key), jnp.zeros(3))
     assert keyed.data != base.data
     np.testing.assert_array_equal(keyed(keyed.constants, jnp.ones(3)), jax.random.normal(key) * jnp.ones(3))
+
+
+def test_checkpoints_know_nothing_of_callbacks(tmp_path):
+    """Two objectives that differ in what Python does alone; printing changes no value."""
+
+    @jax.jit
+    def objective(mask):
+        return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), jnp.float32), mask, vmap_method="sequential")
+
+    law = functools.partial(jax.random.normal, shape=(), dtype=jnp.float32)
+    one = {"best": 2, "mesh": mesh.over(jax.devices()[:1])}
+    with pytest.raises(ValueError, match=f"checkpoint is {tmp_path} and objective calls back to Python"):
+        search.best(objective, law, jax.random.key(0), 256, checkpoint=tmp_path, **one)
+    assert search.best(objective, law, jax.random.key(0), 256, **one).num_masks == 256
+    printing = Traced(lambda x: jax.debug.callback(print, x) or x, jnp.zeros(3))
+    assert not printing.calls_back and Traced(lambda x: jax.lax.map(objective, x), jnp.zeros(3)).calls_back
 
 
 def meeting(*processes, count, timeout=10.0):
@@ -281,6 +334,6 @@ def test_bad_starts(arguments, message):
 
 
 def test_agreement_of_one_process():
-    assert mesh.agreed(5) == 5 and mesh.agreed_text("ü") == "ü"
+    assert mesh.agreed(5) == 5 and mesh.agreed_text("ü") == "ü" and mesh.texts("ü") == ["ü"]
     value = mesh.replicated(mesh.over(), jnp.arange(3))
     assert len(value.sharding.device_set) == 8 and value.is_fully_replicated

@@ -80,6 +80,19 @@ def test_ties_go_to_the_lower_index_and_nan_is_never_best():
         search.best(lambda mask: jnp.float32(jnp.nan), LAW, KEY, 300)
 
 
+def test_thousands_of_best_masks(monkeypatch):
+    """Where the best are all masks, they are the sorted ones, and no key was made on its own."""
+    law = functools.partial(jax.random.normal, shape=(), dtype=jnp.float32)
+    count = 3000
+    made, calls = search._mask_key, []
+    monkeypatch.setattr(search, "_mask_key", lambda *words: calls.append(words) or made(*words))
+    result = search.best(lambda mask: mask, law, KEY, count, best=count, mesh=alone())
+    assert len(calls) <= 4  # traces
+    every = jax.vmap(lambda index: law(jax.random.fold_in(jax.random.fold_in(KEY, 0), index)))(jnp.arange(count))
+    np.testing.assert_array_equal(result.masks, every[result.indices])
+    np.testing.assert_array_equal(result.values, np.sort(every))
+
+
 @pytest.mark.parametrize("batch", [256, 512, 2**20])
 def test_results_do_not_depend_on_the_batch(batch):
     same(found(), search.best(objective, LAW, KEY, COUNT, best=9, batch=batch, mesh=alone()))
@@ -94,7 +107,7 @@ def test_numbers_pass_two_to_the_32():
     worker = Worker(objective, LAW, KEY, mesh.over(jax.devices()[:2]), best=40)
     first = 2**32 - 256
     tally = Tally(40, done=first)
-    tally.add(worker.share(first, 256, 300), 300)
+    tally = tally.plus(worker.share(first, 256, 300), 300)
     keys = jnp.stack([search.mask_key(KEY, index) for index in range(2**32, 2**32 + 44)])
     values = np.asarray(jax.jit(jax.vmap(lambda key: objective(LAW(key))))(keys))
     late = [(value, index) for value, index in tally.found if index >= 2**32]
@@ -106,12 +119,10 @@ def test_numbers_pass_two_to_the_32():
 
 def test_groups_and_lanes_give_the_same_masks():
     worker = Worker(objective, LAW, KEY, mesh.over(jax.devices()[:1]), best=5)
-    plain = Tally(5)
-    plain.add(worker.share(0, 1024, 1000), 1000)
+    plain = Tally(5).plus(worker.share(0, 1024, 1000), 1000)
     for shape in (Shape(2, 512), Shape(1, 32)):
         worker._fitted = shape, worker.lowered(shape).compile()
-        other = Tally(5)
-        other.add(worker.share(0, 1024, 1000), 1000)
+        other = Tally(5).plus(worker.share(0, 1024, 1000), 1000)
         assert [index for _, index in other.found] == [index for _, index in plain.found]
         np.testing.assert_allclose(other.moments(), plain.moments(), rtol=1e-6)
 
@@ -165,6 +176,44 @@ def test_sums_are_exact_in_any_order():
     total = _exact.units(values)
     assert _exact.in_units(total) == sum(map(Fraction, values.tolist()))
     assert total == _exact.units(values[::-1][:100]) + _exact.units(values[::-1][100:])
+    powers = RNG.integers(-2044, 2045, len(values))
+    scaled = [
+        Fraction(value) * Fraction(2) ** power for value, power in zip(values.tolist(), powers.tolist(), strict=True)
+    ]
+    assert _exact.in_units(_exact.units(values, powers)) == sum(scaled)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 1e37, 2e38])
+def test_moments_of_values_of_any_size(scale):
+    """Their squares, and the sum of a tile of them, are beyond float32."""
+    scale = jnp.float32(scale)
+
+    def large(number):
+        return scale * jnp.where(number > 0.9, -number, number)
+
+    law = functools.partial(jax.random.uniform, shape=(), dtype=jnp.float32, minval=0.5, maxval=1.5)
+    count = 700
+    result = search.best(large, law, KEY, count, best=count, mesh=alone())
+    values = result.values.astype(np.float64)
+    assert result.values.dtype == np.float32 and np.isfinite(values).all() and result.infinite == 0
+    np.testing.assert_allclose([result.mean, result.variance], [values.mean(), values.var()], rtol=1e-5)
+    same(result, search.best(large, law, KEY, count, best=count, batch=768, mesh=mesh.over(jax.devices()[:3])))
+
+
+def test_what_float64_cannot_hold_is_nan():
+    def large(mask):
+        return 1e200 * (1 + mask[0].astype(jnp.float64))
+
+    result = search.best(large, LAW, KEY, 256, best=256, mesh=alone())
+    np.testing.assert_allclose(result.mean, np.mean(result.values), rtol=1e-12)
+    assert np.isnan(result.variance) and result.infinite == 0
+
+
+def test_numbers_of_python():
+    """Objectives that are constant, and N as 1e3."""
+    result = search.best(lambda mask: 1.5, LAW, KEY, 1e3, best=2, mesh=alone())
+    assert (result.values.tolist(), result.indices.tolist(), result.num_masks) == ([1.5, 1.5], [0, 1], 1000)
+    assert isinstance(result.num_masks, int) and (result.mean, result.variance) == (1.5, 0)
 
 
 def test_objectives_are_what_they_say():
@@ -242,7 +291,11 @@ def test_networks_and_pytrees():
     [
         ({"num_masks": 0}, "num_masks is 0; it takes a whole number from 1"),
         ({"num_masks": 10, "best": 11}, "best is 11; it takes 1 to num_masks = 10"),
+        ({"num_masks": 512.5}, "num_masks is 512.5; it takes a whole number from 1"),
+        ({"num_masks": float("nan")}, "num_masks is nan"),
         ({"best": 0}, "best is 0"),
+        ({"best": 2.0}, "best is 2.0; it takes a whole number >= 1"),
+        ({"batch": 256.0}, "batch is 256.0; it takes a whole number >= 1"),
         ({"batch": 300, "mesh": 1}, "batch is 300 with a mesh of 1 devices; it takes a multiple of 256"),
         ({"batch": 512, "mesh": 3}, "batch is 512 with a mesh of 3 devices; it takes a multiple of 768"),
         ({"objective": lambda mask: mask}, r"objective returns .*; it takes a function mask -> one floating"),

@@ -63,8 +63,10 @@ def test_a_stopped_proof_is_still_one(reweight):
     x, w = rng.normal(size=(14, 14)), rng.normal(size=14)
     whole = subsets.optimum(x, w, 6, reweight=reweight)
     assert whole.gap == 0
-    bounds = [subsets.optimum(x, w, 6, reweight=reweight, max_nodes=nodes) for nodes in (1, 2, whole.nodes)]
-    for found in bounds:
+    limits = (1, 2, whole.nodes)
+    bounds = [subsets.optimum(x, w, 6, reweight=reweight, max_nodes=nodes) for nodes in limits]
+    for limit, found in zip(limits, bounds, strict=True):
+        assert found.nodes <= limit
         assert found.bound <= whole.error * (1 + 1e-12) and found.error >= whole.error * (1 - 1e-12)
     assert bounds[0].gap > 0 and bounds[0].bound <= bounds[1].bound <= bounds[2].bound + 1e-9
 

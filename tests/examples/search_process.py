@@ -1,8 +1,10 @@
-"""One process of a search: `python search_process.py FOLDER [COORDINATOR COUNT ID]` prints what it found as JSON."""
+"""One process of a search: `python search_process.py FOLDER [COORDINATOR COUNT ID]` prints as JSON what is said of
+calls that do not go together, where there are several processes, and what it found."""
 
 import functools
 import json
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +34,35 @@ def plain(result):
     }
 
 
+def mistakes(number, folder):
+    """What process `number` is told where the processes do not search for the same."""
+    for change in (
+        {"seed": 7 + number},
+        {"scale": 1.0 + number},
+        {"num_masks": 10**4 + number, "batch": 2048 * (1 + number)},
+        {"checkpoint": (folder, None)[number]},
+        {"mesh": mesh.over(jax.devices()[:1])},
+    ):
+        try:
+            run(**{"checkpoint": None} | change)
+            yield "found"
+        except ValueError as error:
+            yield str(error)
+
+
 if __name__ == "__main__":
     folder, *others = sys.argv[1:]
+    if others == ["--patient"]:
+        # To be interrupted at its second look: a checkpoint is not due yet.
+        def look(_):
+            print("looked", flush=True)
+            time.sleep(60)
+
+        run(folder, progress=look)
+    told = []
     if others:
         mesh.start(others[0], int(others[1]), int(others[2]), timeout=240)
+        told = list(mistakes(int(others[2]), folder))
     # A process alone is there to be killed, so it saves at every look.
     found = run(folder, checkpoint_seconds=60.0 if others else 0.0)
-    print(json.dumps(plain(found)), flush=True)
+    print(json.dumps([told, plain(found)]), flush=True)
