@@ -2,6 +2,7 @@
 
 import functools
 import json
+import signal
 from dataclasses import replace
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from sketchprune import data, search
-from theory import search_problem, search_report
+from theory import search_cli, search_problem, search_report
 from theory.cli import main
 from theory.search_problem import Setting, problem
 
@@ -53,9 +54,14 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
     again = json.loads((tmp_path / "result.json").read_text())
     for name in ("best", "mean", "variance", "quantiles"):
         assert again[name] == report[name]
+    assert command("--out", tmp_path, "--resume", "--seed", 1, "--density", 0.2) == 2
+    assert "is of another search (density: 0.1 there, 0.2 here; seed: 0 there, 1 here)" in capsys.readouterr().err
+    (tmp_path / "setting.json").unlink()  # a checkpoint without it says the same in its own words
     assert command("--out", tmp_path, "--resume", "--seed", 1) == 2
     assert "is of another search (key: [0, 0] there, [0, 1] here; law:" in capsys.readouterr().err
-    assert command("--out", tmp_path, "--seed", 1) == 0  # a start without --resume is a new search
+    (tmp_path / "setting.json").write_text("[]")
+    assert command("--out", tmp_path, "--resume") == 2
+    assert f"{tmp_path}/setting.json, which is no setting" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -84,13 +90,52 @@ def test_wrong_usage(tmp_path, capsys, arguments, message):
     assert command("--out", tmp_path / "file") == 2
 
 
-def test_an_interrupted_search_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("options", [(), ("--best", 0), ("--seed", 1)])
+def test_no_start_deletes_what_is_there(tmp_path, capsys, options):
+    kept = tmp_path / "checkpoint" / "1536" / "hours"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("of work")
+    (note := tmp_path / "checkpoint" / "note").write_text("not of a search")
+    assert command("--out", tmp_path, *options) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/checkpoint holds a checkpoint of 1,536 masks; takes --resume to go on from it" in said
+    assert f"another --out, or a start after you delete {tmp_path}/checkpoint" in said
+    assert kept.read_text() == "of work" and note.read_text() == "not of a search"
+
+
+def test_an_interrupted_search_goes_on(tmp_path, capsys, monkeypatch):
+    assert command("--out", tmp_path / "whole") == 0
+    reached = []
+
+    def interrupting(*_):
+        def report(now):
+            reached.append(now.done)
+            signal.raise_signal(signal.SIGINT)
+
+        return report
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(search_cli, "_reporter", interrupting)
+        assert command("--out", out, "--batch", 512, "--checkpoint-seconds", 0) == 130
+    assert reached == [512]
+    assert "interrupted: 512 masks are kept; the same command with --resume goes on" in capsys.readouterr().err
+    assert command("--out", out, "--resume") == 0
+    assert "goes on after 512 masks" in capsys.readouterr().out
+    found, whole = (json.loads((folder / "result.json").read_text()) for folder in (out, tmp_path / "whole"))
+    assert all(found[name] == whole[name] for name in ("best", "mean", "variance", "quantiles"))
+
+
+def test_an_early_interrupt_promises_nothing(tmp_path, capsys, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search, "best", interrupted)
-    assert command("--out", tmp_path) == 130
-    assert f"interrupted: {tmp_path}/checkpoint has the last checkpoint; the same command" in capsys.readouterr().err
+    assert command("--out", tmp_path, "--resume") == 130
+    said = capsys.readouterr()
+    assert "nothing to resume: starts with the first mask" in said.out
+    assert "interrupted: no checkpoint was written yet; the same command starts again" in said.err
+    assert command("--out", tmp_path) == 130  # and so it does
 
 
 @functools.cache

@@ -4,8 +4,8 @@ Whatever imports JAX loads inside the functions, so that help and typing errors 
 """
 
 import dataclasses
+import json
 import math
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,6 +119,7 @@ def _run(
 
     from sketchprune import mesh
     from sketchprune import search as library
+    from theory import search_folder
     from theory.console import terminal
 
     leads = jax.process_index() == 0
@@ -126,13 +127,15 @@ def _run(
     if devices is not None and not 1 <= devices <= jax.device_count():
         raise ValueError(f"devices: got {devices}; takes 1 to {jax.device_count()}")
     found_devices = jax.devices()[:devices]
-    folder = _prepared(out, resume) if leads else out / "checkpoint"
+    behind = _begin(setting, out, resume)
     console.print(
         f"{setting.objective} of {num_masks:,} {setting.law} masks, {setting.model} on {setting.data}: "
         f"{problem.keep:,} of {problem.weights:,} weights; {len(found_devices)} x {found_devices[0].device_kind}, "
         f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}",
         soft_wrap=True,
     )
+    if resume:
+        console.print(f"goes on after {behind:,} masks" if behind else "nothing to resume: starts with the first mask")
     try:
         with ExitStack() as stack:
             result = library.best(
@@ -143,28 +146,43 @@ def _run(
                 best=best,
                 batch=batch,
                 mesh=mesh.over(found_devices),
-                checkpoint=folder,
+                checkpoint=search_folder.checkpoints(out),
                 checkpoint_seconds=checkpoint_seconds,
                 progress=_reporter(console, num_masks, stack),
             )
     except KeyboardInterrupt:
-        kept = f"{folder} has the last checkpoint"
-        raise KeyboardInterrupt(f"{kept}; the same command goes on with --resume") from None
+        if not leads:
+            raise
+        raise KeyboardInterrupt(_kept(search_folder.done(out))) from None
     if leads:
         _report(console, setting, problem, result, out)
     return 0
 
 
-def _prepared(out: Path, resume: bool) -> Path:
-    """The folder of checkpoints; an earlier search's are removed unless they are to be resumed."""
-    folder = out / "checkpoint"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not resume and folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
-    return folder
+def _begin(setting: "Setting", out: Path, resume: bool) -> int:
+    """Masks behind the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse."""
+    import jax
+
+    from sketchprune import mesh
+    from theory import search_folder
+
+    behind, refused = 0, ""
+    if jax.process_index() == 0:
+        try:
+            behind = search_folder.begin(out, dataclasses.asdict(setting), resume=resume)
+        except ValueError as error:
+            refused = str(error)
+    behind, refused = json.loads(mesh.agreed_text(json.dumps([behind, refused])))
+    if refused:
+        raise ValueError(refused)
+    return behind
+
+
+def _kept(behind: int) -> str:
+    """What is left of a search that was interrupted."""
+    if not behind:
+        return "no checkpoint was written yet; the same command starts again"
+    return f"{behind:,} masks are kept; the same command with --resume goes on after them"
 
 
 def _reporter(console: "Console", num_masks: int, stack: ExitStack) -> Callable[["Progress"], None]:
