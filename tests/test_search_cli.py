@@ -56,12 +56,12 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
         assert again[name] == report[name]
     assert command("--out", tmp_path, "--resume", "--seed", 1, "--density", 0.2) == 2
     assert "is of another search (density: 0.1 there, 0.2 here; seed: 0 there, 1 here)" in capsys.readouterr().err
-    (tmp_path / "setting.json").unlink()  # a checkpoint without it says the same in its own words
+    (tmp_path / "checkpoint" / "setting.json").unlink()  # a checkpoint without it says the same in its own words
     assert command("--out", tmp_path, "--resume", "--seed", 1) == 2
     assert "is of another search (key: [0, 0] there, [0, 1] here; law:" in capsys.readouterr().err
-    (tmp_path / "setting.json").write_text("[]")
+    (tmp_path / "checkpoint" / "setting.json").write_text("[]")
     assert command("--out", tmp_path, "--resume") == 2
-    assert f"{tmp_path}/setting.json, which is no setting" in capsys.readouterr().err
+    assert f"{tmp_path}/checkpoint/setting.json, which is no setting" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 from theory import journal
 
 NAME = "setting.json"
+"""Beside the checkpoints: it goes when they are deleted."""
 
 
 def checkpoints(out: Path) -> Path:
@@ -37,13 +38,13 @@ def begin(out: Path, setting: Mapping[str, Any], *, resume: bool) -> int:
                 f"out: {folder} holds a checkpoint of {behind:,} masks; "
                 f"takes --resume to go on from it, another --out, or a start after you delete {folder}"
             )
-        if behind and (differs := _differences(out / NAME, setting)):
+        if behind and (differs := _differences(folder / NAME, setting)):
             raise ValueError(
                 f"out: {folder} is of another search ({'; '.join(differs)}); "
                 "takes the settings of that search, or another --out"
             )
         if not behind:
-            journal.write(out / NAME, json.dumps(setting, indent=1) + "\n")
+            journal.write(folder / NAME, json.dumps(setting, indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
     return behind
@@ -61,4 +62,6 @@ def _differences(path: Path, setting: Mapping[str, Any]) -> list[str]:
     except FileNotFoundError:
         return []
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"out: got {path}, which is no setting: {error!r}; takes another --out") from None
+        raise ValueError(
+            f"out: got {path}, which is no setting: {error!r}; takes another --out, or a start after you delete {path.parent}"
+        ) from None
