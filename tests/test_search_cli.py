@@ -15,7 +15,7 @@ from theory import search_cli, search_problem, search_report
 from theory.cli import main
 from theory.search_problem import Setting, problem
 
-SETTING = Setting("digits", "linear", "multinomial", "optimal", False, "linear-error", 0.2, None, 1.0, 0)
+SETTING = Setting("digits", "linear", "multinomial", "optimal", False, "linear-error", 0.2, None, None, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -69,12 +69,26 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
     [
         (["--masks", "1.5"], "masks: got 1.5; takes a whole number"),
         (["--masks", "0"], "masks: got 0"),
+        (["--masks", "inf"], "masks: got inf; takes a whole number"),
+        (["--masks", "nan"], "masks: got nan; takes a whole number"),
         (["--best", "5000"], "best is 5000; it takes 1 to num_masks = 3000"),
         (["--density", "2"], "density: got 2; takes a number in (0, 1]"),
         (["--density", "1e-4"], "density: got 0.0001, which keeps none of 64 weights"),
         (["--model", "mlp", "--objective", "linear-error"], "takes initial-loss or trained-loss or ntk-error"),
         (["--steps", "-1"], "steps: got -1"),
+        (["--steps", "100000000000", "--objective", "training-error"], "takes a whole number from 0 to 2^31 - 1"),
         (["--step-size", "0"], "step-size: got 0"),
+        (["--step-size", "inf"], "step-size: got inf; takes a finite number > 0"),
+        (["--step-size", "nan"], "step-size: got nan"),
+        (["--checkpoint-seconds", "nan"], "checkpoint-seconds: got nan; takes a finite number >= 0"),
+        (["--checkpoint-seconds", "-5"], "checkpoint-seconds: got -5"),
+        (["--join-timeout", "inf"], "join-timeout: got inf"),
+        (["--steps", "5"], "steps: got 5 with the objective linear-error, which trains nothing; takes training-error"),
+        (["--step-size", "0.5"], "step-size: got 0.5 with the objective linear-error"),
+        (["--model", "mlp", "--steps", "5"], "steps: got 5 with the objective initial-loss"),
+        (["--step-size", "0.5", "--objective", "training-error"], "step-size: got 0.5 and no steps"),
+        (["--binary", "--law", "fixed"], "binary: got --binary with the law fixed"),
+        (["--binary", "--objective", "training-error"], "binary: got --binary with the objective training-error"),
         (["--seed", "-1"], "seed: got -1"),
         (["--devices", "9"], "devices: got 9; takes 1 to 8"),
         (["--data", "nothing"], "data: source is 'nothing'"),
@@ -136,6 +150,45 @@ def test_an_early_interrupt_promises_nothing(tmp_path, capsys, monkeypatch):
     assert "nothing to resume: starts with the first mask" in said.out
     assert "interrupted: no checkpoint was written yet; the same command starts again" in said.err
     assert command("--out", tmp_path) == 130  # and so it does
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (3.0, ()),
+        (3.0, ("--law", "poisson", "--probabilities", "uniform")),
+        (3.0, ("--law", "fixed", "--objective", "training-error")),
+        (0.0, ("--model", "mlp", "--law", "fixed")),
+        (0.0, ("--model", "mlp", "--objective", "ntk-error")),
+    ],
+)
+def test_data_that_say_nothing(tmp_path, capsys, value, options):
+    np.savez(tmp_path / "flat.npz", x=np.full((20, 10), value), y=np.arange(20) % 3)
+    assert command("--data", tmp_path / "flat.npz", "--out", tmp_path, *options) == 2
+    assert "flat.npz, which gives every weight the size 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("law", "kept"), [("fixed", 3), ("poisson", 3), ("multinomial", 8)])
+def test_no_law_keeps_more_weights_than_have_a_size(law, kept):
+    """A multinomial law draws, and may draw one weight again and again."""
+    three = replace(few(), x=np.where(np.arange(12) < 3, np.random.default_rng(0).standard_normal((200, 12)), 1.0))
+    with jax.enable_x64(False):
+        posed = problem(replace(SETTING, law=law, density=2 / 3), three)
+        mask = np.asarray(posed.law(jax.random.key(0)))
+    assert posed.keep == kept and posed.weights == 12
+    assert mask[:3].any() and not mask[3:].any()
+
+
+def test_settings_are_completed_once():
+    for change, steps, step_size in (
+        ({"objective": "training-error"}, None, None),
+        ({"objective": "training-error", "steps": 7}, 7, 1.0),
+        ({"model": "mlp", "objective": "trained-loss"}, 50, 0.01),
+        ({"model": "mlp", "objective": "trained-loss", "steps": 0, "step_size": 0.5}, 0, 0.5),
+    ):
+        found = search_problem.completed(replace(SETTING, **change))
+        assert (found.steps, found.step_size) == (steps, step_size)
+        assert search_problem.completed(found) == found
 
 
 @functools.cache

@@ -78,10 +78,13 @@ def search(
         cluster: several processes, as the cluster's environment says (Slurm, Open MPI, TPU pods).
         join_timeout: seconds until a process that has not come is given up.
     """
-    if masks != math.floor(masks) or not 1 <= masks < 2**63:
+    if not 1 <= masks < 2**63 or masks != math.floor(masks):
         raise ValueError(f"masks: got {masks:g}; takes a whole number from 1 to 2^63 - 1")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
+    for name, seconds in (("checkpoint-seconds", checkpoint_seconds), ("join-timeout", join_timeout)):
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"{name}: got {seconds:g}; takes a finite number >= 0")
     if cluster or coordinator is not None or processes is not None or process_id is not None:
         from sketchprune import mesh
 
@@ -91,12 +94,10 @@ def search(
             raise ValueError(str(error)) from None
     backend.configure(x64=False)
     from sketchprune.data import load
-    from theory.search_problem import OBJECTIVES, Setting, problem
+    from theory.search_problem import OBJECTIVES, Setting, completed, problem
 
     chosen = objective or OBJECTIVES[model][0]
-    if step_size is None:
-        step_size = 1.0 if model == "linear" else 0.01
-    setting = Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed)
+    setting = completed(Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed))
     try:
         dataset = load(data)
     except ValueError as error:

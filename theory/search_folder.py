@@ -63,5 +63,6 @@ def _differences(path: Path, setting: Mapping[str, Any]) -> list[str]:
         return []
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"out: got {path}, which is no setting: {error!r}; takes another --out, or a start after you delete {path.parent}"
+            f"out: got {path}, which is no setting: {error!r}; "
+            f"takes another --out, or a start after you delete {path.parent}"
         ) from None
