@@ -100,8 +100,12 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
 def test_wrong_usage(tmp_path, capsys, arguments, message):
     assert command("--out", tmp_path / "out", *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert command("--out", tmp_path / "file") == 2
+    assert f"out: got {tmp_path}/file: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--best", 0), ("--seed", 1)])
