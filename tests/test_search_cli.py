@@ -255,5 +255,20 @@ def test_figures_of_any_values():
     assert counts.sum() == 512 and len(edges) == len(counts) + 1 <= 82
     infinite = search.best(lambda mask: jnp.inf + 0 * mask, law, jax.random.key(0), 512, best=2)
     assert infinite.infinite == 512 and np.isnan(infinite.mean)
+    assert np.isnan(search_report.standard_error(infinite))
     search_report.histogram(infinite, {"expectation": 1.0}, "values")
     assert search_report.numbers(infinite, {})["quantiles"]["0.5"] == np.inf
+
+
+def test_the_error_of_the_mean_is_that_of_finite_values():
+    def mostly_undefined(value):
+        return jnp.where(value < 0.8, jnp.nan, jnp.where(value < 0.9, jnp.inf, value))
+
+    law = functools.partial(jax.random.uniform, shape=())
+    found = search.best(mostly_undefined, law, jax.random.key(0), 512, best=1)
+    values = np.array([mostly_undefined(law(search.mask_key(jax.random.key(0), i))) for i in range(512)], np.float64)
+    finite = values[np.isfinite(values)]
+    assert 20 < len(finite) < 100 and found.infinite and found.undefined
+    expected = finite.std() / np.sqrt(len(finite))
+    assert search_report.standard_error(found) == pytest.approx(expected, rel=1e-6)
+    assert search_report.numbers(found, {})["standard_error"] == search_report.standard_error(found)

@@ -220,10 +220,10 @@ def _report(console: "Console", setting: "Setting", problem: "Problem", result: 
         search_report.write(out, result, problem.theory, facts, setting.objective)
     except OSError as error:
         raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
-    deviation = math.sqrt(result.variance)
+    mean = f"{result.mean:.6g} ± {search_report.standard_error(result):.2g}"
     lines = [
         ("best", f"{result.values[0]:.6g}, mask {result.indices[0]}" if len(result.values) else "none"),
-        ("mean", f"{result.mean:.6g} ± {deviation / math.sqrt(result.num_masks):.2g}, deviation {deviation:.4g}"),
+        ("mean", f"{mean}, deviation {math.sqrt(result.variance):.4g}"),
         *((name, f"{value:.6g}") for name, value in problem.theory.items()),
         ("median", f"{result.quantile(0.5):.4g} to 1.1 %"),
         ("NaN", f"{result.undefined:,}") if result.undefined else ("infinite", f"{result.infinite:,}"),
