@@ -64,7 +64,8 @@ def rates(console: Console):
         products.append(matmul_rate(size=1024 if on_cpu else 8192) * jax.device_count())
         result = linear(count)
         ours.append(result.rate)
-        loops.append(loop(x, w, p, threads=None)[1])
+        # Threads of a loop wait for one another where others use the cores: one alone is then the faster.
+        loops.append(max(loop(x, w, p, threads=threads)[1] for threads in (None, 1)))
     products.append(matmul_rate(size=1024 if on_cpu else 8192) * jax.device_count())
     around = [(a + b) / 2 for a, b in zip(products, products[1:], strict=False)]
     share = statistics.median(OPERATIONS * rate / product for rate, product in zip(ours, around, strict=True))
@@ -72,12 +73,12 @@ def rates(console: Console):
     exact = np.sum((x.astype(np.float64) @ ((np.asarray(result.masks, np.float64) - 1) * w).T) ** 2, axis=0)
     rounding = float(np.max(abs(result.values - exact) / exact))
     rate = statistics.median(ours)
-    # 200x is out of reach on a CPU: the rate of matrix products itself is some 14x a loop not starved of cores.
+    # 200x is out of reach on a CPU: the rate of matrix products itself is some 14x a loop that is not starved.
     console.print(
         f"linear, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, {count:,} masks a call: {rate:,.0f} masks/s "
         f"(10^6 in {1e6 / rate:.1f} s), {share:.0%} of the rate of matrix products "
         f"({statistics.median(products) / 1e9:,.0f} GFLOP/s; required: {SHARE:.0%}, {judged(share >= SHARE)}), "
-        f"{ratio:.0f}x a NumPy loop on all cores (required: {LOOPS}x, {judged(ratio >= LOOPS)}); "
+        f"{ratio:.0f}x a NumPy loop on one core or all (required: {LOOPS}x, {judged(ratio >= LOOPS)}); "
         f"mean ÷ theory {result.mean / theory:.4f}, float32 within {rounding:.0e} of float64",
         soft_wrap=True,
     )

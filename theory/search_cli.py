@@ -69,7 +69,7 @@ def search(
         batch: masks between two looks of the host; by default what takes half a second.
         seed: what weights and masks derive from.
         out: the folder of the results and of the checkpoint.
-        resume: go on with the search that the folder holds.
+        resume: go on with the search that the folder holds; without it a folder with a checkpoint is refused.
         checkpoint_seconds: between two checkpoints.
         devices: how many devices are used; by default all.
         coordinator: address of process 0, where several processes share the work.
