@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.roofline import Prepared, hardware, matmul_rate, prepared, product_operations, raced, timed
+from benchmarks.roofline import Prepared, hardware, judged, matmul_rate, prepared, product_operations, raced, timed
 from sketchprune import kernels, models
 from sketchprune.types import ApplyFn, Mask, Params
 
@@ -115,7 +115,7 @@ def table(case: Case, others: dict[str, Any], rate: float, console: Console) -> 
     ratio = "" if baseline is None else f"{baseline / steady:.1f}x"
     required = "" if case.required is None else f"{case.required:g}x"
     if case.required is not None and baseline is not None:
-        required += ", met" if baseline / steady >= case.required else ", [red]missed[/red]"
+        required += f", {judged(baseline / steady >= case.required)}"
     share = product_operations(structured, params, x) / steady / rate
     row("sketchprune", ours, steady, f"{share:.0%}", ratio, required)
     if best is not None and baseline is not None:

@@ -90,6 +90,11 @@ def _operations(jaxpr: Jaxpr) -> int:
     return total
 
 
+def judged(met: bool) -> str:
+    """Whether what is required was met, in rich's markup."""
+    return "met" if met else "[red]missed[/red]"
+
+
 def hardware() -> str:
     """What the numbers were measured on."""
     device = jax.devices()[0]

@@ -52,11 +52,13 @@ def _errors(x: Any, w: Any, budget: int, key: Key, count: int) -> dict[str, floa
     p = sketch.optimal_probabilities(x, w)
     law = functools.partial(masks.multinomial, probabilities=p.astype(jnp.float32), budget=budget)
     objective = search.linear_error(x.astype(jnp.float32), w.astype(jnp.float32))
-    exact = {
-        name: subsets.optimum(x, w, budget, reweight=name == "reweighted", max_nodes=MAX_NODES).error
+    optima = {
+        name: subsets.optimum(x, w, budget, reweight=name == "reweighted", max_nodes=MAX_NODES)
         for name in ("reweighted", "binary")
     }
-    return exact | {
+    if any(optimum.gap for optimum in optima.values()):
+        raise ValueError(f"max_nodes is {MAX_NODES}, too small for the proof of what is drawn as exact")
+    return {name: optimum.error for name, optimum in optima.items()} | {
         "expectation": float(sketch.second_moment(x, w, p, budget)),
         "sketch": float(search.best(objective, law, key, count, best=1).values[0]),
         "pursuit": float(subsets.orthogonal_matching_pursuit(x, w, budget)[1]),

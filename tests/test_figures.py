@@ -124,6 +124,13 @@ def test_the_best_masks_are_ranked(arrays):
     assert (numbers["informative_binary"] > numbers["informative_expectation"]).all()
 
 
+def test_best_masks_without_a_proof_are_not_drawn(monkeypatch):
+    monkeypatch.setattr(existence, "MAX_NODES", 1)
+    x, w = np.random.default_rng(0).standard_normal((12, 12)), np.ones(12)
+    with pytest.raises(ValueError, match="max_nodes is 1, too small for the proof"):
+        existence._errors(jnp.asarray(x), jnp.asarray(w), 6, jax.random.key(0), 256)
+
+
 def test_tails_bound_the_frequencies(arrays):
     numbers = arrays["tails"]
     for panel in ("gaussian", "informative"):

@@ -4,8 +4,8 @@ Whatever imports JAX loads inside the functions, so that help and typing errors 
 """
 
 import dataclasses
+import json
 import math
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,7 +69,7 @@ def search(
         batch: masks between two looks of the host; by default what takes half a second.
         seed: what weights and masks derive from.
         out: the folder of the results and of the checkpoint.
-        resume: go on with the search that the folder holds.
+        resume: go on with the search that the folder holds; without it a folder with a checkpoint is refused.
         checkpoint_seconds: between two checkpoints.
         devices: how many devices are used; by default all.
         coordinator: address of process 0, where several processes share the work.
@@ -78,10 +78,13 @@ def search(
         cluster: several processes, as the cluster's environment says (Slurm, Open MPI, TPU pods).
         join_timeout: seconds until a process that has not come is given up.
     """
-    if masks != math.floor(masks) or not 1 <= masks < 2**63:
+    if not 1 <= masks < 2**63 or masks != math.floor(masks):
         raise ValueError(f"masks: got {masks:g}; takes a whole number from 1 to 2^63 - 1")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
+    for name, seconds in (("checkpoint-seconds", checkpoint_seconds), ("join-timeout", join_timeout)):
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"{name}: got {seconds:g}; takes a finite number >= 0")
     if cluster or coordinator is not None or processes is not None or process_id is not None:
         from sketchprune import mesh
 
@@ -91,12 +94,10 @@ def search(
             raise ValueError(str(error)) from None
     backend.configure(x64=False)
     from sketchprune.data import load
-    from theory.search_problem import OBJECTIVES, Setting, problem
+    from theory.search_problem import OBJECTIVES, Setting, completed, problem
 
     chosen = objective or OBJECTIVES[model][0]
-    if step_size is None:
-        step_size = 1.0 if model == "linear" else 0.01
-    setting = Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed)
+    setting = completed(Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed))
     try:
         dataset = load(data)
     except ValueError as error:
@@ -119,6 +120,7 @@ def _run(
 
     from sketchprune import mesh
     from sketchprune import search as library
+    from theory import search_folder
     from theory.console import terminal
 
     leads = jax.process_index() == 0
@@ -126,13 +128,15 @@ def _run(
     if devices is not None and not 1 <= devices <= jax.device_count():
         raise ValueError(f"devices: got {devices}; takes 1 to {jax.device_count()}")
     found_devices = jax.devices()[:devices]
-    folder = _prepared(out, resume) if leads else out / "checkpoint"
+    behind = _begin(setting, out, resume)
     console.print(
         f"{setting.objective} of {num_masks:,} {setting.law} masks, {setting.model} on {setting.data}: "
         f"{problem.keep:,} of {problem.weights:,} weights; {len(found_devices)} x {found_devices[0].device_kind}, "
         f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}",
         soft_wrap=True,
     )
+    if resume:
+        console.print(f"goes on after {behind:,} masks" if behind else "nothing to resume: starts with the first mask")
     try:
         with ExitStack() as stack:
             result = library.best(
@@ -143,28 +147,43 @@ def _run(
                 best=best,
                 batch=batch,
                 mesh=mesh.over(found_devices),
-                checkpoint=folder,
+                checkpoint=search_folder.checkpoints(out),
                 checkpoint_seconds=checkpoint_seconds,
                 progress=_reporter(console, num_masks, stack),
             )
     except KeyboardInterrupt:
-        kept = f"{folder} has the last checkpoint"
-        raise KeyboardInterrupt(f"{kept}; the same command goes on with --resume") from None
+        if not leads:
+            raise
+        raise KeyboardInterrupt(_kept(search_folder.done(out))) from None
     if leads:
         _report(console, setting, problem, result, out)
     return 0
 
 
-def _prepared(out: Path, resume: bool) -> Path:
-    """The folder of checkpoints; an earlier search's are removed unless they are to be resumed."""
-    folder = out / "checkpoint"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not resume and folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
-    return folder
+def _begin(setting: "Setting", out: Path, resume: bool) -> int:
+    """Masks behind the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse."""
+    import jax
+
+    from sketchprune import mesh
+    from theory import search_folder
+
+    behind, refused = 0, ""
+    if jax.process_index() == 0:
+        try:
+            behind = search_folder.begin(out, dataclasses.asdict(setting), resume=resume)
+        except ValueError as error:
+            refused = str(error)
+    behind, refused = json.loads(mesh.agreed_text(json.dumps([behind, refused])))
+    if refused:
+        raise ValueError(refused)
+    return behind
+
+
+def _kept(behind: int) -> str:
+    """What is left of a search that was interrupted."""
+    if not behind:
+        return "no checkpoint was written yet; the same command starts again"
+    return f"{behind:,} masks are kept; the same command with --resume goes on after them"
 
 
 def _reporter(console: "Console", num_masks: int, stack: ExitStack) -> Callable[["Progress"], None]:
@@ -201,10 +220,10 @@ def _report(console: "Console", setting: "Setting", problem: "Problem", result: 
         search_report.write(out, result, problem.theory, facts, setting.objective)
     except OSError as error:
         raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
-    deviation = math.sqrt(result.variance)
+    mean = f"{result.mean:.6g} ± {search_report.standard_error(result):.2g}"
     lines = [
         ("best", f"{result.values[0]:.6g}, mask {result.indices[0]}" if len(result.values) else "none"),
-        ("mean", f"{result.mean:.6g} ± {deviation / math.sqrt(result.num_masks):.2g}, deviation {deviation:.4g}"),
+        ("mean", f"{mean}, deviation {math.sqrt(result.variance):.4g}"),
         *((name, f"{value:.6g}") for name, value in problem.theory.items()),
         ("median", f"{result.quantile(0.5):.4g} to 1.1 %"),
         ("NaN", f"{result.undefined:,}") if result.undefined else ("infinite", f"{result.infinite:,}"),

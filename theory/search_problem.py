@@ -1,8 +1,9 @@
 """What ``sketchprune search`` searches: a model on data, a law of masks, an objective, and what theory says of it."""
 
 import functools
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -31,7 +32,10 @@ _SAMPLES = {"initial-loss": 256, "trained-loss": 256, "ntk-error": 16}
 
 @dataclass(frozen=True)
 class Setting:
-    """What names a problem; the command's options of the same names."""
+    """What names a problem; the command's options of the same names.
+
+    ``steps`` and ``step_size`` are None where the objective is made without them.
+    """
 
     data: str
     model: Model
@@ -41,7 +45,7 @@ class Setting:
     objective: str
     density: float
     steps: int | None
-    step_size: float
+    step_size: float | None
     seed: int
 
 
@@ -67,8 +71,21 @@ class Problem:
     theory: dict[str, float]
 
 
-def problem(setting: Setting, dataset: Dataset) -> Problem:
-    """The problem that a setting names. ValueError for what does not go together."""
+def completed(setting: Setting) -> Setting:
+    """The setting with its objective's steps and step size. ValueError for what does not go together."""
+    _check(setting)
+    if setting.objective == "trained-loss":
+        return replace(
+            setting,
+            steps=50 if setting.steps is None else setting.steps,
+            step_size=0.01 if setting.step_size is None else setting.step_size,
+        )
+    if setting.steps is not None and setting.step_size is None:
+        return replace(setting, step_size=1.0)
+    return setting
+
+
+def _check(setting: Setting):
     if setting.objective not in OBJECTIVES[setting.model]:
         raise ValueError(
             f"objective: got {setting.objective} for the model {setting.model}; "
@@ -76,10 +93,34 @@ def problem(setting: Setting, dataset: Dataset) -> Problem:
         )
     if not 0 < setting.density <= 1:
         raise ValueError(f"density: got {setting.density:g}; takes a number in (0, 1]")
-    if setting.steps is not None and setting.steps < 0:
-        raise ValueError(f"steps: got {setting.steps}; takes a whole number >= 0")
-    if setting.step_size <= 0:
-        raise ValueError(f"step-size: got {setting.step_size:g}; takes a number > 0")
+    if setting.steps is not None and not 0 <= setting.steps < 2**31:
+        raise ValueError(f"steps: got {setting.steps}; takes a whole number from 0 to 2^31 - 1")
+    if setting.step_size is not None and not 0 < setting.step_size < math.inf:
+        raise ValueError(f"step-size: got {setting.step_size:g}; takes a finite number > 0")
+    # What would change nothing is refused.
+    if setting.objective not in ("training-error", "trained-loss"):
+        for name, value in (("steps", setting.steps), ("step-size", setting.step_size)):
+            if value is not None:
+                raise ValueError(
+                    f"{name}: got {value} with the objective {setting.objective}, which trains nothing; "
+                    "takes training-error or trained-loss"
+                )
+    if setting.objective == "training-error" and setting.steps is None and setting.step_size is not None:
+        raise ValueError(f"step-size: got {setting.step_size:g} and no steps, so that of convergence; takes --steps")
+    if setting.binary and setting.law == "fixed":
+        raise ValueError("binary: got --binary with the law fixed, of 0/1 masks alone; takes multinomial or poisson")
+    if setting.binary and setting.objective == "training-error":
+        raise ValueError(
+            "binary: got --binary with the objective training-error, the same for every mask that keeps the same; "
+            "takes linear-error"
+        )
+
+
+def problem(setting: Setting, dataset: Dataset) -> Problem:
+    """The problem that a completed setting names.
+
+    ValueError for a density that keeps nothing, and for data that give every weight the size 0.
+    """
     return (_linear if setting.model == "linear" else _network)(setting, dataset)
 
 
@@ -97,11 +138,11 @@ def _linear(setting: Setting, dataset: Dataset) -> Problem:
     else:
         sizes = abs(w) if setting.probabilities == "data-free" else jnp.ones_like(w)
     sizes = jnp.where(jnp.any(x != 0, axis=0), sizes, 0)  # a zero column costs a draw and changes nothing
-    law, chances = _law(setting, sizes, keep)
+    law, chances, keep = _law(setting, sizes, keep)
 
     most = None if setting.law == "poisson" else keep
     timing: dict[str, Any] = {}
-    if setting.steps is not None:
+    if setting.steps is not None and setting.step_size is not None:
         timing = {"steps": setting.steps, "step_size": setting.step_size / float(jnp.linalg.norm(x, 2)) ** 2}
 
     def objective(dtype: Any) -> Callable[[Any], Any]:
@@ -145,7 +186,7 @@ def _network(setting: Setting, dataset: Dataset) -> Problem:
     count = min(len(dataset.x), _SAMPLES[setting.objective])
     chosen = rng.choice(len(dataset.x), count, replace=False)
     pixels = (dataset.images if setting.model == "lenet" else dataset.x)[chosen]
-    x = jnp.asarray(pixels / np.abs(dataset.x).max(), jnp.float32)
+    x = jnp.asarray(pixels / (np.abs(dataset.x).max() or 1), jnp.float32)
     y = jnp.asarray(dataset.y[chosen], jnp.int32)
     model = looped = models.mlp(64, 64, dataset.num_classes)
     if setting.model == "lenet":
@@ -165,7 +206,7 @@ def _network(setting: Setting, dataset: Dataset) -> Problem:
         sizes = jax.tree.map(jnp.abs, params)
     elif setting.probabilities == "optimal":
         sizes = norms
-    some_law, chances = _law(setting, _some(sizes, prunable), keep)
+    some_law, chances, keep = _law(setting, _some(sizes, prunable), keep)
 
     def law(key: Any) -> Any:
         drawn = iter(some_law(key))
@@ -178,8 +219,9 @@ def _network(setting: Setting, dataset: Dataset) -> Problem:
             return search.ntk_error(apply, start, wide(x))
         if setting.objective == "initial-loss":
             return search.initial_loss(run, train.cross_entropy, start, (wide(x), y))
-        optimizer, steps = optax.adam(setting.step_size), 50 if setting.steps is None else setting.steps
-        return search.trained_loss(run, train.cross_entropy, start, (wide(x), y), optimizer, steps)
+        assert setting.steps is not None and setting.step_size is not None
+        adam = optax.adam(setting.step_size)
+        return search.trained_loss(run, train.cross_entropy, start, (wide(x), y), adam, setting.steps)
 
     found: dict[str, Any] = {}
     if setting.objective == "ntk-error" and not setting.binary and setting.law != "fixed":
@@ -215,19 +257,24 @@ def _keep(setting: Setting, weights: int) -> int:
     return keep
 
 
-def _law(setting: Setting, sizes: PyTree, keep: int) -> tuple[Callable[[Any], Any], PyTree]:
-    """The law in proportion to sizes, and its probabilities or rates."""
-    total = sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(sizes))
+def _law(setting: Setting, sizes: PyTree, keep: int) -> tuple[Callable[[Any], Any], PyTree, int]:
+    """The law in proportion to sizes, its probabilities or rates, and what it keeps or draws."""
+    positive = sum(int(jnp.sum(leaf > 0)) for leaf in jax.tree.leaves(sizes))
+    if not positive:
+        raise ValueError(
+            f"data: got {setting.data}, which gives every weight the size 0, as features do that are constant or 0; "
+            "takes data with features that vary"
+        )
     if setting.law == "multinomial":
+        total = sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(sizes))
         chances = jax.tree.map(lambda leaf: leaf / total, sizes)
         options = {"probabilities": chances, "budget": keep, "binary": setting.binary}
-        return functools.partial(masks.multinomial, **options), chances
-    positive = sum(int(jnp.sum(leaf > 0)) for leaf in jax.tree.leaves(sizes))
+        return functools.partial(masks.multinomial, **options), chances, keep
     keep = min(keep, positive)
     if setting.law == "poisson":
         chances = masks.poisson_rates(sizes, keep)
-        return functools.partial(masks.poisson, rates=chances, binary=setting.binary), chances
-    return functools.partial(masks.fixed_size, weights=sizes, size=keep), sizes
+        return functools.partial(masks.poisson, rates=chances, binary=setting.binary), chances, keep
+    return functools.partial(masks.fixed_size, weights=sizes, size=keep), sizes, keep
 
 
 def _with_tail(found: dict[str, Any]) -> dict[str, float]:

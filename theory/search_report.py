@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]
         "undefined": result.undefined,
         "infinite": result.infinite,
         "mean": result.mean,
+        "standard_error": standard_error(result),
         "variance": result.variance,
         "largest": result.largest,
         "quantiles": {str(level): result.quantile(level) for level in QUANTILES},
@@ -51,6 +53,12 @@ def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]
         "rate": result.rate,
         "seconds": result.seconds,
     }
+
+
+def standard_error(result: SearchResult) -> float:
+    """Of the mean, √(variance/count) with the count of the finite values, of which the mean is; NaN of none."""
+    finite = result.num_masks - result.undefined - result.infinite
+    return math.sqrt(result.variance / finite) if finite else math.nan
 
 
 def histogram(result: SearchResult, theory: Mapping[str, float], label: str) -> Figure:
