@@ -49,8 +49,8 @@ def one_shot(
 
     ``score`` is one of :mod:`sketchprune.scores` or has their signature; with ``mask`` the pruned network is scored
     and pruned further. ``key`` is split for the score and the sampler. Works under jit and vmap with a static or
-    traced ``keep``. ValueError, naming the leaf, for NaN scores and empty leaves; for scores that are all zero,
-    which select nothing; for too large a ``keep``; and without a key where the sampler needs one. One score.
+    traced ``keep``. ValueError, naming the leaf, for NaN scores, for infinite ones of weights that may be pruned and
+    are not yet, and for empty leaves; for scores that are all zero, which select nothing; for too large a ``keep``; and without a key where the sampler needs one. One score.
     Compiled once for each score, apply and loss.
 
     >>> from sketchprune import scores
@@ -192,6 +192,8 @@ def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, bina
 class _Facts(NamedTuple):
     undefined: Bool[Array, "leaves"]
     """Which leaves have a NaN score."""
+    infinite: Bool[Array, "leaves"]
+    """Which leaves have an infinite score that does not say never pruned or pruned already: it overflowed."""
     telling: Bool[Array, ""]
     """Whether any finite score differs from zero."""
     kept: Int[Array, ""]
@@ -201,34 +203,43 @@ class _Facts(NamedTuple):
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _scored(score, apply, loss, params, batch, mask, key) -> tuple[Scores, _Facts]:
     scores = score(apply, loss, params, batch, mask=mask, key=key)
-    return scores, _facts(scores, jax.tree.map(jnp.isfinite, scores))
+    return scores, _facts(scores, mask, jax.tree.map(jnp.isfinite, scores))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _round(score, apply, loss, sampler, params, batch, mask, key, keep) -> tuple[Mask, _Facts]:
     score_key, sampler_key = _split(key)
     scores = score(apply, loss, params, batch, mask=mask, key=score_key)
-    mask = select(scores, keep, key=sampler_key, sampler=sampler)
-    return mask, _facts(scores, mask)
+    selected = select(scores, keep, key=sampler_key, sampler=sampler)
+    return selected, _facts(scores, mask, selected)
 
 
-def _facts(scores: Scores, mask: Mask) -> _Facts:
-    leaves = zip(*map(jax.tree.leaves, (scores, mask, masks.prunable(scores))), strict=True)
-    undefined, telling, kept = jnp.stack(
+def _facts(scores: Scores, mask: Mask | None, selected: Mask) -> _Facts:
+    """Of scores at a mask and of what they selected."""
+    mask = jax.tree.map(jnp.ones_like, scores) if mask is None else mask
+    leaves = zip(*map(jax.tree.leaves, (scores, mask, selected, masks.prunable(scores))), strict=True)
+    undefined, infinite, telling, kept = jnp.stack(
         [
-            tally(jnp.isnan(score), jnp.isfinite(score) & (score != 0), (kept != 0) & pruned)
-            for score, kept, pruned in leaves
+            tally(
+                jnp.isnan(score),
+                ((score == jnp.inf) | ((score == -jnp.inf) & (before != 0))) & pruned,
+                jnp.isfinite(score) & (score != 0),
+                (after != 0) & pruned,
+            )
+            for score, before, after, pruned in leaves
         ],
         axis=1,
     )
-    return _Facts(undefined > 0, telling.sum() > 0, kept.sum())
+    return _Facts(undefined > 0, infinite > 0, telling.sum() > 0, kept.sum())
 
 
 def _check_facts(tree: PyTree, facts: _Facts, where: str) -> None:
-    undefined, telling = _checks.concrete(facts.undefined), _checks.concrete(facts.telling)
-    if undefined is not None and undefined.any():
-        path, _ = jax.tree_util.tree_leaves_with_path(tree)[int(undefined.argmax())]
-        raise ValueError(f"scores{jax.tree_util.keystr(path)} has NaN entries{where}; it takes numbers")
+    names = [f"scores{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for kind, found in ("NaN", facts.undefined), ("infinite", facts.infinite):
+        known = _checks.concrete(found)
+        if known is not None and known.any():
+            raise ValueError(f"{names[int(known.argmax())]} has {kind} entries{where}; it takes finite numbers")
+    telling = _checks.concrete(facts.telling)
     if telling is not None and not telling:
         raise ValueError(f"scores are all zero{where}; it takes some that differ, since these select nothing")
 

@@ -271,10 +271,30 @@ def dying(apply, loss, params, batch, *, mask=None, key=None):
     )
 
 
+def overflowing(apply, loss, params, batch, *, mask=None, key=None):
+    """Exact in float64, and infinite wherever it is not zero in float32."""
+    return jax.tree.map(lambda leaf: abs(leaf) * 1e30 * 1e30, params)
+
+
+def sinking(apply, loss, params, batch, *, mask=None, key=None):
+    """-inf on a weight that is not pruned."""
+    return {**params, "c": params["c"].at[0, 0].set(-jnp.inf)}
+
+
 one_shot = functools.partial(prune.one_shot, loss=half_squares, apply=network, batch=BATCH)
 iterative = functools.partial(prune.iterative, loss=half_squares, apply=network, batch=BATCH)
+COARSE = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PARAMS)
+INFINITE = {**COARSE, "b": COARSE["b"].at[2, 3].set(jnp.inf)}
 MISUSE = {
-    "NaN": (lambda: one_shot(undefined, params=PARAMS, keep=3), r"scores\['b'\] has NaN entries; it takes numbers"),
+    "NaN": (lambda: one_shot(undefined, params=PARAMS, keep=3), r"scores\['b'\] has NaN entries; it takes finite"),
+    "infinite": (lambda: one_shot(scores.magnitude, params=INFINITE, keep=5), r"scores\['b'\] has infinite entries; it"),
+    "infinite in a round": (
+        lambda: iterative(scores.magnitude, params=INFINITE, keeps=[5]),
+        r"scores\['b'\] has infinite entries in round 1 of 1; it takes finite",
+    ),
+    "all infinite": (lambda: one_shot(overflowing, params=COARSE, keep=5), r"scores\['a'\] has infinite entries"),
+    "minus infinite": (lambda: one_shot(sinking, params=PARAMS, keep=5), r"scores\['c'\] has infinite entries"),
+    "minus infinite in a round": (lambda: iterative(sinking, params=PARAMS, keeps=[5]), r"scores\['c'\] has infinite"),
     "NaN later": (
         lambda: iterative(dying, params=PARAMS, keeps=[60, 40, 30, 20]),
         r"scores\['a'\] has NaN entries in round 3 of 4",
