@@ -246,11 +246,12 @@ def _check_facts(tree: PyTree, facts: _Facts, where: str) -> None:
 
 def _check_rounds(keeps: Any, params: Params) -> Any:
     """One number a round, which may not grow, nor start above the number of weights."""
-    if isinstance(keeps, Sequence):
+    by_layer = jax.tree.structure(keeps) == jax.tree.structure(params) and all(map(np.ndim, jax.tree.leaves(keeps)))
+    if not by_layer and isinstance(keeps, Sequence):
         keeps = np.asarray(keeps)
-    if jax.tree.structure(keeps) not in (jax.tree.structure(0), jax.tree.structure(params)):
+    if not by_layer and jax.tree.structure(keeps) != jax.tree.structure(0):
         raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
-    each = jax.tree.map(lambda leaf: leaf.size, params) if not isinstance(keeps, np.ndarray | Array) else size(params)
+    each = jax.tree.map(lambda leaf: leaf.size, params) if by_layer else size(params)
 
     def check(counts: Any, most: int) -> None:
         known = _checks.whole("keeps", counts, least=0)

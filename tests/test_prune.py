@@ -194,6 +194,20 @@ def test_layers_by_themselves():
             assert size[mask[name]].min() > size[~mask[name]].max()
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_layers_of_a_sequence(kind):
+    """As those of a dictionary; a list of numbers is one a round, though params be as long."""
+
+    def apply(params, x):
+        return network(dict(zip("abc", params, strict=True)), x)
+
+    params, keeps = kind(PARAMS.values()), prune.exponential([24, 36, 12], [6, 9, 3], 3)
+    expected = prune.iterative(magnitude, network, None, PARAMS, BATCH, dict(zip("abc", keeps, strict=True)))
+    mask = prune.iterative(magnitude, apply, None, params, BATCH, kind(keeps))
+    jax.tree.map(np.testing.assert_array_equal, mask, kind(expected.values()))
+    assert kept(prune.iterative(magnitude, apply, None, params, BATCH, kind([30, 20, 7]))) == 7
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(2, 30), st.integers(2, 30)), min_size=2, max_size=5),
