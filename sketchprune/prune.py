@@ -81,6 +81,7 @@ def iterative(
 
     ``keeps`` says how many weights are left after each round, exactly: :func:`exponential`, :func:`linear` or
     :func:`one_at_a_time`. The sampler is :func:`top` (by default) or :func:`fixed_size`, which keep exact counts.
+    With a sketch as ``mask`` each round scores at its weights, those that are left; the mask returned selects.
     Runs as a loop over one compiled round; under jit or vmap as one lax.scan, whose convolutions are many times
     slower on a CPU. ValueError as :func:`one_shot`, naming the round, and for counts that grow. One score a round.
     Source: tanaka2020synflow, paths/critical-compression.
@@ -96,25 +97,25 @@ def iterative(
     _counts.check_leaves(params)
     keeps = _check_rounds(keeps, params)
     rounds = len(jax.tree.leaves(keeps)[0])
-    if mask is None:
-        mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
-    mask = jax.tree.map(lambda leaf: leaf != 0, mask)
-    run = functools.partial(_round, score, apply, loss, sampler, params, batch)
+    if mask is not None:
+        jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
+    run = functools.partial(_round, score, apply, loss, sampler, params, batch, mask)
+    left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
 
     def now(number: int | Array) -> tuple[Key | None, Keep]:
         at = jax.tree.map(lambda counts: counts[number], keeps)
         return (None if key is None else jax.random.fold_in(key, number)), at
 
     if _traced((params, batch, mask, key, keeps)):
-        return lax.scan(lambda mask, number: (run(mask, *now(number))[0], None), mask, jnp.arange(rounds))[0]
+        return lax.scan(lambda left, number: (run(left, *now(number))[0], None), left, jnp.arange(rounds))[0]
     for number in range(rounds):
-        mask, facts = run(mask, *now(number))
+        left, facts = run(left, *now(number))
         where = f" in round {number + 1} of {rounds}"
         _check_facts(params, facts, where)
         kept, wanted = int(facts.kept), sum(int(counts[number]) for counts in jax.tree.leaves(keeps))
         if kept != wanted:
             raise ValueError(f"keeps is {wanted}{where}; it takes at most {kept}, which is all that can be kept")
-    return mask
+    return left
 
 
 def select(scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None) -> Mask:
@@ -207,8 +208,11 @@ def _scored(score, apply, loss, params, batch, mask, key) -> tuple[Scores, _Fact
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _round(score, apply, loss, sampler, params, batch, mask, key, keep) -> tuple[Mask, _Facts]:
+def _round(score, apply, loss, sampler, params, batch, mask, left, key, keep) -> tuple[Mask, _Facts]:
+    """What is left after a round, of what the rounds before left of the mask."""
     score_key, sampler_key = _split(key)
+    # The weights of a sketch stay: jnp.where keeps the dtype of the mask, which masks.apply on it would not.
+    mask = left if mask is None else jax.tree.map(lambda kept, m: jnp.where(kept, m, jnp.zeros_like(m)), left, mask)
     scores = score(apply, loss, params, batch, mask=mask, key=score_key)
     selected = select(scores, keep, key=sampler_key, sampler=sampler)
     return selected, _facts(scores, mask, selected)

@@ -179,6 +179,25 @@ def test_a_partial_mask_is_pruned_further():
         prune.iterative(magnitude, network, None, PARAMS, BATCH, [72], mask=partial)
 
 
+@pytest.mark.parametrize("score", [scores.magnitude, scores.trace_drop], ids=lambda score: score.__name__)
+def test_rounds_at_a_sketch_are_one_shots_at_what_is_left_of_it(score):
+    """The weights of the sketch, here of each layer too, count in every round."""
+    rng = np.random.default_rng(1)
+    params = weights(bias=(2,))
+    sketch = {
+        name: jnp.asarray((rng.random(leaf.shape) < 0.7) * rng.uniform(0.2, 5, leaf.shape))
+        for name, leaf in params.items()
+    }
+    found = prune.iterative(score, biased, None, params, BATCH, [30, 20, 8], mask=sketch)
+    expected = sketch
+    for keep in (30, 20, 8):
+        selected = prune.one_shot(score, biased, None, params, BATCH, keep, mask=expected)
+        expected = jax.tree.map(lambda m, chosen: m * chosen, expected, selected)
+    jax.tree.map(np.testing.assert_array_equal, found, selected)
+    plain = prune.iterative(score, biased, None, params, BATCH, [30, 20, 8], mask=jax.tree.map(jnp.sign, sketch))
+    assert any((one != other).any() for one, other in zip(*map(jax.tree.leaves, (found, plain)), strict=True))
+
+
 def test_layers_by_themselves():
     params = weights(bias=(2,))
     keep = prune.layer_counts(params, 0.25)
@@ -321,6 +340,10 @@ MISUSE = {
     "too many": (lambda: one_shot(magnitude, params=PARAMS, keep=73), "keep is 73; it takes at most 72"),
     "too many at first": (lambda: iterative(magnitude, params=PARAMS, keeps=[73]), "none above 72"),
     "growing": (lambda: iterative(magnitude, params=PARAMS, keeps=[5, 9]), r"keeps is \[5 9\]; it takes counts that"),
+    "shape of the mask": (
+        lambda: iterative(magnitude, params=PARAMS, keeps=[3], mask={**PARAMS, "a": jnp.ones((1, 6))}),
+        r"mask\['a'\] has shape \(1, 6\); it takes params' \(4, 6\)",
+    ),
     "structure": (lambda: one_shot(magnitude, params=PARAMS, keep={"a": 3}), "keep is .*; it takes a number, or one"),
     "no key": (
         lambda: one_shot(magnitude, params=PARAMS, keep=3, sampler=prune.poisson),
