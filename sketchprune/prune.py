@@ -50,7 +50,8 @@ def one_shot(
     ``score`` is one of :mod:`sketchprune.scores` or has their signature; with ``mask`` the pruned network is scored
     and pruned further. ``key`` is split for the score and the sampler. Works under jit and vmap with a static or
     traced ``keep``. ValueError, naming the leaf, for NaN scores, for infinite ones of weights that may be pruned and
-    are not yet, and for empty leaves; for scores that are all zero, which select nothing; for too large a ``keep``; and without a key where the sampler needs one. One score.
+    are not yet, and for empty leaves; for scores that are all zero, which select nothing, in all or in a layer with a
+    count of its own; for too large a ``keep``; and without a key where the sampler needs one. One score.
     Compiled once for each score, apply and loss.
 
     >>> from sketchprune import scores
@@ -61,7 +62,7 @@ def one_shot(
     _counts.check_leaves(params)
     score_key, sampler_key = _split(key)
     scores, facts = _scored(score, apply, loss, params, batch, mask, score_key)
-    _check_facts(scores, facts, "")
+    _check_facts(scores, facts, keep, "")
     return select(scores, keep, key=sampler_key, sampler=sampler or top)
 
 
@@ -109,10 +110,11 @@ def iterative(
     if _traced((params, batch, mask, key, keeps)):
         return lax.scan(lambda left, number: (run(left, *now(number))[0], None), left, jnp.arange(rounds))[0]
     for number in range(rounds):
-        left, facts = run(left, *now(number))
+        key_now, keep = now(number)
+        left, facts = run(left, key_now, keep)
         where = f" in round {number + 1} of {rounds}"
-        _check_facts(params, facts, where)
-        kept, wanted = int(facts.kept), sum(int(counts[number]) for counts in jax.tree.leaves(keeps))
+        _check_facts(params, facts, keep, where)
+        kept, wanted = int(facts.kept), sum(map(int, jax.tree.leaves(keep)))
         if kept != wanted:
             raise ValueError(f"keeps is {wanted}{where}; it takes at most {kept}, which is all that can be kept")
     return left
@@ -195,8 +197,8 @@ class _Facts(NamedTuple):
     """Which leaves have a NaN score."""
     infinite: Bool[Array, "leaves"]
     """Which leaves have an infinite score that does not say never pruned or pruned already: it overflowed."""
-    telling: Bool[Array, ""]
-    """Whether any finite score differs from zero."""
+    telling: Bool[Array, "leaves"]
+    """Which leaves have a finite score that differs from zero."""
     kept: Int[Array, ""]
     """How many weights of those that may be pruned the mask keeps."""
 
@@ -234,18 +236,26 @@ def _facts(scores: Scores, mask: Mask | None, selected: Mask) -> _Facts:
         ],
         axis=1,
     )
-    return _Facts(undefined > 0, infinite > 0, telling.sum() > 0, kept.sum())
+    return _Facts(undefined > 0, infinite > 0, telling > 0, kept.sum())
 
 
-def _check_facts(tree: PyTree, facts: _Facts, where: str) -> None:
+def _check_facts(tree: PyTree, facts: _Facts, keep: Keep, where: str) -> None:
     names = [f"scores{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     for kind, found in ("NaN", facts.undefined), ("infinite", facts.infinite):
         known = _checks.concrete(found)
         if known is not None and known.any():
             raise ValueError(f"{names[int(known.argmax())]} has {kind} entries{where}; it takes finite numbers")
     telling = _checks.concrete(facts.telling)
-    if telling is not None and not telling:
-        raise ValueError(f"scores are all zero{where}; it takes some that differ, since these select nothing")
+    if telling is None:
+        return
+    idle = f"are all zero{where}; it takes some that differ, since these select nothing"
+    if not telling.any():
+        raise ValueError(f"scores {idle}")
+    if jax.tree.structure(keep) == jax.tree.structure(tree):
+        counts, prunable = map(_checks.concrete, jax.tree.leaves(keep)), jax.tree.leaves(masks.prunable(tree))
+        for name, tells, count, pruned in zip(names, telling, counts, prunable, strict=True):
+            if pruned and not tells and count is not None and count.any():
+                raise ValueError(f"{name} {idle}")
 
 
 def _check_rounds(keeps: Any, params: Params) -> Any:
@@ -255,6 +265,8 @@ def _check_rounds(keeps: Any, params: Params) -> Any:
         keeps = np.asarray(keeps)
     if not by_layer and jax.tree.structure(keeps) != jax.tree.structure(0):
         raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
+    if len(lengths := {np.shape(counts)[:1] for counts in jax.tree.leaves(keeps)}) > 1:
+        raise ValueError(f"keeps has leaves of the lengths {sorted(lengths)}; it takes one number of rounds")
     each = jax.tree.map(lambda leaf: leaf.size, params) if by_layer else size(params)
 
     def check(counts: Any, most: int) -> None:
@@ -280,12 +292,13 @@ def _needed(key: Key | None) -> Key:
 def _traced(tree: PyTree) -> bool:
     """Whether any array of a pytree is traced; one entry of each tells."""
 
-    def entry(leaf: Array) -> Any:
+    def entry(leaf: Array) -> np.ndarray | None:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         return _checks.concrete(jnp.ravel(leaf)[:1])
 
-    return any(entry(leaf) is None for leaf in jax.tree.leaves(tree))
+    # Plain numbers, such as a list of targets, are no arrays and not traced.
+    return any(entry(leaf) is None for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array))
 
 
 def _weights(scores: Scores) -> PyTree[Float[Array, "..."]]:

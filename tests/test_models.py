@@ -133,6 +133,14 @@ def test_patch_convolution_is_the_convolution(size, image):
     np.testing.assert_allclose(models.patch_convolution(x, kernel), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_patch_convolution_without_padding_takes_even_sizes():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((2, 4, 3, 4))
+    expected = nn.Conv(4, (2, 4), padding="VALID", use_bias=False).apply({"params": {"kernel": kernel}}, x)
+    found = models.patch_convolution(x, kernel, padding="VALID")
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("side", [8, 29, 32])
 def test_lenet_by_patches_is_lenet(side, pooling):
@@ -194,5 +202,10 @@ def test_misuse_is_named():
         models.mlp()
     with pytest.raises(ValueError, match="widths is"):
         models.patch_net(10)
+    with pytest.raises(ValueError, match="x has dtype uint8; it takes floating numbers"):
+        models.initial(models.mlp(4, 3), jax.random.key(0), jnp.ones((5, 2), jnp.uint8))
+    for size in ((2, 3), (3, 2)):
+        with pytest.raises(ValueError, match="kernel has {} rows and {} columns; it takes odd".format(*size)):
+            models.patch_convolution(images(4), jnp.ones((*size, 1, 1)))
     with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
         models.with_averages(models.mlp(3), {}, images(8))

@@ -81,6 +81,21 @@ def test_schedules_are_their_formulas():
     assert several["a"].tolist() == [10, 1] and several["bias"].tolist() == [0, 0]
 
 
+def test_one_at_a_time_of_a_pytree():
+    """Each leaf by one until its count; the rounds are those of the longest."""
+    counts = prune.one_at_a_time({"a": 6, "b": 3, "bias": 0}, {"a": 2, "b": 2, "bias": 0})
+    expected = {"a": [5, 4, 3, 2], "b": [2, 2, 2, 2], "bias": [0, 0, 0, 0]}
+    assert jax.tree.map(np.ndarray.tolist, counts) == expected
+
+
+def test_targets_may_be_a_list():
+    """For a score without use for them, at once and in rounds."""
+    batch = BATCH[0], [0, 1, 2]
+    at_once = prune.one_shot(scores.synflow, network, None, PARAMS, batch, 7)
+    in_rounds = prune.iterative(scores.synflow, network, None, PARAMS, batch, [7])
+    jax.tree.map(np.testing.assert_array_equal, at_once, in_rounds)
+
+
 @pytest.mark.parametrize("score", [magnitude, ties, scores.snip], ids=lambda score: score.__name__)
 def test_one_shot_keeps_exactly_the_highest(score):
     for keep in (0, 1, 37, 72):
@@ -316,11 +331,15 @@ def sinking(apply, loss, params, batch, *, mask=None, key=None):
 
 one_shot = functools.partial(prune.one_shot, loss=half_squares, apply=network, batch=BATCH)
 iterative = functools.partial(prune.iterative, loss=half_squares, apply=network, batch=BATCH)
+DEAD = {**PARAMS, "b": 0 * PARAMS["b"]}
 COARSE = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PARAMS)
 INFINITE = {**COARSE, "b": COARSE["b"].at[2, 3].set(jnp.inf)}
 MISUSE = {
     "NaN": (lambda: one_shot(undefined, params=PARAMS, keep=3), r"scores\['b'\] has NaN entries; it takes finite"),
-    "infinite": (lambda: one_shot(scores.magnitude, params=INFINITE, keep=5), r"scores\['b'\] has infinite entries; it"),
+    "infinite": (
+        lambda: one_shot(scores.magnitude, params=INFINITE, keep=5),
+        r"scores\['b'\] has infinite entries; it",
+    ),
     "infinite in a round": (
         lambda: iterative(scores.magnitude, params=INFINITE, keeps=[5]),
         r"scores\['b'\] has infinite entries in round 1 of 1; it takes finite",
@@ -333,6 +352,20 @@ MISUSE = {
         r"scores\['a'\] has NaN entries in round 3 of 4",
     ),
     "all zero": (lambda: one_shot(nothing, params=PARAMS, keep=3), "scores are all zero; it takes some that differ"),
+    "a layer all zero": (
+        lambda: one_shot(magnitude, params=DEAD, keep={"a": 6, "b": 3, "c": 2}),
+        r"scores\['b'\] are all zero; it takes some that differ",
+    ),
+    "a layer all zero in a round": (
+        lambda: iterative(
+            magnitude, params=DEAD, keeps=prune.linear({"a": 24, "b": 36, "c": 12}, {"a": 6, "b": 3, "c": 2}, 2)
+        ),
+        r"scores\['b'\] are all zero in round 1 of 2",
+    ),
+    "rounds of a layer": (
+        lambda: iterative(magnitude, params=PARAMS, keeps={"a": np.arange(2), "b": np.arange(3), "c": np.arange(2)}),
+        r"keeps has leaves of the lengths \[\(2,\), \(3,\)\]; it takes one number of rounds",
+    ),
     "empty layer": (
         lambda: one_shot(magnitude, params={**PARAMS, "d": jnp.zeros((0, 3))}, keep=3),
         r"params\['d'\] is empty, of shape \(0, 3\)",
