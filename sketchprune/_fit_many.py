@@ -108,15 +108,14 @@ def fit_many(
 def _fit_tile(
     apply, loss, data, optimizer, steps, batch_size, evaluate, checkpoints, params, mask, orders, stacked
 ) -> Fits:
-    # Under vmap one after another: an evaluation may take many more samples than a batch.
-    measured = None if evaluate is None else jax.custom_batching.sequential_vmap(evaluate)
-
     def model(params, mask, orders):
         shuffled = None if orders is None else (lambda epoch: orders[epoch])
         start, advance = _steps.training(apply, loss, params, data, optimizer, mask, batch_size, shuffled)
-        if measured is None:
+        if evaluate is None:
             (params, *_), losses = lax.scan(advance, start, jnp.arange(steps))
             return Fits(params, losses, None)
+        # Under vmap one after another: an evaluation may take many more samples than a batch.
+        measured = jax.custom_batching.sequential_vmap(evaluate)
 
         def onward(carry, stop):
             """To the next checkpoint."""
