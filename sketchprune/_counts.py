@@ -1,12 +1,13 @@
 """How many weights to keep: in all, layer by layer, and round by round."""
 
+import operator
 import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import PyTree
 
 from sketchprune import _checks, masks
 from sketchprune.types import Params
@@ -92,13 +93,14 @@ def linear(start: int | PyTree[int], keep: int | PyTree[int], rounds: int) -> An
     return _schedule(lambda start, keep, part: start - (start - keep) * part, start, keep, rounds)
 
 
-def one_at_a_time(start: int, keep: int) -> Int[np.ndarray, "rounds"]:
-    """One weight less each round. As :func:`exponential`.
+def one_at_a_time(start: int | PyTree[int], keep: int | PyTree[int]) -> Any:
+    """One weight less each round; of a pytree one less in each leaf, until it has its count. As :func:`exponential`.
 
     >>> one_at_a_time(5, 2)
     array([4, 3, 2])
     """
-    return linear(start, keep, max(1, start - keep))
+    rounds = max(1, *jax.tree.leaves(jax.tree.map(operator.sub, start, keep)))
+    return _schedule(lambda start, keep, part: np.maximum(start - rounds * part, keep), start, keep, rounds)
 
 
 def _schedule(law: Callable[..., Any], start: Any, keep: Any, rounds: int) -> Any:

@@ -47,17 +47,21 @@ def fit_many(
 ) -> Fits:
     """:func:`sketchprune.train.fit` for a stack of masks, initial weights and keys, and what is measured on the way.
 
-    ``params``, ``mask`` and ``key`` have a first axis over the models, or are one for all: a mask leaf with one
-    axis more than the weights is a stack on shared weights, and as many axes mean that both are stacked. Grids
-    (seeds x densities) are flattened by the caller. Models with the same key see the same batches.
-    ``evaluate(params)`` is taken after each of the ``checkpoints``, ascending numbers of steps, 0 for the start.
+    ``params`` or ``mask``, or both, have a first axis over the models, and what has none is one for all. Without a
+    mask ``params`` is the stack, so that a bare vector is one of models with one weight each. With one, a mask leaf
+    with one axis more than the weights is a stack on shared weights, with one less it is shared, and as many axes mean
+    that both are stacked. ``key`` is one for all, or one for each model; one start and mask under many keys takes a
+    stack of that mask. Grids (seeds x densities) are flattened by the caller. Models with the same key see the same
+    batches. ``evaluate(params)`` is taken after each of the ``checkpoints``, ascending numbers of steps, 0 for the
+    start, of one model of a tile after another.
 
     Models run in tiles under one vmapped program, as many at once as take ``memory`` bytes of weights, optimiser
-    state and saved activations: by default 1 MiB on a CPU, where what leaves a core's cache is slower, and a
-    thread for each core runs its own tiles; 1 GiB on an accelerator. Results do not depend on it but for
-    rounding. A host function: in a program, vmap :func:`sketchprune.train.fit`. ValueError as there, and for stacks of
-    different length and checkpoints that do not ascend within 0..steps. One set of gradients a model and step,
-    and the table of batches, 4 bytes a sample and epoch for each different key.
+    state and saved activations. On a CPU a thread for each core runs its own tiles; ``memory`` is what all of them
+    take together, and by default 1 MiB each, since what leaves a core's cache is slower. On an accelerator the
+    default is 1 GiB. A tile has at least one model, and each thread's evaluation of a single one comes on top.
+    Results do not depend on it but for rounding. A host function: in a program, vmap :func:`sketchprune.train.fit`.
+    ValueError as there, and for stacks of different length and checkpoints that do not ascend within 0..steps. One
+    set of gradients a model and step, and the table of batches, 4 bytes a sample and epoch for each different key.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> halved = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -76,7 +80,7 @@ def fit_many(
     stacked, models = _stacks(params, mask, key)
     orders, rows = None, np.zeros(models, int)
     if batch_size is not None and key is not None:
-        orders, which = _orders(key, samples, -(-steps // (samples // batch_size)))
+        orders, which = _orders(key, samples, max(1, -(-steps // (samples // batch_size))))
         rows += which
     run = functools.partial(_fit_tile, apply, loss, data, optimizer, steps, batch_size, evaluate, tuple(steps_at))
 
@@ -87,11 +91,7 @@ def fit_many(
             for tree, stack in zip((params, mask), stacked, strict=True)
         ]
 
-    on_cpu = jax.default_backend() == "cpu"
-    if memory is None:
-        memory = 2**20 if on_cpu else 2**30
-    each = _bytes(apply, loss, optimizer, data, batch_size, *picked(0))
-    tile = max(1, min(models, memory // each))
+    tile, workers = _tiling(models, _bytes(apply, loss, optimizer, data, batch_size, *picked(0)), memory)
 
     def train(start: int) -> Fits:
         # The last tile is filled up with its last model, so that all tiles share one program.
@@ -99,7 +99,7 @@ def fit_many(
         order = None if orders is None else orders[rows[chosen]]
         return jax.block_until_ready(run(*picked(chosen), order, stacked))
 
-    with ThreadPoolExecutor((os.cpu_count() or 1) if on_cpu else 1) as threads:
+    with ThreadPoolExecutor(workers) as threads:
         tiles = list(threads.map(train, range(0, models, tile)))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:models], *tiles)
 
@@ -114,6 +114,8 @@ def _fit_tile(
         if evaluate is None:
             (params, *_), losses = lax.scan(advance, start, jnp.arange(steps))
             return Fits(params, losses, None)
+        # Under vmap one after another: an evaluation may take many more samples than a batch.
+        measured = jax.custom_batching.sequential_vmap(evaluate)
 
         def onward(carry, stop):
             """To the next checkpoint."""
@@ -124,7 +126,7 @@ def _fit_tile(
                 return now + 1, inner, losses.at[now].set(value)
 
             carry = lax.while_loop(lambda carry: carry[0] < stop, step, carry)
-            return carry, evaluate(carry[1][0])
+            return carry, measured(carry[1][0])
 
         value = jax.eval_shape(lambda: advance(start, 0)[1])
         carry = jnp.int32(0), start, jnp.zeros(steps, value.dtype)
@@ -153,7 +155,9 @@ def _stacks(params: Params, mask: Mask | None, key: Key | None) -> tuple[tuple[b
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"the first axes have the lengths {lengths}; it takes one number of models")
+        raise ValueError(
+            f"the first axes have the lengths {lengths}; it takes one number of models, and a stack of params or mask"
+        )
     models = next(iter(lengths.values()))
     if not models:
         raise ValueError("params and mask are stacks of no models; it takes at least one")
@@ -170,6 +174,18 @@ def _orders(keys: Key, samples: int, epochs: int) -> tuple[Int[Array, "keys epoc
     data = np.asarray(jax.random.key_data(keys)).reshape(-1, *jax.random.key_data(keys).shape[keys.ndim :])
     _, first, rows = np.unique(data, axis=0, return_index=True, return_inverse=True)
     return _tables(keys.reshape(-1)[first], samples, epochs), rows.reshape(-1)
+
+
+def _tiling(models: int, each: int, memory: int | None) -> tuple[int, int]:
+    """How many models of so many bytes each a tile has, and how many threads run tiles at once."""
+    on_cpu = jax.default_backend() == "cpu"
+    threads = (os.cpu_count() or 1) if on_cpu else 1
+    if memory is None:
+        memory = threads * max(each, 2**20 if on_cpu else 2**30)
+    threads = max(1, min(threads, memory // each))
+    most = max(1, min(models, memory // threads // each))
+    tiles = -(-models // most)
+    return -(-models // tiles), threads  # all tiles alike, so that the last has few models to fill up
 
 
 def _bytes(apply, loss, optimizer, data: Batch, batch_size: int | None, params: Params, mask: Mask | None) -> int:

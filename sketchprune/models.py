@@ -117,12 +117,15 @@ def initial(model: nn.Module, key: Key, x: Float[Array, "n ..."]) -> tuple[Apply
 
     Batch normalisation has running averages, closed over and never updated: mean 0 and variance 1, so that it is
     a scale (and shift) a channel and the network stays homogeneous; :func:`with_averages` takes those of data.
-    Models without it give the same ``apply`` each time, so that what is compiled for it is used again.
+    Models without it give the same ``apply`` each time, so that what is compiled for it is used again. ValueError
+    for an x of whole numbers, such as pixels.
 
     >>> apply, params = initial(mlp(4, 3), jax.random.key(0), jnp.ones((5, 2)))
     >>> apply(params, jnp.ones((5, 2))).shape
     (5, 3)
     """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {x.dtype}; it takes floating numbers, whose dtype the parameters get")
     averages = dict(jax.jit(model.init)(key, x[:1]))
     params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), averages.pop("params"))
     return (_closed(model, averages) if averages else _bare(model)), params
@@ -161,14 +164,16 @@ def patch_convolution(
 ) -> Float[Array, "n h1 w1 k"]:
     """Convolution as shifted slices side by side and one matrix product.
 
-    Equal to flax's with odd sizes a and b, the same kernel and padding (zeros to the same size, or none), but 5 to
-    30 times faster on a CPU inside a scan, and under vmap over kernels it stays one product.
+    Equal to flax's with the same kernel and padding (zeros to the same size, or none), but 5 to 30 times faster on a
+    CPU inside a scan, and under vmap over kernels it stays one product. ValueError for "SAME" with an even a or b.
 
     >>> patch_convolution(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0]
     Array([[4., 4.],
            [4., 4.]], dtype=float64)
     """
     rows, columns, _, outputs = kernel.shape
+    if padding == "SAME" and not (rows % 2 and columns % 2):
+        raise ValueError(f"kernel has {rows} rows and {columns} columns; it takes odd numbers, to keep the size of x")
     above, left = (rows // 2, columns // 2) if padding == "SAME" else (0, 0)
     padded = jnp.pad(x, ((0, 0), (above, above), (left, left), (0, 0)))
     height, width = padded.shape[1] - rows + 1, padded.shape[2] - columns + 1

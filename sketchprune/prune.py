@@ -49,8 +49,9 @@ def one_shot(
 
     ``score`` is one of :mod:`sketchprune.scores` or has their signature; with ``mask`` the pruned network is scored
     and pruned further. ``key`` is split for the score and the sampler. Works under jit and vmap with a static or
-    traced ``keep``. ValueError, naming the leaf, for NaN scores and empty leaves; for scores that are all zero,
-    which select nothing; for too large a ``keep``; and without a key where the sampler needs one. One score.
+    traced ``keep``. ValueError, naming the leaf, for NaN scores, for infinite ones of weights that may be pruned and
+    are not yet, and for empty leaves; for scores that are all zero, which select nothing, in all or in a layer with a
+    count of its own; for too large a ``keep``; and without a key where the sampler needs one. One score.
     Compiled once for each score, apply and loss.
 
     >>> from sketchprune import scores
@@ -61,7 +62,7 @@ def one_shot(
     _counts.check_leaves(params)
     score_key, sampler_key = _split(key)
     scores, facts = _scored(score, apply, loss, params, batch, mask, score_key)
-    _check_facts(scores, facts, "")
+    _check_facts(scores, facts, keep, "")
     return select(scores, keep, key=sampler_key, sampler=sampler or top)
 
 
@@ -81,6 +82,7 @@ def iterative(
 
     ``keeps`` says how many weights are left after each round, exactly: :func:`exponential`, :func:`linear` or
     :func:`one_at_a_time`. The sampler is :func:`top` (by default) or :func:`fixed_size`, which keep exact counts.
+    With a sketch as ``mask`` each round scores at its weights, those that are left; the mask returned selects.
     Runs as a loop over one compiled round; under jit or vmap as one lax.scan, whose convolutions are many times
     slower on a CPU. ValueError as :func:`one_shot`, naming the round, and for counts that grow. One score a round.
     Source: tanaka2020synflow, paths/critical-compression.
@@ -96,25 +98,26 @@ def iterative(
     _counts.check_leaves(params)
     keeps = _check_rounds(keeps, params)
     rounds = len(jax.tree.leaves(keeps)[0])
-    if mask is None:
-        mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
-    mask = jax.tree.map(lambda leaf: leaf != 0, mask)
-    run = functools.partial(_round, score, apply, loss, sampler, params, batch)
+    if mask is not None:
+        jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
+    run = functools.partial(_round, score, apply, loss, sampler, params, batch, mask)
+    left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
 
     def now(number: int | Array) -> tuple[Key | None, Keep]:
         at = jax.tree.map(lambda counts: counts[number], keeps)
         return (None if key is None else jax.random.fold_in(key, number)), at
 
     if _traced((params, batch, mask, key, keeps)):
-        return lax.scan(lambda mask, number: (run(mask, *now(number))[0], None), mask, jnp.arange(rounds))[0]
+        return lax.scan(lambda left, number: (run(left, *now(number))[0], None), left, jnp.arange(rounds))[0]
     for number in range(rounds):
-        mask, facts = run(mask, *now(number))
+        key_now, keep = now(number)
+        left, facts = run(left, key_now, keep)
         where = f" in round {number + 1} of {rounds}"
-        _check_facts(params, facts, where)
-        kept, wanted = int(facts.kept), sum(int(counts[number]) for counts in jax.tree.leaves(keeps))
+        _check_facts(params, facts, keep, where)
+        kept, wanted = int(facts.kept), sum(map(int, jax.tree.leaves(keep)))
         if kept != wanted:
             raise ValueError(f"keeps is {wanted}{where}; it takes at most {kept}, which is all that can be kept")
-    return mask
+    return left
 
 
 def select(scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None) -> Mask:
@@ -192,8 +195,10 @@ def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, bina
 class _Facts(NamedTuple):
     undefined: Bool[Array, "leaves"]
     """Which leaves have a NaN score."""
-    telling: Bool[Array, ""]
-    """Whether any finite score differs from zero."""
+    infinite: Bool[Array, "leaves"]
+    """Which leaves have an infinite score that does not say never pruned or pruned already: it overflowed."""
+    telling: Bool[Array, "leaves"]
+    """Which leaves have a finite score that differs from zero."""
     kept: Int[Array, ""]
     """How many weights of those that may be pruned the mask keeps."""
 
@@ -201,45 +206,68 @@ class _Facts(NamedTuple):
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _scored(score, apply, loss, params, batch, mask, key) -> tuple[Scores, _Facts]:
     scores = score(apply, loss, params, batch, mask=mask, key=key)
-    return scores, _facts(scores, jax.tree.map(jnp.isfinite, scores))
+    return scores, _facts(scores, mask, jax.tree.map(jnp.isfinite, scores))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _round(score, apply, loss, sampler, params, batch, mask, key, keep) -> tuple[Mask, _Facts]:
+def _round(score, apply, loss, sampler, params, batch, mask, left, key, keep) -> tuple[Mask, _Facts]:
+    """What is left after a round, of what the rounds before left of the mask."""
     score_key, sampler_key = _split(key)
+    # The weights of a sketch stay: jnp.where keeps the dtype of the mask, which masks.apply on it would not.
+    mask = left if mask is None else jax.tree.map(lambda kept, m: jnp.where(kept, m, jnp.zeros_like(m)), left, mask)
     scores = score(apply, loss, params, batch, mask=mask, key=score_key)
-    mask = select(scores, keep, key=sampler_key, sampler=sampler)
-    return mask, _facts(scores, mask)
+    selected = select(scores, keep, key=sampler_key, sampler=sampler)
+    return selected, _facts(scores, mask, selected)
 
 
-def _facts(scores: Scores, mask: Mask) -> _Facts:
-    leaves = zip(*map(jax.tree.leaves, (scores, mask, masks.prunable(scores))), strict=True)
-    undefined, telling, kept = jnp.stack(
+def _facts(scores: Scores, mask: Mask | None, selected: Mask) -> _Facts:
+    """Of scores at a mask and of what they selected."""
+    mask = jax.tree.map(jnp.ones_like, scores) if mask is None else mask
+    leaves = zip(*map(jax.tree.leaves, (scores, mask, selected, masks.prunable(scores))), strict=True)
+    undefined, infinite, telling, kept = jnp.stack(
         [
-            tally(jnp.isnan(score), jnp.isfinite(score) & (score != 0), (kept != 0) & pruned)
-            for score, kept, pruned in leaves
+            tally(
+                jnp.isnan(score),
+                ((score == jnp.inf) | ((score == -jnp.inf) & (before != 0))) & pruned,
+                jnp.isfinite(score) & (score != 0),
+                (after != 0) & pruned,
+            )
+            for score, before, after, pruned in leaves
         ],
         axis=1,
     )
-    return _Facts(undefined > 0, telling.sum() > 0, kept.sum())
+    return _Facts(undefined > 0, infinite > 0, telling > 0, kept.sum())
 
 
-def _check_facts(tree: PyTree, facts: _Facts, where: str) -> None:
-    undefined, telling = _checks.concrete(facts.undefined), _checks.concrete(facts.telling)
-    if undefined is not None and undefined.any():
-        path, _ = jax.tree_util.tree_leaves_with_path(tree)[int(undefined.argmax())]
-        raise ValueError(f"scores{jax.tree_util.keystr(path)} has NaN entries{where}; it takes numbers")
-    if telling is not None and not telling:
-        raise ValueError(f"scores are all zero{where}; it takes some that differ, since these select nothing")
+def _check_facts(tree: PyTree, facts: _Facts, keep: Keep, where: str) -> None:
+    names = [f"scores{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for kind, found in ("NaN", facts.undefined), ("infinite", facts.infinite):
+        known = _checks.concrete(found)
+        if known is not None and known.any():
+            raise ValueError(f"{names[int(known.argmax())]} has {kind} entries{where}; it takes finite numbers")
+    telling = _checks.concrete(facts.telling)
+    if telling is None:
+        return
+    idle = f"are all zero{where}; it takes some that differ, since these select nothing"
+    if not telling.any():
+        raise ValueError(f"scores {idle}")
+    if jax.tree.structure(keep) == jax.tree.structure(tree):
+        counts, prunable = map(_checks.concrete, jax.tree.leaves(keep)), jax.tree.leaves(masks.prunable(tree))
+        for name, tells, count, pruned in zip(names, telling, counts, prunable, strict=True):
+            if pruned and not tells and count is not None and count.any():
+                raise ValueError(f"{name} {idle}")
 
 
 def _check_rounds(keeps: Any, params: Params) -> Any:
     """One number a round, which may not grow, nor start above the number of weights."""
-    if isinstance(keeps, Sequence):
+    by_layer = jax.tree.structure(keeps) == jax.tree.structure(params) and all(map(np.ndim, jax.tree.leaves(keeps)))
+    if not by_layer and isinstance(keeps, Sequence):
         keeps = np.asarray(keeps)
-    if jax.tree.structure(keeps) not in (jax.tree.structure(0), jax.tree.structure(params)):
+    if not by_layer and jax.tree.structure(keeps) != jax.tree.structure(0):
         raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
-    each = jax.tree.map(lambda leaf: leaf.size, params) if not isinstance(keeps, np.ndarray | Array) else size(params)
+    if len(lengths := {np.shape(counts)[:1] for counts in jax.tree.leaves(keeps)}) > 1:
+        raise ValueError(f"keeps has leaves of the lengths {sorted(lengths)}; it takes one number of rounds")
+    each = jax.tree.map(lambda leaf: leaf.size, params) if by_layer else size(params)
 
     def check(counts: Any, most: int) -> None:
         known = _checks.whole("keeps", counts, least=0)
@@ -264,12 +292,13 @@ def _needed(key: Key | None) -> Key:
 def _traced(tree: PyTree) -> bool:
     """Whether any array of a pytree is traced; one entry of each tells."""
 
-    def entry(leaf: Array) -> Any:
+    def entry(leaf: Array) -> np.ndarray | None:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
         return _checks.concrete(jnp.ravel(leaf)[:1])
 
-    return any(entry(leaf) is None for leaf in jax.tree.leaves(tree))
+    # Plain numbers, such as a list of targets, are no arrays and not traced.
+    return any(entry(leaf) is None for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array))
 
 
 def _weights(scores: Scores) -> PyTree[Float[Array, "..."]]:

@@ -1,6 +1,7 @@
 """Training of many models: the loop over train.fit, whatever the tiles and what is shared."""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from sketchprune import masks, train
+from sketchprune import _fit_many, masks, train
 
 MODELS, STEPS = 5, 10
 OPTIMIZER = optax.adam(0.05)
@@ -97,6 +98,46 @@ def test_curves_are_the_models_on_the_way():
         np.testing.assert_allclose(fits.curve["bias"][0, position], expected["bias"], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_memory_bounds_what_all_threads_hold(monkeypatch, cores, evaluated):
+    """As compiled, with the evaluation of one model for each thread on top; and it is made use of."""
+    rng, models, memory = np.random.default_rng(0), 24, 2**22
+    x, y = (jnp.asarray(rng.standard_normal((4000, width))) for width in (32, 4))
+    params = [jnp.asarray(rng.standard_normal(shape)) for shape in ((32, 128), (128, 4))]
+    stack = jax.tree.map(lambda leaf: jnp.ones((models, *leaf.shape), bool), params)
+
+    def wide(params, x):
+        return jnp.tanh(x @ params[0]) @ params[1]
+
+    def far(params):
+        return mean_square(wide(params, x), y)
+
+    whole, held, tiles = _fit_many._fit_tile, [], []
+
+    def compiled(*arguments):
+        tiles.append(len(arguments[9][0]))
+        if len(tiles) == 1:
+            held.append(whole.lower(*arguments).compile().memory_analysis().temp_size_in_bytes)
+        return jnp.zeros((tiles[-1], 1))
+
+    monkeypatch.setattr(_fit_many, "_fit_tile", compiled)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    options = {"evaluate": far, "checkpoints": (0, 3)} if evaluated else {}
+    train.fit_many(
+        wide, mean_square, params, (x, y), OPTIMIZER, 3, mask=stack, key=KEY, batch_size=64, memory=memory, **options
+    )
+    on_top = 2 * 8 * len(x) * 128 if evaluated else 0  # a product of all the samples and its hyperbolic tangent
+    assert memory / 2 < cores * held[0] <= memory + cores * on_top
+    assert set(tiles) == {tiles[0]} and models <= sum(tiles) < models + len(tiles)
+
+
+def test_no_steps_leave_the_start():
+    fits = train.fit_many(network, mean_square, PARAMS, DATA, OPTIMIZER, 0, mask=MASK, key=KEYS, batch_size=6)
+    assert fits.losses.shape == (MODELS, 0)
+    jax.tree.map(lambda a, b, m: np.testing.assert_array_equal(a, b * m), fits.params, PARAMS, MASK)
+
+
 def test_the_last_checkpoint_may_be_the_end():
     fits = train.fit_many(
         network, mean_square, PARAMS, DATA, OPTIMIZER, 3, mask=MASK, evaluate=measure, checkpoints=(3,)
@@ -110,6 +151,7 @@ def test_the_last_checkpoint_may_be_the_end():
         ({"steps": -1}, "steps is -1; it takes a whole number >= 0"),
         ({"batch_size": 4}, "key is None; it takes a key"),
         ({"mask": None}, "the first axes have the lengths .*; it takes one number of models"),
+        ({"mask": jax.tree.map(lambda leaf: leaf[0], MASK), "key": KEYS}, "stack of params or mask"),
         ({"mask": jax.tree.map(lambda leaf: leaf[:0], MASK)}, "stacks of no models"),
         ({"mask": jax.tree.map(lambda leaf: leaf[None], MASK)}, "mask has 3 axes where params has 1"),
         ({"key": KEYS[:2]}, r"lengths .*'key': 2.*; it takes one number of models"),

@@ -133,6 +133,14 @@ def test_patch_convolution_is_the_convolution(size, image):
     np.testing.assert_allclose(models.patch_convolution(x, kernel), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_patch_convolution_without_padding_takes_even_sizes():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((2, 4, 3, 4))
+    expected = nn.Conv(4, (2, 4), padding="VALID", use_bias=False).apply({"params": {"kernel": kernel}}, x)
+    found = models.patch_convolution(x, kernel, padding="VALID")
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("side", [8, 29, 32])
 def test_lenet_by_patches_is_lenet(side, pooling):
@@ -167,6 +175,72 @@ def test_patch_net_is_the_convolutional_net(side):
     np.testing.assert_allclose(jax.jit(apply)(params, x), expected, rtol=1e-9)
 
 
+class Layers:
+    """Convolutions and dense layers in numpy, in the order of their numbers; normalised by these very samples."""
+
+    def __init__(self, params):
+        self.params = jax.tree.map(np.asarray, params)
+        self.used = 0
+
+    def conv(self, x, stride=1):
+        number, self.used = self.used, self.used + 1
+        layer = self.params[f"Conv_{number}"]
+        size = np.array(x.shape[1:3])
+        over = np.maximum((-(-size // stride) - 1) * stride + 3 - size, 0)
+        padded = np.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in over), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
+        out = np.einsum("nhwcab,abck->nhwk", windows, layer["kernel"], optimize=True) + layer.get("bias", 0)
+        if norm := self.params.get(f"BatchNorm_{number}"):
+            out = (out - out.mean((0, 1, 2))) / np.sqrt(out.var((0, 1, 2)) + 1e-5) * norm["scale"] + norm["bias"]
+        return out
+
+    def end(self, x):
+        dense = self.params["Dense_0"]
+        return x.mean((1, 2)) @ dense["kernel"] + dense["bias"]
+
+
+def vgg_by_hand(model, params, x):
+    layers, pool = Layers(params), {"max": np.max, "average": np.mean}[model.pooling]
+    for widths in model.stages:
+        for _ in widths:
+            x = np.maximum(layers.conv(x), 0)
+        samples, height, width, channels = x.shape
+        if height > 1:
+            x = pool(x.reshape(samples, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
+    return layers.end(x)
+
+
+def resnet_by_hand(model, params, x):
+    layers = Layers(params)
+    x = np.maximum(layers.conv(x), 0)
+    for block in range(9):
+        halved = block in (3, 6)
+        branch = layers.conv(np.maximum(layers.conv(x, 2 if halved else 1), 0))
+        shortcut = np.zeros_like(branch)
+        shortcut[..., : x.shape[-1]] = x[:, ::2, ::2] if halved else x
+        x = np.maximum(branch + shortcut, 0)
+    return layers.end(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "by_hand"),
+    [
+        (models.Vgg(stages=((3, 4), (5,), (6,), (4,), (3,)), outputs=2), vgg_by_hand),
+        (models.Vgg(stages=((3, 4), (5,)), outputs=2, pooling="average", norm=True), vgg_by_hand),
+        (models.resnet20(2), resnet_by_hand),
+    ],
+    ids=["vgg", "vgg, norm", "resnet20"],
+)
+def test_deep_networks_are_those_written_in_numpy(model, by_hand):
+    """Parameters at random, biases, scales and shifts too; normalised by the averages of the samples."""
+    x, rng = images(8, samples=3, channels=2), np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape), parameters(model, 8, 2))
+    measured = {"measure": True, "mutable": ["batch_stats"]} if model.norm else {}
+    found = jax.jit(functools.partial(model.apply, **measured))({"params": params}, x)
+    expected = by_hand(model, params, np.asarray(x))
+    np.testing.assert_allclose(found[0] if model.norm else found, expected, rtol=1e-9)
+
+
 def test_averages_of_data_are_those_of_training_mode():
     x = images(8, samples=16)
     model = SMALL["vgg, norm"]
@@ -194,5 +268,10 @@ def test_misuse_is_named():
         models.mlp()
     with pytest.raises(ValueError, match="widths is"):
         models.patch_net(10)
+    with pytest.raises(ValueError, match="x has dtype uint8; it takes floating numbers"):
+        models.initial(models.mlp(4, 3), jax.random.key(0), jnp.ones((5, 2), jnp.uint8))
+    for size in ((2, 3), (3, 2)):
+        with pytest.raises(ValueError, match="kernel has {} rows and {} columns; it takes odd".format(*size)):
+            models.patch_convolution(images(4), jnp.ones((*size, 1, 1)))
     with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
         models.with_averages(models.mlp(3), {}, images(8))

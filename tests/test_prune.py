@@ -1,4 +1,4 @@
-"""Pruning: exact counts, schedules, what is left is scored again, and clear errors."""
+"""Pruning: exact counts, what is left is scored again, and clear errors."""
 
 import functools
 
@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sketchprune import data, masks, models, prune, scores
 
@@ -61,24 +59,12 @@ def synflow_by_hand(params, mask):
     return {name: np.where(np.asarray(mask[name]), flows[name], -np.inf) for name in flows}
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 400), st.data(), st.integers(1, 60))
-def test_schedules_end_at_the_count_and_never_grow(start, data, rounds):
-    keep = data.draw(st.integers(1, start))
-    for schedule in (prune.exponential, prune.linear):
-        counts = schedule(start, keep, rounds)
-        assert len(counts) == rounds and counts[-1] == keep
-        assert (np.diff([start, *counts]) <= 0).all()
-    assert prune.one_at_a_time(start, keep).tolist() == (list(range(start - 1, keep - 1, -1)) or [keep])
-
-
-def test_schedules_are_their_formulas():
-    rounds = np.arange(1, 6)
-    factors = prune.exponential(10**6, 10, 5) / (10**6 * 10.0**-rounds)
-    np.testing.assert_allclose(factors, 1, rtol=1e-12)
-    np.testing.assert_array_equal(prune.linear(100, 50, 5), 100 - 10 * rounds)
-    several = prune.exponential({"a": 100, "bias": 0}, {"a": 1, "bias": 0}, 2)
-    assert several["a"].tolist() == [10, 1] and several["bias"].tolist() == [0, 0]
+def test_targets_may_be_a_list():
+    """For a score without use for them, at once and in rounds."""
+    batch = BATCH[0], [0, 1, 2]
+    at_once = prune.one_shot(scores.synflow, network, None, PARAMS, batch, 7)
+    in_rounds = prune.iterative(scores.synflow, network, None, PARAMS, batch, [7])
+    jax.tree.map(np.testing.assert_array_equal, at_once, in_rounds)
 
 
 @pytest.mark.parametrize("score", [magnitude, ties, scores.snip], ids=lambda score: score.__name__)
@@ -179,6 +165,25 @@ def test_a_partial_mask_is_pruned_further():
         prune.iterative(magnitude, network, None, PARAMS, BATCH, [72], mask=partial)
 
 
+@pytest.mark.parametrize("score", [scores.magnitude, scores.trace_drop], ids=lambda score: score.__name__)
+def test_rounds_at_a_sketch_are_one_shots_at_what_is_left_of_it(score):
+    """The weights of the sketch, here of each layer too, count in every round."""
+    rng = np.random.default_rng(1)
+    params = weights(bias=(2,))
+    sketch = {
+        name: jnp.asarray((rng.random(leaf.shape) < 0.7) * rng.uniform(0.2, 5, leaf.shape))
+        for name, leaf in params.items()
+    }
+    found = prune.iterative(score, biased, None, params, BATCH, [30, 20, 8], mask=sketch)
+    expected = sketch
+    for keep in (30, 20, 8):
+        selected = prune.one_shot(score, biased, None, params, BATCH, keep, mask=expected)
+        expected = jax.tree.map(lambda m, chosen: m * chosen, expected, selected)
+    jax.tree.map(np.testing.assert_array_equal, found, selected)
+    plain = prune.iterative(score, biased, None, params, BATCH, [30, 20, 8], mask=jax.tree.map(jnp.sign, sketch))
+    assert any((one != other).any() for one, other in zip(*map(jax.tree.leaves, (found, plain)), strict=True))
+
+
 def test_layers_by_themselves():
     params = weights(bias=(2,))
     keep = prune.layer_counts(params, 0.25)
@@ -194,25 +199,18 @@ def test_layers_by_themselves():
             assert size[mask[name]].min() > size[~mask[name]].max()
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(2, 30), st.integers(2, 30)), min_size=2, max_size=5),
-    st.floats(0.2, 1),
-    st.sampled_from(["uniform", "erk", "balanced"]),
-)
-def test_layer_counts_add_up_and_are_the_densities(shapes, density, rule):
-    params = {f"layer_{i}": np.zeros(shape) for i, shape in enumerate(shapes)}
-    counts = prune.layer_counts(params, density, rule)
-    assert sum(counts.values()) == prune.count(params, density)
-    exact = masks.layer_densities(rule, shapes, density) * [a * b for a, b in shapes]
-    assert all(abs(counts[f"layer_{i}"] - exact[i]) < 1 for i in range(len(shapes)))
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_layers_of_a_sequence(kind):
+    """As those of a dictionary; a list of numbers is one a round, though params be as long."""
 
+    def apply(params, x):
+        return network(dict(zip("abc", params, strict=True)), x)
 
-def test_layers_are_in_the_order_of_their_numbers():
-    params = {f"layer_{i}": np.zeros((10, 10)) for i in range(12)}
-    counts = prune.layer_counts(params, 0.4, "pyramidal")
-    inorder = [counts[f"layer_{i}"] for i in range(12)]
-    assert inorder == sorted(inorder, reverse=True) and inorder[0] > inorder[-1]
+    params, keeps = kind(PARAMS.values()), prune.exponential([24, 36, 12], [6, 9, 3], 3)
+    expected = prune.iterative(magnitude, network, None, PARAMS, BATCH, dict(zip("abc", keeps, strict=True)))
+    mask = prune.iterative(magnitude, apply, None, params, BATCH, kind(keeps))
+    jax.tree.map(np.testing.assert_array_equal, mask, kind(expected.values()))
+    assert kept(prune.iterative(magnitude, apply, None, params, BATCH, kind([30, 20, 7]))) == 7
 
 
 SAMPLERS = {
@@ -255,6 +253,23 @@ def test_each_layer_has_its_own_draw():
     assert kept(mask["a"]) == kept(mask["b"]) == 450 and (mask["a"] != mask["b"]).any()
 
 
+def by_chance(apply, loss, params, batch, *, mask=None, key=None):
+    """Scores that undo the noise by which fixed_size draws, if that is from the same key."""
+    noise = jax.random.gumbel(key, params.shape, params.dtype, mode="high")
+    found = jnp.exp(-2 * noise)
+    return found if mask is None else jnp.where(mask, found, -jnp.inf)
+
+
+def test_rounds_scores_and_samplers_draw_apart():
+    """With one key for all rounds a round in between would change nothing; with one for both, drawing is ranking."""
+    run = functools.partial(prune.iterative, by_chance, None, None, jnp.ones(200), BATCH, key=jax.random.key(0))
+    once, twice = run([40]), run([100, 40])
+    assert (once != twice).any() and kept(twice) == 40
+    assert (run([40], sampler=prune.fixed_size) != once).any()
+    at_once = functools.partial(prune.one_shot, by_chance, None, None, jnp.ones(200), BATCH, 40, key=jax.random.key(0))
+    assert (at_once(sampler=prune.fixed_size) != at_once()).any()
+
+
 def undefined(apply, loss, params, batch, *, mask=None, key=None):
     return {**magnitude(apply, loss, params, batch, mask=mask), "b": params["b"] * jnp.nan}
 
@@ -271,15 +286,53 @@ def dying(apply, loss, params, batch, *, mask=None, key=None):
     )
 
 
+def overflowing(apply, loss, params, batch, *, mask=None, key=None):
+    """Exact in float64, and infinite wherever it is not zero in float32."""
+    return jax.tree.map(lambda leaf: abs(leaf) * 1e30 * 1e30, params)
+
+
+def sinking(apply, loss, params, batch, *, mask=None, key=None):
+    """-inf on a weight that is not pruned."""
+    return {**params, "c": params["c"].at[0, 0].set(-jnp.inf)}
+
+
 one_shot = functools.partial(prune.one_shot, loss=half_squares, apply=network, batch=BATCH)
 iterative = functools.partial(prune.iterative, loss=half_squares, apply=network, batch=BATCH)
+DEAD = {**PARAMS, "b": 0 * PARAMS["b"]}
+COARSE = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PARAMS)
+INFINITE = {**COARSE, "b": COARSE["b"].at[2, 3].set(jnp.inf)}
 MISUSE = {
-    "NaN": (lambda: one_shot(undefined, params=PARAMS, keep=3), r"scores\['b'\] has NaN entries; it takes numbers"),
+    "NaN": (lambda: one_shot(undefined, params=PARAMS, keep=3), r"scores\['b'\] has NaN entries; it takes finite"),
+    "infinite": (
+        lambda: one_shot(scores.magnitude, params=INFINITE, keep=5),
+        r"scores\['b'\] has infinite entries; it",
+    ),
+    "infinite in a round": (
+        lambda: iterative(scores.magnitude, params=INFINITE, keeps=[5]),
+        r"scores\['b'\] has infinite entries in round 1 of 1; it takes finite",
+    ),
+    "all infinite": (lambda: one_shot(overflowing, params=COARSE, keep=5), r"scores\['a'\] has infinite entries"),
+    "minus infinite": (lambda: one_shot(sinking, params=PARAMS, keep=5), r"scores\['c'\] has infinite entries"),
+    "minus infinite in a round": (lambda: iterative(sinking, params=PARAMS, keeps=[5]), r"scores\['c'\] has infinite"),
     "NaN later": (
         lambda: iterative(dying, params=PARAMS, keeps=[60, 40, 30, 20]),
         r"scores\['a'\] has NaN entries in round 3 of 4",
     ),
     "all zero": (lambda: one_shot(nothing, params=PARAMS, keep=3), "scores are all zero; it takes some that differ"),
+    "a layer all zero": (
+        lambda: one_shot(magnitude, params=DEAD, keep={"a": 6, "b": 3, "c": 2}),
+        r"scores\['b'\] are all zero; it takes some that differ",
+    ),
+    "a layer all zero in a round": (
+        lambda: iterative(
+            magnitude, params=DEAD, keeps=prune.linear({"a": 24, "b": 36, "c": 12}, {"a": 6, "b": 3, "c": 2}, 2)
+        ),
+        r"scores\['b'\] are all zero in round 1 of 2",
+    ),
+    "rounds of a layer": (
+        lambda: iterative(magnitude, params=PARAMS, keeps={"a": np.arange(2), "b": np.arange(3), "c": np.arange(2)}),
+        r"keeps has leaves of the lengths \[\(2,\), \(3,\)\]; it takes one number of rounds",
+    ),
     "empty layer": (
         lambda: one_shot(magnitude, params={**PARAMS, "d": jnp.zeros((0, 3))}, keep=3),
         r"params\['d'\] is empty, of shape \(0, 3\)",
@@ -287,6 +340,10 @@ MISUSE = {
     "too many": (lambda: one_shot(magnitude, params=PARAMS, keep=73), "keep is 73; it takes at most 72"),
     "too many at first": (lambda: iterative(magnitude, params=PARAMS, keeps=[73]), "none above 72"),
     "growing": (lambda: iterative(magnitude, params=PARAMS, keeps=[5, 9]), r"keeps is \[5 9\]; it takes counts that"),
+    "shape of the mask": (
+        lambda: iterative(magnitude, params=PARAMS, keeps=[3], mask={**PARAMS, "a": jnp.ones((1, 6))}),
+        r"mask\['a'\] has shape \(1, 6\); it takes params' \(4, 6\)",
+    ),
     "structure": (lambda: one_shot(magnitude, params=PARAMS, keep={"a": 3}), "keep is .*; it takes a number, or one"),
     "no key": (
         lambda: one_shot(magnitude, params=PARAMS, keep=3, sampler=prune.poisson),

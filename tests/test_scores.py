@@ -156,6 +156,24 @@ def test_blocks_of_samples_change_nothing(samples):
             close(2 * flat(whole), flat(twice))
 
 
+@pytest.mark.parametrize("name", ["snip", "grasp", "ntk_sap"])
+def test_memory_does_not_grow_with_the_samples(name):
+    """2,000 hold a few layers' worth of 256, of which they fill eight. (Blocks of ntk_trace: tests/test_blocks.py.)"""
+    rng = np.random.default_rng(0)
+    params = [jnp.asarray(rng.normal(size=shape)) for shape in ((4, 512), (512, 1))]
+    batch = tuple(jnp.asarray(rng.normal(size=(2000, width))) for width in (4, 1))
+
+    def wide(params, x):
+        return jax.nn.relu(x @ params[0]) @ params[1]
+
+    def run(params, batch, key):
+        return scores.SCORES[name](wide, loss, params, batch, key=key)
+
+    held = quick_jit(run).lower(params, batch, KEY).compile().memory_analysis().temp_size_in_bytes
+    layer = 256 * 512 * 8
+    assert held < 5 * layer
+
+
 def test_the_perturbation_averages_to_the_trace_of_the_kernel():
     """NTK-SAP with many draws is |∂ Tr Θ/∂m_i| of the pruned network."""
     apply, params, batch = network()
