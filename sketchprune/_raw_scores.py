@@ -61,11 +61,13 @@ def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
 
 
 def path_trace(pruned: Pruned, inputs: str) -> Params:
-    return unflatten(pruned.params, _representable(*_squares(pruned, inputs).slopes()))
+    found = _squares(pruned, inputs)
+    return unflatten(pruned.params, _representable(*_kept(found, *found.slopes())))
 
 
 def trace_drop(pruned: Pruned, inputs: str) -> Params:
-    return unflatten(pruned.params, _representable(*_squares(pruned, inputs).drops()))
+    found = _squares(pruned, inputs)
+    return unflatten(pruned.params, _representable(*_kept(found, *found.drops())))
 
 
 def ntk_trace(pruned: Pruned) -> Params:
@@ -172,6 +174,11 @@ def _fed(pruned: Pruned, power: int, inputs: str) -> Float[Array, "..."]:
 
 def _squares(pruned: Pruned, inputs: str) -> Squares:
     return squares(pruned.apply, pruned.params, _fed(pruned, 2, inputs), pruned.mask, authors=True)
+
+
+def _kept(found: Squares, values: Leaves, exponent: Exponent) -> tuple[Leaves, Exponent]:
+    """Zeros where the mask has pruned: what is not scored has no say in the scale."""
+    return [kept * value for kept, value in zip(found.kept, values, strict=True)], exponent
 
 
 def _representable(values: Leaves, exponent: Exponent) -> Leaves:

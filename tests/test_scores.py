@@ -256,6 +256,15 @@ def test_twenty_sparse_layers_in_float32():
     assert np.asarray(fine[0])[live].max() < 1e-45  # below the least number of float32
 
 
+def test_what_is_pruned_has_no_say_in_the_scale():
+    """A pruned weight's slope of 1 lies beside kept ones of 1e-20 to 1e-48, which are scaled up together."""
+    params = [jnp.array([[1, 1e-14]]), jnp.full((2, 2), 1e-10), jnp.array([[1e-14], [1]])]
+    mask = [jnp.ones((1, 2), bool), jnp.eye(2) > 0, jnp.ones((2, 1), bool)]
+    params = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    found = scores.path_trace(lambda p, x: x @ p[0] @ p[1] @ p[2], None, params, (jnp.ones((1, 1)), None), mask=mask)
+    np.testing.assert_allclose(found[0] / found[0][0, 1], [[1e-28, 1]], rtol=1e-5)
+
+
 def test_dead_networks_score_zero():
     apply, params, batch = network()
     dead = jax.tree.map(jnp.zeros_like, params)
