@@ -30,6 +30,8 @@ class Term(NamedTuple):
     exponent: Exponent
     signal: bool
     """Whether its paths have begun at an input; else they are made of parameters alone."""
+    leaves: frozenset[int] = frozenset()
+    """Leaves that its paths have passed through, by number; not those of which it took entries."""
 
 
 class Flow(NamedTuple):
@@ -48,19 +50,21 @@ def flow(
     power: int,
     *,
     authors: bool = False,
+    once: bool = False,
 ) -> Flow:
     """R_q(θ; u) for one non-negative input u, in the floating leaves of ``params`` in their order.
 
     With ``authors`` what has no paths goes through as in the SynFlow authors' code: max pooling passes on the
-    largest entry, and a bias or shift b is an edge |b|^q from an input of one. Without it both raise.
+    largest entry, and a bias or shift b is an edge |b|^q from an input of one. Without it both raise. With ``once``
+    a path through the same leaf twice raises, unless slicing or indexing took entries of the leaf before.
     """
     leaves, tree = jax.tree.flatten(params)
     floating = [at for at, leaf in enumerate(leaves) if is_floating(leaf)]
     with jax.default_matmul_precision("highest"):
         program = jax.make_jaxpr(lambda leaves, x: apply(tree.unflatten(leaves), x))(leaves, inputs[None])
-    raised = [_raised(leaves[at], power) for at in floating]
+    raised = [_raised(leaves[at], power)._replace(leaves=frozenset({at})) for at in floating]
     fed = _rescaled(inputs[None], jnp.int32(0), True)
-    read = _Reader(power, authors)
+    read = _Reader(power, authors, once)
 
     def total(powers: list[Array]) -> tuple[Array, Exponent]:
         operands: list[Any] = [*leaves, fed]
@@ -96,9 +100,11 @@ def exponent_of(values: Float[Array, "..."]) -> Exponent:
     return jnp.where(largest > 0, bits - info.maxexp + 1, 0).astype(jnp.int32)
 
 
-def _rescaled(values: Float[Array, "..."], exponent: Exponent, signal: bool) -> Term:
+def _rescaled(
+    values: Float[Array, "..."], exponent: Exponent, signal: bool, leaves: frozenset[int] = frozenset()
+) -> Term:
     more = exponent_of(values)
-    return Term(values * two_to(-more, values.dtype), exponent + more, signal)
+    return Term(values * two_to(-more, values.dtype), exponent + more, signal, leaves)
 
 
 def _raised(values: Array, power: int) -> Term:
@@ -115,6 +121,8 @@ _MOVES = {
     primitives.dynamic_slice_p, primitives.gather_p,
 }  # fmt: skip
 """Sums and selections of the entries of the first operand, by coefficients of one."""
+_ENTRIES = {primitives.slice_p, primitives.dynamic_slice_p, primitives.gather_p}
+"""Those that take entries: of a leaf that holds several layers, one of them."""
 _SUMS = {primitives.add_p, primitives.sub_p, primitives.add_jaxvals_p}
 _PRODUCTS = {primitives.mul_p, primitives.dot_general_p, primitives.conv_general_dilated_p}
 _MAXIMA = {primitives.reduce_max_p, primitives.reduce_window_max_p}
@@ -129,6 +137,7 @@ class _Reader(NamedTuple):
 
     power: int
     authors: bool
+    once: bool
 
     def __call__(self, jaxpr: Jaxpr, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
         env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *operands), strict=True))
@@ -162,7 +171,9 @@ class _Reader(NamedTuple):
         if primitive is primitives.convert_element_type_p and is_floating(equation.outvars[0].aval):  # pyright: ignore
             return [first._replace(values=applied(first.values))]
         if primitive in _MOVES and isinstance(first, Term) and not any(isinstance(other, Term) for other in given[1:]):
-            return [first._replace(values=applied(first.values, *given[1:]))]
+            entries = primitive in _ENTRIES and not first.signal
+            leaves = frozenset() if entries else first.leaves
+            return [first._replace(values=applied(first.values, *given[1:]), leaves=leaves)]
         if primitive is primitives.pad_p and isinstance(first, Term) and _is_zero(given[1]):
             return [first._replace(values=applied(first.values, given[1]))]
         if primitive in _MAXIMA:
@@ -170,47 +181,56 @@ class _Reader(NamedTuple):
                 raise ValueError("apply takes a maximum (max pooling); it takes networks of sums, as average pooling")
             return [first._replace(values=applied(first.values))]
         if primitive is primitives.max_p and any(_is_zero(operand) for operand in given):
-            return [next(operand for operand in given if isinstance(operand, Term))]  # a relu: no activations here
+            term = next(operand for operand in given if isinstance(operand, Term))
+            if term.signal:
+                return [term]  # a relu: no activations here
         if primitive is primitives.select_n_p and not isinstance(first, Term):
-            *cases, exponent, signal = self._aligned(given[1:], zeros=True)
-            return [Term(applied(first, *cases), exponent, signal)]
+            *cases, exponent, signal, leaves = self._aligned(given[1:], zeros=True)
+            return [Term(applied(first, *cases), exponent, signal, leaves)]
         if primitive is primitives.concatenate_p:
-            *parts, exponent, signal = self._aligned(given, zeros=True)
-            return [Term(applied(*parts), exponent, signal)]
+            *parts, exponent, signal, leaves = self._aligned(given, zeros=True)
+            return [Term(applied(*parts), exponent, signal, leaves)]
         if primitive in _SUMS:
-            one, other, exponent, signal = self._aligned(given, zeros=False)
-            return [_rescaled(one + other, exponent, signal)]
+            one, other, exponent, signal, leaves = self._aligned(given, zeros=False)
+            return [_rescaled(one + other, exponent, signal, leaves)]
         if primitive in _PRODUCTS:
             one, other = (each if isinstance(each, Term) else _raised(each, self.power) for each in given)
             if one.signal and other.signal:
                 raise ValueError("apply multiplies two functions of x; it takes a network linear between its ReLUs")
+            if self.once and one.leaves & other.leaves:
+                raise ValueError("apply uses a weight twice on a path; it takes a network that shares no weights there")
             if primitive is primitives.mul_p:  # a literal among the operands would be taken as it stands
                 product = one.values * other.values
             else:
                 product = applied(one.values, other.values)
-            return [_rescaled(product, one.exponent + other.exponent, one.signal or other.signal)]
+            signal, leaves = one.signal or other.signal, one.leaves | other.leaves
+            return [_rescaled(product, one.exponent + other.exponent, signal, leaves)]
         if primitive is primitives.div_p and not isinstance(given[1], Term):
             divisor = _raised(given[1], self.power)
-            return [_rescaled(first.values / divisor.values, first.exponent - divisor.exponent, first.signal)]
+            exponent = first.exponent - divisor.exponent
+            return [_rescaled(first.values / divisor.values, exponent, first.signal, first.leaves)]
         raise ValueError(
             f"apply uses {primitive.name} in a way that has no paths; it takes a bias-free network of products, "
             "sums, ReLU and average pooling"
         )
 
     def _aligned(self, given: Sequence[Any], *, zeros: bool) -> tuple[Any, ...]:
-        """The values of several operands at one exponent, that exponent, and whether they are signals."""
+        """The values of several operands at one exponent, that exponent, whether they are signals, their leaves."""
         terms = [each for each in given if isinstance(each, Term)]
         mixed = len({term.signal for term in terms}) > 1
         shifted = any(not isinstance(each, Term) and not _is_zero(each) for each in given)
         if (mixed or shifted) and (zeros or not self.authors):
-            raise ValueError("apply adds a bias or a shift; it takes a bias-free network, without batch normalisation")
+            raise ValueError(
+                "apply adds a bias or a shift; it takes a bias-free network, with batch normalisation that only scales"
+            )
         terms = [each if isinstance(each, Term) else _raised(each, self.power) for each in given]
         # A term that is zero has no say in the exponent, whatever its own is.
         tiny = jnp.iinfo(jnp.int32).min // 2
         top = jnp.stack([jnp.where(jnp.any(term.values > 0), term.exponent, tiny) for term in terms]).max()
         top = jnp.where(top == tiny, terms[0].exponent, top)
         moved = (term.values * two_to(term.exponent - top, term.values.dtype) for term in terms)
-        return *moved, top, any(term.signal for term in terms)
+        leaves = frozenset[int]().union(*(term.leaves for term in terms))
+        return *moved, top, any(term.signal for term in terms), leaves
 
 
 def _is_zero(value: Any) -> bool:

@@ -8,9 +8,11 @@ J[p, i] = ∂v_p/∂θ_i √u_p over the kept weights i, Π = J Jᵀ, and G = J�
 Here u is an input of ones unless given, of one sample and not negative; a mask is applied to the parameters (so
 that weights are masked weights) and keeps the columns where it is not zero. R_q is linear in u: for a sum over
 samples give the sum of their u. Networks are any ``apply(params, x)`` of products, sums, ReLU (or none), average
-pooling and reshaping; skip connections are sums and count as paths. The Gram formulas need each weight at most
-once on a path, as wherever layers do not share weights. Max pooling, biases and shifts, batch normalisation and
-other activations have no path kernel: ValueError.
+pooling and reshaping; skip connections are sums and count as paths. Batch normalisation by means that are known to
+be zero, without a shift, is a scale: its factors are weights and coefficients. Trace, Gram products and spectrum
+need each weight at most once on a path: layers that share a parameter array raise ValueError, unless they read it
+by slicing or indexing; then that they read different entries is not checked. Max pooling, biases and shifts, batch
+normalisation by other means, other activations, and a ReLU of weights have no path kernel: ValueError.
 
 Numbers take the dtype of the parameters. Powers of two are carried beside the values from layer to layer, so
 that neither depth nor density under- or overflows; a result that is not representable itself has a ``log``. Within

@@ -152,7 +152,8 @@ def path_trace(
     """A weight's part of the trace of the path kernel, ∂R_2/∂(θ_i²): the squared length of its column of J.
 
     Sums to Tr Π. On the data it is, averaged over the signs of the weights and up to a constant, what the weight
-    contributes to the trace of the tangent kernel (`ntk_trace`). Otherwise as `synflow_l2`. Source:
+    contributes to the trace of the tangent kernel (`ntk_trace`). ValueError for a weight used twice on a path.
+    Otherwise as `synflow_l2`. Source:
     gebhart2021paths, paths/trace, paths/sign-average.
 
     >>> batch = (jnp.ones((5, 1)), None)
@@ -175,7 +176,7 @@ def trace_drop(
 ) -> Scores:
     """By how much removing a weight lowers the trace of the path kernel: ∂R_2/∂(θ_i²) + θ_i² ∂Tr Π/∂(θ_i²).
 
-    Exactly, not to first order. Each layer sums to Tr Π. One Hessian-vector product; otherwise as `synflow_l2`.
+    Exactly, not to first order. Each layer sums to Tr Π. One Hessian-vector product; otherwise as `path_trace`.
     Source: paths/trace-drop.
 
     >>> batch = (jnp.ones((5, 1)), None)

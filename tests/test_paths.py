@@ -296,6 +296,7 @@ ONE = jnp.ones((2, 2))
         (lambda p, x: (x @ p) ** 2, "apply uses"),
         (lambda p, x: nn.max_pool((x @ p)[..., None], (2,)), r"apply takes a maximum \(max pooling\)"),
         (lambda p, x: jnp.max(x @ p, axis=1, keepdims=True), r"apply takes a maximum"),
+        (lambda p, x: x @ jax.nn.relu(p), "apply uses max in a way that has no paths"),
         (lambda p, x: p, "apply returns what does not depend on x"),
     ],
 )
@@ -305,15 +306,51 @@ def test_what_has_no_paths_is_refused(apply, message):
             function(apply, ONE, (2,))
 
 
+@pytest.mark.parametrize("apply", [lambda p, x: x @ (p * p), lambda p, x: jax.nn.relu(x @ p) @ p.T])
+def test_weights_that_a_path_uses_twice(apply):
+    """R_q is a sum over paths all the same; of their derivatives the formulas would be wrong."""
+    for function in (paths.trace, paths.spectrum, functools.partial(paths.gram_product, vector=ONE)):
+        with pytest.raises(ValueError, match="apply uses a weight twice on a path"):
+            function(apply, ONE, (2,))
+    weight = jnp.array([[3.0]])
+    assert paths.path_norm(apply, weight, (1,), 2) == 81
+
+
+def test_one_array_of_all_weights():
+    """Entries that layers take from one array are different weights; so are uses side by side."""
+    packed, alone = normal(0, 8), [normal(0, 8)[:4].reshape(2, 2), normal(0, 8)[4:].reshape(2, 2)]
+
+    def apply(p, x):
+        return jax.nn.relu(x @ p[:4].reshape(2, 2)) @ p[np.arange(4, 8).reshape(2, 2)]
+
+    close(paths.trace(apply, packed, (2,)), paths.trace(mlp, alone, (2,)))
+    close(paths.trace(lambda p, x: x @ p + x @ p, ONE, (2,)), 2 * paths.trace(lambda p, x: x @ p, ONE, (2,)))
+
+
+def test_normalisation_by_zero_means_is_a_scale():
+    norm = nn.BatchNorm(use_running_average=True, use_bias=False, epsilon=0.0)
+    state = {"mean": jnp.zeros(2), "var": jnp.array([4.0, 9.0])}
+
+    def apply(params, x):
+        return jnp.asarray(norm.apply({"params": {"scale": params[1]}, "batch_stats": state}, x @ params[0]))
+
+    params = [jnp.array([[2.0, 3.0]]), jnp.array([5.0, 7.0])]
+    expected = (5**2 + 2**2) / 4 + (7**2 + 3**2) / 9
+    close(paths.trace(apply, params, (1,)), expected)
+    state["mean"] = jnp.ones(2)
+    with pytest.raises(ValueError, match="batch normalisation that only scales"):
+        paths.path_norm(lambda params, x: apply(params, x), params, (1,), 1)
+
+
 def test_normalisation_is_refused():
     norm = nn.BatchNorm(use_running_average=True)
     state = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
 
     def apply(params, x):
         variables = {"params": {"scale": params[1], "bias": params[2]}, "batch_stats": state}
-        return norm.apply(variables, x @ params[0])
+        return jnp.asarray(norm.apply(variables, x @ params[0]))
 
-    with pytest.raises(ValueError, match="bias-free network, without batch normalisation"):
+    with pytest.raises(ValueError, match="bias-free network, with batch normalisation that only scales"):
         paths.trace(apply, [ONE, jnp.ones(2), jnp.zeros(2)], (2,))
 
 
