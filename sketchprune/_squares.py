@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune._powers import Exponent, Flow, flow, two_to
+from sketchprune._powers import Exponent, Flow, alive, flow, two_to
 from sketchprune.structure import is_floating
 from sketchprune.types import ApplyFn, Mask, Params
 
@@ -67,6 +67,7 @@ def squares(
 
     ValueError where a path uses a weight twice: R_2 is then not linear in each s_i.
     """
+    masked = alive(apply, masked, inputs, mask, authors=authors)
     weights = floating(masked)
     kept = [jnp.ones_like(w) for w in weights]
     if mask is not None:

@@ -11,7 +11,7 @@ blocks of 256 samples, whatever the loss: it sees all outputs at once, so it nee
 The data-free scores are flows along paths. Their input is one of ones, or with ``inputs="data"`` the mean of |x|^q
 over the batch (q the power of the weights); they need neither loss nor targets. They hold in any scale: scores
 are exact while the largest lies within about 1e-10 and 1e19 in float32 (1e-77 and 1e154 in float64), and beyond
-all of them times one power of two that brings it there. What has no paths goes through as in the SynFlow authors'
+all of them times one power of two that brings it there; within a layer, the limits of `paths`. What has no paths goes through as in the SynFlow authors'
 code: a max pooling passes on its largest entry, a bias or shift b is an edge |b|^q from an input of one.
 """
 
@@ -105,8 +105,8 @@ def synflow(
     """Synaptic flow: |θ_i| ∂R_1/∂|θ_i| = Σ_{p∋i} |v_p|, the sum over the paths through weight i.
 
     Each layer sums to R_1. Uses the shape of the inputs, or with ``inputs="data"`` their mean |x|; neither
-    ``loss`` nor ``key``. One forward and one backward pass on one sample. Source: tanaka2020synflow,
-    paths/conservation, sketch/linear-scores.
+    ``loss`` nor ``key``. One forward and one backward pass on one sample; three of each where these show that heavy
+    weights end in no output. Source: tanaka2020synflow, paths/conservation, sketch/linear-scores.
 
     >>> batch = (jnp.ones((5, 2)), None)
     >>> synflow(lambda w, x: x @ w, None, jnp.array([1.0, -2.0]), batch)

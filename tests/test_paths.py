@@ -235,6 +235,23 @@ def test_deep_and_sparse_in_float32():
     assert second < -88 * 1.2  # not representable itself
 
 
+@pytest.mark.parametrize("dead", ["no output", "no input"])
+def test_heavy_weights_on_no_path_have_no_say_in_the_scale(dead):
+    """One path of weights 0.1 beside chains of ones that are cut off: R_2 = 10^-40 and TrΠ = λ_1 = 20 · 10^-38."""
+    kept = [jnp.eye(3) > 0] * 20
+    kept[-1 if dead == "no output" else 0] = jnp.diag(jnp.array([1, 0, 0])) > 0
+    params = [jnp.diag(jnp.array([0.1, 1.0, 1e3], jnp.float32))] * 20
+
+    @quick_jit
+    def found(params, kept):
+        options = {"mask": kept, "log": True}
+        norm, trace = paths.path_norm(mlp, params, (3,), 2, **options), paths.trace(mlp, params, (3,), **options)
+        return norm, trace, *paths.spectrum(mlp, params, (3,), num_products=3, **options)
+
+    expected = np.log(10) * np.array([-40, -38, -38]) + np.log([1, 20, 20])
+    np.testing.assert_allclose(found(params, kept), expected, atol=1e-4)
+
+
 def test_a_million_weights():
     """λ_1 lies in the bracket max G_ii ≤ λ_1 ≤ Σ_l max_{i∈l} G_ii and ≥ L²R_2/‖θ‖²; twice the products agree."""
     rng = np.random.default_rng(0)
