@@ -11,8 +11,9 @@ blocks of 256 samples, whatever the loss: it sees all outputs at once, so it nee
 The data-free scores are flows along paths. Their input is one of ones, or with ``inputs="data"`` the mean of |x|^q
 over the batch (q the power of the weights); they need neither loss nor targets. They hold in any scale: scores
 are exact while the largest lies within about 1e-10 and 1e19 in float32 (1e-77 and 1e154 in float64), and beyond
-all of them times one power of two that brings it there; within a layer, the limits of `paths`. What has no paths goes through as in the SynFlow authors'
-code: a max pooling passes on its largest entry, a bias or shift b is an edge |b|^q from an input of one.
+all of them times one power of two that brings it there; within a layer, the limits are those of `paths`. What has
+no paths goes through as in the SynFlow authors' code: a max pooling passes on its largest entry, a bias or shift b
+is an edge |b|^q from an input of one.
 """
 
 import functools
