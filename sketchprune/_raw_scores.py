@@ -69,7 +69,9 @@ def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
 
     # Weights that are dead and yet heavy enough to matter are rare: not a pass more in every round for them.
     found, sound = shares(pruned.params)
-    found = lax.cond(sound, lambda: found, again)
+    # Zeros cost less than copies of what is found.
+    better = lax.cond(sound, lambda: [jnp.zeros_like(leaf) for leaf in found], again)
+    found = [jnp.where(sound, *pair) for pair in zip(found, better, strict=True)]
     return unflatten(pruned.params, found)
 
 
