@@ -4,13 +4,18 @@ A network without activations is a sum over paths of products of weights and fix
 average pooling, say). Read off the jaxpr of ``apply``, its weights and coefficients are replaced by |·|^q and its
 activations left out: the sum of |v_p|^q. Values travel as an array and a power of two, brought back to about one
 after each product, so that neither depth nor sparsity under- or overflows.
+
+That power is one for all units of a layer, and the heaviest of them sets it. Units that no path runs through could
+be heavier than all others, by any factor after a few layers: `alive` finds the weights that paths do run through.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, primitives
 from jaxtyping import Array, Float, Int
@@ -18,7 +23,7 @@ from jaxtyping import Array, Float, Int
 from sketchprune import _checks
 from sketchprune._evaluation import evaluate
 from sketchprune.structure import is_floating
-from sketchprune.types import ApplyFn, Params
+from sketchprune.types import ApplyFn, Mask, Params
 
 Exponent = Int[Array, ""]
 
@@ -30,6 +35,10 @@ class Term(NamedTuple):
     exponent: Exponent
     signal: bool
     """Whether its paths have begun at an input; else they are made of parameters alone."""
+    leaves: frozenset[int] = frozenset()
+    """Leaves that its paths have passed through, by number; not those of which it took entries."""
+    sunk: Exponent | int = 0
+    """By how many powers of two its values have been raised on their way: what they stood below heavier ones."""
 
 
 class Flow(NamedTuple):
@@ -39,6 +48,8 @@ class Flow(NamedTuple):
     exponents: list[Exponent]
     total: Callable[[list[Float[Array, "..."]]], tuple[Float[Array, ""], Exponent]]
     """From the powers to R_q = value * 2**exponent; the value is differentiable, any number of times."""
+    measured: Callable[[list[Float[Array, "..."]]], tuple[Float[Array, ""], tuple[Exponent, Exponent]]]
+    """The same, and with the exponent, by how many powers of two R_q's paths stood below heavier ones that ended."""
 
 
 def flow(
@@ -48,30 +59,67 @@ def flow(
     power: int,
     *,
     authors: bool = False,
+    once: bool = False,
+    reached: bool = False,
 ) -> Flow:
     """R_q(θ; u) for one non-negative input u, in the floating leaves of ``params`` in their order.
 
     With ``authors`` what has no paths goes through as in the SynFlow authors' code: max pooling passes on the
-    largest entry, and a bias or shift b is an edge |b|^q from an input of one. Without it both raise.
+    largest entry, and a bias or shift b is an edge |b|^q from an input of one. Without it both raise. With ``once``
+    a path through the same leaf twice raises, unless slicing or indexing took entries of the leaf before. With
+    ``reached`` all values and their derivatives are one where they are above zero.
     """
     leaves, tree = jax.tree.flatten(params)
     floating = [at for at, leaf in enumerate(leaves) if is_floating(leaf)]
     with jax.default_matmul_precision("highest"):
         program = jax.make_jaxpr(lambda leaves, x: apply(tree.unflatten(leaves), x))(leaves, inputs[None])
-    raised = [_raised(leaves[at], power) for at in floating]
+    raised = [_raised(leaves[at], power)._replace(leaves=frozenset({at})) for at in floating]
     fed = _rescaled(inputs[None], jnp.int32(0), True)
-    read = _Reader(power, authors)
+    read = _Reader(power, authors, once, reached)
 
-    def total(powers: list[Array]) -> tuple[Array, Exponent]:
+    def measured(powers: list[Array]) -> tuple[Array, tuple[Exponent, Exponent]]:
         operands: list[Any] = [*leaves, fed]
         for at, values, term in zip(floating, powers, raised, strict=True):
             operands[at] = term._replace(values=values)
         (outputs,) = read(program.jaxpr, program.consts, operands)
         if not isinstance(outputs, Term) or not outputs.signal:
             raise ValueError("apply returns what does not depend on x; it takes a network")
-        return jnp.sum(outputs.values), outputs.exponent
+        value = jnp.sum(outputs.values)
+        return value, (outputs.exponent, outputs.sunk - exponent_of(value))
 
-    return Flow([term.values for term in raised], [term.exponent // power for term in raised], total)
+    def total(powers: list[Array]) -> tuple[Array, Exponent]:
+        value, (exponent, _) = measured(powers)
+        return value, exponent
+
+    return Flow([term.values for term in raised], [term.exponent // power for term in raised], total, measured)
+
+
+def alive(
+    apply: ApplyFn, params: Params, inputs: Float[Array, "..."], mask: Mask | None, *, authors: bool = False
+) -> Params:
+    """The parameters, those zero that no path from a positive input runs through; a path takes what the mask keeps.
+
+    Where nothing is pruned and all inputs are positive they stay as they are. Else one forward and one backward
+    pass more, on zeros and ones.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    floating = [at for at, leaf in enumerate(leaves) if is_floating(leaf)]
+    masks = [None] * len(leaves) if mask is None else jax.tree.leaves(mask)
+    kept = [jnp.ones_like(leaves[at]) if masks[at] is None else (masks[at] != 0) * 1.0 for at in floating]
+    kept = [each.astype(leaves[at].dtype) for at, each in zip(floating, kept, strict=True)]
+
+    def used() -> list[Array]:
+        ones = list(leaves)
+        for at, each in zip(floating, kept, strict=True):
+            ones[at] = each
+        found = flow(apply, tree.unflatten(ones), (inputs > 0).astype(inputs.dtype), 1, authors=authors, reached=True)
+        slopes, _ = jax.grad(found.total, has_aux=True)(found.powers)
+        return [(slope > 0).astype(slope.dtype) for slope in slopes]
+
+    whole = jnp.stack([jnp.all(inputs > 0), *(jnp.all(each > 0) for each in kept)]).all()
+    for at, factor in zip(floating, lax.cond(whole, lambda: kept, used), strict=True):
+        leaves[at] = leaves[at] * factor
+    return tree.unflatten(leaves)
 
 
 def scaled(values: Float[Array, "..."], exponent: Exponent) -> Float[Array, "..."]:
@@ -96,9 +144,24 @@ def exponent_of(values: Float[Array, "..."]) -> Exponent:
     return jnp.where(largest > 0, bits - info.maxexp + 1, 0).astype(jnp.int32)
 
 
-def _rescaled(values: Float[Array, "..."], exponent: Exponent, signal: bool) -> Term:
+def _rescaled(
+    values: Float[Array, "..."],
+    exponent: Exponent,
+    signal: bool,
+    leaves: frozenset[int] = frozenset(),
+    sunk: Exponent | int = 0,
+) -> Term:
     more = exponent_of(values)
-    return Term(values * two_to(-more, values.dtype), exponent + more, signal)
+    return Term(values * two_to(-more, values.dtype), exponent + more, signal, leaves, sunk + jnp.maximum(-more, 0))
+
+
+@jax.custom_vjp
+def _reached(values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Ones at what is above zero, of values and of cotangents."""
+    return (values > 0).astype(values.dtype)
+
+
+_reached.defvjp(lambda values: (_reached(values), None), lambda _, cotangent: (_reached(cotangent),))
 
 
 def _raised(values: Array, power: int) -> Term:
@@ -115,6 +178,8 @@ _MOVES = {
     primitives.dynamic_slice_p, primitives.gather_p,
 }  # fmt: skip
 """Sums and selections of the entries of the first operand, by coefficients of one."""
+_ENTRIES = {primitives.slice_p, primitives.dynamic_slice_p, primitives.gather_p}
+"""Those that take entries: of a leaf that holds several layers, one of them."""
 _SUMS = {primitives.add_p, primitives.sub_p, primitives.add_jaxvals_p}
 _PRODUCTS = {primitives.mul_p, primitives.dot_general_p, primitives.conv_general_dilated_p}
 _MAXIMA = {primitives.reduce_max_p, primitives.reduce_window_max_p}
@@ -129,6 +194,8 @@ class _Reader(NamedTuple):
 
     power: int
     authors: bool
+    once: bool
+    reached: bool
 
     def __call__(self, jaxpr: Jaxpr, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
         env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *operands), strict=True))
@@ -162,55 +229,80 @@ class _Reader(NamedTuple):
         if primitive is primitives.convert_element_type_p and is_floating(equation.outvars[0].aval):  # pyright: ignore
             return [first._replace(values=applied(first.values))]
         if primitive in _MOVES and isinstance(first, Term) and not any(isinstance(other, Term) for other in given[1:]):
-            return [first._replace(values=applied(first.values, *given[1:]))]
+            entries = primitive in _ENTRIES and not first.signal
+            leaves = frozenset() if entries else first.leaves
+            return [first._replace(values=applied(first.values, *given[1:]), leaves=leaves)]
         if primitive is primitives.pad_p and isinstance(first, Term) and _is_zero(given[1]):
             return [first._replace(values=applied(first.values, given[1]))]
         if primitive in _MAXIMA:
             if not self.authors:
                 raise ValueError("apply takes a maximum (max pooling); it takes networks of sums, as average pooling")
+            if self.reached:  # of equal entries a maximum's derivative sees one
+                return [first._replace(values=_reached(_summed(equation, first.values)))]
             return [first._replace(values=applied(first.values))]
         if primitive is primitives.max_p and any(_is_zero(operand) for operand in given):
-            return [next(operand for operand in given if isinstance(operand, Term))]  # a relu: no activations here
+            term = next(operand for operand in given if isinstance(operand, Term))
+            if term.signal:
+                return [term]  # a relu: no activations here
         if primitive is primitives.select_n_p and not isinstance(first, Term):
-            *cases, exponent, signal = self._aligned(given[1:], zeros=True)
-            return [Term(applied(first, *cases), exponent, signal)]
+            cases, rest = self._aligned(given[1:], zeros=True)
+            return [Term(applied(first, *cases), *rest)]
         if primitive is primitives.concatenate_p:
-            *parts, exponent, signal = self._aligned(given, zeros=True)
-            return [Term(applied(*parts), exponent, signal)]
+            parts, rest = self._aligned(given, zeros=True)
+            return [Term(applied(*parts), *rest)]
         if primitive in _SUMS:
-            one, other, exponent, signal = self._aligned(given, zeros=False)
-            return [_rescaled(one + other, exponent, signal)]
+            (one, other), rest = self._aligned(given, zeros=False)
+            return [self._result(one + other, *rest)]
         if primitive in _PRODUCTS:
             one, other = (each if isinstance(each, Term) else _raised(each, self.power) for each in given)
             if one.signal and other.signal:
                 raise ValueError("apply multiplies two functions of x; it takes a network linear between its ReLUs")
+            if self.once and one.leaves & other.leaves:
+                raise ValueError("apply uses a weight twice on a path; it takes a network that shares no weights there")
             if primitive is primitives.mul_p:  # a literal among the operands would be taken as it stands
                 product = one.values * other.values
             else:
                 product = applied(one.values, other.values)
-            return [_rescaled(product, one.exponent + other.exponent, one.signal or other.signal)]
+            signal, leaves = one.signal or other.signal, one.leaves | other.leaves
+            return [self._result(product, one.exponent + other.exponent, signal, leaves, one.sunk + other.sunk)]
         if primitive is primitives.div_p and not isinstance(given[1], Term):
             divisor = _raised(given[1], self.power)
-            return [_rescaled(first.values / divisor.values, first.exponent - divisor.exponent, first.signal)]
+            return [self._result(first.values / divisor.values, first.exponent - divisor.exponent, *first[2:])]
         raise ValueError(
             f"apply uses {primitive.name} in a way that has no paths; it takes a bias-free network of products, "
             "sums, ReLU and average pooling"
         )
 
-    def _aligned(self, given: Sequence[Any], *, zeros: bool) -> tuple[Any, ...]:
-        """The values of several operands at one exponent, that exponent, and whether they are signals."""
+    def _result(self, values: Array, exponent: Exponent, *rest: Any) -> Term:
+        return Term(_reached(values), jnp.int32(0), *rest) if self.reached else _rescaled(values, exponent, *rest)
+
+    def _aligned(self, given: Sequence[Any], *, zeros: bool) -> tuple[list[Array], tuple[Any, ...]]:
+        """The values of several operands at one exponent, and the rest of the term that they make together."""
         terms = [each for each in given if isinstance(each, Term)]
         mixed = len({term.signal for term in terms}) > 1
         shifted = any(not isinstance(each, Term) and not _is_zero(each) for each in given)
         if (mixed or shifted) and (zeros or not self.authors):
-            raise ValueError("apply adds a bias or a shift; it takes a bias-free network, without batch normalisation")
+            raise ValueError(
+                "apply adds a bias or a shift; it takes a bias-free network, with batch normalisation that only scales"
+            )
         terms = [each if isinstance(each, Term) else _raised(each, self.power) for each in given]
         # A term that is zero has no say in the exponent, whatever its own is.
         tiny = jnp.iinfo(jnp.int32).min // 2
         top = jnp.stack([jnp.where(jnp.any(term.values > 0), term.exponent, tiny) for term in terms]).max()
         top = jnp.where(top == tiny, terms[0].exponent, top)
-        moved = (term.values * two_to(term.exponent - top, term.values.dtype) for term in terms)
-        return *moved, top, any(term.signal for term in terms)
+        moved = [term.values * two_to(term.exponent - top, term.values.dtype) for term in terms]
+        leaves = frozenset[int]().union(*(term.leaves for term in terms))
+        sunk = functools.reduce(jnp.maximum, [term.sunk for term in terms])
+        return moved, (top, any(term.signal for term in terms), leaves, sunk)
+
+
+def _summed(equation: JaxprEqn, values: Array) -> Array:
+    """Sums in place of the maxima of an equation."""
+    if equation.primitive is primitives.reduce_max_p:
+        return jnp.sum(values, equation.params["axes"])
+    windows = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    zero = np.zeros((), values.dtype)
+    return lax.reduce_window(values, zero, lax.add, **{name: equation.params[name] for name in windows})
 
 
 def _is_zero(value: Any) -> bool:

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune import kernels, masks
-from sketchprune._powers import Exponent, exponent_of, flow, scaled
+from sketchprune._powers import Exponent, alive, exponent_of, flow, scaled
 from sketchprune._squares import Leaves, Squares, squares, unflatten
 from sketchprune.types import Inputs, Key, Mask, Params
 
@@ -54,18 +54,35 @@ def grasp(pruned: Pruned) -> Params:
 
 
 def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
-    found = flow(pruned.apply, pruned.params, _fed(pruned, power, inputs), power, authors=True)
-    slopes, exponent = jax.grad(found.total, has_aux=True)(found.powers)
-    shares = [slope * part for slope, part in zip(slopes, found.powers, strict=True)]
-    return unflatten(pruned.params, _representable(shares, exponent))
+    fed = _fed(pruned, power, inputs)
+
+    def shares(params: Params) -> tuple[Leaves, Array]:
+        found = flow(pruned.apply, params, fed, power, authors=True)
+        (value, (exponent, sunk)), slopes = jax.value_and_grad(found.measured, has_aux=True)(found.powers)
+        products = [slope * part for slope, part in zip(slopes, found.powers, strict=True)]
+        sound = (value > 0) & (sunk < jnp.finfo(value.dtype).maxexp // 2) & jnp.isfinite(_largest(products))
+        return _representable(products, exponent), sound
+
+    def again() -> Leaves:
+        kept = jax.tree.map(lambda leaf: leaf != 0, pruned.params)
+        return shares(alive(pruned.apply, pruned.params, fed, kept, authors=True))[0]
+
+    # Weights that are dead and yet heavy enough to matter are rare: not a pass more in every round for them.
+    found, sound = shares(pruned.params)
+    # Zeros cost less than copies of what is found.
+    better = lax.cond(sound, lambda: [jnp.zeros_like(leaf) for leaf in found], again)
+    found = [jnp.where(sound, *pair) for pair in zip(found, better, strict=True)]
+    return unflatten(pruned.params, found)
 
 
 def path_trace(pruned: Pruned, inputs: str) -> Params:
-    return unflatten(pruned.params, _representable(*_squares(pruned, inputs).slopes()))
+    found = _squares(pruned, inputs)
+    return unflatten(pruned.params, _representable(*_kept(found, *found.slopes())))
 
 
 def trace_drop(pruned: Pruned, inputs: str) -> Params:
-    return unflatten(pruned.params, _representable(*_squares(pruned, inputs).drops()))
+    found = _squares(pruned, inputs)
+    return unflatten(pruned.params, _representable(*_kept(found, *found.drops())))
 
 
 def ntk_trace(pruned: Pruned) -> Params:
@@ -174,9 +191,18 @@ def _squares(pruned: Pruned, inputs: str) -> Squares:
     return squares(pruned.apply, pruned.params, _fed(pruned, 2, inputs), pruned.mask, authors=True)
 
 
+def _kept(found: Squares, values: Leaves, exponent: Exponent) -> tuple[Leaves, Exponent]:
+    """Zeros where the mask has pruned: what is not scored has no say in the scale."""
+    return [kept * value for kept, value in zip(found.kept, values, strict=True)], exponent
+
+
 def _representable(values: Leaves, exponent: Exponent) -> Leaves:
     """values * 2**exponent, or times another power of two that brings the largest within the range."""
     most = jnp.finfo(values[0].dtype).maxexp
-    largest = exponent + exponent_of(jnp.stack([jnp.max(value, initial=0) for value in values]))
+    largest = exponent + exponent_of(_largest(values))
     shift = jnp.clip(largest, -most // 4, most // 2) - largest
     return [scaled(value, exponent + shift) for value in values]
+
+
+def _largest(values: Leaves) -> Array:
+    return jnp.stack([jnp.max(value, initial=0) for value in values]).max()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune._powers import Exponent, Flow, flow, two_to
+from sketchprune._powers import Exponent, Flow, alive, flow, two_to
 from sketchprune.structure import is_floating
 from sketchprune.types import ApplyFn, Mask, Params
 
@@ -63,13 +63,17 @@ class Squares(NamedTuple):
 def squares(
     apply: ApplyFn, masked: Params, inputs: Float[Array, "..."], mask: Mask | None, *, authors: bool = False
 ) -> Squares:
-    """R_2 of a network whose parameters are masked already; the mask says which columns are kept."""
+    """R_2 of a network whose parameters are masked already; the mask says which columns are kept.
+
+    ValueError where a path uses a weight twice: R_2 is then not linear in each s_i.
+    """
+    masked = alive(apply, masked, inputs, mask, authors=authors)
     weights = floating(masked)
     kept = [jnp.ones_like(w) for w in weights]
     if mask is not None:
         pairs = zip(jax.tree.leaves(masked), jax.tree.leaves(mask), strict=True)
         kept = [(m != 0).astype(w.dtype) for w, m in pairs if is_floating(w)]
-    found = flow(apply, masked, inputs, 2, authors=authors)
+    found = flow(apply, masked, inputs, 2, authors=authors, once=True)
     least = jnp.stack(found.exponents).min()
     return Squares(
         found,

@@ -8,13 +8,20 @@ J[p, i] = ∂v_p/∂θ_i √u_p over the kept weights i, Π = J Jᵀ, and G = J�
 Here u is an input of ones unless given, of one sample and not negative; a mask is applied to the parameters (so
 that weights are masked weights) and keeps the columns where it is not zero. R_q is linear in u: for a sum over
 samples give the sum of their u. Networks are any ``apply(params, x)`` of products, sums, ReLU (or none), average
-pooling and reshaping; skip connections are sums and count as paths. The Gram formulas need each weight at most
-once on a path, as wherever layers do not share weights. Max pooling, biases and shifts, batch normalisation and
-other activations have no path kernel: ValueError.
+pooling and reshaping; skip connections are sums and count as paths. Batch normalisation by means that are known to
+be zero, without a shift, is a scale: its factors are weights and coefficients. Trace, Gram products and spectrum
+need each weight at most once on a path: layers that share a parameter array raise ValueError, unless they read it
+by slicing or indexing; then that they read different entries is not checked. Max pooling, biases and shifts, batch
+normalisation by other means, other activations, and a ReLU of weights have no path kernel: ValueError.
 
 Numbers take the dtype of the parameters. Powers of two are carried beside the values from layer to layer, so
-that neither depth nor density under- or overflows; a result that is not representable itself has a ``log``. Within
-one layer, entries under about 1e-19 of the largest count as zero in float32 where they are squared.
+that neither depth nor density under- or overflows; a result that is not representable itself has a ``log``. Weights
+that no path runs through, of weights that the mask keeps, are left out before, however heavy. (A weight that is zero
+without a mask is kept: what it cuts off counts as alive.) There is one power of two for all units of a layer: in
+float32, units whose paths from the inputs weigh under about 1e-38 of those of the heaviest unit count as zero, even
+where later weights make up for it, and so do weights under 1e-38 of the largest in their array. Both are meant after
+raising to the power: where squared, weights under 1e-19, and chains of weights whose products come to be that far
+apart. A weight of zero with a branch behind it that much heavier than all others makes what overflows inf or NaN.
 """
 
 import functools
@@ -34,7 +41,7 @@ from sketchprune._enumeration import average_pooling as average_pooling
 from sketchprune._enumeration import convolution as convolution
 from sketchprune._enumeration import enumerate_paths as enumerate_paths
 from sketchprune._lanczos import ritz_values
-from sketchprune._powers import Exponent, flow, scaled
+from sketchprune._powers import Exponent, alive, flow, scaled
 from sketchprune._squares import floating, squares, unflatten
 from sketchprune.structure import cacheable, is_floating
 from sketchprune.types import ApplyFn, Key, Mask, Params
@@ -54,7 +61,8 @@ def path_norm(
 
     q = ``power`` is a whole number >= 1; R_1 is the SynFlow objective, R_2 the squared path norm.
     ``input_shape`` is that of one sample. Differentiable. ValueError as the module says, and for a negative u.
-    One forward pass. Source: gebhart2021paths, paths/conservation.
+    One forward pass; where something is pruned a forward and a backward pass more, to find what is dead.
+    Source: gebhart2021paths, paths/conservation.
 
     >>> path_norm(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,), 2)
     Array(25., dtype=float64)
@@ -76,7 +84,7 @@ def trace(
 
     Right at weights that are zero. With u = x² it is the average over the signs of the weights of the trace of
     the tangent kernel at x, times 2 to the number of hidden layers. ValueError as `path_norm`. One forward and one
-    backward pass. Source: gebhart2021paths, paths/trace.
+    backward pass; twice that where something is pruned or an input is zero. Source: gebhart2021paths, paths/trace.
 
     >>> trace(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,))
     Array(2., dtype=float64)
@@ -164,7 +172,8 @@ def _read(values: Float[Array, "..."], exponent: Exponent, log: bool) -> Float[A
 
 @functools.partial(jax.jit, static_argnames=("apply", "power", "log"))
 def _path_norm(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, power: int, log: bool) -> Array:
-    found = flow(apply, _masked(params, mask), inputs, power)
+    params = alive(apply, _masked(params, mask), jnp.ones_like(inputs), mask)
+    found = flow(apply, params, inputs, power)
     return _read(*found.total(found.powers), log)
 
 

@@ -11,8 +11,9 @@ blocks of 256 samples, whatever the loss: it sees all outputs at once, so it nee
 The data-free scores are flows along paths. Their input is one of ones, or with ``inputs="data"`` the mean of |x|^q
 over the batch (q the power of the weights); they need neither loss nor targets. They hold in any scale: scores
 are exact while the largest lies within about 1e-10 and 1e19 in float32 (1e-77 and 1e154 in float64), and beyond
-all of them times one power of two that brings it there. What has no paths goes through as in the SynFlow authors'
-code: a max pooling passes on its largest entry, a bias or shift b is an edge |b|^q from an input of one.
+all of them times one power of two that brings it there; within a layer, the limits are those of `paths`. What has
+no paths goes through as in the SynFlow authors' code: a max pooling passes on its largest entry, a bias or shift b
+is an edge |b|^q from an input of one.
 """
 
 import functools
@@ -105,8 +106,8 @@ def synflow(
     """Synaptic flow: |θ_i| ∂R_1/∂|θ_i| = Σ_{p∋i} |v_p|, the sum over the paths through weight i.
 
     Each layer sums to R_1. Uses the shape of the inputs, or with ``inputs="data"`` their mean |x|; neither
-    ``loss`` nor ``key``. One forward and one backward pass on one sample. Source: tanaka2020synflow,
-    paths/conservation, sketch/linear-scores.
+    ``loss`` nor ``key``. One forward and one backward pass on one sample; three of each where these show that heavy
+    weights end in no output. Source: tanaka2020synflow, paths/conservation, sketch/linear-scores.
 
     >>> batch = (jnp.ones((5, 2)), None)
     >>> synflow(lambda w, x: x @ w, None, jnp.array([1.0, -2.0]), batch)
@@ -152,7 +153,8 @@ def path_trace(
     """A weight's part of the trace of the path kernel, ∂R_2/∂(θ_i²): the squared length of its column of J.
 
     Sums to Tr Π. On the data it is, averaged over the signs of the weights and up to a constant, what the weight
-    contributes to the trace of the tangent kernel (`ntk_trace`). Otherwise as `synflow_l2`. Source:
+    contributes to the trace of the tangent kernel (`ntk_trace`). ValueError for a weight used twice on a path.
+    Otherwise as `synflow_l2`. Source:
     gebhart2021paths, paths/trace, paths/sign-average.
 
     >>> batch = (jnp.ones((5, 1)), None)
@@ -175,7 +177,7 @@ def trace_drop(
 ) -> Scores:
     """By how much removing a weight lowers the trace of the path kernel: ∂R_2/∂(θ_i²) + θ_i² ∂Tr Π/∂(θ_i²).
 
-    Exactly, not to first order. Each layer sums to Tr Π. One Hessian-vector product; otherwise as `synflow_l2`.
+    Exactly, not to first order. Each layer sums to Tr Π. One Hessian-vector product; otherwise as `path_trace`.
     Source: paths/trace-drop.
 
     >>> batch = (jnp.ones((5, 1)), None)

@@ -235,6 +235,23 @@ def test_deep_and_sparse_in_float32():
     assert second < -88 * 1.2  # not representable itself
 
 
+@pytest.mark.parametrize("dead", ["no output", "no input"])
+def test_heavy_weights_on_no_path_have_no_say_in_the_scale(dead):
+    """One path of weights 0.1 beside chains of ones that are cut off: R_2 = 10^-40 and TrΠ = λ_1 = 20 · 10^-38."""
+    kept = [jnp.eye(3) > 0] * 20
+    kept[-1 if dead == "no output" else 0] = jnp.diag(jnp.array([1, 0, 0])) > 0
+    params = [jnp.diag(jnp.array([0.1, 1.0, 1e3], jnp.float32))] * 20
+
+    @quick_jit
+    def found(params, kept):
+        options = {"mask": kept, "log": True}
+        norm, trace = paths.path_norm(mlp, params, (3,), 2, **options), paths.trace(mlp, params, (3,), **options)
+        return norm, trace, *paths.spectrum(mlp, params, (3,), num_products=3, **options)
+
+    expected = np.log(10) * np.array([-40, -38, -38]) + np.log([1, 20, 20])
+    np.testing.assert_allclose(found(params, kept), expected, atol=1e-4)
+
+
 def test_a_million_weights():
     """λ_1 lies in the bracket max G_ii ≤ λ_1 ≤ Σ_l max_{i∈l} G_ii and ≥ L²R_2/‖θ‖²; twice the products agree."""
     rng = np.random.default_rng(0)
@@ -296,6 +313,7 @@ ONE = jnp.ones((2, 2))
         (lambda p, x: (x @ p) ** 2, "apply uses"),
         (lambda p, x: nn.max_pool((x @ p)[..., None], (2,)), r"apply takes a maximum \(max pooling\)"),
         (lambda p, x: jnp.max(x @ p, axis=1, keepdims=True), r"apply takes a maximum"),
+        (lambda p, x: x @ jax.nn.relu(p), "apply uses max in a way that has no paths"),
         (lambda p, x: p, "apply returns what does not depend on x"),
     ],
 )
@@ -305,15 +323,51 @@ def test_what_has_no_paths_is_refused(apply, message):
             function(apply, ONE, (2,))
 
 
+@pytest.mark.parametrize("apply", [lambda p, x: x @ (p * p), lambda p, x: jax.nn.relu(x @ p) @ p.T])
+def test_weights_that_a_path_uses_twice(apply):
+    """R_q is a sum over paths all the same; of their derivatives the formulas would be wrong."""
+    for function in (paths.trace, paths.spectrum, functools.partial(paths.gram_product, vector=ONE)):
+        with pytest.raises(ValueError, match="apply uses a weight twice on a path"):
+            function(apply, ONE, (2,))
+    weight = jnp.array([[3.0]])
+    assert paths.path_norm(apply, weight, (1,), 2) == 81
+
+
+def test_one_array_of_all_weights():
+    """Entries that layers take from one array are different weights; so are uses side by side."""
+    packed, alone = normal(0, 8), [normal(0, 8)[:4].reshape(2, 2), normal(0, 8)[4:].reshape(2, 2)]
+
+    def apply(p, x):
+        return jax.nn.relu(x @ p[:4].reshape(2, 2)) @ p[np.arange(4, 8).reshape(2, 2)]
+
+    close(paths.trace(apply, packed, (2,)), paths.trace(mlp, alone, (2,)))
+    close(paths.trace(lambda p, x: x @ p + x @ p, ONE, (2,)), 2 * paths.trace(lambda p, x: x @ p, ONE, (2,)))
+
+
+def test_normalisation_by_zero_means_is_a_scale():
+    norm = nn.BatchNorm(use_running_average=True, use_bias=False, epsilon=0.0)
+    state = {"mean": jnp.zeros(2), "var": jnp.array([4.0, 9.0])}
+
+    def apply(params, x):
+        return jnp.asarray(norm.apply({"params": {"scale": params[1]}, "batch_stats": state}, x @ params[0]))
+
+    params = [jnp.array([[2.0, 3.0]]), jnp.array([5.0, 7.0])]
+    expected = (5**2 + 2**2) / 4 + (7**2 + 3**2) / 9
+    close(paths.trace(apply, params, (1,)), expected)
+    state["mean"] = jnp.ones(2)
+    with pytest.raises(ValueError, match="batch normalisation that only scales"):
+        paths.path_norm(lambda params, x: apply(params, x), params, (1,), 1)
+
+
 def test_normalisation_is_refused():
     norm = nn.BatchNorm(use_running_average=True)
     state = {"mean": jnp.zeros(2), "var": jnp.ones(2)}
 
     def apply(params, x):
         variables = {"params": {"scale": params[1], "bias": params[2]}, "batch_stats": state}
-        return norm.apply(variables, x @ params[0])
+        return jnp.asarray(norm.apply(variables, x @ params[0]))
 
-    with pytest.raises(ValueError, match="bias-free network, without batch normalisation"):
+    with pytest.raises(ValueError, match="bias-free network, with batch normalisation that only scales"):
         paths.trace(apply, [ONE, jnp.ones(2), jnp.zeros(2)], (2,))
 
 

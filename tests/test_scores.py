@@ -274,6 +274,57 @@ def test_twenty_sparse_layers_in_float32():
     assert np.asarray(fine[0])[live].max() < 1e-45  # below the least number of float32
 
 
+def test_what_is_pruned_has_no_say_in_the_scale():
+    """A pruned weight's slope of 1 lies beside kept ones of 1e-20 to 1e-48, which are scaled up together."""
+    params = [jnp.array([[1, 1e-14]]), jnp.full((2, 2), 1e-10), jnp.array([[1e-14], [1]])]
+    mask = [jnp.ones((1, 2), bool), jnp.eye(2) > 0, jnp.ones((2, 1), bool)]
+    params = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    found = scores.path_trace(lambda p, x: x @ p[0] @ p[1] @ p[2], None, params, (jnp.ones((1, 1)), None), mask=mask)
+    np.testing.assert_allclose(found[0] / found[0][0, 1], [[1e-28, 1]], rtol=1e-5)
+
+
+def chain(params, x):
+    for w in params[:-1]:
+        x = jax.nn.relu(x @ w)
+    return x @ params[-1]
+
+
+@pytest.mark.parametrize("dead", ["no output", "no input", "input of zero"])
+def test_heavy_weights_on_no_path_change_no_score(dead):
+    """One path of five weights 1e-5 beside a chain of ones that is cut off: all of its weights score the same."""
+    kept = [jnp.eye(2) > 0] * 5
+    if dead != "input of zero":
+        kept[-1 if dead == "no output" else 0] = jnp.diag(jnp.array([1, 0])) > 0
+    params = [jnp.diag(jnp.array([1e-5, 1.0], jnp.float32))] * 5
+    batch = jnp.array([[1.0, 0.0 if dead == "input of zero" else 1.0]], jnp.float32), None
+
+    @quick_jit
+    def flows(params, kept):
+        return [scores.SCORES[name](chain, None, params, batch, mask=kept, inputs="data") for name in FLOWS]
+
+    for found in flows(params, kept):
+        live = jnp.stack([layer[0, 0] for layer in found])
+        assert (live > 0).all() and np.isfinite(live).all()
+        np.testing.assert_allclose(live, live[0], rtol=1e-5)
+        assert max(layer[1, 1] for layer in found) <= 0
+        assert masks.keep_top(found, 5)[2].tolist() == [[True, False], [False, False]]
+
+
+def test_dead_units_before_a_maximum():
+    """Equal entries under a maximum are all reached: path_trace is the derivative of the network of squares."""
+
+    def apply(params, x):
+        return nn.max_pool(nn.relu(x @ params[0])[..., None], (2,), (2,))[..., 0] @ params[1]
+
+    params = [abs(normal(1, 3, 6)), abs(normal(2, 3, 2))]
+    mask = [jnp.ones((3, 6), bool).at[:, 5].set(False), jnp.ones((3, 2), bool).at[0].set(False)]
+    squares = [(w * m) ** 2 for w, m in zip(params, mask, strict=True)]
+    expected = jax.grad(lambda s: jnp.sum(apply(s, jnp.ones((1, 3)))))(squares)
+    found = scores.path_trace(apply, None, params, (jnp.ones((1, 3)), None), mask=mask)
+    for leaf, score, kept in zip(expected, found, mask, strict=True):
+        close(score[kept], leaf[kept])
+
+
 def test_dead_networks_score_zero():
     apply, params, batch = network()
     dead = jax.tree.map(jnp.zeros_like, params)
