@@ -49,9 +49,10 @@ def timed(fn: Callable[..., Any], *args: Any, repeats: int = 7) -> float:
     return statistics.median(seconds() for _ in range(repeats))
 
 
-def raced(fast: Prepared, slow: Prepared, *, rounds: int = 9) -> tuple[float, float]:
+def raced(fast: Prepared, slow: Prepared) -> tuple[float, float]:
     """The median seconds of two warm functions, run in turns, about as long: what else the machine does hits both."""
-    repeats = min(max(round(slow.seconds() / fast.seconds()), 1), 20)
+    alone = slow.seconds()
+    rounds, repeats = 9 if alone < 2 else 3, min(max(round(alone / fast.seconds()), 1), 20)
     took: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):
         took[1].append(slow.seconds())

@@ -157,7 +157,7 @@ def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Calla
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     inputs, labels = torch.tensor(x, device=device), torch.tensor(y, device=device).long()
-    start = [torch.from_numpy(weight).to(device) for weight in weights]
+    start = [torch.tensor(weight, device=device) for weight in weights]
 
     def loss(layers: Any) -> Any:
         hidden = inputs
