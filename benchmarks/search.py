@@ -53,6 +53,13 @@ def linear(num_masks: int, devices: int | None = None, **options: Any) -> Search
     return search.best(objective, law, jax.random.key(0), num_masks, mesh=over, **options)
 
 
+def product_rate() -> float:
+    """Operations a second of a matrix product, over all devices."""
+    if jax.default_backend() == "cpu":
+        return matmul_rate(size=1024)  # on all cores already, which the devices share
+    return matmul_rate(size=8192) * jax.device_count()
+
+
 def rates(console: Console):
     """Masks a second in turns with matrix products and a NumPy loop."""
     on_cpu = jax.default_backend() == "cpu"
@@ -61,12 +68,12 @@ def rates(console: Console):
     count = PART if on_cpu else 10**8
     ours, products, loops = [], [], []
     for _ in range(ROUNDS if on_cpu else 2):
-        products.append(matmul_rate(size=1024 if on_cpu else 8192) * jax.device_count())
+        products.append(product_rate())
         result = linear(count)
         ours.append(result.rate)
         # Threads of a loop wait for one another where others use the cores: one alone is then the faster.
         loops.append(max(loop(x, w, p, threads=threads)[1] for threads in (None, 1)))
-    products.append(matmul_rate(size=1024 if on_cpu else 8192) * jax.device_count())
+    products.append(product_rate())
     around = [(a + b) / 2 for a, b in zip(products, products[1:], strict=False)]
     share = statistics.median(OPERATIONS * rate / product for rate, product in zip(ours, around, strict=True))
     ratio = statistics.median(rate / slow for rate, slow in zip(ours, loops, strict=True))
@@ -185,6 +192,7 @@ def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Calla
 
 
 def main() -> None:
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # as the command does
     console = Console()
     console.print(f"search on {hardware()}, jax {jax.__version__}")
     on_cpu = jax.default_backend() == "cpu"

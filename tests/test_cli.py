@@ -301,6 +301,18 @@ def test_devices(capsys):
     assert code == 0 and "cpu" in out and f"jax {jax.__version__}" in out
 
 
+@pytest.mark.parametrize(
+    "told", [{}, {"JAX_NUM_CPU_DEVICES": "5"}, {"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}]
+)
+def test_each_core_is_a_device_unless_jax_is_told(told):
+    counted = (
+        "from theory import backend; backend.configure(device_per_core=True); import jax; print(len(jax.devices()))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | told
+    ran = subprocess.run([sys.executable, "-c", counted], env=environment, capture_output=True, text=True)
+    assert int(ran.stdout) == (5 if told else os.cpu_count())
+
+
 def test_help_is_light_and_list_runs_nothing_on_a_device():
     light = "import sys, theory.cli; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", light]).returncode == 0

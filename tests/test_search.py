@@ -127,15 +127,18 @@ def test_groups_and_lanes_give_the_same_masks():
         np.testing.assert_allclose(other.moments(), plain.moments(), rtol=1e-6)
 
 
-def test_little_memory_makes_masks_take_turns(monkeypatch):
+def test_small_caches_and_little_memory_make_masks_take_turns(monkeypatch):
     from sketchprune import _worker
 
     plenty = Worker(objective, LAW, KEY, alone(), best=5)
     needed = plenty._fitted[1].memory_analysis().temp_size_in_bytes
-    monkeypatch.setattr(_worker, "_memory", lambda device: needed // 2)
+    monkeypatch.setattr(_worker, "_CACHE", 1)
+    cached = Worker(objective, LAW, KEY, alone(), best=5)
+    assert (plenty.shape, cached.shape) == (Shape(1, 256), Shape(1, 4))
+    monkeypatch.setattr(_worker, "_memory", lambda device: 1)
     scarce = Worker(objective, LAW, KEY, alone(), best=5)
-    assert plenty.shape == Shape(1, 256) and scarce.shape.tiles == 1 and scarce.shape.lanes < 256
-    assert scarce._fitted[1].memory_analysis().temp_size_in_bytes < needed
+    assert scarce.shape == Shape(1, 1)
+    assert cached._fitted[1].memory_analysis().temp_size_in_bytes < needed
     for here, there in zip(plenty.share(0, 256, 200), scarce.share(0, 256, 200), strict=True):
         np.testing.assert_allclose(here, there, rtol=1e-6)
     assert plenty.identity["in flight"] != scarce.identity["in flight"]

@@ -9,16 +9,20 @@ THREADS = min(CORES + 2, 8)
 time; no more than eight, since a claim takes up to half a GiB."""
 
 
-def configure(*, x64: bool = True):
+def configure(*, x64: bool = True, device_per_core: bool = False):
     """Turn the persistent compilation cache on, x64 unless told otherwise, and give XLA threads to spare.
 
-    To be called before JAX starts its backend (see :class:`theory.programs.Program` for the threads). ValueError
-    when JAX starts on no device.
+    ``device_per_core``: a CPU becomes as many devices as it has cores, unless JAX is told a number already; for work
+    that goes over devices. To be called before JAX starts its backend (see :class:`theory.programs.Program` for the
+    threads). ValueError when JAX starts on no device.
     """
     os.environ["NPROC"] = str(CORES + THREADS)  # what XLA reads the size of its pool from
     import jax
 
     jax.config.update("jax_enable_x64", x64)
+    told = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
+    if device_per_core and not told and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", CORES)
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
         try:

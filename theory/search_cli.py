@@ -71,7 +71,7 @@ def search(
         out: the folder of the results and of the checkpoint.
         resume: go on with the search that the folder holds; without it a folder with a checkpoint is refused.
         checkpoint_seconds: between two checkpoints.
-        devices: how many devices are used; by default all.
+        devices: how many devices are used; by default all, where each core of a CPU is one.
         coordinator: address of process 0, where several processes share the work.
         processes: how many processes share the work.
         process_id: which of them this is, from 0 on.
@@ -92,7 +92,7 @@ def search(
             mesh.start(coordinator, processes, process_id, timeout=join_timeout)
         except TimeoutError as error:
             raise ValueError(str(error)) from None
-    backend.configure(x64=False)
+    backend.configure(x64=False, device_per_core=True)
     from sketchprune.data import load
     from theory.search_problem import OBJECTIVES, Setting, completed, problem
 
@@ -226,7 +226,7 @@ def _report(console: "Console", setting: "Setting", problem: "Problem", result: 
         ("mean", f"{mean}, deviation {math.sqrt(result.variance):.4g}"),
         *((name, f"{value:.6g}") for name, value in problem.theory.items()),
         ("median", f"{result.quantile(0.5):.4g} to 1.1 %"),
-        ("NaN", f"{result.undefined:,}") if result.undefined else ("infinite", f"{result.infinite:,}"),
+        *((name, f"{count:,}") for name, count in (("NaN", result.undefined), ("infinite", result.infinite)) if count),
         ("float32", f"within {rounding:.1e} of float64 on the best masks"),
         ("rate", f"{result.rate:,.0f} masks/s, {result.seconds:.1f} s"),
         ("files", f"{out}/best.npz, result.json, histogram.png"),
