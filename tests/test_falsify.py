@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.examples.toys import VECTOR, Vector, toy, verdict
+from tests.examples.toys import DATA, VECTOR, Vector, toy, verdict
 from theory.claim import Bound, Case, Sides
+from theory.cli import main
+from theory.falsify import falsify
 from theory.verdict import REFUTED, SUPPORTED
 
 
@@ -73,3 +75,52 @@ def test_the_search_is_not_misled_by_a_side_that_says_nothing(nothing):
 
     found = verdict(toy(Bound(search=("x",)), trial, cases=(SMALL_ENTRIES,), mutants=("mutant",)))
     assert found.verdict == REFUTED and found.counterexample["found_by"] == "search"
+
+
+def test_how_close_a_search_comes():
+    """max x_i ≤ 1.2 is false, x₁ ≤ |x₁| is tight, and x ≤ 1 leaves nothing of x > 2."""
+    false = toy(Bound(search=("x",)), planted, cases=(SMALL_ENTRIES, VECTOR))
+    small, vector = falsify(false, steps=60, seed=0, data=DATA)
+    assert small.refutes and small.start <= 1 / 1.2 < 1 < small.ratio
+    assert small.instance["measured"] == max(small.instance["values"]["x"]) == pytest.approx(1.2 * small.ratio)
+    assert vector.refutes and vector.ratio >= vector.start > 1
+    tight = toy(Bound(search=("x",)), lambda v, _: Sides(v.x[0], jnp.linalg.norm(v.x)), cases=(SMALL_ENTRIES,))
+    (found,) = falsify(tight, steps=300, seed=0, data=DATA)
+    assert not found.refutes and found.start < 0.95 and found.ratio == pytest.approx(1, abs=0.01)
+    absent = replace(tight, hypotheses={"x > 2": lambda v: v.x > 2})
+    (found,) = falsify(absent, steps=1, seed=0, data=DATA)
+    assert found.instance is None and not found.refutes
+
+
+MINE = """
+import jax.numpy as jnp
+from flax import struct
+from theory import Bound, Case, Claim, Sides
+
+class Point(struct.PyTreeNode):
+    x: jnp.ndarray
+
+def claim(name, limit, kind):
+    return Claim(id=f"my/{name}", title=name, statement="", sources=(), kind=kind, mutants=(),
+        cases=(Case("near", lambda rng, data: Point(rng.uniform(0.5, 1, 2))),),
+        trial=lambda point, _: {"claim": Sides(jnp.max(point.x), limit(point.x))})
+
+FALSE = claim("false", lambda x: jnp.asarray(1.5), Bound(search=("x",)))
+TRUE = claim("true", lambda x: jnp.sum(abs(x)), Bound(search=("x",)))
+FIXED = claim("fixed", lambda x: jnp.asarray(1.5), Bound())
+"""
+
+
+@pytest.mark.usefixtures("jax_settings")
+def test_the_command(tmp_path, capsys):
+    mine = tmp_path / "mine.py"
+    mine.write_text(MINE)
+    assert main(["falsify", f"{mine}::my/true", "--steps", "20"]) == 0
+    assert "no counterexample" in capsys.readouterr().out
+    assert main(["falsify", str(mine), "--steps", "50"]) == 1
+    said = capsys.readouterr().out
+    assert "counterexample: case near" in said and "theory 1.5" in said and "fixed" not in said
+    assert main(["falsify", f"{mine}::my/fixed"]) == 2
+    assert "takes a bound with fields that a search may move" in capsys.readouterr().err
+    assert main(["falsify", str(mine), "--steps", "-1"]) == 2
+    assert "steps, seed: got -1, 0" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from theory.verdict import INCONCLUSIVE, REFUTED, Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sketchprune.data import Dataset
     from theory.select import Selected
 
 OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -57,7 +58,6 @@ def verify(
         raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
     started = time.perf_counter()
     backend.configure()
-    from sketchprune.data import load
     from theory import console as table
     from theory import journal, report
     from theory.ahead import in_order
@@ -66,10 +66,7 @@ def verify(
     from theory.verification import verify as verdict_on
 
     chosen = select(selection, CATALOGUE)
-    try:
-        dataset = load(data)
-    except ValueError as error:
-        raise ValueError(f"data: {error}") from None
+    dataset = _loaded(data)
     run = journal.Run(seed, tier, data, journal.fingerprint(dataset), backend.versions())
     known = journal.begin(out, run, resume=resume)
     console = table.terminal()
@@ -129,6 +126,46 @@ def show(claim: Positional[Annotated[str, arg(metavar="CLAIM|FILE.py::CLAIM")]])
     return OK
 
 
+def falsify(
+    claim: Positional[Annotated[str, arg(metavar="CLAIM|PATTERN|FILE.py[::CLAIM]")]],
+    *,
+    steps: int = 500,
+    seed: int = 0,
+    data: Annotated[str, arg(metavar="digits|PATH")] = "digits",
+) -> int:
+    """Search for counterexamples to a bound, longer than verify does, and show how close they come.
+
+    Gradient ascent on the instances, within the hypotheses. Exit status 0: none was found; 1: one was; 2: wrong usage.
+
+    Args:
+        claim: its id, or a pattern; of several claims, those whose instances can be moved.
+        steps: gradient steps from each of 128 instances of a case.
+        seed: what all random keys derive from.
+        data: the digits images, or a file with data of one's own.
+    """
+    if steps < 0 or not 0 <= seed < 2**63:
+        raise ValueError(f"steps, seed: got {steps}, {seed}; takes integers >= 0, the seed below 2^63")
+    backend.configure()
+    from theory import console as table
+    from theory import falsify as searches
+    from theory.catalogue import CATALOGUE
+    from theory.select import select
+
+    chosen = [item for item in select([claim], CATALOGUE) if searches.searchable(item.claim)]
+    if not chosen:
+        raise ValueError(f"claim: got {claim}; takes a bound with fields that a search may move (Bound(search=…))")
+    dataset, console, refuted = _loaded(data), table.terminal(), False
+    for item in chosen:
+        _say(console, table.search_opening(item))
+        found = []
+        for closest in searches.falsify(item.claim, steps=steps, seed=seed, data=dataset):
+            found.append(closest)
+            _say(console, [table.search_row(closest)])
+        _say(console, table.search_closing(found))
+        refuted |= any(closest.refutes for closest in found)
+    return UNEXPECTED if refuted else OK
+
+
 def devices() -> int:
     """Show the devices that JAX finds, and versions."""
     backend.configure()
@@ -170,6 +207,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "verify": verify,
         "list": list_claims,
         "show": show,
+        "falsify": falsify,
         "search": search,
         "devices": devices,
     }
@@ -195,6 +233,15 @@ def entry():
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _loaded(data: str) -> "Dataset":
+    from sketchprune.data import load
+
+    try:
+        return load(data)
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
 
 
 def _failure(item: "Selected", error: Exception, out: Path) -> str:

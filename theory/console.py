@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from theory.claim import Case, Claim, Source
+from theory.falsify import Closest
 from theory.journal import Run
 from theory.references import citation
 from theory.select import Selected
@@ -124,6 +125,36 @@ def closing(verdicts: Sequence[Verdict], index: Path, seconds: float) -> Iterabl
     if wrong := [verdict.id for verdict in verdicts if not verdict.as_expected]:
         yield Text(f"not as expected: {', '.join(wrong)}", style="red")
     yield Text(f"report: {index}")
+
+
+def search_opening(item: Selected) -> Iterable[Text]:
+    """The claim that is searched for a counterexample, and the table's head."""
+    yield Text(f"{item.argument}: {item.claim.title}", style="bold")
+    yield Text(_search_line("case", "measured÷theory", "at the start", "measured", "theory"), style="dim")
+
+
+def search_row(found: Closest) -> Text:
+    """How close a search came to a counterexample on one case."""
+    if found.instance is None:
+        return Text(f"  {found.case:<20}  no instance meets the hypotheses")
+    numbers = (found.ratio, found.start, found.instance["measured"], found.instance["theory"])
+    return Text(_search_line(found.case, *map(number, numbers)), style="bold red" if found.refutes else "")
+
+
+def search_closing(found: Sequence[Closest]) -> Iterable[Text]:
+    """The worst counterexample, or that there is none."""
+    refuting = [each for each in found if each.refutes]
+    if not refuting:
+        yield Text("    no counterexample")
+        return
+    worst = max(refuting, key=lambda each: math.inf if math.isnan(each.ratio) else each.ratio)
+    assert worst.instance is not None
+    yield Text(f"    counterexample: case {worst.case}, from instance {worst.instance['instance']}")
+    yield from _instance(worst.instance)
+
+
+def _search_line(case: str, *cells: str) -> str:
+    return f"  {case:<20}  {cells[0]:>15}  {cells[1]:>12}  {cells[2]:>9}  {cells[3]:>9}"
 
 
 def listing(claims: Sequence[Claim]) -> Iterable[Text]:
@@ -264,11 +295,14 @@ def _counterexample(item: Selected, found: dict[str, Any], run: Run) -> Iterable
         f"    counterexample: case {found['case']}, instance {found['instance']}, "
         f"found by {found['found_by']}, component {found['component']}"
     )
-    yield Text(f"    measured {found['measured']}, theory {found['theory']}")
-    lines = []
-    for name, values in found["values"].items():
-        lines += f"{name} = {arrays(values)}".replace("\n", "\n" + " " * (len(name) + 3)).split("\n")
-    more = [f"… {len(lines) - LINES} lines more in verdicts.json"] if len(lines) > LINES else []
-    for line in (*lines[:LINES], *more):
-        yield Text(f"    {line}", style="dim")
+    lines = list(_instance(found))
+    more = [Text(f"    … {len(lines) - LINES} lines more in verdicts.json", style="dim")] if len(lines) > LINES else []
+    yield from (*lines[:LINES], *more)
     yield Text(f"    replay: {run.command(item.argument)}")
+
+
+def _instance(found: dict[str, Any]) -> Iterable[Text]:
+    yield Text(f"    measured {found['measured']}, theory {found['theory']}")
+    for name, values in found["values"].items():
+        for line in f"{name} = {arrays(values)}".replace("\n", "\n" + " " * (len(name) + 3)).split("\n"):
+            yield Text(f"    {line}", style="dim")

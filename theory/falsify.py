@@ -1,6 +1,8 @@
-"""Search for counterexamples: gradient ascent on a bound's violation, from many instances at once."""
+"""The search for counterexamples: gradient ascent on a bound's violation, from many instances at once."""
 
+from collections.abc import Iterator
 from functools import cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,30 +10,125 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from theory.claim import Bound, Claim, Instance
-from theory.programs import Group, Program, admissible, chance_key, flat_sides
+from sketchprune.data import Dataset
+from theory import programs
+from theory.claim import STATEMENT, Bound, Claim, Instance
+from theory.programs import Assessed, Program, Totals, admissible, chance_key, flat_sides, taken
 
 STARTS = 128
 """Instances of a group from which a search starts."""
 STEP = 0.03
 """Step of the search, relative to the root mean square of each field that it moves."""
+SMALL = 64
+"""Entries up to which an array of a counterexample is shown."""
 
 
-def search(claim: Claim, group: Group, name: str, steps: int) -> tuple[Instance, np.ndarray, np.ndarray]:
-    """The most violating admissible instance that ``steps`` gradient steps reach from each of the starts.
+class Reached(NamedTuple):
+    """Where searches ended, one a row.
 
-    Returns the instances, their keys and the indices in the group of what they started from.
+    Attributes:
+        instances: raw ones.
+        sides: both sides there, in float64.
+        admissible: which meet the hypotheses.
+        violating: which of those violate the statement, or give a number that is not finite.
+        worst: the most violating of the admissible ones, or the closest to it.
+    """
+
+    instances: Instance
+    sides: Assessed
+    admissible: np.ndarray
+    violating: np.ndarray
+    worst: int
+
+
+class Closest(NamedTuple):
+    """How close to a counterexample a search came on one case.
+
+    Attributes:
+        case: its name.
+        start: measured ÷ theory of the closest of the instances that it started from.
+        ratio: the same of the closest that it found; nan where the theory is zero.
+        instance: that one, as :func:`replay` writes it down; None where none met the hypotheses.
+        refutes: whether it is a counterexample.
+    """
+
+    case: str
+    start: float
+    ratio: float
+    instance: dict[str, Any] | None
+    refutes: bool
+
+
+def searchable(claim: Claim) -> bool:
+    """Whether instances of the claim can be moved: it is a :class:`Bound` that names fields to search."""
+    return isinstance(claim.kind, Bound) and bool(claim.kind.search)
+
+
+def falsify(claim: Claim, *, steps: int, seed: int, data: Dataset) -> Iterator[Closest]:
+    """Searches the cases of a searchable claim for a counterexample: ``steps`` steps from 128 instances of each."""
+    for group in programs.groups(claim, STARTS, seed, data, long=True):
+        for number, case in enumerate(group.cases):
+            raw, keys = taken((group.raw, group.keys), slice(number * STARTS, (number + 1) * STARTS))
+            start, end = _evaluated(claim, STATEMENT, raw, keys), search(claim, STATEMENT, raw, keys, steps)
+            if not (start.admissible.any() and end.admissible.any()):
+                yield Closest(case.name, np.nan, np.nan, None, False)
+                continue
+            first, last = (replay(case.name, at.worst, at.sides, at.worst, at.instances) for at in (start, end))
+            yield Closest(case.name, _ratio(first), _ratio(last), last, bool(end.violating.any()))
+
+
+def search(claim: Claim, name: str, raw: Instance, keys: np.ndarray, steps: int) -> Reached:
+    """The most violating admissible instance that ``steps`` gradient steps reach from each of those given.
 
     The moved fields are those that the claim's :class:`Bound` names. What is maximised is the scale-free gap
-    (measured − theory)/(|measured| + |theory|) of the sides called ``name``, its largest component. Whether
-    what is found violates the statement is for the caller to re-evaluate.
-
-    Cost: ``steps`` gradients of the trial, vmapped over at most 128 starts.
+    (measured − theory)/(|measured| + |theory|) of the sides called ``name``, its largest component; what is found is
+    evaluated again, as any instance is. Cost: ``steps`` gradients of the trial, vmapped over the instances.
     """
-    count = group.keys.shape[0]
-    chosen = np.unique(np.linspace(0, count - 1, min(count, STARTS)).astype(int))
-    starts, keys = jax.tree.map(lambda leaf: leaf[chosen], (group.raw, group.keys))
-    return _ascend(claim, name)(starts, keys, steps), keys, chosen
+    return _evaluated(claim, name, _ascend(claim, name)(raw, keys, steps), keys)
+
+
+def _evaluated(claim: Claim, name: str, raw: Instance, keys: np.ndarray) -> Reached:
+    instances, kept = programs.prepare(claim)(raw)
+    sides = programs.evaluate(claim, False)(instances, keys)[name]
+    violating = kept & (sides.violated | sides.broken).any(axis=1)
+    badness = np.nan_to_num(sides.deviation.max(axis=1), nan=np.inf)
+    badness = np.where(violating if violating.any() else kept, badness, -np.inf)
+    return Reached(raw, sides, kept, violating, int(np.argmax(badness)))
+
+
+def _ratio(found: dict[str, Any]) -> float:
+    return found["measured"] / found["theory"] if found["theory"] else np.nan
+
+
+def replay(
+    case: str,
+    instance: int,
+    sides: Assessed | Totals,
+    row: int,
+    raw: Any,
+    found_by: str = "search",
+    component: int | None = None,
+) -> dict[str, Any]:
+    """An instance that speaks against a claim, or comes closest to it, written down with its small arrays.
+
+    It is row ``row`` of the sides and of the raw instances; by default its worst component is meant.
+    """
+    component = int(np.argmax(sides.deviation[row])) if component is None else component
+    trials = max(sides.trials[row, component], 1) if isinstance(sides, Totals) else 1
+    values = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(raw):
+        array = np.asarray(leaf[row])
+        name = jax.tree_util.keystr(path).lstrip(".")
+        values[name] = array.tolist() if array.size <= SMALL else f"{array.dtype} {list(array.shape)}"
+    return {
+        "case": case,
+        "instance": instance,
+        "found_by": found_by,
+        "component": component,
+        "measured": float(sides.flat.measured[row, component] / trials),
+        "theory": float(sides.flat.theory[row, component] / trials),
+        "values": values,
+    }
 
 
 @cache

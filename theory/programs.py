@@ -91,6 +91,11 @@ class Totals(NamedTuple):
     flat: Flat
 
 
+def taken(record: Any, rows: Any) -> Any:
+    """These rows of every array of a record."""
+    return jax.tree.map(lambda leaf: leaf[rows], record)
+
+
 @dataclass(frozen=True)
 class Group:
     """Instances of the cases of one shape, as numpy arrays; axis 0 runs over cases, then over their instances.

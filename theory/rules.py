@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from theory import statistics
 from theory.claim import Claim, Effect, Expectation, Identity, Probability, Rate
-from theory.programs import ROUNDING, Assessed, Flat, Totals
+from theory.programs import ROUNDING, Assessed, Flat, Totals, taken
 from theory.statistics import combine
 from theory.verdict import (
     EFFECT_LEVEL,
@@ -37,12 +36,12 @@ def exact(claim: Claim, sides: Assessed, single: Assessed | None, admissible: np
     report = _report(admissible, trials=0, method="enumerated" if enumerated else "rounding")
     if not admissible.any():
         return _unmet(report)
-    kept: Assessed = _rows(sides, admissible)
+    kept: Assessed = taken(sides, admissible)
     if two_sided(claim):
         residual = float(np.max(abs(kept.deviation)))
         verdict = SUPPORTED if residual <= ROUNDING and not kept.broken.any() else REFUTED
         if verdict == SUPPORTED and single is not None:
-            coarse = float(np.max(abs(_rows(single, admissible).deviation)))
+            coarse = float(np.max(abs(taken(single, admissible).deviation)))
             verdict = SUPPORTED if coarse == 0 or coarse >= SHRINK * residual else INCONCLUSIVE
         return CaseVerdict(verdict, measured=residual, theory=ROUNDING, looseness=np.nan, **report)
     verdict = SUPPORTED
@@ -57,7 +56,7 @@ def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, le
     """Verdict on one case from the sums [instances, components] of its trials so far."""
     if not admissible.any():
         return _unmet(_report(admissible, trials=0, method="none"))
-    sums: Totals = _rows(totals, admissible)
+    sums: Totals = taken(totals, admissible)
     count = (sums.trials + sums.broken).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = Flat(*(leaf / sums.trials for leaf in sums.flat))
@@ -104,7 +103,7 @@ def effect(claim: Claim, sides: Assessed, admissible: np.ndarray) -> CaseVerdict
     report = _report(admissible, trials=int(admissible.sum()), method="paired")
     if not admissible.any():
         return _unmet(report)
-    kept: Assessed = _rows(sides, admissible)
+    kept: Assessed = taken(sides, admissible)
     difference, interval = statistics.mean_interval((kept.flat.measured - kept.flat.theory).mean(axis=1), EFFECT_LEVEL)
     low, high, margin = float(interval.low), float(interval.high), claim.kind.margin
     verdict = SUPPORTED if low >= -margin else REFUTED if high < -margin else INCONCLUSIVE
@@ -181,7 +180,3 @@ def _medians(sides: Flat) -> dict[str, Any]:
         "theory": float(np.median(sides.theory)),
         "looseness": looseness,
     }
-
-
-def _rows(record: Any, keep: np.ndarray) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[keep], record)

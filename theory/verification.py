@@ -13,15 +13,13 @@ from sketchprune import data as datasets
 from sketchprune.data import Dataset
 from theory import programs, rules
 from theory.claim import STATEMENT, Bound, Claim, Effect, Expectation, Identity, Probability, Rate
-from theory.falsify import search
-from theory.programs import Assessed, Group, Totals
+from theory.falsify import STARTS, replay, search, searchable
+from theory.programs import Assessed, Group, Totals, taken
 from theory.statistics import combine
 from theory.verdict import INCONCLUSIVE, REFUTED, TIERS, CaseVerdict, Tier, Verdict
 
 Found = dict[str, dict[str, CaseVerdict]]
 """Name of the statement or of a mutant -> case name -> verdict."""
-SMALL = 64
-"""Entries up to which an array of a counterexample is shown."""
 
 
 def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dataset | None = None) -> Verdict:
@@ -87,10 +85,10 @@ def _exactly(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, 
     admissible = group.admissible
     for name, assessed in sides.items():
         for case, rows in _rows(group):
-            single = _take(coarse[name], rows) if coarse else None
-            found[name][case] = rules.exact(claim, _take(assessed, rows), single, admissible[rows])
+            single = taken(coarse[name], rows) if coarse else None
+            found[name][case] = rules.exact(claim, taken(assessed, rows), single, admissible[rows])
     counterexample = _contradiction(claim, group, group.raw, sides[STATEMENT], found, "instance")
-    if isinstance(claim.kind, Bound) and claim.kind.search:
+    if searchable(claim):
         for name in sides:
             if name == STATEMENT or _settled(found[name]) != REFUTED:
                 counterexample = _searched(claim, group, name, tier, found) or counterexample
@@ -98,23 +96,19 @@ def _exactly(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, 
 
 
 def _searched(claim: Claim, group: Group, name: str, tier: Tier, found: Found) -> dict[str, Any] | None:
-    """Re-evaluates what the search found, in float64, and lets it refute."""
-    candidates, keys, chosen = search(claim, group, name, tier.search_steps)
-    instances, admissible = programs.prepare(claim)(candidates)
-    sides = programs.evaluate(claim, False)(instances, keys)[name]
-    bad = np.where(admissible, (sides.violated | sides.broken).any(axis=1), False)
-    if not bad.any():
+    """What the search finds may refute."""
+    count = len(group.keys)
+    starts = np.unique(np.linspace(0, count - 1, min(count, STARTS)).astype(int))
+    reached = search(claim, name, taken(group.raw, starts), group.keys[starts], tier.search_steps)
+    if not reached.violating.any():
         return None
-    worst = int(np.argmax(np.where(bad, np.nan_to_num(sides.deviation.max(axis=1), nan=np.inf), -np.inf)))
-    case = group.cases[chosen[worst] // tier.instances].name
-    previous = found[name][case]
-    refuted = rules.exact(claim, _take(sides, slice(worst, worst + 1)), None, np.array([True]))
-    found[name][case] = CaseVerdict(**(vars(previous) | {"verdict": REFUTED, "measured": refuted.measured,
-                                                         "theory": refuted.theory}))  # fmt: skip
+    worst, start = reached.worst, int(starts[reached.worst])
+    case = group.cases[start // tier.instances].name
+    refuted = rules.exact(claim, taken(reached.sides, slice(worst, worst + 1)), None, np.array([True]))
+    found[name][case] = replace(found[name][case], verdict=REFUTED, measured=refuted.measured, theory=refuted.theory)
     if name != STATEMENT:
         return None
-    component = int(np.argmax(sides.deviation[worst]))
-    return _replay(case, int(chosen[worst] % tier.instances), component, sides, worst, candidates, "search")
+    return replay(case, start % tier.instances, reached.sides, worst, reached.instances)
 
 
 def _by_trials(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, Any] | None:
@@ -177,7 +171,7 @@ def _paired(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str, A
     admissible = group.admissible
     for name, assessed in sides.items():
         for case, (named, rows) in zip(group.cases, _rows(group), strict=True):
-            word = rules.effect(claim, _take(assessed, rows), admissible[rows])
+            word = rules.effect(claim, taken(assessed, rows), admissible[rows])
             found[name][named] = replace(word, control=case.control)
     return None
 
@@ -205,36 +199,12 @@ def _rows(group: Group) -> list[tuple[str, slice]]:
     return [(case.name, slice(i * count, (i + 1) * count)) for i, case in enumerate(group.cases)]
 
 
-def _take(record: Any, rows: slice) -> Any:
-    return jax.tree.map(lambda leaf: leaf[rows], record)
-
-
 def _contradiction(
     claim: Claim, group: Group, raw: Any, sides: Assessed | Totals, found: Found, found_by: str
 ) -> dict[str, Any] | None:
     """The worst instance of the first refuted case."""
     for case, rows in _rows(group):
         if found[STATEMENT][case].verdict == REFUTED:
-            row, component = rules.worst_instance(claim, _take(sides, rows), group.admissible[rows])
-            return _replay(case, row, component, sides, rows.start + row, raw, found_by)
+            row, component = rules.worst_instance(claim, taken(sides, rows), group.admissible[rows])
+            return replay(case, row, sides, rows.start + row, raw, found_by, component)
     return None
-
-
-def _replay(
-    case: str, instance: int, component: int, sides: Assessed | Totals, row: int, raw: Any, found_by: str
-) -> dict[str, Any]:
-    trials = max(sides.trials[row, component], 1) if isinstance(sides, Totals) else 1
-    values = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(raw):
-        array = np.asarray(leaf[row])
-        name = jax.tree_util.keystr(path).lstrip(".")
-        values[name] = array.tolist() if array.size <= SMALL else f"{array.dtype} {list(array.shape)}"
-    return {
-        "case": case,
-        "instance": instance,
-        "found_by": found_by,
-        "component": component,
-        "measured": float(sides.flat.measured[row, component] / trials),
-        "theory": float(sides.flat.theory[row, component] / trials),
-        "values": values,
-    }
