@@ -227,10 +227,12 @@ def test_a_claim_that_fails_keeps_what_is_finished(here, capsys, monkeypatch):
 
     stand_in(monkeypatch, verify)
     (here / "mine.py").write_text(FILE)
-    code, _, err = run(capsys, "verify", "mine.py")
+    code, out, err = run(capsys, "verify", "mine.py")
     assert code == 2
     assert "mine.py::my/false: verification failed with TypeError" in err
-    assert "TypeError" in (here / "report" / "traceback.txt").read_text()
+    assert "TypeError" in (here / "report" / "traceback-1.txt").read_text()
+    left = [entry["id"] for entry in verdicts(here)["claims"]]
+    assert left and "my/false" not in left and "report: report/index.html" in out
     asked = []
     stand_in(monkeypatch, lambda claim, **settings: asked.append(claim.id) or verdict_on(claim, **settings))
     assert run(capsys, "verify", "mine.py", "--resume")[0] == 1

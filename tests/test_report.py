@@ -230,8 +230,6 @@ def test_the_bibliography_is_complete():
         assert {"author", "title", "year"} <= set(fields)
         assert fields["year"] in key and key.startswith(fields["author"].split(",")[0].lower())
         assert not re.search(r"[{}\\]", citation(key))
-    with pytest.raises(ValueError, match="key: got 'nobody1900'; takes one of references.bib: bar2023sketching"):
-        citation("nobody1900")
 
 
 def test_every_claim_of_the_catalogue_can_be_reported():

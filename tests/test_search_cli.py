@@ -44,6 +44,8 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
     w = np.asarray(jax.random.normal(jax.random.key(0), (64,), jnp.float32), np.float64)
     errors = np.sum(((best["mask"] - 1) * w @ x.T) ** 2, axis=1)
     np.testing.assert_allclose(errors, best["values"], rtol=1e-4)
+    np.testing.assert_allclose(report["zero_mask"], np.sum((x @ w) ** 2), rtol=1e-5)
+    assert "no mask found does better" in said  # sketches of so few weights are worse than none
     assert report["float32_error"] < 1e-5 and report["num_masks"] == 3000
     deviation = np.sqrt(report["variance"] / 3000)
     assert abs(report["mean"] - report["theory"]["expectation"]) < 5 * deviation
@@ -244,19 +246,22 @@ def test_network_masks_keep_biases_and_count_weights(objective):
     assert sum(kept) == posed.keep == round(0.2 * posed.weights)
     assert all(np.asarray(leaf).all() for leaf in jax.tree.leaves(mask) if leaf.ndim == 1)
     assert not posed.theory
+    assert [bool(leaf.all()) for leaf in jax.tree.leaves(posed.zero_mask)] == [
+        leaf.ndim == 1 for leaf in jax.tree.leaves(mask)
+    ]
 
 
 def test_figures_of_any_values():
     law = functools.partial(jax.random.normal, shape=())
     signed = search.best(lambda mask: mask, law, jax.random.key(0), 512, best=2)
-    figure = search_report.histogram(signed, {}, "values")
+    figure = search_report.histogram(signed, {}, 0.5, "values")
     assert figure.axes[0].get_xscale() == "linear"
     counts, edges = search_report._bars(signed)
     assert counts.sum() == 512 and len(edges) == len(counts) + 1 <= 82
     infinite = search.best(lambda mask: jnp.inf + 0 * mask, law, jax.random.key(0), 512, best=2)
     assert infinite.infinite == 512 and np.isnan(infinite.mean)
     assert np.isnan(search_report.standard_error(infinite))
-    search_report.histogram(infinite, {"expectation": 1.0}, "values")
+    search_report.histogram(infinite, {"expectation": 1.0}, float("nan"), "values")
     assert search_report.numbers(infinite, {})["quantiles"]["0.5"] == np.inf
 
 

@@ -117,7 +117,7 @@ class Source:
     """Where a statement comes from.
 
     Attributes:
-        key: key of ``references.bib``.
+        key: key of ``references.bib``; of a paper that is not there, what it is called.
         status: "stated" there; "derived" here from what it announces; "known-false": a tempting strengthening.
         locus: the lemma or theorem, where one is known.
     """

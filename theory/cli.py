@@ -43,13 +43,15 @@ def verify(
 ) -> int:
     """Verify claims and write a report.
 
-    Exit status 0: every verdict is the expected one and every mutant is refuted; 1: not so; 2: wrong usage.
+    Exit status 0: every verdict is the expected one and every mutant is refuted; 1: not so; 2: wrong usage, or a
+    claim that could not be verified; 3: undecided, with --strict.
 
     Args:
         selection: claims, patterns such as 'sketch/*', Python files that define claims.
         tier: how much work is done.
         seed: what all random keys derive from.
-        data: the digits images, or a file with data of one's own.
+        data: the digits images, or a path: an .npz with x [samples, ...] and y [samples] (classes 0, 1, ...), or a
+            folder of MNIST's or CIFAR's own files.
         out: the folder of index.html, verdicts.json and verdicts.csv.
         resume: go on with the run that the folder holds.
         strict: exit status 3 where a claim, an effect or a mutant is undecided and nothing else is amiss.
@@ -72,7 +74,9 @@ def verify(
     console = table.terminal()
     layout = table.layout(chosen, console)
     _say(console, table.opening(run, chosen, layout))
+    verified: list[Selected] = []
     verdicts: list[Verdict] = []
+    failures = 0
     try:
         with table.progress(console) as progress:
             task = progress.add_task("", total=len(chosen))
@@ -86,9 +90,13 @@ def verify(
                 try:
                     verdict = outcome()
                 except Exception as error:
-                    raise ValueError(_failure(item, error, out)) from error
+                    failures += 1
+                    print(f"error: {_failure(item, error, out, failures)}", file=sys.stderr)
+                    progress.advance(task)
+                    continue
                 if (item.argument, item.file_crc32) not in known:
                     journal.append(out, item, verdict)
+                verified.append(item)
                 verdicts.append(verdict)
                 _say(console, table.row(item, verdict, run, layout))
                 progress.advance(task)
@@ -96,9 +104,9 @@ def verify(
         again = f"{run.command(*selection)} --out {shlex.quote(str(out))} --resume"
         kept = f"{len(verdicts)} of {len(chosen)} verdicts are kept"
         raise KeyboardInterrupt(f"{kept}; go on with {again}") from None
-    index = report.write_report(out, run, chosen, verdicts)
+    index = report.write_report(out, run, verified, verdicts)
     _say(console, table.closing(verdicts, index, time.perf_counter() - started))
-    return status(verdicts, strict=strict)
+    return USAGE if failures else status(verdicts, strict=strict)
 
 
 def list_claims() -> int:
@@ -244,16 +252,16 @@ def _loaded(data: str) -> "Dataset":
         raise ValueError(f"data: {error}") from None
 
 
-def _failure(item: "Selected", error: Exception, out: Path) -> str:
+def _failure(item: "Selected", error: Exception, out: Path, number: int) -> str:
     from theory.journal import write
     from theory.select import reason
 
     path, colons, _ = item.argument.partition("::")
-    trace = out / "traceback.txt"
+    trace = out / f"traceback-{number}.txt"
     write(trace, "".join(traceback.format_exception(error)))
     return (
         f"{item.argument}: verification failed with {reason(error, path if colons else None)}; "
-        f"finished verdicts are kept, and the traceback is in {trace}"
+        f"it is left out, and the traceback is in {trace}"
     )
 
 

@@ -24,9 +24,9 @@ from rich.text import Text
 from theory.claim import Case, Claim, Source
 from theory.falsify import Closest
 from theory.journal import Run
-from theory.references import citation
+from theory.references import citation, references
 from theory.select import Selected
-from theory.verdict import INCONCLUSIVE, REFUTED, CaseVerdict, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Verdict
 
 _COLUMNS = {"measured": 9, "theory": 9, "looseness": 9, "trials": 7, "mutants": 7, "seconds": 7}
 _VERDICT = len("✓ INCONCLUSIVE")
@@ -203,7 +203,8 @@ def source_line(source: Source) -> str:
         "known-false": "a false strengthening of it",
     }
     locus = f"{source.locus}, " if source.locus else ""
-    return f"{citation(source.key)} [{source.key}: {locus}{places[source.status]}]"
+    key = f"{source.key}: " if source.key in references() else ""
+    return f"{citation(source.key)} [{key}{locus}{places[source.status]}]"
 
 
 def deciding(verdict: Verdict) -> CaseVerdict:
@@ -284,6 +285,8 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
             yield f"{name}: {number(case.measured)} in [{number(low)}, {number(high)}], {case.verdict}"
     elif verdict.verdict == REFUTED:
         yield "refuted as expected: this statement is known to be false"
+    elif vacuous := [name for name, case in verdict.cases.items() if case.verdict == VACUOUS]:
+        yield f"says nothing (VACUOUS) on {len(vacuous)} of {len(verdict.cases)} cases: {', '.join(vacuous)}"
     for name, outcome in verdict.mutants.items():
         if outcome != REFUTED:
             word = "is undecided" if outcome == INCONCLUSIVE else f"survives ({outcome})"
@@ -298,7 +301,7 @@ def _counterexample(item: Selected, found: dict[str, Any], run: Run) -> Iterable
     lines = list(_instance(found))
     more = [Text(f"    … {len(lines) - LINES} lines more in verdicts.json", style="dim")] if len(lines) > LINES else []
     yield from (*lines[:LINES], *more)
-    yield Text(f"    replay: {run.command(item.argument)}")
+    yield Text(f"    replay: {run.command(item.argument)} --out replay")
 
 
 def _instance(found: dict[str, Any]) -> Iterable[Text]:

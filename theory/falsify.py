@@ -19,8 +19,8 @@ STARTS = 128
 """Instances of a group from which a search starts."""
 STEP = 0.03
 """Step of the search, relative to the root mean square of each field that it moves."""
-SMALL = 64
-"""Entries up to which an array of a counterexample is shown."""
+SMALL = 2**14
+"""Entries up to which an array of a counterexample is written down."""
 
 
 class Reached(NamedTuple):

@@ -206,9 +206,12 @@ def _reporter(console: "Console", num_masks: int, stack: ExitStack) -> Callable[
 
 
 def _report(console: "Console", setting: "Setting", problem: "Problem", result: "SearchResult", out: Path):
+    import jax
+
     from theory import search_report
 
     rounding = _rounding(problem, result)
+    zero = float(jax.jit(problem.objective)(problem.zero_mask))
     facts = {
         "setting": dataclasses.asdict(setting),
         "keep": problem.keep,
@@ -217,14 +220,16 @@ def _report(console: "Console", setting: "Setting", problem: "Problem", result: 
         "versions": backend.versions(),
     }
     try:
-        search_report.write(out, result, problem.theory, facts, setting.objective)
+        search_report.write(out, result, problem.theory, zero, facts, setting.objective)
     except OSError as error:
         raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
+    worse = "" if len(result.values) and result.values[0] < zero else ": no mask found does better"
     mean = f"{result.mean:.6g} ± {search_report.standard_error(result):.2g}"
     lines = [
         ("best", f"{result.values[0]:.6g}, mask {result.indices[0]}" if len(result.values) else "none"),
         ("mean", f"{mean}, deviation {math.sqrt(result.variance):.4g}"),
         *((name, f"{value:.6g}") for name, value in problem.theory.items()),
+        ("zero mask", f"{zero:.6g}{worse}"),
         ("median", f"{result.quantile(0.5):.4g} to 1.1 %"),
         *((name, f"{count:,}") for name, count in (("NaN", result.undefined), ("infinite", result.infinite)) if count),
         ("float32", f"within {rounding:.1e} of float64 on the best masks"),

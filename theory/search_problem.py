@@ -61,6 +61,7 @@ class Problem:
         weights: prunable weights.
         theory: numbers that theory has for this law and objective, by name: "expectation" or "expectation at most",
             and the value that all but a fraction ``DELTA`` of masks stay under, by the name of the bound.
+        zero_mask: keeps nothing that may be pruned: what a search has to beat.
     """
 
     law: Callable[[Any], Any]
@@ -69,6 +70,7 @@ class Problem:
     keep: int
     weights: int
     theory: dict[str, float]
+    zero_mask: Any
 
 
 def completed(setting: Setting) -> Setting:
@@ -152,7 +154,8 @@ def _linear(setting: Setting, dataset: Dataset) -> Problem:
         return search.training_error(wide(x), wide(y), keep=most, **timing)
 
     theory = _linear_theory(setting, x, w, y, chances, keep)
-    return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, w.size, theory)
+    zero = jnp.zeros(w.shape, jnp.float32)
+    return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, w.size, theory, zero)
 
 
 def _linear_theory(setting, x, w, y, chances, keep) -> dict[str, float]:
@@ -233,7 +236,8 @@ def _network(setting: Setting, dataset: Dataset) -> Problem:
             kernel = kernels.ntk(apply, params, x, mask=pruned)
             found["expectation"] = (_over(squares, chances) - jnp.sum(kernel**2)) / keep
     theory = _with_tail(found)
-    return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, weights, theory)
+    zero = jax.tree.map(lambda leaf, prune: jnp.full(leaf.shape, float(not prune), jnp.float32), params, prunable)
+    return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, weights, theory, zero)
 
 
 def _some(tree: PyTree, prunable: PyTree) -> list[Array]:

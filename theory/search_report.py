@@ -20,17 +20,25 @@ _BARS = 80
 """Of the figure at most: bins are merged until they are so few."""
 
 
-def write(folder: Path, result: SearchResult, theory: Mapping[str, float], facts: Mapping[str, Any], label: str):
+def write(
+    folder: Path,
+    result: SearchResult,
+    theory: Mapping[str, float],
+    zero_mask: float,
+    facts: Mapping[str, Any],
+    label: str,
+):
     """Write best.npz, result.json and histogram.png, each by an atomic rename."""
     paths, _ = jax.tree_util.tree_flatten_with_path(result.masks)
     arrays: dict[str, Any] = {"mask" + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, indices=result.indices, values=result.values, **arrays)
     journal.write(folder / "best.npz", buffer.getvalue())
-    text = json.dumps(journal.strict(numbers(result, theory) | dict(facts)), indent=1, allow_nan=False)
+    found = numbers(result, theory) | {"zero_mask": zero_mask} | dict(facts)
+    text = json.dumps(journal.strict(found), indent=1, allow_nan=False)
     journal.write(folder / "result.json", text + "\n")
     buffer = io.BytesIO()
-    histogram(result, theory, label).savefig(buffer, format="png", dpi=200)
+    histogram(result, theory, zero_mask, label).savefig(buffer, format="png", dpi=200)
     journal.write(folder / "histogram.png", buffer.getvalue())
 
 
@@ -61,8 +69,8 @@ def standard_error(result: SearchResult) -> float:
     return math.sqrt(result.variance / finite) if finite else math.nan
 
 
-def histogram(result: SearchResult, theory: Mapping[str, float], label: str) -> Figure:
-    """How many masks have which objective, the best, the mean, and what theory says, on a logarithmic axis."""
+def histogram(result: SearchResult, theory: Mapping[str, float], zero_mask: float, label: str) -> Figure:
+    """How many masks have which objective, the best, the mean, the zero mask's, and what theory says."""
     figure = Figure(figsize=(5.5, 3.2), layout="constrained")
     axes = figure.subplots()
     counts, edges = _bars(result)
@@ -70,11 +78,14 @@ def histogram(result: SearchResult, theory: Mapping[str, float], label: str) -> 
         axes.stairs(counts, edges, fill=True, color="#4477AA", alpha=0.6)
         axes.axvline(float(result.values[0]), color="black", linewidth=0.8, label=f"best: {result.values[0]:.4g}")
     axes.axvline(result.mean, color="#4477AA", linewidth=1.2, label=f"mean: {result.mean:.4g}")
+    logarithmic = len(counts) and edges[0] > 0
+    if math.isfinite(zero_mask) and (zero_mask > 0 or not logarithmic):
+        axes.axvline(zero_mask, color="grey", linestyle=":", linewidth=1.2, label=f"zero mask: {zero_mask:.4g}")
     styles = iter((("#EE6677", "--"), ("#228833", "-.")))
     for (name, value), (colour, line) in zip(theory.items(), styles, strict=False):
         said = name if name.startswith("expectation") else f"{name}, {1 - DELTA:.0%} of masks below"
         axes.axvline(value, color=colour, linestyle=line, linewidth=1.2, label=f"{said}: {value:.4g}")
-    if len(counts) and edges[0] > 0:
+    if logarithmic:
         axes.set_xscale("log")
     axes.set(yscale="log", xlabel=label, ylabel=f"masks of {result.num_masks:,}")
     figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=2)

@@ -72,11 +72,8 @@ def _ratio(measured: float, theory: float) -> float | None:
 
 
 def _deviation(case: CaseVerdict) -> Strip:
-    """An expectation's interval is one of the deviation already; without one nothing is random."""
-    if case.interval is None:
-        difference = case.measured - case.theory
-        return Strip(difference / abs(case.theory) if case.theory else difference)
-    return Strip(sum(case.interval) / 2, case.interval)
+    """An expectation's interval is one of the deviation; where outcomes are enumerated, so is what was measured."""
+    return Strip(case.measured) if case.interval is None else Strip(sum(case.interval) / 2, case.interval)
 
 
 def _relative(case: CaseVerdict) -> Strip:

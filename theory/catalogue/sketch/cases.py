@@ -145,7 +145,7 @@ def rank_deficient(rng: Rng) -> np.ndarray:
 def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     @Program
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
-        x = data.standardise(pixels) if standardise else pixels / jnp.max(abs(pixels))
+        x = data.standardise(pixels) if standardise else abs(pixels) / jnp.max(abs(pixels))
         return linear.compress(x, data.one_hot(labels, dataset.num_classes))
 
     return compress(dataset.x.reshape(len(dataset.x), -1), dataset.y)
@@ -154,7 +154,8 @@ def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.nda
 def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     """All images of a data set, and one class of it against the rest, after an orthogonal change of samples.
 
-    The change is :func:`sketchprune.linear.compress`: norms, inner products and gradients stay what they are.
+    Standardised, or else the sizes of raw pixels, over the largest. The change is
+    :func:`sketchprune.linear.compress`: norms, inner products and gradients stay what they are.
     """
     x, hot = _compressed(dataset, standardise)
     if x.shape[1] > MOST_FEATURES:
@@ -163,9 +164,16 @@ def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, 
 
 
 def some_columns(rng: Rng, x: np.ndarray, count: int) -> np.ndarray:
-    """Distinct columns, drawn in proportion to their norms: a constant zero pixel says nothing."""
+    """Distinct columns, drawn in proportion to their norms: a constant zero pixel says nothing.
+
+    Where there are too few that are not zero, zeros fill up.
+    """
     norms = np.linalg.norm(x, axis=0)
-    return x[:, rng.choice(x.shape[1], count, replace=False, p=norms / norms.sum())]
+    some = min(count, np.count_nonzero(norms))
+    columns = np.zeros((len(x), count))
+    if some:
+        columns[:, :some] = x[:, rng.choice(x.shape[1], some, replace=False, p=norms / norms.sum())]
+    return columns
 
 
 INFORMATIVE_FEATURES = 16
@@ -192,7 +200,7 @@ COMMON = (
     Case("{data}", lambda rng, dataset: complete(rng, *real(rng, dataset, standardise=True))),
 )
 EVALUATED = (*COMMON, Case("informative", _informative))
-"""Cases of one shape. Informative: raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the
+"""Cases of one shape. Informative: sizes of raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the
 bounds say something."""
 SAMPLED = (*COMMON, Case("informative", _informative_draws))
 """The same for claims that draw multinomial masks: fewer columns, room for so many draws."""
@@ -209,7 +217,8 @@ def _small_real(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=True)
     both = np.column_stack([some_columns(rng, x, SMALL_FEATURES), y])
     triangle = np.zeros((SMALL_ROWS, SMALL_FEATURES + 1))
-    triangle[: SMALL_FEATURES + 1] = np.linalg.qr(both)[1]
+    upper = np.linalg.qr(both)[1]
+    triangle[: len(upper)] = upper
     return complete(rng, triangle[:, :-1], triangle[:, -1], most=SMALL_BUDGET)
 
 

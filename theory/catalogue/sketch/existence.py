@@ -81,7 +81,7 @@ def _images(rng: Rng, dataset: Dataset) -> Model:
 
 
 def _informative(rng: Rng, dataset: Dataset) -> Model:
-    """Raw pixels and w ≥ 0: a few reweighted columns stand for all, a few plain ones do not."""
+    """Sizes of raw pixels and w ≥ 0: a few reweighted columns stand for all, a few plain ones do not."""
     x, _ = real(rng, dataset, standardise=False)
     return _solved(rng, _few(rng, x), np.abs(weights(rng, ITEMS)))
 
