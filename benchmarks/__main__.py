@@ -4,23 +4,32 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
 
 import benchmarks
 
+BENCHMARKS = tuple(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
 
-def main() -> None:
-    every = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__"]
-    chosen = sys.argv[1:] or every
-    if unknown := [name for name in chosen if name not in every]:
-        print(f"error: names: got {unknown[0]!r}; takes {' or '.join(every)}", file=sys.stderr)
-        sys.exit(2)
-    if len(chosen) == 1:
-        importlib.import_module(f"benchmarks.{chosen[0]}").main()
-        return
-    for name in chosen:
-        if code := subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode:
-            sys.exit(code)
+
+def run(
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")]] = (),
+) -> int:
+    """Measure speed beside peers and rooflines of the same machine, in one run.
+
+    Args:
+        names: of linear, ntk, roofline, scores, search.
+    """
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        print(f"error: names: got {unknown[0]!r}; takes {' or '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    if len(names) == 1:
+        importlib.import_module(f"benchmarks.{names[0]}").main()
+        return 0
+    return max(subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode for name in names or BENCHMARKS)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(tyro.cli(run, prog="python -m benchmarks"))

@@ -109,12 +109,17 @@ def verify(
     return USAGE if failures else status(verdicts, strict=strict)
 
 
-def list_claims() -> int:
-    """List the claims of the catalogue."""
+def list_claims(selection: Positional[Annotated[tuple[str, ...], _SELECTION]] = ()) -> int:
+    """List claims: those of the catalogue, of patterns, of files.
+
+    Args:
+        selection: claims, patterns such as 'sketch/*', Python files that define claims.
+    """
     from theory import console as table
     from theory.catalogue import CATALOGUE
+    from theory.select import select
 
-    _say(table.terminal(), table.listing(CATALOGUE))
+    _say(table.terminal(), table.listing([item.claim for item in select(selection, CATALOGUE)]))
     return OK
 
 
@@ -129,7 +134,8 @@ def show(claim: Positional[Annotated[str, arg(metavar="CLAIM|FILE.py::CLAIM")]])
     from theory.select import select
 
     console = table.terminal()
-    for item in select([claim], CATALOGUE):
+    for number, item in enumerate(select([claim], CATALOGUE)):
+        _say(console, [""] * bool(number))
         _say(console, table.description(item))
     return OK
 
