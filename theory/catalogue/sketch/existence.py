@@ -114,7 +114,8 @@ def _existence(model: Model, key: Key) -> dict[str, Sides]:
     # How the best masks rank: whatever else keeps so few weights is no better.
     measured += [model.reweighted, model.reweighted, model.binary]
     theory += [best_sketch, model.binary, local]
-    right = Sides(jnp.stack(measured), jnp.stack(theory), trivial=jnp.full(len(theory), squared(x @ w)))
+    whole = jnp.full(len(theory), squared(x @ w))  # of which an error of zero is a rounding
+    right = Sides(jnp.stack(measured), jnp.stack(theory), scale=whole, trivial=whole)
     return {
         "claim": right,
         "0.99 of the expectation": right._replace(theory=right.theory.at[0].multiply(0.99)),
