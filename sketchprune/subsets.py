@@ -153,16 +153,17 @@ def _matching_pursuit(columns: Float[Array, "n d"], keep: int) -> tuple[Float[Ar
 
     def add(step: Int[Array, ""], carry):
         chosen, directions, left, rest = carry
-        sizes = jnp.sqrt(jnp.sum(left**2, axis=0))
-        free = sizes > enough * norms
+        free = jnp.sqrt(jnp.sum(left**2, axis=0)) > enough * norms
         match = jnp.where(free, abs(_times(rest, columns)) / jnp.where(norms > 0, norms, 1), -1)
         item = jnp.argmax(match)
-        unit = jnp.where(free[item], left[:, item] / jnp.where(free[item], sizes[item], 1), 0)
-        # Rounding left some of the earlier directions in it, much where little else is left.
+        unit = left[:, item]
+        # Rounding left some of the earlier directions in it, much where little else is left; twice, to rounding.
         for _ in range(2):
             unit -= _times(directions, _times(unit, directions))
-            unit /= jnp.where(free[item], jnp.sqrt(jnp.sum(unit**2)), 1)
-        chosen = chosen.at[step].set(jnp.where(free[item], item, d))
+        size = jnp.sqrt(jnp.sum(unit**2))
+        found = size > enough * norms[item]
+        unit = jnp.where(found, unit / jnp.where(found, size, 1), 0)
+        chosen = chosen.at[step].set(jnp.where(found, item, d))
         left = (left - unit[:, None] * _times(unit, left)).at[:, item].set(0)
         return chosen, directions.at[:, step].set(unit), left, rest - unit * _times(unit, rest)
 
