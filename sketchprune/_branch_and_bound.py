@@ -68,7 +68,7 @@ def optimum(
 
     0/1 masks, or with ``reweight`` masks with any entries ≥ 0 (non-negative least squares). Best-first branch and
     bound; after ``max_nodes`` nodes it stops, and ``bound`` says how much better an optimum may be. Works on the
-    host in float64 whatever the inputs. ValueError for more than 30 weights, ``keep`` below 0 or above their
+    host in float64 whatever the inputs. ValueError for no or more than 30 weights, ``keep`` below 0 or above their
     number, max_nodes < 1, and numbers that are not finite. O(2^d) nodes at worst, of O(d²) each, or O(d³) with
     ``reweight``. Source: sketch/existence.
 
@@ -78,8 +78,8 @@ def optimum(
     """
     columns = np.asarray(x, np.float64) * np.asarray(w, np.float64)
     count = columns.shape[1]
-    if count > MOST_ITEMS:
-        raise ValueError(f"w has {count} weights; it takes at most {MOST_ITEMS}")
+    if not 1 <= count <= MOST_ITEMS:
+        raise ValueError(f"w has {count} weights; it takes 1 to {MOST_ITEMS}")
     if not np.isfinite(columns).all():
         raise ValueError("x and w have entries that are not finite; it takes finite numbers")
     _checks.whole("keep", keep, least=0)

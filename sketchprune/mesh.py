@@ -101,10 +101,4 @@ def texts(text: str) -> list[str]:
 
 def agreed_text(text: str) -> str:
     """The text that process 0 has. Every process has to ask."""
-    if jax.process_count() == 1:
-        return text
-    spoken = np.frombuffer(text.encode(), np.uint8)
-    size = agreed(len(spoken))
-    padded = np.zeros(size, np.uint8)
-    padded[: len(spoken)] = spoken[:size]
-    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().decode()
+    return texts(text)[0]

@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from sketchprune import _bins, _checks
 from sketchprune import mesh as meshes
 from sketchprune._checkpoints import Checkpoints
+from sketchprune._objectives import Objective as Objective
 from sketchprune._objectives import initial_loss as initial_loss
 from sketchprune._objectives import linear_error as linear_error
 from sketchprune._objectives import ntk_error as ntk_error
@@ -37,7 +37,6 @@ from sketchprune._worker import Worker
 from sketchprune.types import Key, Mask
 
 Law = Callable[[Key], Mask]
-Objective = Callable[[Mask], Float[Array, ""]]
 _LOOK, _SAVE = 0.5, 60.0
 """Seconds between looks of the host at least, and between checkpoints."""
 
@@ -137,6 +136,9 @@ def best(
     search, the search goes on from there. ``progress`` is called between batches. With several processes each makes
     this call, and gets the result; each owns a device of the mesh.
 
+    The programs of the last four searches are kept: one more with the same ``objective`` and ``law`` objects, mesh and
+    ``best`` compiles nothing, and what those functions read of Python's state is read once, as under ``jax.jit``.
+
     Values have the dtype of the objective, at least float32. A NaN is counted and never among the best; fewer than
     ``best`` masks come back when fewer are defined. ValueError for num_masks < 1 or from 2^63, best < 1 or above
     num_masks, a batch that is no multiple of 256 masks for each device of the mesh, an objective that is no
@@ -169,7 +171,8 @@ def best(
     worker = Worker(objective, law, key, mesh, best)
     over = list(mesh.shape.items()), [device.id for device in mesh.devices.flat]
     asked = {"num_masks": num_masks, "batch": batch, "mesh": over, "with checkpoint": checkpoint is not None}
-    _check_same(worker.posed | asked)
+    if jax.process_count() > 1:
+        _check_same(worker.posed | asked)
     tally = Tally(best)
     saves = None
     if checkpoint is not None:
@@ -210,7 +213,7 @@ def best(
     seconds = max(time.monotonic() - began, 1e-9)
     if tally.undefined == num_masks:
         raise ValueError(f"objective is NaN for all of the {num_masks} masks; it takes one that is defined somewhere")
-    return _result(tally, worker, law, key, seconds, (tally.done - before) / seconds)
+    return _result(tally, worker, seconds, (tally.done - before) / seconds)
 
 
 def _check(key: Key, num_masks: int | float, best: int):
@@ -246,16 +249,11 @@ def _next_tiles(tiles: int, took: float, group: int) -> int:
     return max(tiles // 2 // group, 1) * group if took > 4 * _LOOK else tiles
 
 
-def _result(tally: Tally, worker: Worker, law: Law, key: Key, seconds: float, rate: float) -> SearchResult:
+def _result(tally: Tally, worker: Worker, seconds: float, rate: float) -> SearchResult:
     indices = np.array([index for _, index in tally.found], np.int64)
-    high, low = (indices >> 32).astype(np.uint32), (indices & 0xFFFFFFFF).astype(np.uint32)
-
-    def masks(high, low):
-        return lax.map(lambda words: law(_mask_key(key, *words)), (high, low), batch_size=TILE)
-
     mean, variance = tally.moments()
     return SearchResult(
-        masks=jax.jit(masks)(high, low),
+        masks=worker.masks(indices),
         indices=indices,
         values=np.array([value for value, _ in tally.found], worker.dtype),
         num_masks=tally.done,

@@ -22,7 +22,7 @@ from sketchprune.types import Key
 def greedy(x: Float[Array, "n d"], w: Float[Array, "d"], keep: int) -> tuple[Bool[Array, "d"], Float[Array, ""]]:
     """Add the weight that lowers the error most, ``keep`` times or until none does: a 0/1 mask and its error.
 
-    Ties by index. ValueError for ``keep`` below 0 or above d. O(nd² + keep·d).
+    Ties by index. ValueError for ``keep`` below 0 or above d, and d = 0. O(nd² + keep·d), memory d².
 
     >>> greedy(jnp.eye(3), jnp.array([1.0, -3.0, 2.0]), 2)
     (Array([False,  True,  True], dtype=bool), Array(1., dtype=float64))
@@ -38,7 +38,7 @@ def local_search(
 
     A 0/1 mask that keeps at most ``keep`` weights and that no swap, removal or (below ``keep``) addition of one
     weight improves by more than rounding. Starts are random subsets of that size. ValueError for ``keep`` below
-    0 or above d, and starts < 1. O(nd²) once, then O(d) a tried weight and start.
+    0 or above d, d = 0 and starts < 1. O(nd²) once, then O(d) a tried weight and start.
 
     >>> local_search(jnp.eye(3), jnp.array([1.0, -3.0, 2.0]), 1, jax.random.key(0), starts=2)
     (Array([False,  True, False], dtype=bool), Array(5., dtype=float64))
@@ -54,7 +54,7 @@ def orthogonal_matching_pursuit(
     """Add the column that best matches the residual, refit the kept ones, ``keep`` times: a mask and its error.
 
     The mask has the weights of the least-squares fit, some of which may be negative. Stops early when nothing
-    is left to match. ValueError for ``keep`` below 0 or above d. O(keep·nd).
+    is left to match. ValueError for ``keep`` below 0 or above d, and d = 0. O(keep·nd).
 
     >>> mask, error = orthogonal_matching_pursuit(jnp.array([[1.0, 1.0], [0.0, 1.0]]), jnp.ones(2), 1)
     >>> mask.round(3), error.round(3)
@@ -65,6 +65,8 @@ def orthogonal_matching_pursuit(
 
 
 def _check(w: Array, keep: int):
+    if not len(w):
+        raise ValueError("w has 0 weights; it takes at least 1")
     _checks.whole("keep", keep, least=0)
     if keep > len(w):
         raise ValueError(f"keep is {keep}; it takes at most {len(w)}, the number of weights")
@@ -74,34 +76,34 @@ def _columns(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "n d"
     return x * w
 
 
-def _gram(columns: Float[Array, "n d"], spare: int) -> Float[Array, "e e"]:
-    """The Gram matrix with so many zero items more: keeping one of those is keeping nothing."""
-    return jnp.pad(jnp.matmul(columns.T, columns, precision="highest"), (0, spare))
+_times = functools.partial(jnp.matmul, precision="highest")
 
 
 def _error(columns: Float[Array, "n d"], mask: Array) -> Float[Array, ""]:
-    missed = jnp.matmul(columns, mask.astype(columns.dtype) - 1, precision="highest")
-    return jnp.sum(missed**2)
+    return jnp.sum(_times(columns, mask.astype(columns.dtype) - 1) ** 2)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _greedy(columns: Float[Array, "n d"], keep: int) -> tuple[Bool[Array, "d"], Float[Array, ""]]:
-    gram, d = _gram(columns, keep), columns.shape[1]
+@jax.jit
+def _greedy(columns: Float[Array, "n d"], keep: Int[Array, ""]) -> tuple[Bool[Array, "d"], Float[Array, ""]]:
+    gram = _times(columns.T, columns)
     own = jnp.diagonal(gram)
 
     def add(_, carry):
         kept, slope = carry
-        item = jnp.argmin(jnp.where(kept, jnp.inf, 2 * slope + own))
-        return kept.at[item].set(True), slope + gram[item]
+        change = jnp.where(kept, jnp.inf, 2 * slope + own)
+        item = jnp.argmin(change)
+        better = change[item] < 0
+        return kept.at[item].set(kept[item] | better), slope + better * gram[item]
 
-    start = jnp.zeros(len(gram), bool), -jnp.sum(gram, axis=1)
-    kept = lax.fori_loop(0, keep, add, start)[0][:d]
+    kept, _ = lax.fori_loop(0, keep, add, (jnp.zeros(len(gram), bool), -jnp.sum(gram, axis=1)))
     return kept, _error(columns, kept)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _local_search(columns: Float[Array, "n d"], keep: int, keys: Key) -> tuple[Bool[Array, "d"], Float[Array, ""]]:
-    gram, d = _gram(columns, keep), columns.shape[1]
+    d = columns.shape[1]
+    # As many items of size zero more as may be kept: keeping one of those is keeping nothing.
+    gram = jnp.pad(_times(columns.T, columns), (0, keep))
 
     def settle(key: Key) -> tuple[Array, Array]:
         start = jnp.pad(jax.random.permutation(key, d) < keep, (0, keep))
@@ -138,7 +140,7 @@ def _settled(gram: Float[Array, "e e"], start: Bool[Array, "e"]) -> Bool[Array, 
             jnp.where(better, 0, stalled + 1),
         )
 
-    slope = jnp.matmul(gram, start.astype(gram.dtype) - 1, precision="highest")
+    slope = _times(gram, start.astype(gram.dtype) - 1)
     return lax.while_loop(unsettled, turn, (start, slope, jnp.int32(0), jnp.int32(0)))[0]
 
 
@@ -147,28 +149,32 @@ def _matching_pursuit(columns: Float[Array, "n d"], keep: int) -> tuple[Float[Ar
     n, d = columns.shape
     target = jnp.sum(columns, axis=1)
     norms = jnp.sqrt(jnp.sum(columns**2, axis=0))
-    enough = n * jnp.finfo(columns.dtype).eps
+    enough = max(n, d) * jnp.finfo(columns.dtype).eps
 
     def add(step: Int[Array, ""], carry):
-        chosen, directions, rest = carry
-        # What is left of each column outside the span of the chosen ones; twice, for rounding.
-        left = columns - directions @ (directions.T @ columns)
-        left = left - directions @ (directions.T @ left)
-        sizes = jnp.sqrt(jnp.sum(left**2, axis=0))
-        free = sizes > enough * norms
-        match = jnp.where(free, abs(rest @ columns) / jnp.where(norms > 0, norms, 1), -1)
+        chosen, directions, left, rest = carry
+        free = jnp.sqrt(jnp.sum(left**2, axis=0)) > enough * norms
+        match = jnp.where(free, abs(_times(rest, columns)) / jnp.where(norms > 0, norms, 1), -1)
         item = jnp.argmax(match)
-        unit = jnp.where(free[item], left[:, item] / jnp.where(free[item], sizes[item], 1), 0)
-        chosen = chosen.at[step].set(jnp.where(free[item], item, d))
-        return chosen, directions.at[:, step].set(unit), rest - unit * (unit @ rest)
+        unit = left[:, item]
+        # Rounding left some of the earlier directions in it, much where little else is left; twice, to rounding.
+        for _ in range(2):
+            unit -= _times(directions, _times(unit, directions))
+        size = jnp.sqrt(jnp.sum(unit**2))
+        found = size > enough * norms[item]
+        unit = jnp.where(found, unit / jnp.where(found, size, 1), 0)
+        chosen = chosen.at[step].set(jnp.where(found, item, d))
+        left = (left - unit[:, None] * _times(unit, left)).at[:, item].set(0)
+        return chosen, directions.at[:, step].set(unit), left, rest - unit * _times(unit, rest)
 
     most = max(keep, 1)
-    start = jnp.full(most, d), jnp.zeros((n, most), columns.dtype), target
-    chosen, directions, _ = lax.fori_loop(0, keep, add, start)
+    # What is left of each column, and of the target, outside the span of the chosen ones.
+    start = jnp.full(most, d), jnp.zeros((n, most), columns.dtype), columns, target
+    chosen, directions, *_ = lax.fori_loop(0, keep, add, start)
     # The chosen columns are a triangle in the directions; steps that found nothing are rows of the identity.
     kept = columns.at[:, chosen].get(mode="fill", fill_value=0)
     empty = (chosen == d).astype(columns.dtype)
-    triangle = jnp.triu(directions.T @ kept) + jnp.diag(empty)
-    weights = jax.scipy.linalg.solve_triangular(triangle, directions.T @ target)
+    triangle = jnp.triu(_times(directions.T, kept)) + jnp.diag(empty)
+    weights = jax.scipy.linalg.solve_triangular(triangle, _times(directions.T, target))
     mask = jnp.zeros(d, columns.dtype).at[chosen].set(weights, mode="drop")
     return mask, _error(columns, mask)

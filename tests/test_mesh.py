@@ -246,7 +246,7 @@ def test_laws_and_objectives_are_told_apart():
     key = jax.random.key(1)
     keyed = Traced(lambda x: x * jax.random.normal(key), jnp.zeros(3))
     assert keyed.data != base.data
-    np.testing.assert_array_equal(keyed(keyed.constants, jnp.ones(3)), jax.random.normal(key) * jnp.ones(3))
+    np.testing.assert_array_equal(keyed.program(keyed.constants, jnp.ones(3)), jax.random.normal(key) * jnp.ones(3))
 
 
 def test_checkpoints_know_nothing_of_callbacks(tmp_path):

@@ -1,6 +1,8 @@
 """The streamed search against evaluating every mask by hand; identity over batches, devices and restarts."""
 
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from sketchprune import _bins, _exact, kernels, linear, masks, mesh, search, train
+from sketchprune import _bins, _exact, _worker, kernels, linear, masks, mesh, search, train
 from sketchprune._tally import Tally
 from sketchprune._tiles import Shape
+from sketchprune._traced import Traced
 from sketchprune._worker import Worker
 
 N, D, BUDGET = 9, 12, 4
@@ -84,13 +87,57 @@ def test_thousands_of_best_masks(monkeypatch):
     """Where the best are all masks, they are the sorted ones, and no key was made on its own."""
     law = functools.partial(jax.random.normal, shape=(), dtype=jnp.float32)
     count = 3000
-    made, calls = search._mask_key, []
-    monkeypatch.setattr(search, "_mask_key", lambda *words: calls.append(words) or made(*words))
+    made, calls = _worker.mask_key, []
+    monkeypatch.setattr(_worker, "mask_key", lambda *words: calls.append(words) or made(*words))
     result = search.best(lambda mask: mask, law, KEY, count, best=count, mesh=alone())
-    assert len(calls) <= 4  # traces
+    assert 1 <= len(calls) <= 4  # traces
     every = jax.vmap(lambda index: law(jax.random.fold_in(jax.random.fold_in(KEY, 0), index)))(jnp.arange(count))
     np.testing.assert_array_equal(result.masks, every[result.indices])
     np.testing.assert_array_equal(result.values, np.sort(every))
+
+
+def test_a_second_search_compiles_nothing(caplog):
+    """Of the same functions, whatever the key, the count and the batch; other data are other functions."""
+    error, law = search.linear_error(X, W), functools.partial(LAW)
+    first = search.best(error, law, KEY, 512, best=3, mesh=alone())
+    with jax.log_compiles():
+        search.best(error, law, jax.random.key(8), COUNT, best=3, mesh=alone())
+        same(first, search.best(error, law, KEY, 512, best=3, batch=256, mesh=alone()))
+        assert not compiled(caplog)
+        with jax.enable_x64(False):
+            search.best(error, law, KEY, 512, best=3, mesh=alone())
+        assert compiled(caplog) == ["search", "masks"]
+        other = search.best(search.linear_error(X, 2 * W), law, KEY, 512, best=3, mesh=alone())
+    np.testing.assert_allclose(other.values, 4 * first.values, rtol=1e-6)
+
+
+def compiled(caplog):
+    """The programs of searches that were compiled, by name."""
+    said = [record.getMessage() for record in caplog.records]
+    return [name for text in said for name in ("search", "masks") if f"Finished XLA compilation of jit({name})" in text]
+
+
+def test_no_search_keeps_data_alive():
+    data = jnp.array(W)
+    seen = weakref.ref(data)
+
+    def own(data):
+        error = search.linear_error(X, data)
+        return search.best(error, LAW, KEY, 256, best=1, mesh=alone())
+
+    own(data)
+    del data
+    gc.collect()
+    assert seen() is None
+
+
+def test_data_are_fetched_only_to_be_compared(monkeypatch, tmp_path):
+    fetched = []
+    monkeypatch.setattr(Traced, "data", property(lambda traced: fetched.append(traced) or "0"))
+    search.best(objective, LAW, KEY, 256, best=1, mesh=alone())
+    assert not fetched
+    search.best(objective, LAW, KEY, 256, best=1, mesh=alone(), checkpoint=tmp_path)
+    assert len(fetched) == 2  # the law's and the objective's
 
 
 @pytest.mark.parametrize("batch", [256, 512, 2**20])
@@ -128,8 +175,6 @@ def test_groups_and_lanes_give_the_same_masks():
 
 
 def test_small_caches_and_little_memory_make_masks_take_turns(monkeypatch):
-    from sketchprune import _worker
-
     plenty = Worker(objective, LAW, KEY, alone(), best=5)
     needed = plenty._fitted[1].memory_analysis().temp_size_in_bytes
     monkeypatch.setattr(_worker, "_CACHE", 1)

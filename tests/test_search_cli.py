@@ -16,16 +16,14 @@ from theory.cli import main
 from theory.search_problem import Setting, problem
 
 SETTING = Setting("digits", "linear", "multinomial", "optimal", False, "linear-error", 0.2, None, None, 0)
+pytestmark = pytest.mark.usefixtures("jax_settings")
 
 
 @pytest.fixture(autouse=True)
-def settings():
-    """The command turns x64 off and a cache on; other tests want neither."""
-    names = ("jax_enable_x64", "jax_compilation_cache_dir")
-    before = {name: getattr(jax.config, name) for name in names}
+def x64():
+    """The command turns it off; what is computed without the command has it."""
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    jax.config.update("jax_enable_x64", True)
 
 
 def command(*arguments):

@@ -139,6 +139,36 @@ def test_matching_pursuit_is_match_and_refit(kind):
             np.testing.assert_allclose(np.asarray(mask)[chosen], fit, atol=1e-9)
 
 
+def test_greedy_keeps_nothing_that_lowers_nothing(caplog):
+    """And one program serves every ``keep``."""
+    w = jnp.array([2.0, 0.0, 0.0, 1.0])
+    with jax.log_compiles():
+        kept = [subsets.greedy(jnp.eye(4), w, keep)[0].tolist() for keep in range(5)]
+    assert kept == [[False] * 4, [True, False, False, False], *3 * [[True, False, False, True]]]
+    compiled = [
+        record for record in caplog.records if "Finished XLA compilation of jit(_greedy)" in record.getMessage()
+    ]
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_matching_pursuit_of_columns_that_are_nearly_parallel(dtype):
+    """Directions stay orthogonal: the error is that of a dense fit, for columns of condition 1e5 and of rank 12."""
+    rng = np.random.default_rng(4)
+    common, own = rng.normal(size=(40, 1)), rng.normal(size=(40, 12))
+    few = common + (1e-2 if dtype == jnp.float32 else 1e-5) * own
+    x = np.concatenate([few, few @ rng.normal(size=(12, 12))], axis=1)
+    w = rng.normal(size=24)
+    for keep in (6, 12, 24):
+        mask, value = subsets.orthogonal_matching_pursuit(jnp.asarray(x, dtype), jnp.asarray(w, dtype), keep)
+        chosen = np.flatnonzero(mask)
+        columns, target = x * w, x @ w
+        residual = target - columns[:, chosen] @ np.linalg.lstsq(columns[:, chosen], target)[0]
+        assert len(chosen) == min(keep, 12)
+        rounding = 10 * jnp.finfo(dtype).eps * np.linalg.norm(target)
+        assert float(value) ** 0.5 == pytest.approx(np.linalg.norm(residual), abs=rounding)
+
+
 def test_everything_works_under_jit_and_vmap():
     models = [model("gaussian", seed=seed) for seed in range(3)]
     x, w = (jnp.asarray(np.stack(part)) for part in zip(*models, strict=True))
@@ -162,7 +192,9 @@ def test_everything_works_under_jit_and_vmap():
         (lambda x, w: subsets.optimum(x, w, 9), "keep is 9; it takes at most 8"),
         (lambda x, w: subsets.optimum(x, w, 2, max_nodes=0), "max_nodes is 0"),
         (lambda x, w: subsets.optimum(x * np.inf, w, 2), "not finite"),
-        (lambda x, w: subsets.optimum(np.ones((3, 31)), np.ones(31), 2), "w has 31 weights; it takes at most 30"),
+        (lambda x, w: subsets.optimum(np.ones((3, 31)), np.ones(31), 2), "w has 31 weights; it takes 1 to 30"),
+        (lambda x, w: subsets.optimum(x[:, :0], w[:0], 0), "w has 0 weights; it takes 1 to 30"),
+        (lambda x, w: subsets.greedy(x[:, :0], w[:0], 0), "w has 0 weights; it takes at least 1"),
     ],
 )
 def test_bad_input(call, message):
