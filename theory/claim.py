@@ -28,7 +28,8 @@ class Sides(NamedTuple):
     Attributes:
         measured: what was measured; any shape.
         theory: what the theory says of it; broadcasts against ``measured``.
-        scale: what rounding error and tolerance are relative to; |theory| where it is not given.
+        scale: what rounding error and tolerance are relative to; |theory| where it is not given. Chance may not
+            decide it: the mean of ratios is not the ratio of means.
         trivial: a value known without the theory (the zero mask, predicting 0): a bound above it is vacuous.
         range: for expectations, an upper bound on max(measured) − min(measured) over the outcomes; with it
             the confidence interval holds at every sample size, without it the interval is asymptotic.

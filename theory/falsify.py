@@ -81,8 +81,8 @@ def search(claim: Claim, name: str, raw: Instance, keys: np.ndarray, steps: int)
     """The most violating admissible instance that ``steps`` gradient steps reach from each of those given.
 
     The moved fields are those that the claim's :class:`Bound` names. What is maximised is the scale-free gap
-    (measured − theory)/(|measured| + |theory|) of the sides called ``name``, its largest component; what is found is
-    evaluated again, as any instance is. Cost: ``steps`` gradients of the trial, vmapped over the instances.
+    (measured − theory)/max(|measured| + |theory|, scale) of the sides called ``name``, its largest component; what is
+    found is evaluated again, as any instance is. Cost: ``steps`` gradients of the trial, vmapped over the instances.
     """
     return _evaluated(claim, name, _ascend(claim, name)(raw, keys, steps), keys)
 
@@ -143,7 +143,7 @@ def _ascend(claim: Claim, name: str) -> Program:
         flat = flat_sides(claim, candidate, claim.draw(candidate, chance_key(key)))[name]
         finite = jnp.isfinite(flat.measured) & jnp.isfinite(flat.theory)
         measured, theory = (jnp.where(finite, side, 0) for side in (flat.measured, flat.theory))
-        size = abs(measured) + abs(theory)
+        size = jnp.maximum(abs(measured) + abs(theory), jnp.where(finite, flat.scale, 0))
         gaps = (measured - theory) / jnp.where(size == 0, 1, size)
         # An infinite bound is true. What else is not finite is the worst news: the caller re-evaluates it.
         true = jnp.isfinite(flat.measured) & jnp.isposinf(flat.theory)

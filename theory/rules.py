@@ -23,6 +23,9 @@ from theory.verdict import (
 SHRINK = 1e4
 """An identity's residual must shrink at least so much from float32 to float64: rounding does, a near-miss does not."""
 
+CARRIED = 0.01
+"""The part of the sum of squares that a hundred equal trials carry each: fewer are too few for a normal interval."""
+
 SINGLE_ROUNDING = 1e-5
 """Relative rounding of a float32 trial, which does not average out over trials."""
 
@@ -52,7 +55,7 @@ def exact(claim: Claim, sides: Assessed, single: Assessed | None, admissible: np
     return CaseVerdict(verdict, **_medians(kept.flat), **report)
 
 
-def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, level: float = LEVEL) -> CaseVerdict:
+def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier) -> CaseVerdict:
     """Verdict on one case from the sums [instances, components] of its trials so far."""
     if not admissible.any():
         return _unmet(_report(admissible, trials=0, method="none"))
@@ -60,7 +63,7 @@ def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, le
     count = (sums.trials + sums.broken).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = Flat(*(leaf / sums.trials for leaf in sums.flat))
-    level = level / (count.size * len(tier.looks))
+    level = LEVEL / (count.size * len(tier.looks))
     report = _medians(means)
     if isinstance(claim.kind, Probability):
         failures = (sums.failures + sums.broken).sum(axis=0)
@@ -71,6 +74,11 @@ def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, le
         report |= {"measured": float(failures[worst] / count[worst]), "theory": float(delta[worst])}
     else:
         assert isinstance(claim.kind, Expectation)
+        if sums.varying.any():
+            raise ValueError(
+                f"trial of {claim.id}: scale, which is |theory| where none is given, changes from trial to trial; "
+                "takes one that chance does not decide, Sides(..., scale=...)"
+            )
         interval, method = _mean_interval(sums, means, level)
         words = statistics.decide_mean(interval, claim.kind.relation, tier.tolerance, SINGLE_ROUNDING)
         worst = int(np.argmax(np.nan_to_num(np.maximum(abs(interval.low), abs(interval.high)), nan=np.inf)))
@@ -160,7 +168,9 @@ def _mean_interval(sums: Totals, means: Flat, level: float) -> tuple[statistics.
             return statistics.bernstein_interval(trials, mean, variance, width, level), "empirical Bernstein"
         within = np.maximum(sums.square - sums.deviation**2 / sums.trials, 0) / (sums.trials - 1)
         error = np.sqrt((within / sums.trials).sum(axis=0)) / len(sums.trials)
-        return statistics.normal_interval(mean, error, level), "asymptotic"
+        # Nothing is known yet where a few trials carry the squares, or all say the same: what is rare may be to come.
+        few = (sums.fourth.sum(axis=0) > CARRIED * sums.square.sum(axis=0) ** 2) | ((error == 0) & (mean != 0))
+        return statistics.normal_interval(mean, np.where(few, np.inf, error), level), "asymptotic"
 
 
 def _vacuous(sides: Flat) -> bool:

@@ -157,6 +157,11 @@ def _by_sizes(claim: Claim, group: Group, tier: Tier, found: Found) -> dict[str,
     assert isinstance(claim.kind, Rate)
     sizes = [_named(claim, programs.evaluate_at(claim, size)(group.instances, group.keys)) for size in claim.kind.sizes]
     admissible = group.admissible
+    for name, first in sizes[0].items():
+        if first.flat.measured.shape[1] != 1:
+            raise ValueError(
+                f"trial of {claim.id}: returned {first.flat.measured.shape[1]} components of {name!r}; a rate takes one"
+            )
     for name in found:
         values = np.stack([sides[name].flat.measured[:, 0] for sides in sizes], axis=1)
         exponent = float(sizes[0][name].flat.theory[0, 0])

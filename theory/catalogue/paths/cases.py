@@ -25,6 +25,8 @@ WIDTHS = (6, 4, 4, 2)
 SHORT = (3, 3, 2)
 """Of the claims that take eigenvalues in a search: 18 paths over 15 weights."""
 SAMPLES = 3
+TRIES = 10_000
+"""Draws of an instance until one is fit to be one."""
 CLEAR = 1e-3
 """No pre-activation but 0 is smaller, relative to the largest: gates are the same in float32."""
 
@@ -248,7 +250,7 @@ def complete(
     fan_in = np.ones(size)
     for index, c in zip(topology.indices, topology.coefficients, strict=True):
         fan_in[index[c != 0]] = (c != 0).sum(axis=0).max()
-    while True:
+    for _ in range(TRIES):
         x = inputs()
         drawn = rng.standard_normal(size)
         weights = np.sign(drawn) * (abs(drawn) + 0.05) * np.sqrt(2 / fan_in) if theta is None else theta
@@ -265,6 +267,8 @@ def complete(
             hidden = hidden if linear else np.maximum(hidden, 0)
         if live.any() and clear:
             break
+    else:
+        raise ValueError(f"data: {TRIES} draws gave no network with a live path and no unit close to zero")
     free = np.flatnonzero(chosen)[:10]
     return Net(
         theta=weights,
@@ -284,12 +288,15 @@ def complete(
 
 def pixels(rng: Rng, dataset: Dataset, count: int = WIDTHS[0], samples: int = SAMPLES) -> np.ndarray:
     """Neighbours in one row of standardised images, none of them blank in all; [samples, count]."""
-    while True:
+    for _ in range(TRIES):
         images, _ = real(rng, dataset, samples)
         row, column = rng.integers(1, SIDE - 1), rng.integers(0, SIDE - count + 1)
         chosen = images[:, row, column : column + count]
         if (abs(chosen).max(axis=1) > 0).all():
             return chosen
+    raise ValueError(
+        f"data: {TRIES} draws gave no {count} neighbouring pixels that are not blank; takes data that vary"
+    )
 
 
 def gaussian(rng: Rng, count: int = WIDTHS[0], samples: int = SAMPLES) -> np.ndarray:

@@ -176,6 +176,29 @@ def some_columns(rng: Rng, x: np.ndarray, count: int) -> np.ndarray:
     return columns
 
 
+ROWS_LOOKED_AT = 512
+"""Rows whose moments say whether data are random as a theorem wants them."""
+
+
+def rows_of(rng: Rng, dataset: Dataset, features: int) -> np.ndarray:
+    """Rows of a data set, drawn with replacement, and some of its features in the units of their deviations."""
+    x = dataset.x.reshape(len(dataset.x), -1)
+    x = x[:, rng.choice(x.shape[1], features, replace=x.shape[1] < features)]
+    deviation = x.std(axis=0)
+    return ((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rng.integers(len(x), size=ROWS_LOOKED_AT)]
+
+
+def uncorrelated(x: Float[Array, "n d"]) -> Bool[Array, ""]:
+    """Whether all columns have mean 0 and variance 1, and no two correlate, up to what so few rows can tell."""
+    off = jnp.mean(x[:, :, None] * x[:, None, :], axis=0) - jnp.eye(x.shape[1])
+    return (jnp.max(abs(off)) < 0.35) & (jnp.max(abs(jnp.mean(x, axis=0))) < 0.35)
+
+
+def normal_tails(x: Float[Array, "n d"]) -> Bool[Array, ""]:
+    """Whether every column's fourth moment is about the normal one, 3."""
+    return jnp.max(abs(jnp.mean(x**4, axis=0) - 3)) < 2.4
+
+
 INFORMATIVE_FEATURES = 16
 
 

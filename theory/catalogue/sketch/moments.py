@@ -106,7 +106,7 @@ UNBIASED = Claim(
     id="sketch/unbiased",
     title="A reweighted random mask predicts what the dense model predicts, on average",
     statement=r"\mathbb{E}\,[X(m\circ w)] = Xw",
-    sources=(Source("drineas2006matmul", "stated", "Lemma 3"), BAR),
+    sources=(Source("drineas2006matmul", "stated"), BAR),
     kind=Expectation(),
     cases=(*SAMPLED, *SMALL),
     trial=_unbiased,
@@ -160,10 +160,10 @@ def _optimal(instance: Linear, _: Key) -> dict[str, Sides]:
         measured = (at_p - expected_error(x, w, law, s)) / total
         return jnp.stack([measured, sketch.chi_square(law, p)])
 
-    # KKT at p*: the derivative is one constant where a_i > 0, and no smaller elsewhere.
-    at_best = jnp.where(sizes > 0, best, 1)
-    slope = jax.grad(lambda law: jnp.sum(sizes**2 / law))(at_best) / jnp.sum(sizes) ** 2
-    stationary = jnp.where(sizes > 0, slope + 1, jnp.minimum(slope + 1, 0))
+    # KKT at p*: the derivative is one constant, the multiplier, where p* > 0, and no smaller elsewhere.
+    slope = jax.grad(lambda law: expected_error(x, w, law, s))(best) / total
+    above = slope - best @ slope
+    stationary = jnp.where(best > 0, above, jnp.minimum(above, 0))
 
     def sides(law: Float[Array, " d"]) -> Sides:
         measured, theory = excess(law)

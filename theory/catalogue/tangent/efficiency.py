@@ -94,12 +94,12 @@ def _trial(scored: Scored, outcome: Float[Array, "laws P"]) -> dict[str, Sides]:
     tangent, s = scored.tangent, scored.tangent.network.budget
     theta, trace = tangent.kernel, jnp.sum(tangent.sizes)
     measured = jax.vmap(lambda mask: squared(masked_kernel(tangent, mask) - theta))(outcome)
-    optimum = (trace**2 - squared(theta)) / s
-    kappa = trace**2 / (trace**2 - squared(theta))
+    least = trace**2 - squared(theta)
     efficiency = jax.vmap(lambda law: sketch.efficiency(tangent.optimal, law))(scored.laws)
     chi_square = 1 / efficiency - 1
-    right = Sides(measured, optimum * (1 + kappa * chi_square))
-    return {"claim": right, "χ² for κχ²": right._replace(theory=optimum * (1 + chi_square))}
+    # (Tr²/s)(1 − ‖Θ‖²/Tr² + χ²), written so that a kernel of rank one, whose least error is a rounding, is no quotient.
+    right = Sides(measured, (least + trace**2 * chi_square) / s, scale=trace**2 * (1 + chi_square) / s)
+    return {"claim": right, "χ² for κχ²": right._replace(theory=least * (1 + chi_square) / s)}
 
 
 MLP, CONV = ((PIXELS, 3), (3, 3), (3, OUTPUTS)), ((3, 3, 2), (3 * 3 * 2, OUTPUTS))

@@ -279,7 +279,7 @@ FINITE_WIDTH = Claim(
     id="tangent/finite-width",
     title="Wide networks train like their linearisation",
     statement=r"\sup_t\|f_t-f_t^{\mathrm{lin}}\|=O\big(n^{-1/2}\big)",
-    sources=(Source("lee2019wide", "stated", "Theorem 2.1"),),
+    sources=(Source("lee2019wide", "stated"),),
     kind=Rate(sizes=(64, 256, 1024, 4096), relation="at most"),
     cases=CASES,
     prepare=with_smooth_limit,

@@ -16,9 +16,7 @@ from theory.catalogue.tangent.cases import (
     Tangent,
     linearise,
 )  # fmt: skip
-from theory.claim import Claim, Expectation, Sides, Source
-
-TROPP = Source("tropp2015concentration", "stated", "Theorem 6.1.1")
+from theory.claim import Claim, Expectation, Sides
 
 
 def masked_kernel(tangent: Tangent, mask: Float[Array, " P"]) -> Float[Array, "N N"]:

@@ -14,7 +14,7 @@ from theory.catalogue.tangent.cases import NON_ZERO, Network, Rng, Tangent, case
 from theory.catalogue.tangent.sketches import BAR, masked_kernel, spectral_norm
 from theory.claim import Case, Claim, Probability, Sides, Source
 
-BERNSTEIN = Source("tropp2015concentration", "stated", "Theorem 6.1.1")
+BERNSTEIN = Source("tropp2015concentration", "stated")
 DELTAS = (0.2, 0.05, 0.01)
 """Failure rates at which the tail is tested."""
 MOST = 256
