@@ -77,12 +77,14 @@ def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
 
 def path_trace(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
-    return unflatten(pruned.params, _representable(*_kept(found, *found.slopes())))
+    values, exponent = found.slopes()
+    return unflatten(pruned.params, _representable(_kept(found, values), exponent))
 
 
 def trace_drop(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
-    return unflatten(pruned.params, _representable(*_kept(found, *found.drops())))
+    values, exponent = found.drops()
+    return unflatten(pruned.params, _representable(_kept(found, values), exponent))
 
 
 def ntk_trace(pruned: Pruned) -> Params:
@@ -191,9 +193,9 @@ def _squares(pruned: Pruned, inputs: str) -> Squares:
     return squares(pruned.apply, pruned.params, _fed(pruned, 2, inputs), pruned.mask, authors=True)
 
 
-def _kept(found: Squares, values: Leaves, exponent: Exponent) -> tuple[Leaves, Exponent]:
+def _kept(found: Squares, values: Leaves) -> Leaves:
     """Zeros where the mask has pruned: what is not scored has no say in the scale."""
-    return [kept * value for kept, value in zip(found.kept, values, strict=True)], exponent
+    return [kept * value for kept, value in zip(found.kept, values, strict=True)]
 
 
 def _representable(values: Leaves, exponent: Exponent) -> Leaves:

@@ -5,7 +5,7 @@ kernel of a pruned network pass masked parameters as well as the mask. Integer a
 leaves, and the mask's leaves for them, count for nothing. NaN and infinity in parameters or inputs go
 through: the entries they touch are NaN.
 
-Programs are compiled once for each ``apply`` and shape; boolean masks of nearly equal density share them. As under
+Programs are compiled once for each ``apply`` and shape; masks of nearly equal density share them. As under
 `jax.jit`, arrays that ``apply`` closes over (running averages, say) are those of the first call: give it anew, or as
 a new function, when they change. The programs keep ``apply`` and these arrays until `jax.clear_caches`.
 """
@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _blocks, _checks
-from sketchprune.structure import cacheable, is_floating
+from sketchprune._static import static
+from sketchprune.structure import is_floating
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params
 
 
@@ -63,7 +64,7 @@ def ntk(
         _checks.whole("block_size", block_size, least=1)
     masks, kept = _masks(params, mask)
     options = {"kept": kept, "trace": trace_outputs, "block_size": block_size}
-    return _blocks.ntk(cacheable(apply), params, masks, x1, x2, **options)
+    return _blocks.ntk(static(apply), params, masks, x1, x2, **options)
 
 
 def reference(
@@ -87,7 +88,7 @@ def reference(
     """
     _check_inputs(x1, x2)
     masks, _ = _masks(params, mask)
-    return _blocks.reference(cacheable(apply), params, masks, x1, x2, trace=trace_outputs)
+    return _blocks.reference(static(apply), params, masks, x1, x2, trace=trace_outputs)
 
 
 def ntk_vector_product(
@@ -107,7 +108,7 @@ def ntk_vector_product(
     """
     _check_inputs(x, None)
     masks, _ = _masks(params, mask)
-    return _blocks.product(cacheable(apply), params, masks, x, vector)
+    return _blocks.product(static(apply), params, masks, x, vector)
 
 
 def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
@@ -126,7 +127,7 @@ def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None
     """
     _check_inputs(x, None)
     masks, _ = _masks(params, mask)
-    return _blocks.column_norms(cacheable(apply), params, masks, x)
+    return _blocks.column_norms(static(apply), params, masks, x)
 
 
 def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
@@ -153,7 +154,7 @@ def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | No
     """
     _check_inputs(x, None)
     masks, kept = _masks(params, mask)
-    return _blocks.frobenius_norm(cacheable(apply), params, masks, x, kept=kept)
+    return _blocks.frobenius_norm(static(apply), params, masks, x, kept=kept)
 
 
 def extreme_eigenvalues(
@@ -184,7 +185,7 @@ def extreme_eigenvalues(
     _checks.whole("num_products", num_products, least=1)
     masks, _ = _masks(params, mask)
     key = jax.random.key(0) if key is None else key
-    return _blocks.extreme_eigenvalues(cacheable(apply), params, masks, x, key, num_products=num_products)
+    return _blocks.extreme_eigenvalues(static(apply), params, masks, x, key, num_products=num_products)
 
 
 def _check_inputs(x1: Any, x2: Any) -> None:

@@ -98,15 +98,6 @@ def is_floating(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
-def cacheable(apply: ApplyFn) -> ApplyFn:
-    """``apply`` as a static argument: one that cannot be hashed is compiled anew at each call."""
-    try:
-        hash(apply)
-    except TypeError:
-        return lambda params, x: apply(params, x)
-    return apply
-
-
 def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.ShapeDtypeStruct) -> Structure:
     """The structure of a network, found in its jaxpr at the shapes and dtypes of ``params`` and one sample.
 

@@ -384,5 +384,8 @@ def test_arguments_are_checked():
         paths.spectrum(apply, params, (2,), count=40)
     with pytest.raises(ValueError, match=r"mask\[0\] has shape \(3, 2\); it takes params' \(2, 2\)"):
         paths.trace(apply, params, (2,), mask=[jnp.ones((3, 2)), ONE])
+    for vector in ([ONE, jnp.ones(2)], [ONE], ONE):
+        with pytest.raises(ValueError, match=r"vector has the shapes .*; it takes those of params, \[\(2, 2\), "):
+            paths.gram_product(apply, params, (2,), vector)
     with pytest.raises(ValueError, match="params has no floating leaf"):
         paths.trace(apply, [jnp.ones((2, 2), int)], (2,))
