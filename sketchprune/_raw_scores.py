@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from sketchprune import kernels, masks
 from sketchprune._powers import Exponent, alive, exponent_of, flow, scaled
-from sketchprune._squares import Leaves, Squares, squares, unflatten
+from sketchprune._squares import Leaves, Squares, squares
 from sketchprune.types import Inputs, Key, Mask, Params
 
 BLOCK = 256
@@ -28,6 +28,10 @@ class Pruned(NamedTuple):
     """The batch, or its inputs alone where targets are not used."""
     mask: Mask | None
     key: Any
+
+    def rebuilt(self, leaves: Leaves) -> Params:
+        """Leaves in the places of the parameters'."""
+        return jax.tree.unflatten(jax.tree.structure(self.params), leaves)
 
     def kept(self, tree: Params) -> Params:
         """Zeros where the mask has pruned."""
@@ -72,19 +76,19 @@ def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
     # Zeros cost less than copies of what is found.
     better = lax.cond(sound, lambda: [jnp.zeros_like(leaf) for leaf in found], again)
     found = [jnp.where(sound, *pair) for pair in zip(found, better, strict=True)]
-    return unflatten(pruned.params, found)
+    return pruned.rebuilt(found)
 
 
 def path_trace(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
     values, exponent = found.slopes()
-    return unflatten(pruned.params, _representable(_kept(found, values), exponent))
+    return pruned.rebuilt(_representable(_kept(found, values), exponent))
 
 
 def trace_drop(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
     values, exponent = found.drops()
-    return unflatten(pruned.params, _representable(_kept(found, values), exponent))
+    return pruned.rebuilt(_representable(_kept(found, values), exponent))
 
 
 def ntk_trace(pruned: Pruned) -> Params:

@@ -42,9 +42,9 @@ from sketchprune._enumeration import convolution as convolution
 from sketchprune._enumeration import enumerate_paths as enumerate_paths
 from sketchprune._lanczos import ritz_values
 from sketchprune._powers import Exponent, alive, flow, scaled
-from sketchprune._squares import floating, squares, unflatten
+from sketchprune._squares import squares
 from sketchprune._static import static
-from sketchprune.structure import is_floating
+from sketchprune.structure import at_floating, floating_leaves
 from sketchprune.types import ApplyFn, Key, Mask, Params
 
 
@@ -151,7 +151,7 @@ def spectrum(
 
 def _input(params: Params, input_shape: Sequence[int], u: Any) -> Float[Array, "..."]:
     """u, or ones, in the dtype of the parameters."""
-    leaves = [leaf for leaf in jax.tree.leaves(params) if is_floating(leaf)]
+    leaves, _ = floating_leaves(params)
     if not leaves:
         raise ValueError("params has no floating leaf; it takes at least one")
     dtype = jnp.result_type(*leaves)
@@ -191,8 +191,10 @@ def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, 
 
 @functools.partial(jax.jit, static_argnames=("apply",))
 def _gram_product(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params) -> Params:
-    product, exponent = squares(apply, _masked(params, mask), inputs, mask).gram_product(floating(vector))
-    return unflatten(params, [scaled(part, exponent) for part in product])
+    found = squares(apply, _masked(params, mask), inputs, mask)
+    product, exponent = found.gram_product(at_floating(params, vector))
+    _, rebuild = floating_leaves(jax.tree.map(jnp.zeros_like, params))
+    return rebuild([scaled(part, exponent) for part in product])
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "count", "num_products", "log"))
