@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, parts, passed, plan
 from sketchprune._lanczos import ritz_values
-from sketchprune.structure import Layer, Structure, is_floating, read, sensitivities
+from sketchprune.structure import Layer, Structure, at_floating, floating_leaves, read, sensitivities
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 
 WORTHWHILE = 2.5e7
@@ -274,17 +274,11 @@ def _leaf_norms(
 def _linearised(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> tuple[Network, Callable[[Array], Array]]:
     """The network, and v -> J (m ∘ (Jᵀ v)) from a single linearisation."""
     net = network(apply, params, masks, None, x)
-    tree = jax.tree.structure(params)
-    floating = [at for at, leaf in enumerate(net.leaves) if is_floating(leaf)]
-
-    def outputs(own: list[Array]) -> Array:
-        given = dict(zip(floating, own, strict=True))
-        return apply(tree.unflatten([given.get(at, leaf) for at, leaf in enumerate(net.leaves)]), x)
-
-    own = [net.leaves[at] for at in floating]
-    _, push = jax.linearize(outputs, own)
+    own, rebuild = floating_leaves(params)
+    _, push = jax.linearize(lambda own: apply(rebuild(own), x), own)
     pull = jax.linear_transpose(push, own)
-    weights = [net.selections[at].weight.astype(net.leaves[at].dtype) for at in floating]
+    every = at_floating(params, [selection.weight for selection in net.selections])
+    weights = [weight.astype(leaf.dtype) for weight, leaf in zip(every, own, strict=True)]
 
     def product(vector: Array) -> Array:
         (cotangent,) = pull(vector)
@@ -327,18 +321,14 @@ def reference(
 ) -> Float[Array, "..."]:
     with jax.default_matmul_precision("highest"):
         net = network(apply, params, masks, None, x1)
-        floating = [at for at, leaf in enumerate(net.leaves) if is_floating(leaf)]
+        own, rebuild = floating_leaves(params)
 
         def jacobian(x: Inputs) -> Float[Array, "n k p"]:
-            def outputs(own: list[Array]) -> Array:
-                given = dict(zip(floating, own, strict=True))
-                every = [given.get(at, leaf) for at, leaf in enumerate(net.leaves)]
-                return apply(jax.tree.unflatten(jax.tree.structure(params), every), x)
-
-            parts = jax.jacrev(outputs)([net.leaves[at] for at in floating])
+            parts = jax.jacrev(lambda own: apply(rebuild(own), x))(own)
             return jnp.concatenate([part.reshape(len(x), net.outputs, -1) for part in parts], axis=2)
 
-        weight = jnp.concatenate([net.selections[at].weight.reshape(-1) for at in floating])
+        weights = at_floating(params, [selection.weight for selection in net.selections])
+        weight = jnp.concatenate([weight.reshape(-1) for weight in weights])
         left = jacobian(x1)
         right = left if x2 is None else jacobian(x2)
         kernel = jnp.einsum("nkp,p,mkp->nm" if trace else "nkp,p,mlp->nmkl", left, weight, right)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from sketchprune import _steps
+from sketchprune._static import static
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 Evaluation = Any
@@ -61,7 +62,8 @@ def fit_many(
     default is 1 GiB. A tile has at least one model, and each thread's evaluation of a single one comes on top.
     Results do not depend on it but for rounding. A host function: in a program, vmap :func:`sketchprune.train.fit`.
     ValueError as there, and for stacks of different length and checkpoints that do not ascend within 0..steps. One
-    set of gradients a model and step, and the table of batches, 4 bytes a sample and epoch for each different key.
+    set of gradients a model and step. Compiled once for each apply, loss, optimizer, evaluate and shape: make the
+    optimizer once.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> halved = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -71,17 +73,15 @@ def fit_many(
     Array([[0.75, 0.  ],
            [0.75, 0.75]], dtype=float64)
     """
-    samples = _steps.check_batches(data, steps, key, batch_size)
+    _steps.check_batches(data, steps, key, batch_size)
     steps_at = [int(step) for step in checkpoints]
     if sorted(set(steps_at)) != steps_at or not all(0 <= step <= steps for step in steps_at):
         raise ValueError(f"checkpoints is {checkpoints}; it takes ascending numbers of steps from 0 to {steps}")
     if (evaluate is None) != (not steps_at):
         raise ValueError(f"checkpoints is {checkpoints} and evaluate is {evaluate}; it takes both or neither")
     stacked, models = _stacks(params, mask, key)
-    orders, rows = None, np.zeros(models, int)
-    if batch_size is not None and key is not None:
-        orders, which = _orders(key, samples, max(1, -(-steps // (samples // batch_size))))
-        rows += which
+    apply, loss, evaluate = map(static, (apply, loss, evaluate))
+    key = None if batch_size is None else key
     run = functools.partial(_fit_tile, apply, loss, data, optimizer, steps, batch_size, evaluate, tuple(steps_at))
 
     def picked(chosen: Any) -> list[Any]:
@@ -96,8 +96,8 @@ def fit_many(
     def train(start: int) -> Fits:
         # The last tile is filled up with its last model, so that all tiles share one program.
         chosen = np.minimum(np.arange(start, start + tile), models - 1)
-        order = None if orders is None else orders[rows[chosen]]
-        return jax.block_until_ready(run(*picked(chosen), order, stacked))
+        keys = key if key is None or not key.ndim else key[chosen]
+        return jax.block_until_ready(run(*picked(chosen), keys, stacked))
 
     with ThreadPoolExecutor(workers) as threads:
         tiles = list(threads.map(train, range(0, models, tile)))
@@ -106,37 +106,38 @@ def fit_many(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3, 4, 5, 6, 7, 11))
 def _fit_tile(
-    apply, loss, data, optimizer, steps, batch_size, evaluate, checkpoints, params, mask, orders, stacked
+    apply, loss, data, optimizer, steps, batch_size, evaluate, checkpoints, params, mask, key, stacked
 ) -> Fits:
-    def model(params, mask, orders):
-        shuffled = None if orders is None else (lambda epoch: orders[epoch])
+    def model(params, mask, key):
+        shuffled = None if key is None else _steps.shuffle(key, len(data[0]))
         start, advance = _steps.training(apply, loss, params, data, optimizer, mask, batch_size, shuffled)
-        if evaluate is None:
-            (params, *_), losses = lax.scan(advance, start, jnp.arange(steps))
-            return Fits(params, losses, None)
-        # Under vmap one after another: an evaluation may take many more samples than a batch.
-        measured = jax.custom_batching.sequential_vmap(evaluate)
 
-        def onward(carry, stop):
-            """To the next checkpoint."""
+        def step(carry):
+            now, inner, losses = carry
+            inner, value = advance(inner, now)
+            return now + 1, inner, losses.at[now].set(value)
 
-            def step(carry):
-                now, inner, losses = carry
-                inner, value = advance(inner, now)
-                return now + 1, inner, losses.at[now].set(value)
-
-            carry = lax.while_loop(lambda carry: carry[0] < stop, step, carry)
-            return carry, measured(carry[1][0])
+        def run_until(stop, carry):
+            return lax.while_loop(lambda carry: carry[0] < stop, step, carry)
 
         value = jax.eval_shape(lambda: advance(start, 0)[1])
-        carry = jnp.int32(0), start, jnp.zeros(steps, value.dtype)
-        carry, curve = lax.scan(onward, carry, jnp.array(checkpoints, jnp.int32))
-        # What is left after the last checkpoint.
-        (_, (params, *_), losses), _ = lax.scan(onward, carry, jnp.array([steps], jnp.int32))
-        return Fits(params, losses, curve)
+        # One entry at least: without any there is no index.
+        carry = jnp.int32(0), start, jnp.zeros(max(steps, 1), value.dtype)
+        curve = None
+        if evaluate is not None:
+            # Under vmap one after another: an evaluation may take many more samples than a batch.
+            measured = jax.custom_batching.sequential_vmap(evaluate)
+
+            def onward(carry, stop):
+                carry = run_until(stop, carry)
+                return carry, measured(carry[1][0])
+
+            carry, curve = lax.scan(onward, carry, jnp.array(checkpoints, jnp.int32))
+        _, (params, *_), losses = run_until(steps, carry)
+        return Fits(params, losses[:steps], curve)
 
     axes = [0 if stack else None for stack in stacked]
-    return jax.vmap(model, (*axes, None if orders is None else 0))(params, mask, orders)
+    return jax.vmap(model, (*axes, 0 if key is not None and key.ndim else None))(params, mask, key)
 
 
 def _stacks(params: Params, mask: Mask | None, key: Key | None) -> tuple[tuple[bool, bool], int]:
@@ -162,18 +163,6 @@ def _stacks(params: Params, mask: Mask | None, key: Key | None) -> tuple[tuple[b
     if not models:
         raise ValueError("params and mask are stacks of no models; it takes at least one")
     return stacked, models
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _tables(keys: Key, samples: int, epochs: int) -> Int[Array, "keys epochs samples"]:
-    return jax.vmap(lambda key: jax.vmap(_steps.shuffle(key, samples))(jnp.arange(epochs)))(keys)
-
-
-def _orders(keys: Key, samples: int, epochs: int) -> tuple[Int[Array, "keys epochs samples"], np.ndarray]:
-    """The order of the samples in each epoch, for each different key, and which key each model has."""
-    data = np.asarray(jax.random.key_data(keys)).reshape(-1, *jax.random.key_data(keys).shape[keys.ndim :])
-    _, first, rows = np.unique(data, axis=0, return_index=True, return_inverse=True)
-    return _tables(keys.reshape(-1)[first], samples, epochs), rows.reshape(-1)
 
 
 def _tiling(models: int, each: int, memory: int | None) -> tuple[int, int]:

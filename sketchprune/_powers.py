@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from sketchprune import _checks
 from sketchprune._evaluation import evaluate
-from sketchprune.structure import is_floating
+from sketchprune.structure import at_floating, floating_leaves, is_floating
 from sketchprune.types import ApplyFn, Mask, Params
 
 Exponent = Int[Array, ""]
@@ -70,18 +70,16 @@ def flow(
     ``reached`` all values and their derivatives are one where they are above zero.
     """
     leaves, tree = jax.tree.flatten(params)
-    floating = [at for at, leaf in enumerate(leaves) if is_floating(leaf)]
+    own, rebuild = floating_leaves(leaves)
     with jax.default_matmul_precision("highest"):
         program = jax.make_jaxpr(lambda leaves, x: apply(tree.unflatten(leaves), x))(leaves, inputs[None])
-    raised = [_raised(leaves[at], power)._replace(leaves=frozenset({at})) for at in floating]
+    raised = [_raised(leaf, power)._replace(leaves=frozenset({at})) for at, leaf in enumerate(own)]
     fed = _rescaled(inputs[None], jnp.int32(0), True)
     read = _Reader(power, authors, once, reached)
 
     def measured(powers: list[Array]) -> tuple[Array, tuple[Exponent, Exponent]]:
-        operands: list[Any] = [*leaves, fed]
-        for at, values, term in zip(floating, powers, raised, strict=True):
-            operands[at] = term._replace(values=values)
-        (outputs,) = read(program.jaxpr, program.consts, operands)
+        weights = [term._replace(values=values) for term, values in zip(raised, powers, strict=True)]
+        (outputs,) = read(program.jaxpr, program.consts, [*rebuild(weights), fed])
         if not isinstance(outputs, Term) or not outputs.signal:
             raise ValueError("apply returns what does not depend on x; it takes a network")
         value = jnp.sum(outputs.values)
@@ -102,24 +100,25 @@ def alive(
     Where nothing is pruned and all inputs are positive they stay as they are. Else one forward and one backward
     pass more, on zeros and ones.
     """
-    leaves, tree = jax.tree.flatten(params)
-    floating = [at for at, leaf in enumerate(leaves) if is_floating(leaf)]
-    masks = [None] * len(leaves) if mask is None else jax.tree.leaves(mask)
-    kept = [jnp.ones_like(leaves[at]) if masks[at] is None else (masks[at] != 0) * 1.0 for at in floating]
-    kept = [each.astype(leaves[at].dtype) for at, each in zip(floating, kept, strict=True)]
+    own, rebuild = floating_leaves(params)
+    kept = support(params, mask)
 
     def used() -> list[Array]:
-        ones = list(leaves)
-        for at, each in zip(floating, kept, strict=True):
-            ones[at] = each
-        found = flow(apply, tree.unflatten(ones), (inputs > 0).astype(inputs.dtype), 1, authors=authors, reached=True)
+        found = flow(apply, rebuild(kept), (inputs > 0).astype(inputs.dtype), 1, authors=authors, reached=True)
         slopes, _ = jax.grad(found.total, has_aux=True)(found.powers)
         return [(slope > 0).astype(slope.dtype) for slope in slopes]
 
     whole = jnp.stack([jnp.all(inputs > 0), *(jnp.all(each > 0) for each in kept)]).all()
-    for at, factor in zip(floating, lax.cond(whole, lambda: kept, used), strict=True):
-        leaves[at] = leaves[at] * factor
-    return tree.unflatten(leaves)
+    factors = lax.cond(whole, lambda: kept, used)
+    return rebuild([leaf * factor for leaf, factor in zip(own, factors, strict=True)])
+
+
+def support(params: Params, mask: Mask | None) -> list[Float[Array, "..."]]:
+    """Ones where the mask keeps a floating leaf's weights, zeros elsewhere, in the dtypes of the leaves."""
+    own, _ = floating_leaves(params)
+    if mask is None:
+        return [jnp.ones_like(leaf) for leaf in own]
+    return [(kept != 0).astype(leaf.dtype) for leaf, kept in zip(own, at_floating(params, mask), strict=True)]
 
 
 def scaled(values: Float[Array, "..."], exponent: Exponent) -> Float[Array, "..."]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from sketchprune import kernels, masks
 from sketchprune._powers import Exponent, alive, exponent_of, flow, scaled
-from sketchprune._squares import Leaves, Squares, squares, unflatten
+from sketchprune._squares import Leaves, Squares, squares
 from sketchprune.types import Inputs, Key, Mask, Params
 
 BLOCK = 256
@@ -28,6 +28,10 @@ class Pruned(NamedTuple):
     """The batch, or its inputs alone where targets are not used."""
     mask: Mask | None
     key: Any
+
+    def rebuilt(self, leaves: Leaves) -> Params:
+        """Leaves in the places of the parameters'."""
+        return jax.tree.unflatten(jax.tree.structure(self.params), leaves)
 
     def kept(self, tree: Params) -> Params:
         """Zeros where the mask has pruned."""
@@ -72,17 +76,19 @@ def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
     # Zeros cost less than copies of what is found.
     better = lax.cond(sound, lambda: [jnp.zeros_like(leaf) for leaf in found], again)
     found = [jnp.where(sound, *pair) for pair in zip(found, better, strict=True)]
-    return unflatten(pruned.params, found)
+    return pruned.rebuilt(found)
 
 
 def path_trace(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
-    return unflatten(pruned.params, _representable(*_kept(found, *found.slopes())))
+    values, exponent = found.slopes()
+    return pruned.rebuilt(_representable(_kept(found, values), exponent))
 
 
 def trace_drop(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
-    return unflatten(pruned.params, _representable(*_kept(found, *found.drops())))
+    values, exponent = found.drops()
+    return pruned.rebuilt(_representable(_kept(found, values), exponent))
 
 
 def ntk_trace(pruned: Pruned) -> Params:
@@ -191,9 +197,9 @@ def _squares(pruned: Pruned, inputs: str) -> Squares:
     return squares(pruned.apply, pruned.params, _fed(pruned, 2, inputs), pruned.mask, authors=True)
 
 
-def _kept(found: Squares, values: Leaves, exponent: Exponent) -> tuple[Leaves, Exponent]:
+def _kept(found: Squares, values: Leaves) -> Leaves:
     """Zeros where the mask has pruned: what is not scored has no say in the scale."""
-    return [kept * value for kept, value in zip(found.kept, values, strict=True)], exponent
+    return [kept * value for kept, value in zip(found.kept, values, strict=True)]
 
 
 def _representable(values: Leaves, exponent: Exponent) -> Leaves:

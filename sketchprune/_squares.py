@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune._powers import Exponent, Flow, alive, flow, two_to
-from sketchprune.structure import is_floating
+from sketchprune._powers import Exponent, Flow, alive, flow, support, two_to
+from sketchprune.structure import floating_leaves
 from sketchprune.types import ApplyFn, Mask, Params
 
 Leaves = list[Float[Array, "..."]]
@@ -68,28 +68,13 @@ def squares(
     ValueError where a path uses a weight twice: R_2 is then not linear in each s_i.
     """
     masked = alive(apply, masked, inputs, mask, authors=authors)
-    weights = floating(masked)
-    kept = [jnp.ones_like(w) for w in weights]
-    if mask is not None:
-        pairs = zip(jax.tree.leaves(masked), jax.tree.leaves(mask), strict=True)
-        kept = [(m != 0).astype(w.dtype) for w, m in pairs if is_floating(w)]
+    weights, _ = floating_leaves(masked)
     found = flow(apply, masked, inputs, 2, authors=authors, once=True)
     least = jnp.stack(found.exponents).min()
     return Squares(
         found,
-        kept,
+        support(masked, mask),
         [w * two_to(-e, w.dtype) for w, e in zip(weights, found.exponents, strict=True)],
         [two_to(least - e, w.dtype) for w, e in zip(weights, found.exponents, strict=True)],
         -2 * least,
     )
-
-
-def floating(params: Params) -> Leaves:
-    """The floating leaves, in order."""
-    return [jnp.asarray(leaf) for leaf in jax.tree.leaves(params) if is_floating(leaf)]
-
-
-def unflatten(params: Params, leaves: Leaves) -> Params:
-    """Floating leaves where they were, zeros for the others."""
-    rest = iter(leaves)
-    return jax.tree.map(lambda leaf: next(rest) if is_floating(leaf) else jnp.zeros_like(leaf), params)

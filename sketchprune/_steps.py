@@ -14,8 +14,7 @@ from sketchprune import _checks, masks
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 
-def check_batches(data: Batch, steps: int, key: Key | None, batch_size: int | None) -> int:
-    """The number of samples, when steps, key and batch size suit them."""
+def check_batches(data: Batch, steps: int, key: Key | None, batch_size: int | None) -> None:
     _checks.whole("steps", steps, least=0)
     samples = check_data(data)
     if batch_size is not None:
@@ -23,7 +22,6 @@ def check_batches(data: Batch, steps: int, key: Key | None, batch_size: int | No
             raise ValueError(f"batch_size is {batch_size}; it takes 1 to {samples}, the number of samples")
         if key is None:
             raise ValueError("key is None; it takes a key, since batch_size asks for random batches")
-    return samples
 
 
 def check_data(data: Batch) -> int:

@@ -5,10 +5,13 @@ kernel of a pruned network pass masked parameters as well as the mask. Integer a
 leaves, and the mask's leaves for them, count for nothing. NaN and infinity in parameters or inputs go
 through: the entries they touch are NaN.
 
-Programs are compiled once for each ``apply`` and shape. As under `jax.jit`, arrays that ``apply`` closes over
-(running averages, say) are those of the first call: give it anew, or as a new function, when they change.
+Programs are compiled once for each ``apply`` and shape; masks of nearly equal density share them. As under
+`jax.jit`, arrays that ``apply`` closes over (running averages, say) are those of the first call: give it anew, or as
+a new function, when they change. The programs keep ``apply`` and these arrays until `jax.clear_caches`.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from sketchprune import _blocks
-from sketchprune._checks import concrete
-from sketchprune.structure import cacheable, is_floating
+from sketchprune import _blocks, _checks
+from sketchprune._static import static
+from sketchprune.structure import is_floating
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params
 
 
@@ -58,10 +61,10 @@ def ntk(
     """
     _check_inputs(x1, x2)
     if block_size is not None:
-        _check_count("block_size", block_size)
+        _checks.whole("block_size", block_size, least=1)
     masks, kept = _masks(params, mask)
     options = {"kept": kept, "trace": trace_outputs, "block_size": block_size}
-    return _blocks.ntk(cacheable(apply), params, masks, x1, x2, **options)
+    return _blocks.ntk(static(apply), params, masks, x1, x2, **options)
 
 
 def reference(
@@ -72,22 +75,20 @@ def reference(
     *,
     mask: Mask | None = None,
     trace_outputs: bool = False,
-    block_size: int | None = None,
 ) -> Float[Array, "n m k k"] | Float[Array, "n m"]:
     """As `ntk`, from the whole Jacobian: what `ntk` is tested against.
 
-    Θ = J diag(m) Jᵀ. Takes, returns and raises what `ntk` does; ``block_size`` has no effect. Cost: N K
-    pullbacks of all samples at once; memory N K d.
+    Θ = J diag(m) Jᵀ. Takes (but ``block_size``), returns and raises what `ntk` does. Cost: N K pullbacks
+    of all samples at once; memory N K d.
 
     Source: jacot2018ntk.
 
     >>> reference(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 2.0]])).tolist()
     [[[[5.0]]]]
     """
-    del block_size
     _check_inputs(x1, x2)
     masks, _ = _masks(params, mask)
-    return _blocks.reference(cacheable(apply), params, masks, x1, x2, trace=trace_outputs)
+    return _blocks.reference(static(apply), params, masks, x1, x2, trace=trace_outputs)
 
 
 def ntk_vector_product(
@@ -107,7 +108,7 @@ def ntk_vector_product(
     """
     _check_inputs(x, None)
     masks, _ = _masks(params, mask)
-    return _blocks.product(cacheable(apply), params, masks, x, vector)
+    return _blocks.product(static(apply), params, masks, x, vector)
 
 
 def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
@@ -126,7 +127,7 @@ def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None
     """
     _check_inputs(x, None)
     masks, _ = _masks(params, mask)
-    return _blocks.column_norms(cacheable(apply), params, masks, x)
+    return _blocks.column_norms(static(apply), params, masks, x)
 
 
 def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
@@ -153,7 +154,7 @@ def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | No
     """
     _check_inputs(x, None)
     masks, kept = _masks(params, mask)
-    return _blocks.frobenius_norm(cacheable(apply), params, masks, x, kept=kept)
+    return _blocks.frobenius_norm(static(apply), params, masks, x, kept=kept)
 
 
 def extreme_eigenvalues(
@@ -181,15 +182,10 @@ def extreme_eigenvalues(
     [1.0, 9.0]
     """
     _check_inputs(x, None)
-    _check_count("num_products", num_products)
+    _checks.whole("num_products", num_products, least=1)
     masks, _ = _masks(params, mask)
     key = jax.random.key(0) if key is None else key
-    return _blocks.extreme_eigenvalues(cacheable(apply), params, masks, x, key, num_products=num_products)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it takes a whole number >= 1")
+    return _blocks.extreme_eigenvalues(static(apply), params, masks, x, key, num_products=num_products)
 
 
 def _check_inputs(x1: Any, x2: Any) -> None:
@@ -225,7 +221,7 @@ def _masks(params: Params, mask: Mask | None) -> tuple[list[Array | None], tuple
     pairs = [
         _leaf_mask(f"mask{name}", leaf, kept) for name, (_, leaf), (_, kept) in zip(names, named, given, strict=True)
     ]
-    return [mask for mask, _ in pairs], tuple(kept for _, kept in pairs)
+    return [mask for mask, _ in pairs], _bounds([kept for _, kept in pairs], jax.tree.leaves(params))
 
 
 def _leaf_mask(name: str, leaf: Any, mask: Any) -> tuple[Array | None, int | None]:
@@ -236,12 +232,35 @@ def _leaf_mask(name: str, leaf: Any, mask: Any) -> tuple[Array | None, int | Non
         raise ValueError(f"{name} has dtype {dtype}; it takes booleans or floating numbers")
     if not is_floating(leaf):
         return None, None
-    known = concrete(mask)
+    known = _checks.concrete(mask)
     if known is None:
         return mask, None
     if (known == 1).all():
         return None, None
-    # Rounded up to four significant bits, so that masks of nearly equal density share one compiled program.
-    kept = int(np.count_nonzero(known))
-    step = 1 << max(kept.bit_length() - 4, 0)
-    return mask, min(known.size, -(-kept // step) * step)
+    return mask, int(np.count_nonzero(known))
+
+
+def _bounds(kept: Sequence[int | None], leaves: Sequence[Any]) -> tuple[int | None, ...]:
+    """Bounds on the numbers kept that are the same for nearly all random masks of one law.
+
+    Compiled programs depend on them. The density of all leaves together, rounded up to a power of 2^(1/4), and four
+    standard deviations of the number that a random mask of that density keeps of a leaf; twice, four times, … that
+    density in leaves that keep more, ½, ¼, … of it in those of more than 64 weights that keep less.
+    """
+    sizes = [jnp.size(leaf) for count, leaf in zip(kept, leaves, strict=True) if count is not None]
+    total = sum(count for count in kept if count is not None)
+    if not total:
+        return tuple(kept)
+    density = 2.0 ** (math.ceil(4 * math.log2(total / sum(sizes))) / 4)
+
+    def bound(count: int, size: int) -> int:
+        expected = density * size
+        while expected > 64 and 2 * count <= expected:
+            expected /= 2
+        while expected + 4 * expected**0.5 < count:
+            expected *= 2
+        return min(size, math.ceil(expected + 4 * expected**0.5))
+
+    return tuple(
+        None if count is None else bound(count, jnp.size(leaf)) for count, leaf in zip(kept, leaves, strict=True)
+    )

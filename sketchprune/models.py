@@ -38,7 +38,7 @@ def mlp(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
     ValueError without a width.
 
     >>> params = jax.eval_shape(mlp(128, 128, 10).init, jax.random.key(0), jnp.ones((1, 64)))["params"]
-    >>> count(params)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     26122
     """
     if not widths:
@@ -56,7 +56,7 @@ def lenet(
     for training many at a time.
 
     >>> params = jax.eval_shape(lenet().init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))["params"]
-    >>> count(params)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     61706
     """
     return LeNet(outputs=outputs, bias=bias, ntk=ntk, pooling=pooling, patches=patches)
@@ -78,7 +78,7 @@ def vgg16(
     left is averaged. ``norm`` puts batch normalisation after each convolution: see :func:`initial`.
 
     >>> params = jax.eval_shape(vgg16(bias=False).init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))["params"]
-    >>> count(params) - 512 * 10
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params)) - 512 * 10
     14710464
     """
     return Vgg(stages=_VGG16, outputs=outputs, bias=bias, ntk=ntk, norm=norm, pooling=pooling)
@@ -91,7 +91,7 @@ def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: b
     the new channels. Convolutions have biases only without batch normalisation, which has its own.
 
     >>> params = jax.eval_shape(resnet20().init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))["params"]
-    >>> count(params)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     269722
     """
     return ResNet20(outputs=outputs, bias=bias, ntk=ntk, norm=norm)
@@ -104,7 +104,7 @@ def patch_net(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
     dense layer. ValueError with fewer than two widths.
 
     >>> params = jax.eval_shape(patch_net(8, 16, 10).init, jax.random.key(0), jnp.ones((1, 8, 8, 1)))["params"]
-    >>> count(params)
+    >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     1898
     """
     if len(widths) < 2:
@@ -126,7 +126,7 @@ def initial(model: nn.Module, key: Key, x: Float[Array, "n ..."]) -> tuple[Apply
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has dtype {x.dtype}; it takes floating numbers, whose dtype the parameters get")
-    averages = dict(jax.jit(model.init)(key, x[:1]))
+    averages = dict(_variables(model, key, x[:1]))
     params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), averages.pop("params"))
     return (_closed(model, averages) if averages else _bare(model)), params
 
@@ -145,18 +145,7 @@ def with_averages(model: nn.Module, params: Params, x: Float[Array, "n ..."]) ->
     """
     if not getattr(model, "norm", False):
         raise ValueError(f"model is a {type(model).__name__} without batch normalisation; it takes one with norm=True")
-    measured = jax.jit(functools.partial(model.apply, measure=True, mutable=["batch_stats"]))
-    _, averages = measured({"params": params}, x)
-    return _closed(model, averages)
-
-
-def count(params: Params) -> int:
-    """How many numbers a pytree of arrays (or of their shapes) holds.
-
-    >>> count({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
-    9
-    """
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    return _closed(model, _averages(model, params, x))
 
 
 def patch_convolution(
@@ -233,6 +222,16 @@ class _Model(nn.Module):
         # No momentum: measured averages are those of the batch alone.
         layer = functools.partial(nn.BatchNorm, use_running_average=not measure, momentum=0.0, use_bias=self.bias)
         return layer()(x) if norm else x
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _variables(model: nn.Module, key: Key, x: Array) -> Any:
+    return model.init(key, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _averages(model: nn.Module, params: Params, x: Array) -> Any:
+    return model.apply({"params": params}, x, measure=True, mutable=["batch_stats"])[1]
 
 
 def _closed(model: nn.Module, averages: Any) -> ApplyFn:

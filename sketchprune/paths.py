@@ -14,14 +14,14 @@ need each weight at most once on a path: layers that share a parameter array rai
 by slicing or indexing; then that they read different entries is not checked. Max pooling, biases and shifts, batch
 normalisation by other means, other activations, and a ReLU of weights have no path kernel: ValueError.
 
-Numbers take the dtype of the parameters. Powers of two are carried beside the values from layer to layer, so
-that neither depth nor density under- or overflows; a result that is not representable itself has a ``log``. Weights
-that no path runs through, of weights that the mask keeps, are left out before, however heavy. (A weight that is zero
-without a mask is kept: what it cuts off counts as alive.) There is one power of two for all units of a layer: in
-float32, units whose paths from the inputs weigh under about 1e-38 of those of the heaviest unit count as zero, even
-where later weights make up for it, and so do weights under 1e-38 of the largest in their array. Both are meant after
-raising to the power: where squared, weights under 1e-19, and chains of weights whose products come to be that far
-apart. A weight of zero with a branch behind it that much heavier than all others makes what overflows inf or NaN.
+Numbers take the dtype of the parameters, and carry a power of two for each layer and each array of weights:
+
+- Exact to rounding, whatever the depth, the density and the scale; a result that is not representable itself has a
+  ``log``. Weights that no path over kept weights runs through count for nothing, however heavy.
+- What is about 1e-38 (in float32) of the heaviest, after raising to the power q, counts as zero: a unit whose paths
+  from the inputs sum to that little beside another's in its layer, even where later weights would make up for it, and
+  a weight beside the largest in its array.
+- inf or NaN: where, without a mask, a weight of zero cuts off a branch heavier than all others by such a factor.
 """
 
 import functools
@@ -42,8 +42,9 @@ from sketchprune._enumeration import convolution as convolution
 from sketchprune._enumeration import enumerate_paths as enumerate_paths
 from sketchprune._lanczos import ritz_values
 from sketchprune._powers import Exponent, alive, flow, scaled
-from sketchprune._squares import floating, squares, unflatten
-from sketchprune.structure import cacheable, is_floating
+from sketchprune._squares import squares
+from sketchprune._static import static
+from sketchprune.structure import at_floating, floating_leaves
 from sketchprune.types import ApplyFn, Key, Mask, Params
 
 
@@ -68,7 +69,7 @@ def path_norm(
     Array(25., dtype=float64)
     """
     _checks.whole("power", power, least=1)
-    return _path_norm(cacheable(apply), params, _input(params, input_shape, u), mask, power=power, log=log)
+    return _path_norm(static(apply), params, _input(params, input_shape, u), mask, power=power, log=log)
 
 
 def trace(
@@ -89,7 +90,7 @@ def trace(
     >>> trace(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,))
     Array(2., dtype=float64)
     """
-    return _trace(cacheable(apply), params, _input(params, input_shape, u), mask, log=log)
+    return _trace(static(apply), params, _input(params, input_shape, u), mask, log=log)
 
 
 def gram_product(
@@ -111,8 +112,11 @@ def gram_product(
     >>> gram_product(lambda p, x: x @ p[0] @ p[1], params, (1,), [jnp.ones((1, 1)), jnp.zeros((1, 1))])
     [Array([[9.]], dtype=float64), Array([[6.]], dtype=float64)]
     """
-    masks.apply(params, vector)  # raises where the shapes differ
-    return _gram_product(cacheable(apply), params, _input(params, input_shape, u), mask, vector)
+    expected, given = (jax.tree.map(jnp.shape, tree) for tree in (params, vector))
+    structures = map(jax.tree.structure, (params, vector))
+    if len({*structures}) > 1 or jax.tree.leaves(given) != jax.tree.leaves(expected):
+        raise ValueError(f"vector has the shapes {given}; it takes those of params, {expected}")
+    return _gram_product(static(apply), params, _input(params, input_shape, u), mask, vector)
 
 
 def spectrum(
@@ -142,12 +146,12 @@ def spectrum(
         raise ValueError(f"count is {count}; it takes 1 to num_products = {num_products}")
     key = jax.random.key(0) if key is None else key
     options = {"count": count, "num_products": num_products, "log": log}
-    return _spectrum(cacheable(apply), params, _input(params, input_shape, u), mask, key, **options)
+    return _spectrum(static(apply), params, _input(params, input_shape, u), mask, key, **options)
 
 
 def _input(params: Params, input_shape: Sequence[int], u: Any) -> Float[Array, "..."]:
     """u, or ones, in the dtype of the parameters."""
-    leaves = [leaf for leaf in jax.tree.leaves(params) if is_floating(leaf)]
+    leaves, _ = floating_leaves(params)
     if not leaves:
         raise ValueError("params has no floating leaf; it takes at least one")
     dtype = jnp.result_type(*leaves)
@@ -187,8 +191,10 @@ def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, 
 
 @functools.partial(jax.jit, static_argnames=("apply",))
 def _gram_product(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params) -> Params:
-    product, exponent = squares(apply, _masked(params, mask), inputs, mask).gram_product(floating(vector))
-    return unflatten(params, [scaled(part, exponent) for part in product])
+    found = squares(apply, _masked(params, mask), inputs, mask)
+    product, exponent = found.gram_product(at_floating(params, vector))
+    _, rebuild = floating_leaves(jax.tree.map(jnp.zeros_like, params))
+    return rebuild([scaled(part, exponent) for part in product])
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "count", "num_products", "log"))

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from sketchprune import _checks, _counts, masks
+from sketchprune import _checks, _counts, masks, sketch
 from sketchprune._counts import count as count
 from sketchprune._counts import exponential as exponential
 from sketchprune._counts import layer_counts as layer_counts
@@ -26,6 +26,7 @@ from sketchprune._counts import linear as linear
 from sketchprune._counts import one_at_a_time as one_at_a_time
 from sketchprune._counts import size as size
 from sketchprune._flags import tally
+from sketchprune._static import static
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Scores
 
 Keep = int | Int[Array, ""] | PyTree[int | Int[Array, ""]]
@@ -49,10 +50,11 @@ def one_shot(
 
     ``score`` is one of :mod:`sketchprune.scores` or has their signature; with ``mask`` the pruned network is scored
     and pruned further. ``key`` is split for the score and the sampler. Works under jit and vmap with a static or
-    traced ``keep``. ValueError, naming the leaf, for NaN scores, for infinite ones of weights that may be pruned and
-    are not yet, and for empty leaves; for scores that are all zero, which select nothing, in all or in a layer with a
-    count of its own; for too large a ``keep``; and without a key where the sampler needs one. One score.
-    Compiled once for each score, apply and loss.
+    traced ``keep`` (:func:`multinomial` needs ``max_budget`` for that). ValueError, naming the leaf, for NaN scores,
+    for infinite ones of weights that may be pruned and are not yet, and for empty leaves; for scores that are all
+    zero, which select nothing, in all or in a layer with a count of its own; for too large a ``keep``; and without a
+    key where the sampler needs one. One score.
+    Compiled once for each score, apply and loss; options bound by functools.partial are compared by value.
 
     >>> from sketchprune import scores
     >>> batch = (jnp.ones((1, 3)), None)
@@ -61,7 +63,7 @@ def one_shot(
     """
     _counts.check_leaves(params)
     score_key, sampler_key = _split(key)
-    scores, facts = _scored(score, apply, loss, params, batch, mask, score_key)
+    scores, facts = _scored(static(score), static(apply), static(loss), params, batch, mask, score_key)
     _check_facts(scores, facts, keep, "")
     return select(scores, keep, key=sampler_key, sampler=sampler or top)
 
@@ -100,7 +102,7 @@ def iterative(
     rounds = len(jax.tree.leaves(keeps)[0])
     if mask is not None:
         jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
-    run = functools.partial(_round, score, apply, loss, sampler, params, batch, mask)
+    run = functools.partial(_round, static(score), static(apply), static(loss), sampler, params, batch, mask)
     left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
 
     def now(number: int | Array) -> tuple[Key | None, Keep]:
@@ -166,18 +168,25 @@ def fixed_size(key: Key | None, scores: Scores, keep: int | Int[Array, ""]) -> M
     return _with_whole_leaves(scores, masks.fixed_size(_needed(key), _weights(scores), keep))
 
 
-def multinomial(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, binary: bool = False) -> Mask:
+def multinomial(
+    key: Key | None,
+    scores: Scores,
+    keep: int | Int[Array, ""],
+    *,
+    max_budget: int | None = None,
+    binary: bool = False,
+) -> Mask:
     """The sampling sketch of ``keep`` draws with p ∝ |score|: at most so many weights, scaled by c_i/(s p_i).
 
-    ``binary`` keeps them as they are. See :func:`sketchprune.masks.multinomial`.
+    A traced ``keep`` needs ``max_budget``, a bound on it. ``binary`` keeps the weights as they are. See
+    :func:`sketchprune.masks.multinomial`.
 
     >>> multinomial(jax.random.key(0), jnp.array([0.0, 2.0]), 3)
     Array([0., 1.], dtype=float64)
     """
-    weights = _weights(scores)
-    total = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(weights))
-    law = jax.tree.map(lambda leaf: leaf / total, weights)
-    return _with_whole_leaves(scores, masks.multinomial(_needed(key), law, keep, binary=binary))
+    law = sketch.data_free_probabilities(_weights(scores))
+    mask = masks.multinomial(_needed(key), law, keep, max_budget=max_budget, binary=binary)
+    return _with_whole_leaves(scores, mask)
 
 
 def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, binary: bool = False) -> Mask:

@@ -4,6 +4,7 @@ Every score is ``score(apply, loss, params, batch, *, mask=None, key=None) -> Sc
 parameters, +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. With a mask the
 pruned network is scored, at masked parameters. `masks` turns scores into masks; `SCORES` has them by name.
 NaN is not caught here, under a trace it could not be: it raises ValueError when it reaches `masks.keep_top`.
+ValueError for parameters that are not floating: close over them in ``apply``.
 
 Scores take the dtype of the parameters and are compiled once for each apply, loss and shape. Data go through in
 blocks of 256 samples, whatever the loss: it sees all outputs at once, so it need not be a mean.
@@ -24,8 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sketchprune import _raw_scores, masks
-from sketchprune.structure import cacheable
+from sketchprune import _checks, _raw_scores, masks
+from sketchprune._static import static
 from sketchprune.types import ApplyFn, Batch, Inputs, Key, LossFn, Mask, Params, Scores
 
 Fed = Literal["ones", "data"]
@@ -73,7 +74,7 @@ def snip(
     Array([1., 4.], dtype=float64)
     """
     del key
-    return _score(_raw_scores.snip, cacheable(apply), loss, params, batch, mask, None, ())
+    return _score(_raw_scores.snip, apply, loss, params, batch, mask, None, ())
 
 
 def grasp(
@@ -90,7 +91,7 @@ def grasp(
     Array([16., 64.], dtype=float64)
     """
     del key
-    return _score(_raw_scores.grasp, cacheable(apply), loss, params, batch, mask, None, ())
+    return _score(_raw_scores.grasp, apply, loss, params, batch, mask, None, ())
 
 
 def synflow(
@@ -114,7 +115,7 @@ def synflow(
     Array([1., 2.], dtype=float64)
     """
     del loss, key
-    return _score(_raw_scores.synaptic_flow, cacheable(apply), None, params, _data(batch), mask, None, (1, inputs))
+    return _score(_raw_scores.synaptic_flow, apply, None, params, _data(batch), mask, None, (1, inputs))
 
 
 def synflow_l2(
@@ -137,7 +138,7 @@ def synflow_l2(
     Array([1., 4.], dtype=float64)
     """
     del loss, key
-    return _score(_raw_scores.synaptic_flow, cacheable(apply), None, params, _data(batch), mask, None, (2, inputs))
+    return _score(_raw_scores.synaptic_flow, apply, None, params, _data(batch), mask, None, (2, inputs))
 
 
 def path_trace(
@@ -154,15 +155,14 @@ def path_trace(
 
     Sums to Tr Π. On the data it is, averaged over the signs of the weights and up to a constant, what the weight
     contributes to the trace of the tangent kernel (`ntk_trace`). ValueError for a weight used twice on a path.
-    Otherwise as `synflow_l2`. Source:
-    gebhart2021paths, paths/trace, paths/sign-average.
+    Otherwise as `synflow_l2`. Source: gebhart2021paths, paths/trace, paths/sign-average.
 
     >>> batch = (jnp.ones((5, 1)), None)
     >>> path_trace(lambda p, x: x @ p[0] @ p[1], None, [jnp.array([[2.0]]), jnp.array([[3.0]])], batch)
     [Array([[9.]], dtype=float64), Array([[4.]], dtype=float64)]
     """
     del loss, key
-    return _score(_raw_scores.path_trace, cacheable(apply), None, params, _data(batch), mask, None, (inputs,))
+    return _score(_raw_scores.path_trace, apply, None, params, _data(batch), mask, None, (inputs,))
 
 
 def trace_drop(
@@ -185,7 +185,7 @@ def trace_drop(
     [Array([[13.]], dtype=float64), Array([[13.]], dtype=float64)]
     """
     del loss, key
-    return _score(_raw_scores.trace_drop, cacheable(apply), None, params, _data(batch), mask, None, (inputs,))
+    return _score(_raw_scores.trace_drop, apply, None, params, _data(batch), mask, None, (inputs,))
 
 
 def ntk_trace(
@@ -200,7 +200,7 @@ def ntk_trace(
     [[10.0], [20.0]]
     """
     del loss, key
-    return _score(_raw_scores.ntk_trace, cacheable(apply), None, params, _data(batch), mask, None, ())
+    return _score(_raw_scores.ntk_trace, apply, None, params, _data(batch), mask, None, ())
 
 
 def ntk_sap(
@@ -227,7 +227,7 @@ def ntk_sap(
     if draws < 1:
         raise ValueError(f"draws is {draws}; it takes a whole number >= 1")
     key = _needed(key, "random perturbations")
-    return _score(_raw_scores.ntk_sap, cacheable(apply), None, params, _data(batch), mask, key, (draws,))
+    return _score(_raw_scores.ntk_sap, apply, None, params, _data(batch), mask, key, (draws,))
 
 
 SCORES: dict[str, Callable[..., Scores]] = {
@@ -250,7 +250,6 @@ def _data(batch: Batch) -> Inputs:
     return batch[0]
 
 
-@functools.partial(jax.jit, static_argnames=("raw", "apply", "loss", "options"))
 def _score(
     raw: Callable[..., Params],
     apply: ApplyFn | None,
@@ -262,12 +261,19 @@ def _score(
     options: tuple,
 ) -> Scores:
     """The raw scores of the pruned network, in the conventions of the module."""
+    _checks.floating_leaves("params", params)
+    return _compiled(raw, static(apply), static(loss), params, data, mask, key, options)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
+def _compiled(raw, apply, loss, params, data, mask, key, options) -> Scores:
     masked = params if mask is None else masks.apply(params, mask)
     found = raw(_raw_scores.Pruned(apply, loss, masked, data, mask, key), *options)
 
-    def leaf(prunable: bool, score: Array, kept: Array | None = None) -> Array:
+    def leaf(prunable: bool, weight: Array, score: Array, kept: Array | None = None) -> Array:
+        score = score.astype(weight.dtype)
         if not prunable:
             return jnp.full_like(score, jnp.inf)
         return score if kept is None else jnp.where(kept != 0, score, -jnp.inf)
 
-    return jax.tree.map(leaf, masks.prunable(params), found, *(() if mask is None else (mask,)))
+    return jax.tree.map(leaf, masks.prunable(params), params, found, *(() if mask is None else (mask,)))

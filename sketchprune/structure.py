@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, primitives
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from sketchprune._evaluation import evaluate, evaluate_fast
 from sketchprune._layouts import Layout, aval, convolution, dot
@@ -98,13 +98,30 @@ def is_floating(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
-def cacheable(apply: ApplyFn) -> ApplyFn:
-    """``apply`` as a static argument: one that cannot be hashed is compiled anew at each call."""
-    try:
-        hash(apply)
-    except TypeError:
-        return lambda params, x: apply(params, x)
-    return apply
+def at_floating(params: Params, tree: PyTree[Shaped[Array, "..."]]) -> list[Shaped[Array, "..."]]:
+    """The leaves of a tree like ``params`` where those of ``params`` are floating.
+
+    >>> at_floating({"n": 1, "w": 0.5}, {"n": 2, "w": 3})
+    [3]
+    """
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(tree), strict=True)
+    return [leaf for own, leaf in pairs if is_floating(own)]
+
+
+def floating_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Params]]:
+    """The leaves to differentiate in, and from others in their place to parameters.
+
+    >>> own, rebuild = floating_leaves({"n": 1, "w": jnp.zeros(())})
+    >>> own, rebuild([2.0])
+    ([Array(0., dtype=float64)], {'n': 1, 'w': 2.0})
+    """
+    leaves, tree = jax.tree.flatten(params)
+
+    def rebuild(own: Sequence[Any]) -> Params:
+        rest = iter(own)
+        return tree.unflatten([next(rest) if is_floating(leaf) else leaf for leaf in leaves])
+
+    return [jnp.asarray(leaf) for leaf in at_floating(params, params)], rebuild
 
 
 def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.ShapeDtypeStruct) -> Structure:

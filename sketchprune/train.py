@@ -18,6 +18,7 @@ from sketchprune import _checks, _steps
 from sketchprune._fit_many import Evaluation as Evaluation
 from sketchprune._fit_many import Fits as Fits
 from sketchprune._fit_many import fit_many as fit_many
+from sketchprune._static import static
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 
@@ -47,9 +48,9 @@ def fit(
     ``losses[t]`` is the loss before step t, on the batch of that step. The batch is all the data, or with
     ``batch_size`` the next slice of a permutation drawn from ``key`` anew for each epoch; an epoch has
     ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time. Compiled once for
-    each apply, loss, optimizer and shape. ValueError for x and y of different length, a batch size outside
-    1..n or without a key, and a mask not shaped like the parameters. O(steps) gradients; one copy of the
-    state.
+    each apply, loss, optimizer and shape; optax makes another optimizer at each call, so make it once. ValueError
+    for x and y of different length, a batch size outside 1..n or without a key, and a mask not shaped like the
+    parameters. O(steps) gradients; one copy of the state.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> halved = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -58,7 +59,7 @@ def fit(
     (Array([0.75, 0.  ], dtype=float64), Array([1.   , 0.625], dtype=float64))
     """
     _steps.check_batches(data, steps, key, batch_size)
-    return _fit(apply, loss, params, data, optimizer, steps, mask, key, batch_size)
+    return _fit(static(apply), static(loss), params, data, optimizer, steps, mask, key, batch_size)
 
 
 def converge(
@@ -77,7 +78,7 @@ def converge(
     Stops at the first point with ‖g‖ ≤ ``tolerance`` (by default 100 eps of the parameters' dtype times ‖g‖ at
     the start, about the rounding level of a well-conditioned gradient) or after ``max_steps``. The gradient is
     that of the kept weights. Under vmap each instance stops by itself and stays where it is. A NaN stops at
-    once and shows in the norm. Raises as :func:`fit` does. O(steps) gradients.
+    once and shows in the norm. Raises, and is compiled, as :func:`fit`. O(steps) gradients.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> halved = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -86,7 +87,7 @@ def converge(
     """
     _checks.whole("max_steps", max_steps, least=0)
     _steps.check_data(data)
-    return _converge(apply, loss, params, data, optimizer, max_steps, mask, tolerance)
+    return _converge(static(apply), static(loss), params, data, optimizer, max_steps, mask, tolerance)
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "loss", "optimizer", "steps", "batch_size"))

@@ -136,6 +136,11 @@ def test_no_steps_leave_the_start():
     fits = train.fit_many(network, mean_square, PARAMS, DATA, OPTIMIZER, 0, mask=MASK, key=KEYS, batch_size=6)
     assert fits.losses.shape == (MODELS, 0)
     jax.tree.map(lambda a, b, m: np.testing.assert_array_equal(a, b * m), fits.params, PARAMS, MASK)
+    measured = train.fit_many(
+        network, mean_square, PARAMS, DATA, OPTIMIZER, 0, mask=MASK, evaluate=measure, checkpoints=(0,)
+    )
+    assert measured.losses.shape == (MODELS, 0)
+    np.testing.assert_array_equal(measured.curve["bias"][:, 0], fits.params["bias"])
 
 
 def test_the_last_checkpoint_may_be_the_end():

@@ -126,12 +126,12 @@ def test_can_be_differentiated():
     sketch = random_mask(params, 2)
 
     def total(kernel, params, mask):
-        theta = kernel(lambda p, x: jnp.tanh(jnp.tanh(x @ p[0]) @ p[1]), params, x, mask=mask, block_size=2)
+        theta = kernel(lambda p, x: jnp.tanh(jnp.tanh(x @ p[0]) @ p[1]), params, x, mask=mask)
         return jnp.sum(theta**2)
 
     actual, expected = (
         quick_jit(jax.grad(functools.partial(total, kernel), argnums=(0, 1)))(params, sketch)
-        for kernel in (kernels.ntk, kernels.reference)
+        for kernel in (functools.partial(kernels.ntk, block_size=2), kernels.reference)
     )
     jax.tree.map(assert_same, actual, expected)
 
@@ -255,6 +255,36 @@ def test_what_apply_closes_over_is_that_of_its_first_call():
     means["x"] = jnp.array([3.0, 0.0])
     assert kernels.ntk(apply, w, x).item() == 25
     assert kernels.ntk(centred(), w, x).item() == 16
+
+
+def test_random_masks_of_one_density_share_programs():
+    """Where each of 20 masks had one of its own; counted by the traces of apply."""
+    params = {"first": normal(0, 40, 60), "bias": normal(1, 60), "second": normal(2, 60, 5)}
+    traces = []
+
+    def apply(params, x):
+        traces.append(x)
+        return jnp.tanh(x @ params["first"] + params["bias"]) @ params["second"]
+
+    programs = 0
+    for seed in range(20):
+        before = len(traces)
+        kernels.ntk(apply, params, normal(3, 2, 40), mask=random_mask(params, seed, density=0.05))
+        programs += len(traces) > before
+    assert programs <= 4
+
+
+def test_bounds_on_what_is_kept():
+    """They hold for any numbers, never exceed the leaf, and stay within twice what a leaf keeps and its deviation."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        leaves = [np.empty(size) for size in rng.integers(1, 10**5, 4)]
+        kept = [int(leaf.size * rng.random() ** rng.integers(1, 20)) for leaf in leaves]
+        bounds = kernels._bounds([*kept, None], [*leaves, np.empty(7)])
+        assert bounds[4] is None
+        for count, bound, leaf in zip(kept, bounds, leaves, strict=False):
+            assert count <= bound <= min(leaf.size, max(2 * count + 8 * count**0.5, 64 + 32) + 1)
+    assert kernels._bounds([0, None, 0], [np.ones(3)] * 3) == (0, None, 0)
 
 
 def test_an_apply_that_cannot_be_hashed():

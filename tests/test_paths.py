@@ -333,6 +333,14 @@ def test_weights_that_a_path_uses_twice(apply):
     assert paths.path_norm(apply, weight, (1,), 2) == 81
 
 
+def test_a_vector_may_float_where_the_parameters_do_not():
+    params = {"n": jnp.ones(1, int), "w": jnp.array([[2.0], [3.0]])}
+    vector = {"n": jnp.ones(1), "w": jnp.array([[5.0], [7.0]])}
+    product = paths.gram_product(lambda p, x: x @ p["w"], params, (2,), vector)
+    assert not product["n"].any()
+    close(product["w"], vector["w"])
+
+
 def test_one_array_of_all_weights():
     """Entries that layers take from one array are different weights; so are uses side by side."""
     packed, alone = normal(0, 8), [normal(0, 8)[:4].reshape(2, 2), normal(0, 8)[4:].reshape(2, 2)]
@@ -384,5 +392,8 @@ def test_arguments_are_checked():
         paths.spectrum(apply, params, (2,), count=40)
     with pytest.raises(ValueError, match=r"mask\[0\] has shape \(3, 2\); it takes params' \(2, 2\)"):
         paths.trace(apply, params, (2,), mask=[jnp.ones((3, 2)), ONE])
+    for vector in ([ONE, jnp.ones(2)], [ONE], ONE):
+        with pytest.raises(ValueError, match=r"vector has the shapes .*; it takes those of params, \[\(2, 2\), "):
+            paths.gram_product(apply, params, (2,), vector)
     with pytest.raises(ValueError, match="params has no floating leaf"):
         paths.trace(apply, [jnp.ones((2, 2), int)], (2,))

@@ -247,6 +247,16 @@ def test_samplers_draw_in_proportion_to_the_size_of_the_score(name):
         assert (values.sum(1) == 2).all()
 
 
+def test_one_shot_takes_a_traced_keep_with_every_sampler():
+    bounded = functools.partial(prune.multinomial, max_budget=30)
+    for sampler in (prune.top, prune.fixed_size, bounded, prune.poisson):
+        options = {"key": jax.random.key(0), "sampler": sampler}
+        run = functools.partial(prune.one_shot, magnitude, network, None, PARAMS, BATCH, **options)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), jax.jit(run)(20), run(20))
+    with pytest.raises(ValueError, match="budget is 31; it takes at most max_budget = 30"):
+        bounded(jax.random.key(0), jnp.ones(40), 31)
+
+
 def test_each_layer_has_its_own_draw():
     same = {"a": jnp.ones((30, 30)), "b": jnp.ones((30, 30))}
     mask = prune.select(same, {"a": 450, "b": 450}, key=jax.random.key(0), sampler=prune.fixed_size)

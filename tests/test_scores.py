@@ -349,6 +349,16 @@ def test_arguments_are_checked():
         scores.snip(apply, loss, params, batch, mask=(jnp.ones((3, 4)), jnp.ones((3, 2))))
 
 
+@pytest.mark.parametrize("name", scores.SCORES)
+def test_the_dtype_is_that_of_the_parameters(name):
+    """Of float32 with float64 data too; what is not floating is refused by all."""
+    params, batch = jnp.ones((2, 1), jnp.float32), (jnp.ones((3, 2)), -jnp.ones((3, 1)))
+    found = scores.SCORES[name](lambda w, x: x @ w, loss, params, batch, key=KEY)
+    assert found.dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"params\['n'\] has dtype int64; it takes floating numbers"):
+        scores.SCORES[name](lambda p, x: x @ p["w"], loss, {"w": params, "n": jnp.ones((2, 2), int)}, batch, key=KEY)
+
+
 def test_nan_is_named_where_it_is_selected():
     apply, params, batch = network()
     broken = (params[0].at[0, 0].set(jnp.nan), params[1])
