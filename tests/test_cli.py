@@ -228,8 +228,11 @@ def test_a_claim_that_fails_keeps_what_is_finished(here, capsys, monkeypatch):
     stand_in(monkeypatch, verify)
     (here / "mine.py").write_text(FILE)
     code, out, err = run(capsys, "verify", "mine.py")
-    assert code == 2
+    assert code == 1
     assert "mine.py::my/false: verification failed with TypeError" in err
+    assert "TypeError" in verdicts(here)["failed"]["mine.py::my/false"]
+    assert "could not be verified: mine.py::my/false" in out
+    assert "verification failed with TypeError" in (here / "report" / "index.html").read_text()
     assert "TypeError" in (here / "report" / "traceback-1.txt").read_text()
     left = [entry["id"] for entry in verdicts(here)["claims"]]
     assert left and "my/false" not in left and "report: report/index.html" in out

@@ -83,7 +83,7 @@ CHOSEN, VERDICTS = [item for item, _ in ALL], [verdict for _, verdict in ALL]
 
 
 def test_json_has_the_documented_fields_and_is_strict():
-    report = json.loads(as_json(RUN, CHOSEN, VERDICTS), parse_constant=pytest.fail)
+    report = json.loads(as_json(RUN, CHOSEN, VERDICTS, {}), parse_constant=pytest.fail)
     assert list(report) == ["schema", "versions", "seed", "tier", "data", "level", "claims"]
     for entry, item in zip(report["claims"], CHOSEN, strict=True):
         assert list(entry) == [
@@ -105,7 +105,7 @@ def test_json_has_the_documented_fields_and_is_strict():
 def test_only_elapsed_differs_between_two_runs():
     again = [replace(verdict, elapsed_s=99.0) for verdict in VERDICTS]
     assert as_csv(again) == as_csv(VERDICTS)
-    one, two = (re.sub(r'"elapsed_s": .*', "", as_json(RUN, CHOSEN, v)) for v in (VERDICTS, again))
+    one, two = (re.sub(r'"elapsed_s": .*', "", as_json(RUN, CHOSEN, v, {})) for v in (VERDICTS, again))
     assert one == two
 
 
@@ -142,7 +142,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_no_other_file_and_its_links_lead_somewhere():
-    text = as_html(RUN, CHOSEN, VERDICTS)
+    text = as_html(RUN, CHOSEN, VERDICTS, {})
     page = Page(text)
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
@@ -154,7 +154,7 @@ def test_the_page_needs_no_other_file_and_its_links_lead_somewhere():
 
 
 def test_the_page_says_what_happened():
-    text = as_html(RUN, CHOSEN, VERDICTS)
+    text = as_html(RUN, CHOSEN, VERDICTS, {})
     assert "Means &amp; &lt;bounds&gt;" in text
     assert "6 of 7 claims as expected" in text
     assert "Lemma 4, stated there" in text and citation("drineas2006matmul") in text
@@ -165,12 +165,12 @@ def test_the_page_says_what_happened():
 
 def test_a_resumed_verdict_gives_the_same_files():
     again = [restored(strict(asdict(verdict))) for verdict in VERDICTS]
-    assert as_json(RUN, CHOSEN, again) == as_json(RUN, CHOSEN, VERDICTS)
+    assert as_json(RUN, CHOSEN, again, {}) == as_json(RUN, CHOSEN, VERDICTS, {})
     assert as_csv(again) == as_csv(VERDICTS)
 
 
 def test_files_are_written(tmp_path):
-    assert write_report(tmp_path, RUN, CHOSEN, VERDICTS) == tmp_path / "index.html"
+    assert write_report(tmp_path, RUN, CHOSEN, VERDICTS, {}) == tmp_path / "index.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "verdicts.csv", "verdicts.json"]
 
 
@@ -190,7 +190,7 @@ def test_every_kind_has_an_axis_on_which_its_cases_lie(name):
 def test_a_claim_without_numbers_has_no_axis_and_a_page_all_the_same(name):
     item, verdict = example(name, cases={"digits": UNMET, "iid": UNMET}, verdict="UNMET")
     assert axis(item.claim, verdict) is None
-    Page(as_html(RUN, [item], [verdict]))
+    Page(as_html(RUN, [item], [verdict], {}))
 
 
 def test_an_exact_identity_lies_at_the_left_end():
@@ -212,7 +212,7 @@ def test_unknown_latex_is_an_error_and_the_page_shows_its_source():
         mathml(r"\nosuchcommand x")
     item, verdict = example("bound")
     odd = replace(item, claim=replace(item.claim, statement=r"\nosuchcommand <x>"))
-    assert r"<code>\nosuchcommand &lt;x&gt;</code>" in as_html(RUN, [odd], [verdict])
+    assert r"<code>\nosuchcommand &lt;x&gt;</code>" in as_html(RUN, [odd], [verdict], {})
 
 
 PAPERS = {

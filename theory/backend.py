@@ -1,6 +1,7 @@
 """JAX as the commands of this project use it."""
 
 import os
+import zlib
 from pathlib import Path
 
 CORES = os.cpu_count() or 1
@@ -39,6 +40,13 @@ def configure(*, x64: bool = True, device_per_core: bool = False):
         raise ValueError(f"JAX starts on no device: {error}") from None
 
 
+def source() -> str:
+    """A checksum of the library and the claims, as they are on disk: after a change, a verdict is on something else."""
+    packages = [Path(__file__).parent, Path(__file__).parents[1] / "sketchprune"]
+    files = sorted(file for package in packages for file in package.rglob("*.py"))
+    return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
+
+
 def versions() -> dict[str, str]:
     """Of everything that numbers depend on."""
     import platform
@@ -49,5 +57,5 @@ def versions() -> dict[str, str]:
     from sketchprune import __version__
 
     numerics = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
-    own = {"sketchprune": __version__, "python": platform.python_version()}
+    own = {"sketchprune": __version__, "source": source(), "python": platform.python_version()}
     return own | numerics | {"backend": jax.default_backend()}

@@ -43,8 +43,8 @@ def verify(
 ) -> int:
     """Verify claims and write a report.
 
-    Exit status 0: every verdict is the expected one and every mutant is refuted; 1: not so; 2: wrong usage, or a
-    claim that could not be verified; 3: undecided, with --strict.
+    Exit status 0: every verdict is the expected one and every mutant is refuted; 1: not so, or a claim could not be
+    verified; 2: wrong usage; 3: undecided, with --strict.
 
     Args:
         selection: claims, patterns such as 'sketch/*', Python files that define claims.
@@ -76,7 +76,7 @@ def verify(
     _say(console, table.opening(run, chosen, layout))
     verified: list[Selected] = []
     verdicts: list[Verdict] = []
-    failures = 0
+    failed: dict[str, str] = {}
     try:
         with table.progress(console) as progress:
             task = progress.add_task("", total=len(chosen))
@@ -90,8 +90,8 @@ def verify(
                 try:
                     verdict = outcome()
                 except Exception as error:
-                    failures += 1
-                    print(f"error: {_failure(item, error, out, failures)}", file=sys.stderr)
+                    failed[item.argument] = _failure(item, error, out, len(failed) + 1)
+                    print(f"error: {item.argument}: {failed[item.argument]}", file=sys.stderr)
                     progress.advance(task)
                     continue
                 if (item.argument, item.file_crc32) not in known:
@@ -104,9 +104,9 @@ def verify(
         again = f"{run.command(*selection)} --out {shlex.quote(str(out))} --resume"
         kept = f"{len(verdicts)} of {len(chosen)} verdicts are kept"
         raise KeyboardInterrupt(f"{kept}; go on with {again}") from None
-    index = report.write_report(out, run, verified, verdicts)
-    _say(console, table.closing(verdicts, index, time.perf_counter() - started))
-    return USAGE if failures else status(verdicts, strict=strict)
+    index = report.write_report(out, run, verified, verdicts, failed)
+    _say(console, table.closing(verdicts, failed, index, time.perf_counter() - started))
+    return UNEXPECTED if failed else status(verdicts, strict=strict)
 
 
 def list_claims(selection: Positional[Annotated[tuple[str, ...], _SELECTION]] = ()) -> int:
@@ -265,10 +265,7 @@ def _failure(item: "Selected", error: Exception, out: Path, number: int) -> str:
     path, colons, _ = item.argument.partition("::")
     trace = out / f"traceback-{number}.txt"
     write(trace, "".join(traceback.format_exception(error)))
-    return (
-        f"{item.argument}: verification failed with {reason(error, path if colons else None)}; "
-        f"it is left out, and the traceback is in {trace}"
-    )
+    return f"verification failed with {reason(error, path if colons else None)}; the traceback is in {trace}"
 
 
 def _say(console: "Console", lines: Iterable[Any]):

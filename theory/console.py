@@ -109,19 +109,24 @@ def row(item: Selected, verdict: Verdict, run: Run, layout: Layout) -> Iterable[
     yield from (Text("  " + remark, style="yellow") for remark in _remarks(verdict))
     if verdict.counterexample is not None:
         yield from _counterexample(item, verdict.counterexample, run)
+    elif verdict.verdict == REFUTED and verdict.expected is not None:
+        yield Text(_replayed(item, run))
 
 
-def closing(verdicts: Sequence[Verdict], index: Path, seconds: float) -> Iterable[Text]:
+def closing(verdicts: Sequence[Verdict], failed: Mapping[str, str], index: Path, seconds: float) -> Iterable[Text]:
     """The count of each verdict, the seconds of the run, what was not as expected, and where the report is."""
     counts = Counter(verdict.verdict for verdict in verdicts)
     words = ", ".join(f"{count} {word}" for word, count in counts.most_common())
     mutants = [v for verdict in verdicts for v in verdict.mutants.values()]
     good = sum(verdict.as_expected for verdict in verdicts)
+    claims = len(verdicts) + len(failed)
     yield Text(
-        f"{words} in {seconds:.1f} s; {good} of {len(verdicts)} as expected, "
+        f"{words or 'no verdict'} in {seconds:.1f} s; {good} of {claims} as expected, "
         f"{mutants.count(REFUTED)} of {len(mutants)} mutants refuted",
-        style="bold green" if good == len(verdicts) else "bold red",
+        style="bold green" if good == claims else "bold red",
     )
+    if failed:
+        yield Text(f"could not be verified: {', '.join(failed)}", style="red")
     if wrong := [verdict.id for verdict in verdicts if not verdict.as_expected]:
         yield Text(f"not as expected: {', '.join(wrong)}", style="red")
     yield Text(f"report: {index}")
@@ -301,7 +306,11 @@ def _counterexample(item: Selected, found: dict[str, Any], run: Run) -> Iterable
     lines = list(_instance(found))
     more = [Text(f"    … {len(lines) - LINES} lines more in verdicts.json", style="dim")] if len(lines) > LINES else []
     yield from (*lines[:LINES], *more)
-    yield Text(f"    replay: {run.command(item.argument)} --out replay")
+    yield Text(_replayed(item, run))
+
+
+def _replayed(item: Selected, run: Run) -> str:
+    return f"    replay: {run.command(item.argument)} --out replay"
 
 
 def _instance(found: dict[str, Any]) -> Iterable[Text]:

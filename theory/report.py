@@ -18,18 +18,20 @@ from theory import strips
 from theory.console import arrays, count, kind_meaning, kind_name, number, source_line
 from theory.journal import Run, strict, write
 from theory.select import Selected
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, VACUOUS, Verdict
 
 
-def write_report(folder: Path, run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict]) -> Path:
-    """Write the three files, each at once; the page's path."""
-    write(folder / "verdicts.json", as_json(run, chosen, verdicts))
+def write_report(
+    folder: Path, run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict], failed: Mapping[str, str]
+) -> Path:
+    """Write the three files, each at once; the page's path. ``failed``: why what could not be verified could not."""
+    write(folder / "verdicts.json", as_json(run, chosen, verdicts, failed))
     write(folder / "verdicts.csv", as_csv(verdicts))
-    write(folder / "index.html", as_html(run, chosen, verdicts))
+    write(folder / "index.html", as_html(run, chosen, verdicts, failed))
     return folder / "index.html"
 
 
-def as_json(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict]) -> str:
+def as_json(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict], failed: Mapping[str, str]) -> str:
     """The run and its verdicts; numbers that are not finite are null.
 
     What ``measured``, ``theory``, ``looseness`` and ``interval`` are, kind by kind: see
@@ -43,6 +45,7 @@ def as_json(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict]) -
         "data": run.data,
         "level": run.level,
         "claims": [_entry(run, item, verdict) for item, verdict in zip(chosen, verdicts, strict=True)],
+        "failed": dict(failed),
     }
     return json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -70,7 +73,7 @@ def as_csv(verdicts: Sequence[Verdict]) -> str:
     return text.getvalue()
 
 
-def as_html(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict]) -> str:
+def as_html(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict], failed: Mapping[str, str]) -> str:
     """A page that needs no other file."""
     tightness = strips.looseness({verdict.id: verdict.looseness for verdict in verdicts})
     claims = [_view(run, item, verdict) for item, verdict in zip(chosen, verdicts, strict=True)]
@@ -86,6 +89,7 @@ def as_html(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict]) -
     return environment.get_template("index.html").render(
         run=run,
         claims=claims,
+        failed=failed,
         families=[(name, list(group)) for name, group in groupby(claims, lambda claim: claim["family"])],
         tightness=tightness,
         counts=Counter(verdict.verdict for verdict in verdicts).most_common(),
@@ -145,6 +149,7 @@ def _view(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "note": claim.note,
         "standing": _standing(verdict),
         "verdict": verdict,
+        "vacuous": sum(case.verdict == VACUOUS for case in verdict.cases.values()),
         "axis": axis,
         "cases": [
             {"name": name, "tone": _tone(case.verdict, verdict.expected), "strip": axis and axis.strips[name]}

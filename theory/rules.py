@@ -124,6 +124,8 @@ def tolerance(claim: Claim, tier: Tier) -> float:
     """The tolerance that a verdict on the claim was made with."""
     if isinstance(claim.kind, Expectation):
         return tier.tolerance
+    if isinstance(claim.kind, Probability):
+        return statistics.EXCESS
     return claim.kind.margin if isinstance(claim.kind, Rate | Effect) else ROUNDING
 
 

@@ -21,8 +21,8 @@ class Selected:
     Attributes:
         claim: the claim.
         argument: "family/name", or "FILE.py::family/name".
-        file_crc32: checksum of the user's file, None for the catalogue: a verdict on a file that has changed
-            since is a verdict on another claim.
+        file_crc32: checksum of the user's file and of what it imports from its folder, None for the catalogue: a
+            verdict on a file that has changed since is a verdict on another claim.
     """
 
     claim: Claim
@@ -70,7 +70,7 @@ def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
 def _imported(path: str) -> tuple[ModuleType, int]:
     file = Path(path)
     try:
-        crc32 = zlib.crc32(file.read_bytes())
+        text = file.read_bytes()
     except OSError as error:
         raise ValueError(f"selection: got {path}: {error.strerror}; takes a Python file that can be read") from None
     name = f"{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"  # no clash with an installed package
@@ -85,7 +85,14 @@ def _imported(path: str) -> tuple[ModuleType, int]:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(f"selection: {path} fails to import: {reason(error, path)}") from error
-    return module, crc32
+    return module, zlib.crc32(b"".join([text, *(other.read_bytes() for other in _neighbours(file))]))
+
+
+def _neighbours(file: Path) -> list[Path]:
+    """The modules in the folder of a file that are imported."""
+    names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    files = {Path(name).resolve() for name in names if name and name.endswith(".py")}
+    return sorted(other for other in files - {file.resolve()} if other.parent == file.resolve().parent)
 
 
 def reason(error: BaseException, path: str | None = None) -> str:

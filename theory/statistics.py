@@ -76,9 +76,14 @@ def decide_mean(interval: Interval, relation: Relation, tolerance: float, roundi
     return np.where(refuted, REFUTED, np.where(supported, SUPPORTED, INCONCLUSIVE))
 
 
+EXCESS = 1.0
+"""By what part of δ a failure rate may exceed it and pass: below 2δ."""
+
+
 def decide_rate_of_failure(interval: Interval, delta: np.ndarray) -> np.ndarray:
     """REFUTED where the lower limit exceeds δ, SUPPORTED where the upper limit is below 2δ."""
-    return np.where(interval.low > delta, REFUTED, np.where(interval.high < 2 * delta, SUPPORTED, INCONCLUSIVE))
+    supported = interval.high < (1 + EXCESS) * delta
+    return np.where(interval.low > delta, REFUTED, np.where(supported, SUPPORTED, INCONCLUSIVE))
 
 
 def decide_exponent(interval: Interval, exponent: float, relation: Relation, margin: float) -> str:

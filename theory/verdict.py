@@ -124,7 +124,8 @@ class Verdict:
         kind: identity, bound, expectation, probability, rate or effect.
         verdict: one of the words above.
         expected: the verdict that the mathematics predicts; None for effects.
-        tolerance: relative tolerance of the decision (of the exponent for rates, the margin for effects).
+        tolerance: relative tolerance of the decision (of the exponent for rates, the margin for effects; 1 for
+            probabilities: failure rates that are known to lie below 2δ pass).
         cases: case name -> verdict.
         mutants: mutant name -> verdict; every one should be REFUTED.
         counterexample: None, or the replay of what refuted the claim: ``case``, ``instance`` (index),
