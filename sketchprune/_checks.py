@@ -82,3 +82,11 @@ def positive(name: str, value: Any) -> None:
     values = concrete(value)
     if values is not None and not ((values > 0) & (values < np.inf)).all():
         raise ValueError(f"{name} is {value}; it takes a finite number > 0")
+
+
+def steps(step_size: Any, counts: Any) -> None:
+    """One finite step size > 0, and whole numbers of steps."""
+    whole("steps", counts, least=0)
+    positive("step_size", step_size)
+    if jnp.ndim(step_size):
+        raise ValueError(f"step_size has shape {jnp.shape(step_size)}; it takes one number")
