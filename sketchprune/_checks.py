@@ -63,11 +63,11 @@ def _facts(leaves: list[Array]) -> list[tuple[Array, Array]]:
 def weights(name: str, tree: PyTree) -> Facts | None:
     """Facts of the entries, which must be finite and not negative; None while one of them is traced."""
     names, leaves, _ = floating_leaves(name, tree)
-    known = {label: jnp.asarray(leaf) for label, leaf in zip(names, leaves, strict=True) if not traced(leaf)}
+    known = {label: leaf for label, leaf in zip(names, leaves, strict=True) if not traced(leaf)}
     if not known:
         return None
     with jax.ensure_compile_time_eval():  # so that a law which a traced function closes over is known inside it
-        found = [tuple(map(np.asarray, facts)) for facts in _facts(list(known.values()))]
+        found = [tuple(map(np.asarray, facts)) for facts in _facts(list(map(jnp.asarray, known.values())))]
     for (label, leaf), (counts, _) in zip(known.items(), found, strict=True):
         if counts[0]:
             values = np.asarray(leaf)

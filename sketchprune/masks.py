@@ -286,9 +286,10 @@ def _water_filling(magnitudes: PyTree[Float[Array, "..."]], budget: Real[Array, 
 def fixed_size(key: Key, weights: PyTree[Float[Array, "..."]], size: int | Int[Array, ""]) -> Mask:
     """Exactly ``size`` items, drawn one after another without replacement in proportion to the weights left.
 
-    The ``size`` largest of log w_i + Gumbel noise. A boolean mask; items of weight 0 are never kept. ``size``
-    may be traced. ValueError for negative or NaN weights and for a size below 0 or above #{w_i > 0}; under a
-    trace too large a size keeps all of those and a NaN weight keeps nothing. O(d).
+    The ``size`` largest of log w_i + Gumbel noise. A boolean mask; items of weight 0 are never kept (a device
+    may take subnormal weights for 0). ``size`` may be traced. ValueError for negative or NaN weights and for a
+    size below 0 or above #{w_i > 0}; under a trace too large a size keeps all of those and a NaN weight keeps
+    nothing. O(d).
 
     >>> fixed_size(jax.random.key(0), jnp.array([0.3, 0.0, 0.7]), 2)
     Array([ True, False,  True], dtype=bool)

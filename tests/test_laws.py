@@ -200,10 +200,11 @@ def test_fixed_size_counts_the_weights_that_the_device_can_draw():
 def test_checks_see_what_a_trace_closes_over():
     """A law is known inside a traced function that closes over it, and next to leaves that are traced."""
     halves, undefined = jnp.ones(3) / 2, jnp.array([jnp.nan])
-    with pytest.raises(ValueError, match="probabilities sums to 1.5"):
-        jax.jit(lambda key: masks.multinomial(key, halves, 2))(key)
-    with pytest.raises(ValueError, match="probabilities sums to 1.5"):
-        jax.vmap(lambda key: masks.multinomial(key, halves, 2))(jax.random.split(key, 3))
+    for law in (halves, np.asarray(halves)):
+        with pytest.raises(ValueError, match="probabilities sums to 1.5"):
+            jax.jit(lambda key, law=law: masks.multinomial(key, law, 2))(key)
+        with pytest.raises(ValueError, match="probabilities sums to 1.5"):
+            jax.vmap(lambda key, law=law: masks.multinomial(key, law, 2))(jax.random.split(key, 3))
     with pytest.raises(ValueError, match=r"rates\['b'\] has the entry nan"):
         jax.jit(lambda a: masks.poisson(key, {"a": a, "b": undefined}))(halves)
     program = jax.make_jaxpr(lambda p: masks.multinomial(key, p, 2))(jnp.ones(2))
