@@ -174,9 +174,10 @@ def multinomial(
     many draws are made and those past the budget do not count. Masks and sampling have the dtype of the
     probabilities, at least float32. Draws take the probabilities as whole numbers of a unit, 2^-31 in float32
     and 2^-63 in float64, over the sum of those: an item that may be drawn has one unit or more. m_i divides
-    by that p_i, hence is unbiased however small the given one. ValueError for probabilities that are negative
-    or NaN or do not sum to one, and for a budget below 1; under a trace a NaN probability gives a NaN.
-    O(d + s log d): inverse distribution function by bisection. Source: drineas2006matmul, sketch/unbiased.
+    by that p_i, hence is unbiased however small the given one, but for the last of the 32 or 64 bits that
+    draw. ValueError for probabilities that are negative or NaN or do not sum to one, and for a budget below
+    1; under a trace a NaN probability gives a NaN. O(d + s log d): inverse distribution function by
+    bisection. Source: drineas2006matmul, sketch/unbiased.
 
     >>> multinomial(jax.random.key(0), jnp.array([0.0, 1.0]), 3)
     Array([0., 1.], dtype=float64)
