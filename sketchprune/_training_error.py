@@ -109,7 +109,7 @@ def _unit_columns(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 def _distance(matrix: Float[Array, "n d"], vector: Float[Array, "n"]) -> Float[Array, ""]:
     """The squared distance of the vector to the range, whatever the rank."""
     left, singular, _ = linear.factors(matrix)
-    left = jnp.where(singular > 0, left, 0)
+    left = jnp.where(singular == 0, 0, left)
     return jnp.sum((vector - product(left, product(left.T, vector))) ** 2)
 
 

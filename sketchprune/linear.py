@@ -21,20 +21,23 @@ Factors = tuple[Float[Array, "n r"], Float[Array, "r"], Float[Array, "r d"]]
 def factors(x: Float[Array, "n d"]) -> Factors:
     """The thin singular value decomposition X = UσVᵀ as (U, σ, Vᵀ), with what counts as zero in σ set to 0.
 
-    O(nd·min(n, d)).
+    All NaN where X has an entry that is not finite. O(nd·min(n, d)).
 
     >>> factors(jnp.array([[3.0, 3.0], [3.0, 3.0]]))[1].round(12)
     Array([6., 0.], dtype=float64)
     """
     # LAPACK's divide and conquer, the default on CPU, is hundreds of times slower when its threads share busy
     # cores.
+    finite = jnp.all(jnp.isfinite(x))
     left, singular, right = lax.platform_dependent(
-        x,
+        jnp.where(finite, x, 0),  # LAPACK may go on for ever on a NaN
         cpu=functools.partial(lax.linalg.svd, full_matrices=False, algorithm=lax.linalg.SvdAlgorithm.QR),
         default=functools.partial(lax.linalg.svd, full_matrices=False),
     )
     tolerance = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(singular, initial=0)
-    return left, jnp.where(singular > tolerance, singular, 0), right
+    singular = jnp.where(singular > tolerance, singular, 0)
+    left, singular, right = (jnp.where(finite, part, jnp.nan) for part in (left, singular, right))
+    return left, singular, right
 
 
 def limit(

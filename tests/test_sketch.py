@@ -268,6 +268,13 @@ def test_determinantal_errors_do_not_overflow():
     assert float(errors[64]) == pytest.approx(float(residual @ residual), rel=1e-3)
 
 
+def test_training_errors_of_nan_are_nan():
+    x, y, half = jnp.eye(3).at[0, 1].set(jnp.nan), jnp.ones(3), jnp.ones(3) / 2
+    errors = sketch.ridge_bound(x, y, half), sketch.dpp_error(x, y, 1.0), sketch.dpp_size(x, 1.0)
+    assert jnp.isnan(jnp.stack(errors)).all()
+    assert jnp.isnan(jax.jit(sketch.fixed_size_dpp_error)(x, y, 1))
+
+
 def test_determinantal_errors_of_no_size_are_nan_under_a_trace():
     error = jax.jit(lambda x, size: sketch.fixed_size_dpp_error(x, jnp.array([2.0, 0.0]), size))
     for x, rank in [(jnp.eye(2), 2), (jnp.diag(jnp.array([3.0, 0.0])), 1)]:
