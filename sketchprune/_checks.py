@@ -4,12 +4,14 @@ Under ``jit``, ``vmap`` or ``grad`` a value does not exist yet, so nothing can b
 function documents what it returns then.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
+
+from sketchprune._flags import tally
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -18,6 +20,15 @@ def concrete(value: Any) -> np.ndarray | None:
         return np.asarray(value)
     except jax.errors.TracerArrayConversionError:
         return None
+
+
+def traced(value: Any) -> bool:
+    """Whether the value does not exist yet; nothing is copied to find out."""
+    try:
+        getattr(value, "is_fully_addressable", None)
+    except jax.errors.ConcretizationTypeError:
+        return True
+    return False
 
 
 def floating_leaves(name: str, tree: PyTree) -> tuple[list[str], list[Any], Any]:
@@ -32,34 +43,56 @@ def floating_leaves(name: str, tree: PyTree) -> tuple[list[str], list[Any], Any]
     return names, [leaf for _, leaf in leaves], structure
 
 
-def weights(name: str, tree: PyTree) -> np.ndarray | None:
-    """All entries in leaf order, finite and not negative, or None while one of them is traced."""
+class Facts(NamedTuple):
+    """What is known of all entries together, found where they are: only these numbers come to the host."""
+
+    positive: int
+    """How many are > 0; a device that takes subnormal numbers for 0 does so here."""
+    above_one: int
+    total: float
+
+
+@jax.jit
+def _facts(leaves: list[Array]) -> list[tuple[Array, Array]]:
+    """For each leaf how many entries are no weights, are > 0 and are > 1; and the sum."""
+    raised = [leaf.astype(jnp.promote_types(jnp.result_type(leaf), jnp.float32)) for leaf in leaves]
+    # Counted, since on a CPU the minimum and the maximum of many numbers pass over a NaN.
+    return [(tally(~((leaf >= 0) & (leaf < jnp.inf)), leaf > 0, leaf > 1), leaf.sum()) for leaf in raised]
+
+
+def weights(name: str, tree: PyTree) -> Facts | None:
+    """Facts of the entries, which must be finite and not negative; None while one of them is traced."""
     names, leaves, _ = floating_leaves(name, tree)
-    known = [concrete(leaf) for leaf in leaves]
-    for label, values in zip(names, known, strict=True):
-        if values is not None and (wrong := values[~((values >= 0) & (values < np.inf))]).size:
-            raise ValueError(f"{label} has the entry {wrong[0]}; it takes finite numbers >= 0")
-    if any(values is None for values in known):
+    known = {label: leaf for label, leaf in zip(names, leaves, strict=True) if not traced(leaf)}
+    if not known:
         return None
-    return np.concatenate([values.ravel() for values in known if values is not None])
+    with jax.ensure_compile_time_eval():  # so that a law which a traced function closes over is known inside it
+        found = [tuple(map(np.asarray, facts)) for facts in _facts(list(map(jnp.asarray, known.values())))]
+    for (label, leaf), (counts, _) in zip(known.items(), found, strict=True):
+        if counts[0]:
+            values = np.asarray(leaf)
+            wrong = values[~((values >= 0) & (values < np.inf))]
+            raise ValueError(f"{label} has the entry {wrong[0]}; it takes finite numbers >= 0")
+    if len(known) < len(leaves):
+        return None
+    _, positive, above_one = np.sum([counts for counts, _ in found], axis=0)
+    return Facts(int(positive), int(above_one), float(sum(total for _, total in found)))
 
 
-def probabilities(name: str, tree: PyTree) -> np.ndarray | None:
-    """The entries, which must be probabilities: they sum to one within √eps of their dtype."""
-    values = weights(name, tree)
-    if values is not None:
-        total = float(values.sum(dtype=np.float64))
-        if abs(total - 1) > float(jnp.finfo(values.dtype).eps) ** 0.5:
-            raise ValueError(f"{name} sums to {total}; it takes probabilities that sum to one")
-    return values
+def probabilities(name: str, tree: PyTree) -> None:
+    """Probabilities: they sum to one within √eps of the coarsest dtype among the leaves."""
+    facts = weights(name, tree)
+    eps = max(float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in jax.tree.leaves(tree))
+    if facts is not None and abs(facts.total - 1) > eps**0.5:
+        raise ValueError(f"{name} sums to {facts.total}; it takes probabilities that sum to one")
 
 
-def rates(name: str, tree: PyTree) -> np.ndarray | None:
-    """The entries, which must lie in [0, 1]."""
-    values = weights(name, tree)
-    if values is not None and (values > 1).any():
-        raise ValueError(f"{name} has the entry {values.max()}; it takes inclusion probabilities in [0, 1]")
-    return values
+def rates(name: str, tree: PyTree) -> None:
+    """Entries in [0, 1]."""
+    facts = weights(name, tree)
+    if facts is not None and facts.above_one:
+        largest = max(np.max(leaf, initial=0) for leaf in map(np.asarray, jax.tree.leaves(tree)))
+        raise ValueError(f"{name} has the entry {largest}; it takes inclusion probabilities in [0, 1]")
 
 
 def whole(name: str, value: Any, *, least: int) -> np.ndarray | None:
@@ -82,3 +115,11 @@ def positive(name: str, value: Any) -> None:
     values = concrete(value)
     if values is not None and not ((values > 0) & (values < np.inf)).all():
         raise ValueError(f"{name} is {value}; it takes a finite number > 0")
+
+
+def steps(step_size: Any, counts: Any) -> None:
+    """One finite step size > 0, and whole numbers of steps."""
+    whole("steps", counts, least=0)
+    positive("step_size", step_size)
+    if jnp.ndim(step_size):
+        raise ValueError(f"step_size has shape {jnp.shape(step_size)}; it takes one number")

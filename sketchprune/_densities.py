@@ -20,8 +20,7 @@ def layer_densities(
     at most 1. balanced: p_l = min(1, c/N_l). pyramidal: p_l = x^l, never more than 1. Layers that would
     exceed 1 stay at 1 and the others take what is left over; ``redistribute=False`` clips instead, as is
     often done, and then keeps less than ρN. Float64, on the host. ValueError for another rule, a density
-    outside (0, 1], and no or empty layers. O(L log L). Source: evci2020rigl, gadhikar2023random,
-    lottery/densities.
+    outside (0, 1], and no or empty layers. O(L log L). Source: evci2020rigl, gadhikar2023random.
 
     >>> layer_densities("balanced", [(1, 2), (2, 4)], 0.5)
     array([1.   , 0.375])

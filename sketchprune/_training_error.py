@@ -6,12 +6,13 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Real
 
 from sketchprune import _checks, linear
+from sketchprune._arithmetic import product
 
 Number = int | float | Real[Array, ""]
 
 
 def ridge_bound(x: Float[Array, "n d"], y: Float[Array, "n"], rates: Float[Array, "d"]) -> Float[Array, ""]:
-    """The expected training error of a poisson mask at most: yᵀ(I + X D⁻¹Xᵀ)⁻¹y, D = diag((1/π_i − 1)‖x_i‖²).
+    """An upper bound on the expected training error of a poisson mask: yᵀ(I + X D⁻¹Xᵀ)⁻¹y, D = diag((1/π_i − 1)‖x_i‖²).
 
     The least E‖X(m∘w) − y‖² over all w. Columns with π_i = 1 enter without penalty, zero columns and columns
     with π_i = 0 not at all: the formula's limits, met exactly because the least-squares problem min_z ‖[U√π;
@@ -30,7 +31,7 @@ def ridge_bound(x: Float[Array, "n d"], y: Float[Array, "n"], rates: Float[Array
 def ridge_bound_multinomial(
     x: Float[Array, "n d"], y: Float[Array, "n"], probabilities: Float[Array, "d"], budget: Number
 ) -> Float[Array, ""]:
-    """The expected training error of a multinomial mask at most: ‖y‖² − bᵀH⁻¹b.
+    """An upper bound on the expected training error of a multinomial mask: ‖y‖² − bᵀH⁻¹b.
 
     b = Xᵀy, H = (1 − 1/s)XᵀX + diag(‖x_i‖²/p_i)/s: the least E‖X(m∘w) − y‖² over all w. Zero columns and
     columns with p_i = 0 do not enter. In the singular values σ and left vectors u of the matrix with columns
@@ -43,10 +44,10 @@ def ridge_bound_multinomial(
     _checks.probabilities("probabilities", probabilities)
     _checks.positive("budget", budget)
     left, singular, _ = linear.factors(jnp.sqrt(probabilities) * _unit_columns(x))
-    along = left.T @ y
+    along = product(left.T, y)
     # 1 − σ²/((1 − 1/s)σ² + 1/s) without cancellation; σ² ≤ Σp = 1.
     remains = (1 - singular**2) / ((budget - 1) * singular**2 + 1)
-    return jnp.sum((y - left @ along) ** 2) + jnp.sum(remains * along**2)
+    return jnp.sum((y - product(left, along)) ** 2) + jnp.sum(remains * along**2)
 
 
 def dpp_error(x: Float[Array, "n d"], y: Float[Array, "n"], tau: Number) -> Float[Array, ""]:
@@ -92,10 +93,11 @@ def fixed_size_dpp_error(x: Float[Array, "n d"], y: Float[Array, "n"], size: int
     known = _checks.concrete(eigenvalues)
     if wanted is not None and known is not None and wanted > (known > 0).sum():
         raise ValueError(f"size is {size}; it takes at most {(known > 0).sum()}, the rank of x")
+    possible = (size >= 0) & (size <= jnp.sum(eigenvalues > 0))
     logarithms = jnp.log(eigenvalues)
     others = jnp.where(jnp.eye(len(logarithms), dtype=bool), -jnp.inf, logarithms)
     ratios = jnp.exp(jax.vmap(_log_symmetric)(others)[:, size] - _log_symmetric(logarithms)[size])
-    return outside + jnp.sum(ratios * along**2)
+    return jnp.where(possible, outside + jnp.sum(ratios * along**2), jnp.nan)
 
 
 def _unit_columns(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
@@ -107,15 +109,15 @@ def _unit_columns(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 def _distance(matrix: Float[Array, "n d"], vector: Float[Array, "n"]) -> Float[Array, ""]:
     """The squared distance of the vector to the range, whatever the rank."""
     left, singular, _ = linear.factors(matrix)
-    left = jnp.where(singular > 0, left, 0)
-    return jnp.sum((vector - left @ (left.T @ vector)) ** 2)
+    left = jnp.where(singular == 0, 0, left)
+    return jnp.sum((vector - product(left, product(left.T, vector))) ** 2)
 
 
 def _spectrum(x: Float[Array, "n d"], y: Float[Array, "n"]) -> tuple[Array, Array, Array]:
     """The eigenvalues of XXᵀ that may be non-zero, ⟨v_k, y⟩ for each, and the square of the rest of y."""
     left, singular, _ = linear.factors(x)
-    along = left.T @ y
-    return singular**2, along, jnp.sum((y - left @ along) ** 2)
+    along = product(left.T, y)
+    return singular**2, along, jnp.sum((y - product(left, along)) ** 2)
 
 
 def _log_symmetric(logarithms: Float[Array, "r"]) -> Float[Array, "r+1"]:

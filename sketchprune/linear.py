@@ -7,10 +7,13 @@ to the columns of its support (its non-zero entries), and the start as well.
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks
+from sketchprune._arithmetic import decay_and_gain, product, ratio
 
 Factors = tuple[Float[Array, "n r"], Float[Array, "r"], Float[Array, "r d"]]
 
@@ -18,20 +21,23 @@ Factors = tuple[Float[Array, "n r"], Float[Array, "r"], Float[Array, "r d"]]
 def factors(x: Float[Array, "n d"]) -> Factors:
     """The thin singular value decomposition X = UσVᵀ as (U, σ, Vᵀ), with what counts as zero in σ set to 0.
 
-    O(nd·min(n, d)).
+    All NaN where X has an entry that is not finite. O(nd·min(n, d)).
 
     >>> factors(jnp.array([[3.0, 3.0], [3.0, 3.0]]))[1].round(12)
     Array([6., 0.], dtype=float64)
     """
     # LAPACK's divide and conquer, the default on CPU, is hundreds of times slower when its threads share busy
     # cores.
+    finite = jnp.all(jnp.isfinite(x))
     left, singular, right = lax.platform_dependent(
-        x,
+        jnp.where(finite, x, 0),  # LAPACK may go on for ever on a NaN
         cpu=functools.partial(lax.linalg.svd, full_matrices=False, algorithm=lax.linalg.SvdAlgorithm.QR),
         default=functools.partial(lax.linalg.svd, full_matrices=False),
     )
     tolerance = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(singular, initial=0)
-    return left, jnp.where(singular > tolerance, singular, 0), right
+    singular = jnp.where(singular > tolerance, singular, 0)
+    left, singular, right = (jnp.where(finite, part, jnp.nan) for part in (left, singular, right))
+    return left, singular, right
 
 
 def limit(
@@ -52,23 +58,24 @@ def limit(
     """
     x, start, kept = _restricted(x, start, mask)
     left, singular, right = factors(x)
-    inverse = jnp.where(singular > 0, 1 / jnp.where(singular > 0, singular, 1), 0)
-    return kept * (start + (inverse * (left.T @ (y - x @ start))) @ right)
+    inverse = ratio((singular > 0).astype(singular.dtype), singular)
+    return kept * (start + product(inverse * product(left.T, y - product(x, start)), right))
 
 
 def trajectory(
     x: Float[Array, "n d"],
     y: Float[Array, "n"],
     start: Float[Array, "d"],
-    step_size: int | float | Float[Array, ""],
-    steps: Int[Array, "t"],
+    step_size: ArrayLike,
+    steps: Int[Array, "*t"] | np.ndarray | int,
     *,
     mask: Bool[Array, "d"] | Float[Array, "d"] | None = None,
-) -> Float[Array, "t d"]:
+) -> Float[Array, "*t d"]:
     """Gradient descent after each of ``steps`` steps, u_t = w0 + V(1 − (1 − ησ²)^t)σ⁻¹Uᵀ(y − Xw0).
 
     X = UσVᵀ and η is the step size on the summed loss ½‖Xw − y‖². Right for any t and σ, also where the
-    descent diverges (ησ² > 2). ValueError for negative or fractional steps. O(nd·min(n, d) + td·min(n, d)).
+    descent diverges (ησ² > 2). The shape of ``steps`` leads that of the result. ValueError for negative or
+    fractional steps and for a step size that is not one finite number > 0. O(nd·min(n, d) + td·min(n, d)).
     Source: sketch/training-error-at-t.
 
     >>> trajectory(jnp.eye(1), jnp.ones(1), jnp.zeros(1), 0.5, jnp.array([0, 1, 2]))
@@ -76,12 +83,11 @@ def trajectory(
            [0.5 ],
            [0.75]], dtype=float64)
     """
-    _checks.whole("steps", steps, least=0)
+    _checks.steps(step_size, steps)
     x, start, kept = _restricted(x, start, mask)
     left, singular, right = factors(x)
-    reached = _reached(step_size * singular**2, steps[:, None])
-    coefficients = jnp.where(singular > 0, reached / jnp.where(singular > 0, singular, 1), 0)
-    return kept * (start + (coefficients * (left.T @ (y - x @ start))) @ right)
+    _, gain = decay_and_gain(jnp.asarray(step_size, singular.dtype) * singular**2, jnp.asarray(steps)[..., None])
+    return kept * (start + product(ratio(gain, singular) * product(left.T, y - product(x, start)), right))
 
 
 def compress(x: Float[Array, "n d"], y: Float[Array, "n *k"]) -> tuple[Float[Array, "rows d"], Float[Array, "rows *k"]]:
@@ -102,12 +108,3 @@ def compress(x: Float[Array, "n d"], y: Float[Array, "n *k"]) -> tuple[Float[Arr
 def _restricted(x: Array, start: Array, mask: Array | None) -> tuple[Array, Array, Array]:
     kept = jnp.ones_like(start) if mask is None else (mask != 0).astype(start.dtype)
     return x * kept, start * kept, kept
-
-
-def _reached(rate: Float[Array, "r"], steps: Int[Array, "t 1"]) -> Float[Array, "t r"]:
-    """1 − (1 − rate)^steps, to rounding for small rates and for any number of steps."""
-    below = rate < 1
-    logarithm = jnp.where(below, jnp.log1p(-jnp.where(below, rate, 0)), jnp.log(jnp.where(below, 1, rate - 1)))
-    exponent = jnp.where(steps == 0, 0, steps.astype(rate.dtype) * logarithm)
-    flips = ~below & (lax.rem(steps, jnp.ones_like(steps) * 2) == 1)
-    return jnp.where(flips, 1 + jnp.exp(exponent), -jnp.expm1(exponent))

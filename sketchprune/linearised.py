@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Real
 
 from sketchprune import _checks
+from sketchprune._arithmetic import decay_and_gain, product
 from sketchprune.types import ApplyFn, Params
 
 Outputs = Float[Array, "n k"] | Float[Array, " n"]
@@ -104,10 +105,7 @@ def descent(
     >>> descent(2 * jnp.eye(2), jnp.array([4.0, 8.0]), jnp.zeros(2), 0.5, jnp.arange(3)).tolist()
     [[4.0, 8.0], [0.0, 0.0], [0.0, 0.0]]
     """
-    _checks.whole("steps", steps, least=0)
-    _checks.positive("step_size", step_size)
-    if jnp.ndim(step_size):
-        raise ValueError(f"step_size has shape {jnp.shape(step_size)}; it takes one number")
+    _checks.steps(step_size, steps)
     modes, shape = _modes(kernel, outputs, targets, cross, cross_outputs)
     decay, gain = _descent_factors(modes, jnp.asarray(step_size, modes.values.dtype), jnp.asarray(steps))
     return _assemble(modes, decay if cross is None else gain, shape)
@@ -188,7 +186,7 @@ def _modes(
     if cross is None:
         if cross_outputs is not None:
             raise ValueError("cross is None; it takes the kernel to the points of cross_outputs")
-        modes = _Modes(values, null, vectors, _product(vectors.T, origin - goal), goal)
+        modes = _Modes(values, null, vectors, product(vectors.T, origin - goal), goal)
         return modes, outputs.shape
     cross = jnp.asarray(cross)
     if cross_outputs is None:
@@ -201,7 +199,7 @@ def _modes(
         )
     rows = _matrix("cross", cross, cross_outputs.shape[0], n, k, shared).astype(dtype)
     offset = cross_outputs.reshape(-1, columns).astype(dtype)
-    modes = _Modes(values, null, _product(rows, vectors), _product(vectors.T, goal - origin), offset)
+    modes = _Modes(values, null, product(rows, vectors), product(vectors.T, goal - origin), offset)
     return modes, cross_outputs.shape
 
 
@@ -231,10 +229,6 @@ def _eigen(matrix: Array) -> tuple[Array, Array, Array, Array, Array]:
     return values, vectors, null, symmetric, positive
 
 
-def _product(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision="highest")
-
-
 @jax.jit
 def _flow_factors(modes: _Modes, times: Array) -> tuple[Array, Array]:
     values, times = jnp.where(modes.null, 1, modes.values), times[..., None]
@@ -245,15 +239,8 @@ def _flow_factors(modes: _Modes, times: Array) -> tuple[Array, Array]:
 @jax.jit
 def _descent_factors(modes: _Modes, step_size: Array, steps: Array) -> tuple[Array, Array]:
     values, steps = jnp.where(modes.null, 1, modes.values), steps[..., None]
-    reach = step_size * values
-    monotone = reach <= 1
-    # log|1 − ηλ|, of which log1p is the accurate form on the side where training takes place.
-    log = jnp.where(monotone, jnp.log1p(-jnp.minimum(reach, 1)), jnp.log(jnp.maximum(reach, 1) - 1))
-    exponent = jnp.where(steps == 0, 0, steps * log)
-    sign = jnp.where(monotone | (steps % 2 == 0), 1, -1)
-    decay = sign * jnp.exp(exponent)
-    gain = jnp.where(monotone, -jnp.expm1(exponent), 1 - decay) / values
-    return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain)
+    decay, gain = decay_and_gain(step_size * values, steps)
+    return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain / values)
 
 
 def _assemble(modes: _Modes, factor: Float[Array, "*t r"], shape: tuple[int, ...]) -> Array:

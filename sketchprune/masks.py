@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Real, UInt
 
 from sketchprune import _checks
+from sketchprune._arithmetic import product, ratio
 from sketchprune._densities import layer_densities as layer_densities
 from sketchprune._flags import tally
 from sketchprune.types import Key, Mask, Params, Scores
@@ -171,10 +172,12 @@ def multinomial(
     m_i = c_i/(s p_i), c_i the times item i was drawn among s, and 0 where p_i = 0; ``binary`` gives 1[c_i >
     0] instead. Probabilities run over all leaves together. A traced ``budget`` needs ``max_budget``: that
     many draws are made and those past the budget do not count. Masks and sampling have the dtype of the
-    probabilities, at least float32; draws resolve probabilities to 2^-30 in float32 and 2^-62 in float64, and
-    an item under half of that is never drawn. ValueError for probabilities that are negative or NaN or do not
-    sum to one, and for a budget below 1; under a trace a NaN probability gives a NaN. O(d + s log d): inverse
-    distribution function by bisection. Source: drineas2006matmul, sketch/unbiased.
+    probabilities, at least float32. Draws take the probabilities as whole numbers of a unit, 2^-31 in float32
+    and 2^-63 in float64, over the sum of those: an item that may be drawn has one unit or more. m_i divides
+    by that p_i, hence is unbiased however small the given one, but for the last of the 32 or 64 bits that
+    draw. ValueError for probabilities that are negative or NaN or do not sum to one, and for a budget below
+    1; under a trace a NaN probability gives a NaN. O(d + s log d): inverse distribution function by
+    bisection. Source: drineas2006matmul, sketch/unbiased.
 
     >>> multinomial(jax.random.key(0), jnp.array([0.0, 1.0]), 3)
     Array([0., 1.], dtype=float64)
@@ -187,22 +190,30 @@ def multinomial(
         max_budget = int(wanted)
     elif wanted is not None and wanted.max() > max_budget:
         raise ValueError(f"budget is {budget}; it takes at most max_budget = {max_budget}")
+    return _multinomial(key, probabilities, budget, max_budget, binary)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _multinomial(
+    key: Key, probabilities: PyTree[Float[Array, "..."]], budget: Int[Array, ""], draws: int, binary: bool
+) -> Mask:
     flat = _joined(probabilities)
-    counts = _draw_counts(key, flat, budget, max_budget)
-    mask = (counts > 0).astype(flat.dtype) if binary else _ratio(counts, budget * flat)
-    return _split(mask, probabilities)
+    units = _units(flat)
+    total = units.sum(dtype=units.dtype)
+    items = _items_hit(units, _high_product(jax.random.bits(key, (draws,), units.dtype), total))
+    within = (jnp.arange(draws) < budget).astype(flat.dtype)
+    counts = jnp.zeros_like(flat).at[items].add(within, mode="drop")
+    if binary:
+        return _split((counts > 0).astype(flat.dtype), probabilities)
+    drawn_from = jnp.where(jnp.isnan(flat), flat, ratio(units.astype(flat.dtype), total.astype(flat.dtype)))
+    return _split(ratio(counts, budget * drawn_from), probabilities)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _draw_counts(key: Key, probabilities: Float[Array, "d"], budget: Int[Array, ""], draws: int) -> Float[Array, "d"]:
-    # Whole multiples of a tiny unit add up exactly, so an item of probability 0 is never hit.
+def _units(probabilities: Float[Array, "d"]) -> UInt[Array, "d"]:
+    """Probabilities as whole numbers, whose sums are exact: an item of probability 0 is never hit, no other is lost."""
     width = jnp.finfo(probabilities.dtype).bits
-    unsigned = getattr(jnp, f"uint{width}")
-    units = jnp.round(probabilities * 2.0 ** (width - 2)).astype(unsigned)
-    uniform = _high_product(jax.random.bits(key, (draws,), unsigned), units.sum(dtype=unsigned))
-    items = _items_hit(units, uniform)
-    within = (jnp.arange(draws) < budget).astype(probabilities.dtype)
-    return jnp.zeros_like(probabilities).at[items].add(within, mode="drop")
+    units = jnp.round(probabilities * 2.0 ** (width - 1)).astype(getattr(jnp, f"uint{width}"))
+    return jnp.maximum(units, (probabilities > 0).astype(units.dtype))
 
 
 def _items_hit(units: UInt[Array, "d"], hits: UInt[Array, "s"]) -> Int[Array, "s"]:
@@ -229,15 +240,15 @@ def poisson(key: Key, rates: PyTree[Float[Array, "..."]], *, binary: bool = Fals
     Array([0., 1.], dtype=float64)
     """
     _checks.rates("rates", rates)
+    return _poisson(key, rates, binary)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _poisson(key: Key, rates: PyTree[Float[Array, "..."]], binary: bool) -> Mask:
     flat = _joined(rates)
-    mask = _bernoulli(key, flat)
-    return _split(mask if binary else _ratio(mask, flat), rates)
-
-
-@jax.jit
-def _bernoulli(key: Key, rates: Float[Array, "d"]) -> Float[Array, "d"]:
     # "high" resolves small rates: plain uniform numbers in float32 are multiples of 2^-23.
-    return jax.random.bernoulli(key, rates, mode="high").astype(rates.dtype)
+    mask = jax.random.bernoulli(key, flat, mode="high").astype(flat.dtype)
+    return _split(mask if binary else ratio(mask, flat), rates)
 
 
 def poisson_rates(
@@ -252,68 +263,51 @@ def poisson_rates(
     >>> poisson_rates(jnp.array([6.0, 1.0, 0.0, 1.0]), 2)
     Array([1. , 0.5, 0. , 0.5], dtype=float64)
     """
-    values, wanted = _checks.weights("magnitudes", magnitudes), _checks.concrete(budget)
+    known, wanted = _checks.weights("magnitudes", magnitudes), _checks.concrete(budget)
     if wanted is not None and not (wanted > 0).all():
         raise ValueError(f"budget is {budget}; it takes a number > 0")
-    if values is not None and wanted is not None and (wanted > (values > 0).sum()).any():
-        raise ValueError(f"budget is {budget}; it takes at most {(values > 0).sum()}, the magnitudes that are > 0")
-    return _split(_water_filling(_joined(magnitudes), budget), magnitudes)
+    if known is not None and wanted is not None and (wanted > known.positive).any():
+        raise ValueError(f"budget is {budget}; it takes at most {known.positive}, the magnitudes that are > 0")
+    return _water_filling(magnitudes, budget)
 
 
 @jax.jit
-def _water_filling(magnitudes: Float[Array, "d"], budget: Real[Array, ""]) -> Float[Array, "d"]:
-    ascending = jnp.sort(magnitudes)
-    below, above = jnp.cumsum(ascending), jnp.arange(magnitudes.size)[::-1]
+def _water_filling(magnitudes: PyTree[Float[Array, "..."]], budget: Real[Array, ""]) -> PyTree[Float[Array, "..."]]:
+    flat = _joined(magnitudes)
+    ascending = jnp.sort(flat)
+    below, above = jnp.cumsum(ascending), jnp.arange(flat.size)[::-1]
     # At the level that just saturates item j the rates sum to this, which falls with j: the last j to reach
     # the budget is the largest item that stays below one.
     unsaturated = (ascending > 0) & (below / ascending + above >= budget)
     last = jnp.sum(ascending == 0) + jnp.sum(unsaturated) - 1
     level = jnp.where(unsaturated.any(), (budget - above[last]) / below[last], jnp.inf)
-    return jnp.where(magnitudes == 0, 0, jnp.minimum(1, level * magnitudes))
+    return _split(jnp.where(flat == 0, 0, jnp.minimum(1, level * flat)), magnitudes)
 
 
 def fixed_size(key: Key, weights: PyTree[Float[Array, "..."]], size: int | Int[Array, ""]) -> Mask:
     """Exactly ``size`` items, drawn one after another without replacement in proportion to the weights left.
 
-    The ``size`` largest of log w_i + Gumbel noise. A boolean mask; items of weight 0 are never kept. ``size``
-    may be traced. ValueError for negative or NaN weights and for a size below 0 or above #{w_i > 0}; under a
-    trace too large a size keeps all of those and a NaN weight keeps nothing. O(d).
+    The ``size`` largest of log w_i + Gumbel noise. A boolean mask; items of weight 0 are never kept (a device
+    may take subnormal weights for 0). ``size`` may be traced. ValueError for negative or NaN weights and for a
+    size below 0 or above #{w_i > 0}; under a trace too large a size keeps all of those and a NaN weight keeps
+    nothing. O(d).
 
     >>> fixed_size(jax.random.key(0), jnp.array([0.3, 0.0, 0.7]), 2)
     Array([ True, False,  True], dtype=bool)
     """
-    values, wanted = _checks.weights("weights", weights), _checks.whole("size", size, least=0)
-    if values is not None and wanted is not None and wanted.max() > (values > 0).sum():
-        raise ValueError(f"size is {size}; it takes at most {(values > 0).sum()}, the weights that are > 0")
-    return _split(_perturbed_top(key, _joined(weights), size), weights)
+    known, wanted = _checks.weights("weights", weights), _checks.whole("size", size, least=0)
+    if known is not None and wanted is not None and wanted.max() > known.positive:
+        raise ValueError(f"size is {size}; it takes at most {known.positive}, the weights that are > 0")
+    return _fixed_size(key, weights, size)
 
 
 @jax.jit
-def _perturbed_top(key: Key, weights: Float[Array, "d"], size: Int[Array, ""]) -> Bool[Array, "d"]:
+def _fixed_size(key: Key, weights: PyTree[Float[Array, "..."]], size: Int[Array, ""]) -> Mask:
+    flat = _joined(weights)
     # "high" keeps the large values, which decide, from being few and tied.
-    noise = jax.random.gumbel(key, weights.shape, weights.dtype, mode="high")
-    (kept,), *_ = _keep_top([jnp.log(weights) + noise], size)
-    return kept
-
-
-def _joined(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "d"]:
-    """All leaves as one vector, of at least float32."""
-    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
-    return jnp.concatenate(leaves).astype(jnp.promote_types(jnp.result_type(*leaves), jnp.float32))
-
-
-def _split(flat: Array, tree: PyTree[Array]) -> PyTree[Array]:
-    """The vector cut into the shapes of a pytree."""
-    leaves, structure = jax.tree.flatten(tree)
-    ends = [0, *itertools.accumulate(leaf.size for leaf in leaves)]
-    parts = [flat[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends, ends[1:], leaves, strict=False)]
-    return jax.tree.unflatten(structure, parts)
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator/denominator, 0 where the denominator is 0; a NaN stays one."""
-    zero = denominator == 0
-    return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
+    noise = jax.random.gumbel(key, flat.shape, flat.dtype, mode="high")
+    (kept,), *_ = _keep_top([jnp.log(flat) + noise], size)
+    return _split(kept, weights)
 
 
 def determinantal(key: Key, kernel: Float[Array, "d d"]) -> Bool[Array, "d"]:
@@ -334,10 +328,24 @@ def determinantal(key: Key, kernel: Float[Array, "d d"]) -> Bool[Array, "d"]:
     def decide(carry: tuple[Array, Array], j: Array) -> tuple[tuple[Array, Array], Array]:
         # The kernel conditioned on the items before j is K − L diag(1/pivots) Lᵀ; only its column j is needed.
         factor, inverse = carry
-        column = kernel[:, j] - factor @ (inverse * factor[j])
+        column = kernel[:, j] - product(factor, inverse * factor[j])
         kept = thresholds[j] < column[j]
         pivot = jnp.where(kept, column[j], column[j] - 1)
         return (factor.at[:, j].set(column), inverse.at[j].set(1 / jnp.where(pivot == 0, 1, pivot))), kept
 
     start = jnp.zeros_like(kernel), jnp.zeros_like(thresholds)
     return lax.scan(decide, start, jnp.arange(kernel.shape[0]))[1]
+
+
+def _joined(tree: PyTree[Float[Array, "..."]]) -> Float[Array, "d"]:
+    """All leaves as one vector, of at least float32."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves).astype(jnp.promote_types(jnp.result_type(*leaves), jnp.float32))
+
+
+def _split(flat: Array, tree: PyTree[Array]) -> PyTree[Array]:
+    """The vector cut into the shapes of a pytree."""
+    leaves, structure = jax.tree.flatten(tree)
+    ends = [0, *itertools.accumulate(leaf.size for leaf in leaves)]
+    parts = [flat[a:b].reshape(leaf.shape) for a, b, leaf in zip(ends, ends[1:], leaves, strict=False)]
+    return jax.tree.unflatten(structure, parts)

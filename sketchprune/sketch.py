@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
+from sketchprune._arithmetic import product, ratio
 from sketchprune._training_error import Number
 from sketchprune._training_error import dpp_error as dpp_error
 from sketchprune._training_error import dpp_size as dpp_size
@@ -39,15 +40,15 @@ def magnitudes(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "d"
 def optimal_probabilities(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "d"]:
     """The probabilities with the least expected error, p*_i = a_i/Z.
 
-    ValueError when Z = 0; NaN then under a trace. O(nd). Source: drineas2006matmul,
-    sketch/optimal-probabilities.
+    ValueError when Z = 0 and when an a_i is NaN or infinite; NaN then under a trace. O(nd). Source:
+    drineas2006matmul, sketch/optimal-probabilities.
 
     >>> optimal_probabilities(jnp.eye(2), jnp.array([1.0, -3.0]))
     Array([0.25, 0.75], dtype=float64)
     """
     sizes = magnitudes(x, w)
-    known = _checks.concrete(sizes)
-    if known is not None and not known.any():
+    known = _checks.weights("‖x_i‖|w_i|", sizes)
+    if known is not None and not known.positive:
         raise ValueError("x and w have Z = 0: each column or its weight is zero; it takes one that contributes")
     return sizes / sizes.sum()
 
@@ -61,8 +62,8 @@ def data_free_probabilities(w: PyTree[Float[Array, "..."]]) -> PyTree[Float[Arra
     Array([0.25, 0.75], dtype=float64)
     """
     sizes = jax.tree.map(jnp.abs, w)
-    values = _checks.weights("w", sizes)
-    if values is not None and not values.any():
+    known = _checks.weights("w", sizes)
+    if known is not None and not known.positive:
         raise ValueError("w is zero everywhere; it takes weights that are not all zero")
     total = _sum(sizes)
     return jax.tree.map(lambda size: size / total, sizes)
@@ -94,7 +95,7 @@ def second_moment(
     _checks.probabilities("probabilities", probabilities)
     _checks.positive("budget", budget)
     squares = _support("probabilities", magnitudes(x, w), probabilities) ** 2
-    return (_ratio(squares, probabilities).sum() - _squared(x @ w)) / budget
+    return _beyond(ratio(squares, probabilities).sum(), x, w) / budget
 
 
 def poisson_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Array, "d"]) -> Float[Array, ""]:
@@ -107,7 +108,7 @@ def poisson_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Ar
     """
     _checks.rates("rates", rates)
     squares = _support("rates", magnitudes(x, w), rates) ** 2
-    return _ratio(squares * (1 - rates), rates).sum()
+    return ratio(squares * (1 - rates), rates).sum()
 
 
 def binary_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Array, "d"]) -> Float[Array, ""]:
@@ -119,7 +120,7 @@ def binary_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Arr
     Array(0.5, dtype=float64)
     """
     _checks.rates("rates", rates)
-    return _squared(x @ ((1 - rates) * w)) + (rates * (1 - rates) * magnitudes(x, w) ** 2).sum()
+    return _squared(product(x, (1 - rates) * w)) + (rates * (1 - rates) * magnitudes(x, w) ** 2).sum()
 
 
 def binary_multinomial_moment(
@@ -150,37 +151,42 @@ def fixed_size_moment(
     >>> fixed_size_moment(jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([0.75, 0.25]), 1)
     Array(3.25, dtype=float64)
     """
-    values, wanted = _checks.weights("weights", weights), _checks.whole("size", size, least=0)
+    known, wanted = _checks.weights("weights", weights), _checks.whole("size", size, least=0)
     if len(w) > 16:
         raise ValueError(f"w has {len(w)} items; it takes at most 16, since all subsets are visited")
-    if values is not None and wanted is not None and wanted > (values > 0).sum():
-        raise ValueError(f"size is {size}; it takes at most {(values > 0).sum()}, the weights that are > 0")
+    if known is not None and wanted is not None and wanted > known.positive:
+        raise ValueError(f"size is {size}; it takes at most {known.positive}, the weights that are > 0")
     items, subsets = jnp.arange(len(w)), jnp.arange(2 ** len(w))
     kept = (subsets[:, None] >> items) & 1
     before = subsets[:, None] - (kept << items)  # the subset without the item that came last
     left = jnp.where(kept == 1, 0, weights).sum(1)
-    last = kept * _ratio(jnp.broadcast_to(weights, kept.shape), left[before])
+    last = kept * ratio(jnp.broadcast_to(weights, kept.shape), left[before])
 
     def add_item(_, chance):
         return jnp.sum(chance[before] * last, 1)
 
-    chance = lax.fori_loop(0, size, add_item, (subsets == 0).astype(weights.dtype))
+    first = ((subsets == 0) & (size >= 0)).astype(weights.dtype)
+    chance = lax.fori_loop(0, size, add_item, first)
     pruned = 1 - kept.astype(weights.dtype)
-    return _pairwise(x, w, pruned.T @ (chance[:, None] * pruned)) / chance.sum()  # 0/0 beyond the last item
+    neither = product(pruned.T, chance[:, None] * pruned)
+    return _pairwise(x, w, neither) / chance.sum()  # 0/0 below no item and beyond the last
 
 
-def near_optimality(probabilities: PyTree, optimal: PyTree) -> Float[Array, ""]:
+def near_optimality(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     """The largest β ≤ 1 with p ≥ βp*: min p_i/p*_i over p*_i > 0.
 
     ValueError for negative or NaN entries. O(d). Source: drineas2006matmul, sketch/near-optimal.
 
-    >>> near_optimality(jnp.array([0.5, 0.5]), jnp.array([0.25, 0.75])).round(3)
+    >>> near_optimality(jnp.array([0.25, 0.75]), jnp.array([0.5, 0.5])).round(3)
     Array(0.667, dtype=float64)
     """
-    _checks.weights("probabilities", probabilities)
     _checks.weights("optimal", optimal)
-    ratios = jax.tree.map(lambda p, o: jnp.where(o == 0, 1, p / jnp.where(o == 0, 1, o)).min(), probabilities, optimal)
-    return functools.reduce(jnp.minimum, jax.tree.leaves(ratios), jnp.ones(()))
+    _checks.weights("probabilities", probabilities)
+
+    def least(o: Array, p: Array) -> Array:
+        return jnp.min(jnp.where(o == 0, 1, p / jnp.where(o == 0, 1, o)), initial=1)
+
+    return functools.reduce(jnp.minimum, jax.tree.leaves(jax.tree.map(least, optimal, probabilities)))
 
 
 def chi_square(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
@@ -195,7 +201,7 @@ def chi_square(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     """
     _checks.probabilities("optimal", optimal)
     _checks.probabilities("probabilities", probabilities)
-    return _sum(jax.tree.map(lambda o, p: _ratio((o - p) ** 2, p), optimal, probabilities))
+    return _sum(jax.tree.map(lambda o, p: ratio((o - p) ** 2, p), optimal, probabilities))
 
 
 def efficiency(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
@@ -227,23 +233,25 @@ def excess(
     return total**2 / budget * chi_square(optimal, probabilities)
 
 
-def near_optimal_bound(x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, beta: Number) -> Float[Array, ""]:
-    """The expected error at most when p ≥ βp*: (Z²/β − ‖Xw‖²)/s.
+def near_optimal_bound(
+    x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, *, beta: Number = 1.0
+) -> Float[Array, ""]:
+    """An upper bound on the expected error when p ≥ βp*: (Z²/β − ‖Xw‖²)/s.
 
     ValueError for s ≤ 0 and β outside (0, 1]. O(nd). Source: sketch/near-optimal.
 
-    >>> near_optimal_bound(jnp.eye(2), jnp.ones(2), 2, 0.5)
+    >>> near_optimal_bound(jnp.eye(2), jnp.ones(2), 2, beta=0.5)
     Array(3., dtype=float64)
     """
     _checks.positive("budget", budget)
     _checks.interval("beta", beta, closed=True)
-    return (magnitudes(x, w).sum() ** 2 / beta - _squared(x @ w)) / budget
+    return _beyond(magnitudes(x, w).sum() ** 2 / beta, x, w) / budget
 
 
 def frobenius_bound(
-    x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, beta: Number = 1.0
+    x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, *, beta: Number = 1.0
 ) -> Float[Array, ""]:
-    """The expected error at most when p ≥ βp*, by norms alone: ‖X‖_F²‖w‖²/(βs).
+    """An upper bound on the expected error when p ≥ βp*, by norms alone: ‖X‖_F²‖w‖²/(βs).
 
     ValueError for s ≤ 0 and β outside (0, 1]. O(nd). Source: drineas2006matmul, sketch/frobenius.
 
@@ -258,7 +266,7 @@ def frobenius_bound(
 def dkm_tail(
     x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, delta: Number, *, beta: Number = 1.0
 ) -> Float[Array, ""]:
-    """‖X(m∘w) − Xw‖ ≤ η/√(βs)·‖X‖_F‖w‖ but with probability δ, η = 1 + √((8/β)log(1/δ)).
+    """‖X(m∘w) − Xw‖ ≤ η/√(βs)·‖X‖_F‖w‖ except with probability δ, η = 1 + √((8/β)log(1/δ)).
 
     For multinomial sketches with p ≥ βp*. A norm, not squared. ValueError for s ≤ 0, δ outside (0, 1), β
     outside (0, 1]. O(nd). Source: drineas2006matmul (Theorem 1), sketch/high-probability.
@@ -268,11 +276,11 @@ def dkm_tail(
     """
     _checks.interval("delta", delta, closed=False)
     eta = 1 + jnp.sqrt(8 / jnp.asarray(beta) * jnp.log(1 / jnp.asarray(delta)))
-    return eta * jnp.sqrt(frobenius_bound(x, w, budget, beta))
+    return eta * jnp.sqrt(frobenius_bound(x, w, budget, beta=beta))
 
 
 def mcdiarmid_tail(x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number, delta: Number) -> Float[Array, ""]:
-    """At p*, ‖X(m∘w) − Xw‖ ≤ √((Z²−‖Xw‖²)/s) + Z√(2log(1/δ)/s) but with probability δ.
+    """At p*, ‖X(m∘w) − Xw‖ ≤ √((Z²−‖Xw‖²)/s) + Z√(2log(1/δ)/s) except with probability δ.
 
     A norm, not squared. ValueError for s ≤ 0 and δ outside (0, 1). O(nd). Source:
     sketch/high-probability-sharp.
@@ -281,8 +289,9 @@ def mcdiarmid_tail(x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number,
     Array(2., dtype=float64)
     """
     _checks.interval("delta", delta, closed=False)
-    mean = jnp.maximum(near_optimal_bound(x, w, budget, 1.0), 0)  # rounding may put Z² just below ‖Xw‖²
-    return jnp.sqrt(mean) + magnitudes(x, w).sum() * jnp.sqrt(2 * jnp.log(1 / jnp.asarray(delta)) / budget)
+    return jnp.sqrt(near_optimal_bound(x, w, budget)) + magnitudes(x, w).sum() * jnp.sqrt(
+        2 * jnp.log(1 / jnp.asarray(delta)) / budget
+    )
 
 
 def _support(name: str, sizes: Array, law: Array) -> Array:
@@ -297,16 +306,15 @@ def _support(name: str, sizes: Array, law: Array) -> Array:
     return sizes
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator/denominator with 0/0 = 0; other numbers over 0 are infinite, a NaN stays one."""
-    empty = (numerator == 0) & (denominator == 0)
-    return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
+def _beyond(squares: Array, x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, ""]:
+    """``squares`` − ‖Xw‖², which is not negative but for rounding."""
+    return jnp.maximum(squares - _squared(product(x, w)), 0)
 
 
 def _pairwise(x: Float[Array, "n d"], w: Float[Array, "d"], both: Float[Array, "d d"]) -> Float[Array, ""]:
-    """ΣG_ij Q_ij for the Gram matrix of the columns w_i x_i."""
+    """ΣG_ij Q_ij for the Gram matrix of the columns w_i x_i; not negative, Q being positive semi-definite."""
     columns = x * w
-    return jnp.sum(columns.T @ columns * both)
+    return jnp.maximum(jnp.sum(product(columns.T, columns) * both), 0)
 
 
 def _squared(values: Array) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketchprune import masks
+from sketchprune import _checks, masks
 
 few = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -72,10 +72,20 @@ def test_multinomial_draws_the_only_items_there_are():
     assert (np.asarray(sample(keys, one)) == one).all()
     drawn = np.asarray(sample(keys, thirds))
     assert not drawn[:, thirds == 0].any() and (drawn.sum(1) > 0).all()
-    np.testing.assert_allclose((drawn * thirds).sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(drawn.sum(1), 3, rtol=1e-6)  # by the chances drawn from, which are thirds
     many = jnp.full(30_000, 1 / 30_000, jnp.float32)
     drawn = np.asarray(masks.multinomial(jax.random.key(0), many, 30_000))
     assert drawn.sum() == pytest.approx(30_000) and abs(drawn[:15_000].sum() - 15_000) < 5 * np.sqrt(7_500)
+
+
+def test_multinomial_is_unbiased_at_tiny_probabilities():
+    """Below the unit of the draws too, where rounding would move a chance by a third, or to nothing."""
+    n, budget = 2**18, 2**22
+    for tiny in (2.8 * 2.0**-31, 0.3 * 2.0**-31):
+        p = jnp.full(n + 1, tiny, jnp.float32).at[0].set(1 - n * tiny)
+        drawn = np.asarray(masks.multinomial(jax.random.key(0), p, budget))[1:]
+        hits = (drawn > 0).sum()
+        assert hits > 400 and abs(drawn.mean() - 1) < 5 / np.sqrt(hits)
 
 
 def test_multinomial_options_agree():
@@ -173,6 +183,48 @@ def test_fixed_size_draws_successively():
     np.testing.assert_array_equal(together[2], masks.fixed_size(jax.random.key(1), weights, 2))
     tree = masks.fixed_size(jax.random.key(0), {"a": jnp.zeros((2, 2)), "b": jnp.ones(3, jnp.float32)}, 3)
     assert not tree["a"].any() and tree["b"].all()
+
+
+def test_fixed_size_counts_the_weights_that_the_device_can_draw():
+    """Devices may take subnormal numbers for zero; what is refused is what could not be kept."""
+    weights = jnp.array([1e-320, 1.0, 0.0])
+    available = int(jnp.isfinite(jnp.log(weights)).sum())
+    for size in range(available + 1):
+        assert masks.fixed_size(key, weights, size).sum() == size
+    with pytest.raises(ValueError, match=f"size is 3; it takes at most {available}"):
+        masks.fixed_size(key, weights, 3)
+    with pytest.raises(ValueError, match=f"at most {available}, the weights that are > 0"):
+        masks.fixed_size(key, weights, available + 1)
+
+
+def test_checks_see_what_a_trace_closes_over():
+    """A law is known inside a traced function that closes over it, and next to leaves that are traced."""
+    halves, undefined = jnp.ones(3) / 2, jnp.array([jnp.nan])
+    for law in (halves, np.asarray(halves)):
+        with pytest.raises(ValueError, match="probabilities sums to 1.5"):
+            jax.jit(lambda key, law=law: masks.multinomial(key, law, 2))(key)
+        with pytest.raises(ValueError, match="probabilities sums to 1.5"):
+            jax.vmap(lambda key, law=law: masks.multinomial(key, law, 2))(jax.random.split(key, 3))
+    with pytest.raises(ValueError, match=r"rates\['b'\] has the entry nan"):
+        jax.jit(lambda a: masks.poisson(key, {"a": a, "b": undefined}))(halves)
+    program = jax.make_jaxpr(lambda p: masks.multinomial(key, p, 2))(jnp.ones(2))
+    assert len(program.eqns) == 1  # and what is traced costs nothing
+
+
+def test_checks_sum_large_laws_and_mixed_precisions():
+    sizes = np.random.default_rng(0).normal(size=3_000_001).astype(np.float32) ** 2
+    facts = _checks.weights("sizes", jnp.asarray(sizes))
+    assert facts is not None
+    assert facts.total == pytest.approx(sizes.sum(dtype=np.float64), rel=2e-6)
+    assert facts[:2] == ((sizes > 0).sum(), (sizes > 1).sum())
+    for entry in (-0.5, np.nan, np.inf):  # where a minimum or a maximum need not notice
+        sizes[1_234_567] = entry
+        with pytest.raises(ValueError, match=f"sizes has the entry {entry}; it takes finite numbers >= 0"):
+            _checks.weights("sizes", jnp.asarray(sizes))
+    sevenths = {"a": jnp.full(3, 1 / 7, jnp.float32), "b": jnp.full(4, 1 / 7, jnp.float64)}
+    assert masks.multinomial(key, sevenths, 2)["b"].dtype == jnp.float64
+    with pytest.raises(ValueError, match="probabilities sums to 1.00000002"):
+        masks.multinomial(key, jnp.full(7, 1 / 7 + 3e-9), 2)
 
 
 key = jax.random.key(0)

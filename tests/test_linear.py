@@ -111,3 +111,14 @@ def test_dtypes_are_kept_and_bad_steps_refused():
     for steps in (jnp.array([-1]), jnp.array([0.5])):
         with pytest.raises((ValueError, TypeError), match="steps is .*; it takes a whole number >= 0|Type-check"):
             linear.trajectory(x, y, start, 0.01, steps)
+    for step_size, message in [(-0.1, "step_size is -0.1; it takes a finite"), (jnp.ones(2), r"has shape \(2,\)")]:
+        with pytest.raises(ValueError, match=message):
+            linear.trajectory(x, y, start, step_size, 1)
+
+
+def test_steps_of_any_shape_lead_the_shape_of_the_points():
+    x, y, start = map(jnp.asarray, instance("tall"))
+    steps = jnp.arange(6)
+    flat = linear.trajectory(x, y, start, 0.05, steps)
+    np.testing.assert_allclose(linear.trajectory(x, y, start, 0.05, steps.reshape(2, 3)), flat.reshape(2, 3, D))
+    np.testing.assert_allclose(linear.trajectory(x, y, start, 0.05, 4), flat[4])

@@ -102,7 +102,8 @@ def test_moments_where_the_law_vanishes():
         with pytest.raises(ValueError, match="vanishes at item 2"):
             moment(a[0], jnp.ones(D), law, *options)
         assert jnp.isinf(jax.jit(moment)(a[0], jnp.ones(D), law, *options))
-    assert jnp.isnan(jax.jit(sketch.fixed_size_moment)(a[0], a[1], a[2], 4))
+    for size in (4, -1):
+        assert jnp.isnan(jax.jit(sketch.fixed_size_moment)(a[0], a[1], a[2], size))
 
 
 def test_optimum_and_excess():
@@ -112,23 +113,38 @@ def test_optimum_and_excess():
     total = sketch.magnitudes(x, w).sum()
     assert float(best.sum()) == pytest.approx(1) and best[1] == 0
     assert float(least) == pytest.approx(float(total**2 - jnp.sum((x @ w) ** 2)) / S)
-    assert float(sketch.near_optimal_bound(x, w, S, 1.0)) == pytest.approx(float(least))
+    assert float(sketch.near_optimal_bound(x, w, S)) == pytest.approx(float(least))
     moments = jax.vmap(lambda law: sketch.second_moment(x, w, law, S))
     laws = jax.random.dirichlet(jax.random.key(0), jnp.ones(D), (200,))
     assert (moments(laws) >= least).all()
     np.testing.assert_allclose(
         moments(laws) - least, jax.vmap(lambda law: sketch.excess(x, w, law, S))(laws), rtol=1e-8
     )
-    beta = sketch.near_optimality(p, best)
+    beta = sketch.near_optimality(best, p)
     assert 0 < beta < 1 and (p >= beta * best * (1 - 1e-15)).all()
-    bounds = [sketch.near_optimal_bound(x, w, S, beta), sketch.frobenius_bound(x, w, S, beta)]
+    bounds = [sketch.near_optimal_bound(x, w, S, beta=beta), sketch.frobenius_bound(x, w, S, beta=beta)]
     assert sketch.second_moment(x, w, p, S) <= bounds[0] <= bounds[1]
     assert sketch.near_optimality(best, best) == 1
-    assert sketch.near_optimality(jnp.array([1.0, 0, 0, 0]), best) == 0
+    assert sketch.near_optimality(best.astype(jnp.float32), p.astype(jnp.float32)).dtype == jnp.float32
+    assert sketch.near_optimality(best, jnp.array([1.0, 0, 0, 0])) == 0
     # equality of the Frobenius bound at norms in proportion to weights, up to ‖Xw‖² = 0
     even = jnp.eye(3) - jnp.ones((3, 3)) / 3
     moment = sketch.second_moment(even, jnp.ones(3), jnp.ones(3) / 3, S)
     assert float(moment) == pytest.approx(float(sketch.frobenius_bound(even, jnp.ones(3), S)))
+
+
+def test_expected_errors_are_not_negative():
+    """Parallel columns sampled by p* have no error; what rounding leaves of it in float32 may not be negative."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        x = jnp.asarray(np.outer(rng.normal(size=20), rng.uniform(1, 9, size=12)), jnp.float32)
+        w = jnp.asarray(rng.uniform(1, 9, size=12), jnp.float32)
+        best = sketch.optimal_probabilities(x, w)
+        moments = sketch.second_moment(x, w, best, 1), sketch.near_optimal_bound(x, w, 1)
+        assert all(0 <= moment < 1e-5 * jnp.sum((x @ w) ** 2) for moment in moments)
+    x, w = jnp.array([[1e4, -1e4 + 2e-3]], jnp.float32), jnp.ones(2, jnp.float32)
+    for size in (0, 1, 2):
+        assert sketch.fixed_size_moment(x, w, best[:2], size) >= 0
 
 
 def test_derivatives_are_finite_where_items_are_empty():
@@ -154,7 +170,7 @@ def test_chi_square_and_efficiency(sizes):
     tree = {"a": q[:4].reshape(2, 2), "b": q[4:]}
     halves = sketch.uniform_probabilities(tree)
     assert float(sketch.chi_square(tree, halves)) == pytest.approx(direct, rel=1e-9, abs=1e-12)
-    assert float(sketch.near_optimality(halves, tree)) == pytest.approx(min(1, 1 / 6 / float(q.max())))
+    assert float(sketch.near_optimality(tree, halves)) == pytest.approx(min(1, 1 / 6 / float(q.max())))
     np.testing.assert_allclose(
         jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(sketch.data_free_probabilities(tree))]), q
     )
@@ -252,6 +268,23 @@ def test_determinantal_errors_do_not_overflow():
     assert float(errors[64]) == pytest.approx(float(residual @ residual), rel=1e-3)
 
 
+def test_training_errors_of_nan_are_nan():
+    x, y, half = jnp.eye(3).at[0, 1].set(jnp.nan), jnp.ones(3), jnp.ones(3) / 2
+    errors = sketch.ridge_bound(x, y, half), sketch.dpp_error(x, y, 1.0), sketch.dpp_size(x, 1.0)
+    assert jnp.isnan(jnp.stack(errors)).all()
+    assert jnp.isnan(jax.jit(sketch.fixed_size_dpp_error)(x, y, 1))
+
+
+def test_determinantal_errors_of_no_size_are_nan_under_a_trace():
+    error = jax.jit(lambda x, size: sketch.fixed_size_dpp_error(x, jnp.array([2.0, 0.0]), size))
+    for x, rank in [(jnp.eye(2), 2), (jnp.diag(jnp.array([3.0, 0.0])), 1)]:
+        for size in (-1, *range(rank + 1, 6)):
+            assert jnp.isnan(error(x, size))
+        for size in range(rank + 1):
+            exact = sketch.fixed_size_dpp_error(x, jnp.array([2.0, 0.0]), size)
+            assert float(error(x, size)) == pytest.approx(float(exact), abs=1e-14)
+
+
 def test_jit_and_vmap_agree_with_the_loop():
     """Two instances, one padded by a zero column: every function on arrays at once."""
     instances = [instance("plain", 1), instance("zero column", 2)]
@@ -291,9 +324,11 @@ x, w, p = jnp.eye(2), jnp.ones(2), jnp.ones(2) / 2
         (lambda: sketch.poisson_moment(x, w, jnp.array([0.0, 1.0])), "rates vanishes at item 0"),
         (lambda: sketch.binary_moment(x, w, jnp.array([0.5, 1.5])), "rates has the entry 1.5"),
         (lambda: sketch.optimal_probabilities(x, 0 * w), "x and w have Z = 0"),
+        (lambda: sketch.optimal_probabilities(x * jnp.nan, w), r"‖x_i‖\|w_i\| has the entry nan; it takes finite"),
+        (lambda: sketch.optimal_probabilities(x, w / 0), r"‖x_i‖\|w_i\| has the entry inf"),
         (lambda: sketch.data_free_probabilities(0 * w), "w is zero everywhere"),
         (lambda: sketch.data_free_probabilities(w * jnp.nan), "w has the entry nan"),
-        (lambda: sketch.near_optimal_bound(x, w, 2, 1.5), r"beta is 1.5; it takes a number in \(0, 1\]"),
+        (lambda: sketch.near_optimal_bound(x, w, 2, beta=1.5), r"beta is 1.5; it takes a number in \(0, 1\]"),
         (lambda: sketch.frobenius_bound(x, w, -1), "budget is -1"),
         (lambda: sketch.dkm_tail(x, w, 2, 1.0), r"delta is 1.0; it takes a number in \(0, 1\)"),
         (lambda: sketch.mcdiarmid_tail(x, w, 2, 0.0), "delta is 0.0"),

@@ -172,7 +172,7 @@ def _linear_theory(setting, x, w, y, chances, keep) -> dict[str, float]:
         if not setting.binary and setting.probabilities == "optimal":
             found["McDiarmid"] = sketch.mcdiarmid_tail(x, w, keep, DELTA) ** 2
         elif not setting.binary:
-            beta = sketch.near_optimality(chances, sketch.optimal_probabilities(x, w))
+            beta = sketch.near_optimality(sketch.optimal_probabilities(x, w), chances)
             found["Drineas, Kannan and Mahoney"] = sketch.dkm_tail(x, w, keep, DELTA, beta=beta) ** 2
     elif setting.law == "poisson":
         found["expectation"] = (sketch.binary_moment if setting.binary else sketch.poisson_moment)(x, w, chances)

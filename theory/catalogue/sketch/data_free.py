@@ -35,7 +35,7 @@ def _data_free(instance: Linear, _: Key) -> dict[str, Sides]:
     measured = jnp.stack(
         [
             expected_error(x, w, p, s) / moment,
-            sketch.near_optimality(p, sketch.optimal_probabilities(x, w)),
+            sketch.near_optimality(sketch.optimal_probabilities(x, w), p),
             expected_error(equal, w, p, s) / jnp.sum(size) ** 2,
         ]
     )

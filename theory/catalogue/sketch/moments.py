@@ -200,8 +200,8 @@ OPTIMAL_PROBABILITIES = Claim(
 def _near_optimal(instance: Linear, _: Key) -> dict[str, Sides]:
     x, w, beta, s = instance.x, instance.w, instance.beta, instance.budget
     p = beta * sketch.optimal_probabilities(x, w) + (1 - beta) * instance.tilt
-    right = Sides(expected_error(x, w, p, s), sketch.near_optimal_bound(x, w, s, beta), trivial=squared(x @ w))
-    wrong = sketch.near_optimal_bound(x, w, s, jnp.sqrt(beta))
+    right = Sides(expected_error(x, w, p, s), sketch.near_optimal_bound(x, w, s, beta=beta), trivial=squared(x @ w))
+    wrong = sketch.near_optimal_bound(x, w, s, beta=jnp.sqrt(beta))
     return {"claim": right, "√β for β": right._replace(theory=wrong)}
 
 
@@ -234,7 +234,7 @@ def _frobenius(instance: Linear, _: Key) -> dict[str, Sides]:
     x, w, beta, s = instance.x, instance.w, instance.beta, instance.budget
     p = beta * sketch.optimal_probabilities(x, w) + (1 - beta) * instance.tilt
     measured = jnp.stack([jnp.sum(sketch.magnitudes(x, w)) ** 2, expected_error(x, w, p, s)])
-    theory = jnp.stack([squared(x) * squared(w), sketch.frobenius_bound(x, w, s, beta)])
+    theory = jnp.stack([squared(x) * squared(w), sketch.frobenius_bound(x, w, s, beta=beta)])
     right = Sides(measured, theory, trivial=jnp.stack([jnp.asarray(jnp.inf, theory.dtype), squared(x @ w)]))
     return {"claim": right, "half": right._replace(theory=theory / 2)}
 
