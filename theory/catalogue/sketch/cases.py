@@ -182,10 +182,11 @@ ROWS_LOOKED_AT = 512
 
 def rows_of(rng: Rng, dataset: Dataset, features: int) -> np.ndarray:
     """Rows of a data set, drawn with replacement, and some of its features in the units of their deviations."""
-    x = dataset.x.reshape(len(dataset.x), -1)
+    x = np.asarray(dataset.x).reshape(len(dataset.x), -1)
     x = x[:, rng.choice(x.shape[1], features, replace=x.shape[1] < features)]
     deviation = x.std(axis=0)
-    return ((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rng.integers(len(x), size=ROWS_LOOKED_AT)]
+    rows = rng.integers(len(x), size=ROWS_LOOKED_AT)
+    return np.asarray((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rows]
 
 
 def uncorrelated(x: Float[Array, "n d"]) -> Bool[Array, ""]:
