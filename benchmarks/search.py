@@ -17,7 +17,7 @@ import optax
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.linear import BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
+from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
 from benchmarks.roofline import hardware, judged, matmul_rate
 from sketchprune import data, masks, mesh, models, search, sketch, train
 from sketchprune.search import SearchResult
@@ -66,17 +66,20 @@ def rates(console: Console):
     _, _, theory, arrays = posed()
     x, w, p = map(np.asarray, arrays)
     count = PART if on_cpu else 10**8
-    ours, products, loops = [], [], []
+    ours, products, loops, batches = [], [], [], []
     for _ in range(ROUNDS if on_cpu else 2):
         products.append(product_rate())
         result = linear(count)
         ours.append(result.rate)
         # Threads of a loop wait for one another where others use the cores: one alone is then the faster.
         loops.append(max(loop(x, w, p, threads=threads)[1] for threads in (None, 1)))
+        batches.append(loop(x, w, p, threads=None, batch=AT_ONCE)[1])
     products.append(product_rate())
     around = [(a + b) / 2 for a, b in zip(products, products[1:], strict=False)]
     share = statistics.median(OPERATIONS * rate / product for rate, product in zip(ours, around, strict=True))
-    ratio = statistics.median(rate / slow for rate, slow in zip(ours, loops, strict=True))
+    ratio, batched = (
+        statistics.median(rate / slow for rate, slow in zip(ours, others, strict=True)) for others in (loops, batches)
+    )
     exact = np.sum((x.astype(np.float64) @ ((np.asarray(result.masks, np.float64) - 1) * w).T) ** 2, axis=0)
     rounding = float(np.max(abs(result.values - exact) / exact))
     rate = statistics.median(ours)
@@ -85,7 +88,8 @@ def rates(console: Console):
         f"linear, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, {count:,} masks a call: {rate:,.0f} masks/s "
         f"(10^6 in {1e6 / rate:.1f} s), {share:.0%} of the rate of matrix products "
         f"({statistics.median(products) / 1e9:,.0f} GFLOP/s; required: {SHARE:.0%}, {judged(share >= SHARE)}), "
-        f"{ratio:.0f}x a NumPy loop on one core or all (required: {LOOPS}x, {judged(ratio >= LOOPS)}); "
+        f"{ratio:.0f}x a NumPy loop on one core or all (required: {LOOPS}x, {judged(ratio >= LOOPS)}), "
+        f"{batched:.1f}x NumPy on {AT_ONCE:,} masks at once; "
         f"mean ÷ theory {result.mean / theory:.4f}, float32 within {rounding:.0e} of float64",
         soft_wrap=True,
     )

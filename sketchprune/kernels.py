@@ -38,8 +38,9 @@ def ntk(
     """The neural tangent kernel of any network, exact, at a fraction of the cost of forming its Jacobian.
 
     Θ[n, m, k, l] = Σ_i m_i ∂f_k(x1_n)/∂θ_i ∂f_l(x2_m)/∂θ_i; with ``trace_outputs`` Σ_k Θ[n, m, k, k];
-    ``x2`` is ``x1`` unless given. The result has the dtype of the outputs; matrix products are at precision
-    "highest".
+    ``x2`` is ``x1`` unless given. The mask selects columns of the Jacobian at ``params``, which it leaves as they are:
+    for the kernel of a pruned network give `masks.apply(params, mask)` as well. The result has the dtype of the
+    outputs; matrix products are at precision "highest".
 
     Valid for any ``apply(params, x)`` whose outputs [N, K] treat samples one by one (it is called with one
     sample at a time). Dense layers and convolutions are found in its jaxpr; see `sketchprune.structure`. A

@@ -84,7 +84,7 @@ CHOSEN, VERDICTS = [item for item, _ in ALL], [verdict for _, verdict in ALL]
 
 def test_json_has_the_documented_fields_and_is_strict():
     report = json.loads(as_json(RUN, CHOSEN, VERDICTS, {}), parse_constant=pytest.fail)
-    assert list(report) == ["schema", "versions", "seed", "tier", "data", "level", "claims"]
+    assert list(report) == ["schema", "versions", "seed", "tier", "data", "level", "claims", "failed"]
     for entry, item in zip(report["claims"], CHOSEN, strict=True):
         assert list(entry) == [
             "id", "kind", "verdict", "expected", "tolerance", "cases", "mutants", "counterexample", "command",

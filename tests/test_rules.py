@@ -43,7 +43,10 @@ def exact(kind, measured, theory, *, admissible=None, coarse=None, **sides):
     return rules.exact(claim(kind), double, in_single, kept)
 
 
-def totals(trials, *, failures=0.0, broken=0.0, deviation=0.0, square=0.0, measured=1.0, trivial=nan, delta=nan):
+def totals(
+    trials, *, failures=0.0, broken=0.0, deviation=0.0, square=0.0, fourth=0.0, varying=0.0, measured=1.0, trivial=nan,
+    delta=nan,
+):  # fmt: skip
     """Sums over so many trials of two instances of theory and scale 1; the mean of what is measured is given."""
 
     def column(values):
@@ -51,7 +54,8 @@ def totals(trials, *, failures=0.0, broken=0.0, deviation=0.0, square=0.0, measu
 
     done = column(trials)
     flat = Flat(*(done * column(mean) for mean in (measured, 1.0, 1.0, trivial, nan, delta)))
-    return Totals(done, column(broken), column(failures), column(deviation), column(square), flat)
+    sums = map(column, (broken, failures, deviation, square, fourth, varying))
+    return Totals(done, *sums, flat)
 
 
 def sampled(kind, sums, admissible=(True, True)):
@@ -268,8 +272,14 @@ def test_the_worst_instance_of_trials():
     assert rules.worst_instance(claim(Expectation("at most")), sums, both) == (0, 0)
 
 
+def test_a_scale_that_chance_decides_is_refused():
+    with pytest.raises(ValueError, match="scale, which is .theory. where none is given, changes from trial to trial"):
+        rules.sampled(claim(Expectation()), totals(100, varying=3), np.ones(2, bool), TINY)
+
+
 def test_tolerances_by_kind():
-    assert rules.tolerance(claim(Identity()), TINY) == rules.tolerance(claim(Probability()), TINY) == ROUNDING
+    assert rules.tolerance(claim(Identity()), TINY) == ROUNDING
+    assert rules.tolerance(claim(Probability()), TINY) == 1  # up to 2δ
     assert rules.tolerance(claim(Expectation()), TINY) == 0.1
     assert rules.tolerance(claim(Rate((2, 4), margin=0.3)), TINY) == 0.3
     assert rules.tolerance(claim(Effect(0.02)), TINY) == 0.02

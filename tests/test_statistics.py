@@ -201,12 +201,12 @@ def added(rng_sums, tier):
     return np.cumsum([rng_sums(more) for more in np.diff([0, *tier.looks])], axis=0)[..., None]
 
 
-def totals_of(tier, shape, *, failures=0.0, deviation=0.0, square=0.0, delta=np.nan, width=np.nan):
+def totals_of(tier, shape, *, failures=0.0, deviation=0.0, square=0.0, fourth=0.0, delta=np.nan, width=np.nan):
     """Totals of trials of theory and scale 1."""
     trials = np.broadcast_to(np.array(tier.looks, float)[:, None, None, None], (len(tier.looks), *shape, 1))
-    failures, deviation, square = (np.broadcast_to(leaf, trials.shape) for leaf in (failures, deviation, square))
+    sums = (np.broadcast_to(leaf, trials.shape) for leaf in (0.0, failures, deviation, square, fourth, 0.0))
     flat = Flat(trials + deviation, trials, trials, trials * np.nan, trials * width, trials * delta)
-    return Totals(trials, 0 * trials, failures, deviation, square, flat)
+    return Totals(trials, *sums, flat)
 
 
 def failing(rates, delta, tier=TINY, claims=CLAIMS, level=0.05, seed=0):
@@ -228,8 +228,8 @@ def gaussian(kind, mean, deviations, tier=TINY, claims=CLAIMS, level=0.05, seed=
     return simulate(kind, totals_of(tier, shape, deviation=both[:, 0], square=both[:, 1]), tier, level)
 
 
-def rare(kind, mean, chance, tier=TINY, claims=CLAIMS, level=0.05, seed=0):
-    """The same where z + 1 is (1 + mean)/chance with that chance, else 0: skewed, of known range."""
+def rare(kind, mean, chance, tier=TINY, claims=CLAIMS, level=0.05, seed=0, *, ranged=True):
+    """The same where z + 1 is (1 + mean)/chance with that chance, else 0: skewed, of known range if ``ranged``."""
     rng, shape = np.random.default_rng(seed), (claims, tier.instances)
     hits, value = added(lambda trials: rng.binomial(trials, chance, shape), tier), (1 + mean) / chance
     trials = np.array(tier.looks, float)[:, None, None, None]
@@ -238,7 +238,8 @@ def rare(kind, mean, chance, tier=TINY, claims=CLAIMS, level=0.05, seed=0):
         shape,
         deviation=hits * value - trials,
         square=hits * (value - 1) ** 2 + (trials - hits),
-        width=value,
+        fourth=hits * (value - 1) ** 4 + (trials - hits),
+        width=value if ranged else np.nan,
     )
     return simulate(kind, totals, tier, level)
 
@@ -304,6 +305,15 @@ def test_power_on_means_at_the_standard_budget(relation):
     assert np.mean(rare(kind, 0.0, 0.2, STANDARD, SOME, LEVEL) == SUPPORTED) >= 0.99
 
 
+@pytest.mark.parametrize("chance", [1e-5, 1e-4, 1e-3, 1e-2])
+def test_what_is_rare_may_be_to_come(chance):
+    """No draw, or few draws, of a rare event refute a mean of unknown range."""
+    words = rare(Expectation(), 0.0, chance, level=1e-6, ranged=False)
+    assert np.sum(words == REFUTED) == 0
+    if chance < 1e-3:
+        assert set(words) == {INCONCLUSIVE}
+
+
 def test_components_share_the_level():
     """Of many true components the worst is no more often refuted than a single one."""
     rng, tier, kind = np.random.default_rng(5), Tier("one", INSTANCES, (256,), 0.1, 0), claim(Expectation())
@@ -315,7 +325,9 @@ def test_components_share_the_level():
     words = [
         rules.sampled(
             kind,
-            Totals(trials, nothing, nothing, one, square, Flat(trials, trials, trials, nan, nan, nan)),
+            Totals(
+                trials, nothing, nothing, one, square, nothing, nothing, Flat(trials, trials, trials, nan, nan, nan)
+            ),
             np.ones(INSTANCES, bool),
             tier,
             level=0.05,

@@ -55,7 +55,7 @@ def exact(claim: Claim, sides: Assessed, single: Assessed | None, admissible: np
     return CaseVerdict(verdict, **_medians(kept.flat), **report)
 
 
-def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier) -> CaseVerdict:
+def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier, level: float = LEVEL) -> CaseVerdict:
     """Verdict on one case from the sums [instances, components] of its trials so far."""
     if not admissible.any():
         return _unmet(_report(admissible, trials=0, method="none"))
@@ -63,7 +63,7 @@ def sampled(claim: Claim, totals: Totals, admissible: np.ndarray, tier: Tier) ->
     count = (sums.trials + sums.broken).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = Flat(*(leaf / sums.trials for leaf in sums.flat))
-    level = LEVEL / (count.size * len(tier.looks))
+    level = level / (count.size * len(tier.looks))
     report = _medians(means)
     if isinstance(claim.kind, Probability):
         failures = (sums.failures + sums.broken).sum(axis=0)
