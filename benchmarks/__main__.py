@@ -12,15 +12,16 @@ from tyro.conf import Positional, arg
 import benchmarks
 
 BENCHMARKS = tuple(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
+_HINT = f"(of {', '.join(BENCHMARKS)}; default: all)"
 
 
 def run(
-    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")]] = (),
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]", help_behavior_hint=_HINT)]] = (),
 ) -> int:
     """Measure speed beside peers and rooflines of the same machine, in one run.
 
     Args:
-        names: of linear, ntk, roofline, scores, search.
+        names: which benchmarks.
     """
     if unknown := [name for name in names if name not in BENCHMARKS]:
         print(f"error: names: got {unknown[0]!r}; takes {' or '.join(BENCHMARKS)}", file=sys.stderr)

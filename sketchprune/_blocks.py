@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from sketchprune._contraction import PAIRED, STORED, Parts, Selection, block, parts, passed, plan
 from sketchprune._lanczos import ritz_values
-from sketchprune.structure import Layer, Structure, at_floating, floating_leaves, read, sensitivities
+from sketchprune.structure import Layer, Structure, at_floating, differentiable_leaves, read, sensitivities
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 
 WORTHWHILE = 2.5e7
@@ -274,7 +274,7 @@ def _leaf_norms(
 def _linearised(apply: ApplyFn, params: Params, masks: Masks, x: Inputs) -> tuple[Network, Callable[[Array], Array]]:
     """The network, and v -> J (m ∘ (Jᵀ v)) from a single linearisation."""
     net = network(apply, params, masks, None, x)
-    own, rebuild = floating_leaves(params)
+    own, rebuild = differentiable_leaves(params)
     _, push = jax.linearize(lambda own: apply(rebuild(own), x), own)
     pull = jax.linear_transpose(push, own)
     every = at_floating(params, [selection.weight for selection in net.selections])
@@ -321,7 +321,7 @@ def reference(
 ) -> Float[Array, "..."]:
     with jax.default_matmul_precision("highest"):
         net = network(apply, params, masks, None, x1)
-        own, rebuild = floating_leaves(params)
+        own, rebuild = differentiable_leaves(params)
 
         def jacobian(x: Inputs) -> Float[Array, "n k p"]:
             parts = jax.jacrev(lambda own: apply(rebuild(own), x))(own)

@@ -1,6 +1,5 @@
 """Checkpoints of a search: what it found so far and which search it is, written atomically by process 0 alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,7 @@ class Checkpoints:
 
         ValueError for a checkpoint that cannot be read or belongs to another search; all processes raise it.
         """
-        problem, record = "", None
-        try:
-            record = self._newest()
-        except ValueError as error:
-            problem = str(error)
-        problem, record = json.loads(mesh.agreed_text(json.dumps([problem, record])))
-        if problem:
-            raise ValueError(problem)
-        return record
+        return mesh.answered(self._newest)
 
     def save(self, record: dict[str, Any]):
         """Write a record; when this returns it is on disk."""

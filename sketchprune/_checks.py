@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from sketchprune._flags import tally
+from sketchprune.types import Key
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -115,6 +116,13 @@ def positive(name: str, value: Any) -> None:
     values = concrete(value)
     if values is not None and not ((values > 0) & (values < np.inf)).all():
         raise ValueError(f"{name} is {value}; it takes a finite number > 0")
+
+
+def needed(key: Key | None, why: str) -> Key:
+    """The key, where one is."""
+    if key is None:
+        raise ValueError(f"key is None; it takes a key, {why}")
+    return key
 
 
 def steps(step_size: Any, counts: Any) -> None:

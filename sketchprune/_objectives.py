@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune import _checks, kernels, linear, masks, train
+from sketchprune._arithmetic import product
 from sketchprune.types import ApplyFn, Batch, Inputs, LossFn, Mask, Params
 
 Objective = Callable[[Mask], Float[Array, ""]]
@@ -25,7 +26,7 @@ def linear_error(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Objective:
     """
 
     def objective(mask: Mask) -> Float[Array, ""]:
-        return jnp.sum(jnp.matmul(x, (mask.astype(w.dtype) - 1) * w, precision="highest") ** 2)
+        return jnp.sum(product(x, (mask.astype(w.dtype) - 1) * w) ** 2)
 
     return objective
 
@@ -70,7 +71,7 @@ def training_error(
             columns = rows.at[:, chosen].get(mode="fill", fill_value=0)
             begin = origin.at[chosen].get(mode="fill", fill_value=0)
             defined = jnp.sum(kept) <= keep
-        residual = targets - jnp.matmul(columns, begin, precision="highest")
+        residual = targets - product(columns, begin)
         if steps is None or step_size is None:
             residual = _outside(columns, residual)
         else:
@@ -100,8 +101,8 @@ def _outside(columns: Float[Array, "n k"], vector: Float[Array, "n"]) -> Float[A
 
 def _descended(columns: Float[Array, "n k"], step_size: float, residual: Float[Array, "n"]) -> Float[Array, "n"]:
     """The residual y − Xu after a step of gradient descent, (I − ηXXᵀ)(y − Xu)."""
-    slope = jnp.matmul(columns.T, residual, precision="highest")
-    return residual - step_size * jnp.matmul(columns, slope, precision="highest")
+    slope = product(columns.T, residual)
+    return residual - step_size * product(columns, slope)
 
 
 def ntk_error(apply: ApplyFn, params: Params, x: Inputs) -> Objective:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from sketchprune import _checks
 from sketchprune._evaluation import evaluate
-from sketchprune.structure import at_floating, floating_leaves, is_floating
+from sketchprune.structure import at_floating, differentiable_leaves, is_floating
 from sketchprune.types import ApplyFn, Mask, Params
 
 Exponent = Int[Array, ""]
@@ -70,7 +70,7 @@ def flow(
     ``reached`` all values and their derivatives are one where they are above zero.
     """
     leaves, tree = jax.tree.flatten(params)
-    own, rebuild = floating_leaves(leaves)
+    own, rebuild = differentiable_leaves(leaves)
     with jax.default_matmul_precision("highest"):
         program = jax.make_jaxpr(lambda leaves, x: apply(tree.unflatten(leaves), x))(leaves, inputs[None])
     raised = [_raised(leaf, power)._replace(leaves=frozenset({at})) for at, leaf in enumerate(own)]
@@ -100,7 +100,7 @@ def alive(
     Where nothing is pruned and all inputs are positive they stay as they are. Else one forward and one backward
     pass more, on zeros and ones.
     """
-    own, rebuild = floating_leaves(params)
+    own, rebuild = differentiable_leaves(params)
     kept = support(params, mask)
 
     def used() -> list[Array]:
@@ -115,7 +115,7 @@ def alive(
 
 def support(params: Params, mask: Mask | None) -> list[Float[Array, "..."]]:
     """Ones where the mask keeps a floating leaf's weights, zeros elsewhere, in the dtypes of the leaves."""
-    own, _ = floating_leaves(params)
+    own, _ = differentiable_leaves(params)
     if mask is None:
         return [jnp.ones_like(leaf) for leaf in own]
     return [(kept != 0).astype(leaf.dtype) for leaf, kept in zip(own, at_floating(params, mask), strict=True)]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sketchprune._powers import Exponent, Flow, alive, flow, support, two_to
-from sketchprune.structure import floating_leaves
+from sketchprune.structure import differentiable_leaves
 from sketchprune.types import ApplyFn, Mask, Params
 
 Leaves = list[Float[Array, "..."]]
@@ -68,7 +68,7 @@ def squares(
     ValueError where a path uses a weight twice: R_2 is then not linear in each s_i.
     """
     masked = alive(apply, masked, inputs, mask, authors=authors)
-    weights, _ = floating_leaves(masked)
+    weights, _ = differentiable_leaves(masked)
     found = flow(apply, masked, inputs, 2, authors=authors, once=True)
     least = jnp.stack(found.exponents).min()
     return Squares(

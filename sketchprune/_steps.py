@@ -20,8 +20,7 @@ def check_batches(data: Batch, steps: int, key: Key | None, batch_size: int | No
     if batch_size is not None:
         if not 1 <= batch_size <= samples:
             raise ValueError(f"batch_size is {batch_size}; it takes 1 to {samples}, the number of samples")
-        if key is None:
-            raise ValueError("key is None; it takes a key, since batch_size asks for random batches")
+        _checks.needed(key, "since batch_size asks for random batches")
 
 
 def check_data(data: Batch) -> int:

@@ -4,8 +4,9 @@ One process needs none of this. Several call :func:`start` before JAX touches a 
 the same calls with the same arguments.
 """
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -102,3 +103,17 @@ def texts(text: str) -> list[str]:
 def agreed_text(text: str) -> str:
     """The text that process 0 has. Every process has to ask."""
     return texts(text)[0]
+
+
+def answered(ask: Callable[[], Any]) -> Any:
+    """What ``ask()`` returns in process 0, which alone calls it, as JSON keeps it; all raise its ValueError."""
+    refused, answer = "", None
+    if jax.process_index() == 0:
+        try:
+            answer = ask()
+        except ValueError as error:
+            refused = str(error)
+    refused, answer = json.loads(agreed_text(json.dumps([refused, answer])))
+    if refused:
+        raise ValueError(refused)
+    return answer

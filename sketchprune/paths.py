@@ -44,7 +44,7 @@ from sketchprune._lanczos import ritz_values
 from sketchprune._powers import Exponent, alive, flow, scaled
 from sketchprune._squares import squares
 from sketchprune._static import static
-from sketchprune.structure import at_floating, floating_leaves
+from sketchprune.structure import at_floating, differentiable_leaves
 from sketchprune.types import ApplyFn, Key, Mask, Params
 
 
@@ -151,7 +151,7 @@ def spectrum(
 
 def _input(params: Params, input_shape: Sequence[int], u: Any) -> Float[Array, "..."]:
     """u, or ones, in the dtype of the parameters."""
-    leaves, _ = floating_leaves(params)
+    leaves, _ = differentiable_leaves(params)
     if not leaves:
         raise ValueError("params has no floating leaf; it takes at least one")
     dtype = jnp.result_type(*leaves)
@@ -193,7 +193,7 @@ def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, 
 def _gram_product(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params) -> Params:
     found = squares(apply, _masked(params, mask), inputs, mask)
     product, exponent = found.gram_product(at_floating(params, vector))
-    _, rebuild = floating_leaves(jax.tree.map(jnp.zeros_like, params))
+    _, rebuild = differentiable_leaves(jax.tree.map(jnp.zeros_like, params))
     return rebuild([scaled(part, exponent) for part in product])
 
 

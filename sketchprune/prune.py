@@ -32,6 +32,7 @@ from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Scores
 Keep = int | Int[Array, ""] | PyTree[int | Int[Array, ""]]
 ScoreFn = Callable[..., Scores]
 Sampler = Callable[[Any, Scores, Any], Mask]
+_DRAWS = "since the sampler draws"
 
 
 def one_shot(
@@ -165,7 +166,7 @@ def fixed_size(key: Key | None, scores: Scores, keep: int | Int[Array, ""]) -> M
     >>> fixed_size(jax.random.key(0), jnp.array([0.3, 0.0, -0.7]), 2)
     Array([ True, False,  True], dtype=bool)
     """
-    return _with_whole_leaves(scores, masks.fixed_size(_needed(key), _weights(scores), keep))
+    return _with_whole_leaves(scores, masks.fixed_size(_checks.needed(key, _DRAWS), _weights(scores), keep))
 
 
 def multinomial(
@@ -185,7 +186,7 @@ def multinomial(
     Array([0., 1.], dtype=float64)
     """
     law = sketch.data_free_probabilities(_weights(scores))
-    mask = masks.multinomial(_needed(key), law, keep, max_budget=max_budget, binary=binary)
+    mask = masks.multinomial(_checks.needed(key, _DRAWS), law, keep, max_budget=max_budget, binary=binary)
     return _with_whole_leaves(scores, mask)
 
 
@@ -198,7 +199,7 @@ def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, bina
     Array([0., 1.], dtype=float64)
     """
     rates = masks.poisson_rates(_weights(scores), keep)
-    return _with_whole_leaves(scores, masks.poisson(_needed(key), rates, binary=binary))
+    return _with_whole_leaves(scores, masks.poisson(_checks.needed(key, _DRAWS), rates, binary=binary))
 
 
 class _Facts(NamedTuple):
@@ -292,22 +293,9 @@ def _split(key: Key | None) -> tuple[Key | None, Key | None]:
     return (None, None) if key is None else tuple(jax.random.split(key))
 
 
-def _needed(key: Key | None) -> Key:
-    if key is None:
-        raise ValueError("key is None; it takes a key, since the sampler draws")
-    return key
-
-
 def _traced(tree: PyTree) -> bool:
-    """Whether any array of a pytree is traced; one entry of each tells."""
-
-    def entry(leaf: Array) -> np.ndarray | None:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        return _checks.concrete(jnp.ravel(leaf)[:1])
-
-    # Plain numbers, such as a list of targets, are no arrays and not traced.
-    return any(entry(leaf) is None for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array))
+    """Whether any array of a pytree is traced."""
+    return any(map(_checks.traced, jax.tree.leaves(tree)))
 
 
 def _weights(scores: Scores) -> PyTree[Float[Array, "..."]]:

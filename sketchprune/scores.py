@@ -44,7 +44,7 @@ def random(
     (2,)
     """
     del apply, loss, batch
-    return _score(_raw_scores.random, None, None, params, None, mask, _needed(key, "random scores"), ())
+    return _score(_raw_scores.random, None, None, params, None, mask, _checks.needed(key, "for random scores"), ())
 
 
 def magnitude(
@@ -226,7 +226,7 @@ def ntk_sap(
     del loss
     if draws < 1:
         raise ValueError(f"draws is {draws}; it takes a whole number >= 1")
-    key = _needed(key, "random perturbations")
+    key = _checks.needed(key, "for random perturbations")
     return _score(_raw_scores.ntk_sap, apply, None, params, _data(batch), mask, key, (draws,))
 
 
@@ -237,12 +237,6 @@ SCORES: dict[str, Callable[..., Scores]] = {
     )
 }  # fmt: skip
 """Every score by name."""
-
-
-def _needed(key: Key | None, purpose: str) -> Key:
-    if key is None:
-        raise ValueError(f"key is None; it takes a key, for {purpose}")
-    return key
 
 
 def _data(batch: Batch) -> Inputs:

@@ -108,10 +108,10 @@ def at_floating(params: Params, tree: PyTree[Shaped[Array, "..."]]) -> list[Shap
     return [leaf for own, leaf in pairs if is_floating(own)]
 
 
-def floating_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Params]]:
+def differentiable_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Params]]:
     """The leaves to differentiate in, and from others in their place to parameters.
 
-    >>> own, rebuild = floating_leaves({"n": 1, "w": jnp.zeros(())})
+    >>> own, rebuild = differentiable_leaves({"n": 1, "w": jnp.zeros(())})
     >>> own, rebuild([2.0])
     ([Array(0., dtype=float64)], {'n': 1, 'w': 2.0})
     """

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks
+from sketchprune._arithmetic import product
 from sketchprune._branch_and_bound import MOST_ITEMS as MOST_ITEMS
 from sketchprune._branch_and_bound import Optimum as Optimum
 from sketchprune._branch_and_bound import optimum as optimum
@@ -76,16 +77,13 @@ def _columns(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "n d"
     return x * w
 
 
-_times = functools.partial(jnp.matmul, precision="highest")
-
-
 def _error(columns: Float[Array, "n d"], mask: Array) -> Float[Array, ""]:
-    return jnp.sum(_times(columns, mask.astype(columns.dtype) - 1) ** 2)
+    return jnp.sum(product(columns, mask.astype(columns.dtype) - 1) ** 2)
 
 
 @jax.jit
 def _greedy(columns: Float[Array, "n d"], keep: Int[Array, ""]) -> tuple[Bool[Array, "d"], Float[Array, ""]]:
-    gram = _times(columns.T, columns)
+    gram = product(columns.T, columns)
     own = jnp.diagonal(gram)
 
     def add(_, carry):
@@ -103,7 +101,7 @@ def _greedy(columns: Float[Array, "n d"], keep: Int[Array, ""]) -> tuple[Bool[Ar
 def _local_search(columns: Float[Array, "n d"], keep: int, keys: Key) -> tuple[Bool[Array, "d"], Float[Array, ""]]:
     d = columns.shape[1]
     # As many items of size zero more as may be kept: keeping one of those is keeping nothing.
-    gram = jnp.pad(_times(columns.T, columns), (0, keep))
+    gram = jnp.pad(product(columns.T, columns), (0, keep))
 
     def settle(key: Key) -> tuple[Array, Array]:
         start = jnp.pad(jax.random.permutation(key, d) < keep, (0, keep))
@@ -140,7 +138,7 @@ def _settled(gram: Float[Array, "e e"], start: Bool[Array, "e"]) -> Bool[Array, 
             jnp.where(better, 0, stalled + 1),
         )
 
-    slope = _times(gram, start.astype(gram.dtype) - 1)
+    slope = product(gram, start.astype(gram.dtype) - 1)
     return lax.while_loop(unsettled, turn, (start, slope, jnp.int32(0), jnp.int32(0)))[0]
 
 
@@ -154,18 +152,18 @@ def _matching_pursuit(columns: Float[Array, "n d"], keep: int) -> tuple[Float[Ar
     def add(step: Int[Array, ""], carry):
         chosen, directions, left, rest = carry
         free = jnp.sqrt(jnp.sum(left**2, axis=0)) > enough * norms
-        match = jnp.where(free, abs(_times(rest, columns)) / jnp.where(norms > 0, norms, 1), -1)
+        match = jnp.where(free, abs(product(rest, columns)) / jnp.where(norms > 0, norms, 1), -1)
         item = jnp.argmax(match)
         unit = left[:, item]
         # Rounding left some of the earlier directions in it, much where little else is left; twice, to rounding.
         for _ in range(2):
-            unit -= _times(directions, _times(unit, directions))
+            unit -= product(directions, product(unit, directions))
         size = jnp.sqrt(jnp.sum(unit**2))
         found = size > enough * norms[item]
         unit = jnp.where(found, unit / jnp.where(found, size, 1), 0)
         chosen = chosen.at[step].set(jnp.where(found, item, d))
-        left = (left - unit[:, None] * _times(unit, left)).at[:, item].set(0)
-        return chosen, directions.at[:, step].set(unit), left, rest - unit * _times(unit, rest)
+        left = (left - unit[:, None] * product(unit, left)).at[:, item].set(0)
+        return chosen, directions.at[:, step].set(unit), left, rest - unit * product(unit, rest)
 
     most = max(keep, 1)
     # What is left of each column, and of the target, outside the span of the chosen ones.
@@ -174,7 +172,7 @@ def _matching_pursuit(columns: Float[Array, "n d"], keep: int) -> tuple[Float[Ar
     # The chosen columns are a triangle in the directions; steps that found nothing are rows of the identity.
     kept = columns.at[:, chosen].get(mode="fill", fill_value=0)
     empty = (chosen == d).astype(columns.dtype)
-    triangle = jnp.triu(_times(directions.T, kept)) + jnp.diag(empty)
-    weights = jax.scipy.linalg.solve_triangular(triangle, _times(directions.T, target))
+    triangle = jnp.triu(product(directions.T, kept)) + jnp.diag(empty)
+    weights = jax.scipy.linalg.solve_triangular(triangle, product(directions.T, target))
     mask = jnp.zeros(d, columns.dtype).at[chosen].set(weights, mode="drop")
     return mask, _error(columns, mask)

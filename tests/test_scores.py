@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sketchprune import masks, scores
+from theory.programs import taken
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """Compiled in half the time, for programs that run once."""
@@ -115,9 +116,9 @@ def test_jit_and_vmap():
 
     together = quick_jit(jax.vmap(each))(stacked, kept)
     for at in range(2):
-        alone = each(*jax.tree.map(lambda leaf: leaf[at], (stacked, kept)))  # noqa: B023
+        alone = each(*taken((stacked, kept), at))
         for one, other in zip(alone, together, strict=True):
-            ours, theirs = np.asarray(flat(one)), np.asarray(flat(jax.tree.map(lambda leaf: leaf[at], other)))  # noqa: B023
+            ours, theirs = np.asarray(flat(one)), np.asarray(flat(taken(other, at)))
             np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs))
             close(theirs[np.isfinite(ours)], ours[np.isfinite(ours)])
 

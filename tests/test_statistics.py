@@ -15,7 +15,7 @@ from scipy import stats
 
 from theory import rules, statistics
 from theory.claim import Case, Claim, Effect, Expectation, Probability
-from theory.programs import Assessed, Flat, Totals
+from theory.programs import Assessed, Flat, Totals, taken
 from theory.statistics import Interval, combine
 from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, SUPPORTED, TIERS, Tier
 
@@ -188,7 +188,7 @@ def simulate(kind, totals, tier, level):
     subject, admissible, words = claim(kind), np.ones(tier.instances, bool), []
     for index in range(totals.trials.shape[1]):
         for look in range(len(tier.looks)):
-            sums = jax.tree.map(lambda leaf: leaf[look, index], totals)  # noqa: B023 - used at once
+            sums = taken(totals, (look, index))
             word = rules.sampled(subject, sums, admissible, tier, level).verdict
             if word != INCONCLUSIVE:
                 break

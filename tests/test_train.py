@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from sketchprune import linear, masks, train
+from theory.programs import taken
 
 OPTIMIZERS = {
     "sgd": optax.sgd(0.02),
@@ -112,12 +113,8 @@ def test_masks_keys_and_starts_under_vmap_are_the_loop():
 
     together = jax.vmap(run)(starts, many, keys)
     for i in range(3):
-        alone = run(*(jax.tree.map(lambda leaf: leaf[i], tree) for tree in (starts, many, keys)))  # noqa: B023
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a[i], b, rtol=1e-9, atol=1e-12),  # noqa: B023
-            together,
-            alone,
-        )
+        alone = run(*taken((starts, many, keys), i))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), taken(together, i), alone)
 
 
 def masks_of(key, params):

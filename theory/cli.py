@@ -23,7 +23,6 @@ from theory.verdict import INCONCLUSIVE, REFUTED, Verdict
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sketchprune.data import Dataset
     from theory.select import Selected
 
 OK, UNEXPECTED, USAGE, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -64,12 +63,12 @@ def verify(
     from theory import journal, report
     from theory.ahead import in_order
     from theory.catalogue import CATALOGUE
-    from theory.select import select
+    from theory.select import dataset, select
     from theory.verification import verify as verdict_on
 
     chosen = select(selection, CATALOGUE)
-    dataset = _loaded(data)
-    run = journal.Run(seed, tier, data, journal.fingerprint(dataset), backend.versions())
+    images = dataset(data)
+    run = journal.Run(seed, tier, data, journal.fingerprint(images), backend.versions())
     known = journal.begin(out, run, resume=resume)
     console = table.terminal()
     layout = table.layout(chosen, console)
@@ -83,7 +82,7 @@ def verify(
 
             def measured(item: "Selected") -> Verdict:
                 again = known.get((item.argument, item.file_crc32))
-                return again or verdict_on(item.claim, tier=tier, seed=seed, data=dataset)
+                return again or verdict_on(item.claim, tier=tier, seed=seed, data=images)
 
             for item, outcome in in_order(measured, chosen, threads=backend.THREADS):
                 progress.update(task, description=item.argument, refresh=True)
@@ -163,16 +162,16 @@ def falsify(
     from theory import console as table
     from theory import falsify as searches
     from theory.catalogue import CATALOGUE
-    from theory.select import select
+    from theory.select import dataset, select
 
     chosen = [item for item in select([claim], CATALOGUE) if searches.searchable(item.claim)]
     if not chosen:
         raise ValueError(f"claim: got {claim}; takes a bound with fields that a search may move (Bound(search=…))")
-    dataset, console, refuted = _loaded(data), table.terminal(), False
+    images, console, refuted = dataset(data), table.terminal(), False
     for item in chosen:
         _say(console, table.search_opening(item))
         found = []
-        for closest in searches.falsify(item.claim, steps=steps, seed=seed, data=dataset):
+        for closest in searches.falsify(item.claim, steps=steps, seed=seed, data=images):
             found.append(closest)
             _say(console, [table.search_row(closest)])
         _say(console, table.search_closing(found))
@@ -247,15 +246,6 @@ def entry():
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _loaded(data: str) -> "Dataset":
-    from sketchprune.data import load
-
-    try:
-        return load(data)
-    except ValueError as error:
-        raise ValueError(f"data: {error}") from None
 
 
 def _failure(item: "Selected", error: Exception, out: Path, number: int) -> str:

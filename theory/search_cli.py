@@ -4,7 +4,6 @@ Whatever imports JAX loads inside the functions, so that help and typing errors 
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -93,16 +92,14 @@ def search(
         except TimeoutError as error:
             raise ValueError(str(error)) from None
     backend.configure(x64=False, device_per_core=True)
-    from sketchprune.data import load
     from theory.search_problem import OBJECTIVES, Setting, completed, problem
+    from theory.select import dataset
 
     chosen = objective or OBJECTIVES[model][0]
     setting = completed(Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed))
-    try:
-        dataset = load(data)
-    except ValueError as error:
-        raise ValueError(f"data: {error}") from None
-    return _run(setting, problem(setting, dataset), int(masks), best, batch, devices, out, resume, checkpoint_seconds)
+    return _run(
+        setting, problem(setting, dataset(data)), int(masks), best, batch, devices, out, resume, checkpoint_seconds
+    )
 
 
 def _run(
@@ -162,21 +159,10 @@ def _run(
 
 def _begin(setting: "Setting", out: Path, resume: bool) -> int:
     """Masks behind the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse."""
-    import jax
-
     from sketchprune import mesh
     from theory import search_folder
 
-    behind, refused = 0, ""
-    if jax.process_index() == 0:
-        try:
-            behind = search_folder.begin(out, dataclasses.asdict(setting), resume=resume)
-        except ValueError as error:
-            refused = str(error)
-    behind, refused = json.loads(mesh.agreed_text(json.dumps([behind, refused])))
-    if refused:
-        raise ValueError(refused)
-    return behind
+    return mesh.answered(lambda: search_folder.begin(out, dataclasses.asdict(setting), resume=resume))
 
 
 def _kept(behind: int) -> str:

@@ -1,4 +1,4 @@
-"""From what a user names (a claim, a pattern, a Python file) to the claims meant."""
+"""From what a user names (a claim, a pattern, a Python file; data) to the claims and the data set meant."""
 
 import difflib
 import importlib.util
@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 
+from sketchprune.data import Dataset, load
 from theory.claim import Claim
 
 
@@ -49,6 +50,14 @@ def select(selection: Sequence[str], catalogue: Sequence[Claim]) -> tuple[Select
         chosen |= {item.argument: item for item in found}
     _unique(chosen.values(), "the selection")
     return tuple(chosen.values())
+
+
+def dataset(source: str) -> Dataset:
+    """The data set that "digits" or a path names: :func:`sketchprune.data.load`, whose ValueError names ``data``."""
+    try:
+        return load(source)
+    except ValueError as error:
+        raise ValueError(f"data: {error}") from None
 
 
 def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
