@@ -20,3 +20,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax  # noqa: E402 - scipy, which holds JAX's LAPACK, and JAX read the settings above when they load
 
 jax.config.update("jax_enable_x64", True)
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook(["sketchprune", "theory"], "beartype.beartype")

@@ -56,7 +56,7 @@ def baselines() -> dict[str, Callable[[ApplyFn], Callable[[Params, Array], Array
     Told that samples are independent (vmap_axes=0) both are several times faster on every case here.
     """
     try:
-        from sketchprune.infinite import neural_tangents
+        from sketchprune.kernels.infinite import neural_tangents
 
         nt: Any = neural_tangents()
     except ImportError:

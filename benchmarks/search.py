@@ -19,8 +19,8 @@ from rich.table import Table
 
 from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
 from benchmarks.roofline import hardware, judged, matmul_rate
-from sketchprune import data, masks, mesh, models, search, sketch, train
-from sketchprune.search import SearchResult
+from sketchprune import data, masks, models, search, sketch, train
+from sketchprune.search import SearchResult, mesh
 
 ROUNDS = 5
 """What is compared runs in turns, so that a machine which others use too slows all of it alike."""

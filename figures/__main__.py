@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 import figures
 from figures._config import Config, Tier
-from theory import backend
+from theory.cli import runtime as backend
 
 OK, USAGE = 0, 2
 """Exit statuses."""

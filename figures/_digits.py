@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sketchprune import data, linear
+from sketchprune import data, linalg
 
 Pixels = Literal["raw", "standardised"]
 
@@ -31,7 +31,7 @@ def digits(pixels: Pixels) -> tuple[Float[np.ndarray, "r d"], Float[np.ndarray, 
     """X [74, 64] and targets [74, 10], one class each against the rest.
 
     Raw pixels lie in [0, 1], with targets ±1; standardised ones have mean 0 and variance 1, with targets ±1 less
-    their mean. The rows come from :func:`sketchprune.linear.compress`.
+    their mean. The rows come from :func:`sketchprune.linalg.compress`.
     """
     dataset = data.load()
     return jax.device_get(_prepared(dataset.x, dataset.y, dataset.num_classes, pixels))
@@ -43,5 +43,5 @@ def _prepared(
 ) -> tuple[Float[Array, "r d"], Float[Array, "r k"]]:
     y = 2 * data.one_hot(labels, num_classes) - 1
     if pixels == "raw":
-        return linear.compress(x / x.max(), y)
-    return linear.compress(data.standardise(x), y - y.mean(axis=0))
+        return linalg.compress(x / x.max(), y)
+    return linalg.compress(data.standardise(x), y - y.mean(axis=0))

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from figures._config import Config
 from figures._digits import PANELS, digits
 from figures._style import BLUE, CYAN, GREEN, PURPLE, RED, WIDTH, Look, style
-from sketchprune import masks, search, sketch, subsets
+from sketchprune import masks, search, sketch
+from sketchprune.search import subsets
 from sketchprune.types import Key
 
 ITEMS = 24

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from figures._config import Config
 from figures._digits import digits
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
-from sketchprune import linear, masks, sketch
+from sketchprune import linalg, masks, sketch
 from sketchprune.types import Key, Mask
 from theory.catalogue.sketch.training import trained_error
 
@@ -126,7 +126,7 @@ def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[s
     """The bounds and the equality, and the weights kept at each of their points."""
 
     def one(y: Array, start: Array, law: Array) -> dict[str, Array]:
-        end = linear.limit(x, y, start)
+        end = linalg.limit(x, y, start)
         dense = jnp.sum((x @ end - y) ** 2)
 
         def multinomial(budget: Array) -> tuple[Array, Array]:

@@ -1,7 +1,10 @@
 """Arithmetic that formulas share: 0/0, powers of numbers near one, products at full precision."""
 
+import operator
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
@@ -32,3 +35,17 @@ def decay_and_gain(rate: Float[Array, "*r"], steps: Int[Array, "*t"]) -> tuple[A
 def product(a: Array, b: Array) -> Array:
     """The matrix product a @ b in the full precision of its dtype, on every device."""
     return jnp.matmul(a, b, precision="highest")
+
+
+def count_true(*flags: Bool[Array, "..."]) -> Int[Array, "flags"]:
+    """How many are true in each of several arrays of one size.
+
+    One reduction of several operands: what the flags are made of is read once, and it is many times faster on a CPU
+    than a sum of booleans.
+
+    >>> count_true(jnp.array([True, False]), jnp.array([True, True]))
+    Array([1, 2], dtype=int32)
+    """
+    zeros = (jnp.int32(0),) * len(flags)
+    ones = tuple(flag.ravel().astype(jnp.int32) for flag in flags)
+    return jnp.stack(lax.reduce(ones, zeros, lambda a, b: tuple(map(operator.add, a, b)), (0,)))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from sketchprune._flags import tally
+from sketchprune._arithmetic import count_true
 from sketchprune.types import Key
 
 
@@ -58,7 +58,7 @@ def _facts(leaves: list[Array]) -> list[tuple[Array, Array]]:
     """For each leaf how many entries are no weights, are > 0 and are > 1; and the sum."""
     raised = [leaf.astype(jnp.promote_types(jnp.result_type(leaf), jnp.float32)) for leaf in leaves]
     # Counted, since on a CPU the minimum and the maximum of many numbers pass over a NaN.
-    return [(tally(~((leaf >= 0) & (leaf < jnp.inf)), leaf > 0, leaf > 1), leaf.sum()) for leaf in raised]
+    return [(count_true(~((leaf >= 0) & (leaf < jnp.inf)), leaf > 0, leaf > 1), leaf.sum()) for leaf in raised]
 
 
 def weights(name: str, tree: PyTree) -> Facts | None:

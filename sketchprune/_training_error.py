@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Real
 
-from sketchprune import _checks, linear
+from sketchprune import _checks, linalg
 from sketchprune._arithmetic import product
 
 Number = int | float | Real[Array, ""]
@@ -43,7 +43,7 @@ def ridge_bound_multinomial(
     """
     _checks.probabilities("probabilities", probabilities)
     _checks.positive("budget", budget)
-    left, singular, _ = linear.factors(jnp.sqrt(probabilities) * _unit_columns(x))
+    left, singular, _ = linalg.factors(jnp.sqrt(probabilities) * _unit_columns(x))
     along = product(left.T, y)
     # 1 − σ²/((1 − 1/s)σ² + 1/s) without cancellation; σ² ≤ Σp = 1.
     remains = (1 - singular**2) / ((budget - 1) * singular**2 + 1)
@@ -72,7 +72,7 @@ def dpp_size(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]:
     Array(1., dtype=float64)
     """
     _checks.positive("tau", tau)
-    eigenvalues = linear.factors(x)[1] ** 2
+    eigenvalues = linalg.factors(x)[1] ** 2
     return jnp.sum(eigenvalues / (eigenvalues + tau))
 
 
@@ -108,14 +108,14 @@ def _unit_columns(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 def _distance(matrix: Float[Array, "n d"], vector: Float[Array, "n"]) -> Float[Array, ""]:
     """The squared distance of the vector to the range, whatever the rank."""
-    left, singular, _ = linear.factors(matrix)
+    left, singular, _ = linalg.factors(matrix)
     left = jnp.where(singular == 0, 0, left)
     return jnp.sum((vector - product(left, product(left.T, vector))) ** 2)
 
 
 def _spectrum(x: Float[Array, "n d"], y: Float[Array, "n"]) -> tuple[Array, Array, Array]:
     """The eigenvalues of XXᵀ that may be non-zero, ⟨v_k, y⟩ for each, and the square of the rest of y."""
-    left, singular, _ = linear.factors(x)
+    left, singular, _ = linalg.factors(x)
     along = product(left.T, y)
     return singular**2, along, jnp.sum((y - product(left, along)) ** 2)
 

@@ -15,9 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Real, UInt
 
 from sketchprune import _checks
-from sketchprune._arithmetic import product, ratio
-from sketchprune._densities import layer_densities as layer_densities
-from sketchprune._flags import tally
+from sketchprune._arithmetic import count_true, product, ratio
 from sketchprune.types import Key, Mask, Params, Scores
 
 
@@ -95,7 +93,7 @@ def _keep_top(
     codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]
     lowest, highest = (_ordered_code(jnp.asarray(end, dtype)) for end in (-jnp.inf, jnp.inf))
     # A NaN has a code beyond those of the infinities.
-    tallies = [tally((code > lowest) & (code < highest), (code < lowest) | (code > highest)) for code in codes]
+    tallies = [count_true((code > lowest) & (code < highest), (code < lowest) | (code > highest)) for code in codes]
     finite, undefined = jnp.stack(tallies, axis=1)
     available, undefined = finite.sum(dtype=jnp.int32), undefined > 0
     # Code 0 stands for what is not ranked: the infinities (and a NaN, which empties the mask below).
@@ -149,7 +147,7 @@ def _threshold(
     def refine(state):
         threshold, shift, reached = state
         candidates = threshold | (jnp.arange(1, 4, dtype=dtype) << shift.astype(dtype))
-        counts = sum(tally(*(code >= candidate for candidate in candidates)) for code in codes)
+        counts = sum(count_true(*(code >= candidate for candidate in candidates)) for code in codes)
         enough = counts >= keep
         threshold = jnp.where(enough, candidates, threshold).max()
         return threshold, shift - 2, jnp.where(enough, counts, reached).min()

@@ -8,7 +8,8 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 
 import sketchprune
-from sketchprune import linear, linearised, masks, sketch
+from sketchprune import linalg, masks, sketch
+from sketchprune.kernels import linearised
 
 
 def test_private_modules_are_not_shown():
@@ -31,8 +32,8 @@ PRODUCTS = {
     sketch.ridge_bound_multinomial: (x, y, p, 3),
     sketch.dpp_error: (x, y, 1.0),
     sketch.fixed_size_dpp_error: (x, y, 2),
-    linear.limit: (x, y, w),
-    linear.trajectory: (x, y, w, 0.1, jnp.arange(3)),
+    linalg.limit: (x, y, w),
+    linalg.trajectory: (x, y, w, 0.1, jnp.arange(3)),
     linearised.flow: (gram, y, 0 * y, 1.0),
     linearised.descent: (gram, y, 0 * y, 0.1, 3),
     masks.determinantal: (jax.random.key(0), 0.1 * gram),

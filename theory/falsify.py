@@ -11,9 +11,9 @@ import optax
 from jaxtyping import Array
 
 from sketchprune.data import Dataset
-from theory import programs
+from theory import engine as programs
 from theory.claim import STATEMENT, Bound, Claim, Instance
-from theory.programs import Assessed, Program, Totals, admissible, chance_key, flat_sides, taken
+from theory.engine import Assessed, Program, Totals, admissible, chance_key, flat_sides, taken
 
 STARTS = 128
 """Instances of a group from which a search starts."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from theory import statistics
 from theory.claim import Claim, Effect, Expectation, Identity, Probability, Rate
-from theory.programs import ROUNDING, Assessed, Flat, Totals, taken
+from theory.engine import ROUNDING, Assessed, Flat, Totals, taken
 from theory.statistics import combine
-from theory.verdict import (
+from theory.verdict import (  # fmt: skip
     EFFECT_LEVEL,
     INCONCLUSIVE,
     LEVEL,
@@ -18,7 +18,7 @@ from theory.verdict import (
     VACUOUS,
     CaseVerdict,
     Tier,
-)  # fmt: skip
+)
 
 SHRINK = 1e4
 """An identity's residual must shrink at least so much from float32 to float64: rounding does, a near-miss does not."""

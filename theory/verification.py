@@ -11,10 +11,11 @@ import numpy as np
 
 from sketchprune import data as datasets
 from sketchprune.data import Dataset
-from theory import programs, rules
+from theory import engine as programs
+from theory import rules
 from theory.claim import STATEMENT, Bound, Claim, Effect, Expectation, Identity, Probability, Rate
+from theory.engine import Assessed, Group, Totals, taken
 from theory.falsify import STARTS, replay, search, searchable
-from theory.programs import Assessed, Group, Totals, taken
 from theory.statistics import combine
 from theory.verdict import INCONCLUSIVE, REFUTED, TIERS, CaseVerdict, Tier, Verdict
 

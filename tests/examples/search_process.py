@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchprune import masks, mesh, search
+from sketchprune import masks, search
+from sketchprune.search import mesh
 
 MASKS, BATCH = 20_017, 2048
 

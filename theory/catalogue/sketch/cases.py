@@ -13,14 +13,14 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from sketchprune import data, linear, sketch
+from sketchprune import data, linalg, sketch
 from sketchprune.data import Dataset
 from theory.claim import Case
-from theory.programs import Program
+from theory.engine import Program
 
 FEATURES, CLASSES = 64, 10
 ROWS = FEATURES + CLASSES
-"""All cases share the shape of the digits after :func:`sketchprune.linear.compress`."""
+"""All cases share the shape of the digits after :func:`sketchprune.linalg.compress`."""
 MOST_FEATURES = 256
 """A data set with more features gives a random choice of so many to each instance."""
 BUDGET = 16
@@ -146,7 +146,7 @@ def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.nda
     @Program
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
         x = data.standardise(pixels) if standardise else abs(pixels) / jnp.max(abs(pixels))
-        return linear.compress(x, data.one_hot(labels, dataset.num_classes))
+        return linalg.compress(x, data.one_hot(labels, dataset.num_classes))
 
     return compress(dataset.x.reshape(len(dataset.x), -1), dataset.y)
 
@@ -155,7 +155,7 @@ def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, 
     """All images of a data set, and one class of it against the rest, after an orthogonal change of samples.
 
     Standardised, or else the sizes of raw pixels, over the largest. The change is
-    :func:`sketchprune.linear.compress`: norms, inner products and gradients stay what they are.
+    :func:`sketchprune.linalg.compress`: norms, inner products and gradients stay what they are.
     """
     x, hot = _compressed(dataset, standardise)
     if x.shape[1] > MOST_FEATURES:

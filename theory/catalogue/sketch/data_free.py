@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from sketchprune import masks, scores, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import (
+from theory.catalogue.sketch.cases import (  # fmt: skip
     EVALUATED,
     FEATURES,
     ROWS_LOOKED_AT,
@@ -17,7 +17,7 @@ from theory.catalogue.sketch.cases import (
     complete,
     rows_of,
     uncorrelated,
-)  # fmt: skip
+)
 from theory.catalogue.sketch.moments import BAR, expected_error
 from theory.catalogue.squares import squared
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides

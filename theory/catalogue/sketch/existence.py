@@ -8,8 +8,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from sketchprune import masks, sketch, subsets
+from sketchprune import masks, sketch
 from sketchprune.data import Dataset
+from sketchprune.search import subsets
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import Rng, all_subsets, real, signs, some_columns, weights
 from theory.catalogue.sketch.moments import BAR, DKM

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from sketchprune import masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import (
+from theory.catalogue.sketch.cases import (  # fmt: skip
     BUDGET,
     EVALUATED,
     FEATURES,
@@ -24,7 +24,7 @@ from theory.catalogue.sketch.cases import (
     gaussian,
     signs,
     weights,
-)  # fmt: skip
+)
 from theory.catalogue.squares import squared
 from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides, Source
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from sketchprune import masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import (
+from theory.catalogue.sketch.cases import (  # fmt: skip
     COMMON,
     FEATURES,
     ROWS,
@@ -28,7 +28,7 @@ from theory.catalogue.sketch.cases import (
     normal_tails,
     rows_of,
     uncorrelated,
-)  # fmt: skip
+)
 from theory.catalogue.sketch.moments import BAR
 from theory.catalogue.sketch.training import trained, trained_error
 from theory.catalogue.squares import squared

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from sketchprune import linear, masks, sketch, train
+from sketchprune import linalg, masks, sketch, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import (
+from theory.catalogue.sketch.cases import (  # fmt: skip
     EVALUATED,
     ROWS,
     SAMPLED,
@@ -19,7 +19,7 @@ from theory.catalogue.sketch.cases import (
     all_multinomial,
     complete,
     gaussian,
-)  # fmt: skip
+)
 from theory.catalogue.sketch.moments import BAR
 from theory.catalogue.squares import squared, stepped_half_squares, with_step
 from theory.claim import Bound, Case, Claim, Expectation, Sides
@@ -155,7 +155,7 @@ class Kept(NamedTuple):
 def _keep(instance: Linear, mask: Float[Array, " d"]) -> Kept:
     columns = jnp.nonzero(mask, size=KEPT, fill_value=mask.shape[0])[0]
     kept = instance.x.at[:, columns].get(mode="fill", fill_value=0)
-    x, y = linear.compress(kept, instance.y)
+    x, y = linalg.compress(kept, instance.y)
     return Kept(x, y, instance.w.at[columns].get(mode="fill", fill_value=0))
 
 
@@ -163,7 +163,7 @@ def _training_error(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sid
     x, w, y = instance.x, instance.w, instance.y
     kept = _keep(instance, mask)
     measured = trained_error(kept.x, kept.y, jnp.ones(KEPT))
-    end = linear.limit(x, y, w)
+    end = linalg.limit(x, y, w)
     transferred, rest = squared(x @ (mask * end) - x @ end), squared(x @ end - y)
     right = Sides(measured, transferred + rest, scale=squared(y), trivial=squared(y))
     return {

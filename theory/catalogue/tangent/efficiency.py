@@ -11,7 +11,7 @@ from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import all_multinomial
 from theory.catalogue.squares import half_squares, squared
-from theory.catalogue.tangent.cases import (
+from theory.catalogue.tangent.cases import (  # fmt: skip
     NON_ZERO,
     OUTPUTS,
     PIXELS,
@@ -25,7 +25,7 @@ from theory.catalogue.tangent.cases import (
     patches,
     real,
     tiny_on_real,
-)  # fmt: skip
+)
 from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel
 from theory.claim import Case, Claim, Expectation, Sides
 
@@ -38,7 +38,7 @@ class Scored(NamedTuple):
 
     Attributes:
         tangent: the network at its initial weights.
-        laws: two of each score, in the order of :data:`sketchprune.scores.SCORES`: (1−γ)|score|/Σ|score| + γ/P,
+        laws: two of each score, in the order of :data:`sketchprune.scores.named.SCORES`: (1−γ)|score|/Σ|score| + γ/P,
             and |score|/Σ|score| itself, but for the former again where an entry of the score is zero.
     """
 

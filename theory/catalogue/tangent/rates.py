@@ -16,8 +16,9 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
-from sketchprune import infinite, kernels, linearised, train
+from sketchprune import kernels, train
 from sketchprune.data import Dataset
+from sketchprune.kernels import infinite, linearised
 from sketchprune.types import Key
 from theory.catalogue.squares import stepped_half_squares, with_step
 from theory.catalogue.tangent.cases import PIXELS, Rng, Weights, real

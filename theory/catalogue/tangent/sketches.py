@@ -9,13 +9,13 @@ from sketchprune.types import Key
 from theory.catalogue.sketch.cases import all_multinomial, all_poisson
 from theory.catalogue.sketch.moments import BAR, DKM
 from theory.catalogue.squares import squared
-from theory.catalogue.tangent.cases import (
+from theory.catalogue.tangent.cases import (  # fmt: skip
     ALL,
     NON_ZERO,
     SMALL,
     Tangent,
     linearise,
-)  # fmt: skip
+)
 from theory.claim import Claim, Expectation, Sides
 
 

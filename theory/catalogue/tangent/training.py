@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from sketchprune import linearised, masks, train
+from sketchprune import masks, train
 from sketchprune.data import Dataset
+from sketchprune.kernels import linearised
 from sketchprune.types import Key
 from theory.catalogue.squares import squared, stepped_half_squares, with_step
-from theory.catalogue.tangent.cases import (
+from theory.catalogue.tangent.cases import (  # fmt: skip
     ALL,
     MLP,
     NON_ZERO,
@@ -26,7 +27,7 @@ from theory.catalogue.tangent.cases import (
     mlp_on_gaussian,
     real,
     unflatten,
-)  # fmt: skip
+)
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
 from theory.claim import Bound, Case, Claim, Identity, Sides, Source
 

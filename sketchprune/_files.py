@@ -1,0 +1,35 @@
+"""Files that are written at once, and values as strict JSON has them."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, content: str | bytes):
+    """Replace a file's content at once: whoever reads it sees the old content or the new. Text is UTF-8."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def strict_json(value: Any) -> Any:
+    """The value as strict JSON has it: arrays are lists, numbers that are not finite are None.
+
+    >>> strict_json({"measured": float("inf"), "interval": (0.5, float("nan"))})
+    {'measured': None, 'interval': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): strict_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return strict_json(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

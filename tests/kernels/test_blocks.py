@@ -1,0 +1,105 @@
+"""Kernels in blocks of samples and of columns: the blocks change nothing, and memory stays small."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sketchprune import kernels
+from sketchprune.kernels import _blocks, _contraction
+from tests.examples.networks import assert_same, instance, matrix, normal, quick_jit, random_mask
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """As if memory held few samples: nothing is stored, columns come in slices, blocks overlap."""
+    monkeypatch.setattr(_blocks, "STORED", 1000)
+    monkeypatch.setattr(_contraction, "STORED", 1000)
+    monkeypatch.setattr(_blocks, "PAIRED", 4000)
+    monkeypatch.setattr(_contraction, "PAIRED", 300)
+
+
+def test_in_little_memory(small_memory):
+    apply, params, _ = instance("unusual")
+    x = normal(7, 7, 9, 8, 3)
+    few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
+
+    @quick_jit
+    def results(params, sketch):
+        return (
+            kernels.ntk(apply, params, x),
+            kernels.ntk(apply, params, x, x[:3], mask=few_kept),
+            kernels.ntk(apply, params, x[:5], x, mask=sketch, trace_outputs=True),
+            kernels.frobenius_norm(apply, params, x, mask=sketch),
+            kernels.trace(apply, params, x, mask=sketch),
+        )
+
+    whole, kept, crossed, norm, trace = results(params, sketch)
+    plain = quick_jit(functools.partial(kernels.reference, apply))
+    assert_same(whole, plain(params, x))
+    assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
+    theta = plain(params, x, mask=sketch)
+    assert_same(crossed, jnp.einsum("nmkk->nm", theta)[:5])
+    assert_same(norm, jnp.linalg.norm(matrix(theta)))
+    assert_same(trace, jnp.einsum("nnkk->", theta))
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 100])
+def test_blocks_change_nothing(block_size):
+    apply, params, x = instance("mlp")
+    mask = random_mask(params, 2)
+    actual = kernels.ntk(apply, params, x, mask=mask, block_size=block_size)
+    assert_same(actual, kernels.ntk(apply, params, x, mask=mask), 1e-14)
+
+
+def test_large_kernels_fit_in_memory():
+    """1,000 digits, 10 outputs, 1.9 million parameters: compiled for less than 2 GiB in all."""
+    widths = (64, 1350, 1300, 10)
+    params = [jnp.zeros(shape, jnp.float32) for shape in zip(widths[:-1], widths[1:], strict=True)]
+    assert sum(weight.size for weight in params) > 1.85e6
+
+    def apply(params, x):
+        return nn.relu(nn.relu(x @ params[0]) @ params[1]) @ params[2]
+
+    x = jnp.zeros((1000, 64), jnp.float32)
+    mask = [weight > 0 for weight in params]
+    for masked in (False, True):
+        compiled = (
+            jax.jit(lambda params, mask, masked=masked: kernels.ntk(apply, params, x, mask=mask if masked else None))
+            .lower(params, mask)
+            .compile()
+        )
+        assert 4e8 < memory(compiled) < 2**31
+
+
+def test_few_columns_of_many_are_formed_by_themselves():
+    """A layer of 2.4 million weights at 16 positions, of which 0.2 % are kept: the rest never exists."""
+    params = [jnp.zeros(shape, jnp.float32) for shape in ((768, 3072), (3072, 768), (768, 10))]
+    kept = [jnp.arange(weight.size).reshape(weight.shape) % 500 == 0 for weight in params]
+    x = jnp.zeros((200, 16, 768), jnp.float32)
+
+    def apply(params, x):
+        return jnp.tanh(nn.relu(x @ params[0]) @ params[1]).mean(1) @ params[2]
+
+    compiled = jax.jit(lambda params: kernels.ntk(apply, params, x, mask=kept)).lower(params).compile()
+    assert memory(compiled) < 2**29
+
+
+def test_passes_hold_few_samples_where_a_pass_is_what_takes_memory():
+    """Only 32 scales are trained, of images with 131,072 entries: a pass over all would take 7 GiB."""
+    x = jnp.zeros((400, 64, 64, 32), jnp.float32)
+
+    def apply(scale, x):
+        for _ in range(4):
+            x = jnp.tanh(scale * x)
+        return x.mean((1, 2))
+
+    compiled = jax.jit(lambda scale: kernels.ntk(apply, scale, x)).lower(jnp.ones(32, jnp.float32)).compile()
+    assert memory(compiled) < 2**30
+
+
+def memory(compiled):
+    sizes = compiled.memory_analysis()
+    return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes

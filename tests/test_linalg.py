@@ -1,0 +1,124 @@
+"""Closed-form training against explicit gradient descent, at any rank and any mask."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sketchprune import linalg
+
+N, D = 6, 5
+MASKS = {
+    "none": None,
+    "some": [True, False, True, True, False],
+    "sketch": [0.0, 2.5, 0.1, 0.0, 7.0],
+    "empty": [False] * D,
+}
+
+
+def instance(kind):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(3 if kind == "wide" else N, D))
+    if kind == "zero column":
+        x[:, 2] = 0
+    if kind == "collinear":
+        x[:, 4] = x[:, 0] - x[:, 1]
+    if kind == "zero":
+        x[:] = 0
+    return x, rng.normal(size=len(x)), rng.normal(size=D)
+
+
+def descend(x, y, start, step_size, steps, mask):
+    """Plain gradient descent on the kept columns: all its points."""
+    kept = np.ones(D) if mask is None else np.asarray(mask) != 0
+    points = [start * kept]
+    for _ in range(steps):
+        points.append(points[-1] - step_size * kept * (x.T @ (x @ points[-1] - y)))
+    return np.stack(points)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("kind", ["tall", "wide", "zero column", "collinear", "zero"])
+def test_closed_forms_are_gradient_descent(kind, mask):
+    x, y, start = instance(kind)
+    kept = None if MASKS[mask] is None else jnp.array(MASKS[mask])
+    largest = np.linalg.norm(x if kept is None else x * (MASKS[mask] != np.zeros(D)), 2) ** 2 or 1.0
+    arrays = [jnp.asarray(value) for value in (x, y, start)]
+    steps = jnp.array([0, 1, 2, 7, 40])
+    for speed in (0.1, 1.0, 1.7, 2.2):  # the last diverges
+        points = linalg.trajectory(*arrays, speed / largest, steps, mask=kept)
+        explicit = descend(x, y, start, speed / largest, 40, MASKS[mask])[np.asarray(steps)]
+        np.testing.assert_allclose(points, explicit, rtol=1e-8, atol=1e-10)
+    end = linalg.limit(*arrays, mask=kept)
+    late = linalg.trajectory(*arrays, 1 / largest, jnp.array([10**15]), mask=kept)[0]
+    np.testing.assert_allclose(late, end, rtol=1e-9, atol=1e-10)
+    if kept is not None:
+        assert (end[kept == 0] == 0).all() and (late[kept == 0] == 0).all()
+
+
+def test_limit_is_the_nearest_least_squares_solution():
+    x, y, start = instance("collinear")
+    end = np.asarray(linalg.limit(jnp.asarray(x), jnp.asarray(y), jnp.asarray(start)))
+    np.testing.assert_allclose(x.T @ (x @ end - y), 0, atol=1e-12)
+    null = np.linalg.svd(x)[2][np.linalg.matrix_rank(x) :]
+    np.testing.assert_allclose(null @ (end - start), 0, atol=1e-12)
+
+
+def test_trajectory_at_tiny_and_huge_arguments():
+    """A slow direction over 10^12 steps, where 1 − z alone would lose digits of z; arrival in one step."""
+    x, y = jnp.diag(jnp.array([1.0, 1e-6])), jnp.array([1.0, 1e-6])
+    steps = jnp.array([0, 1, 10**12])
+    points = linalg.trajectory(x, y, jnp.zeros(2), 1.0, steps)
+    slow = -np.expm1(np.asarray(steps) * np.log1p(-1e-12))
+    np.testing.assert_allclose(points[:, 0], [0, 1, 1], rtol=1e-14)
+    np.testing.assert_allclose(points[:, 1], slow, rtol=1e-9)
+
+
+def test_masks_under_vmap_are_the_loop():
+    x, y, start = map(jnp.asarray, instance("zero column"))
+    masks = jax.random.bernoulli(jax.random.key(0), 0.5, (8, D))
+    ends = jax.jit(jax.vmap(lambda mask: linalg.limit(x, y, start, mask=mask)))(masks)
+    steps = jnp.array([3, 100])
+    paths = jax.jit(jax.vmap(lambda mask: linalg.trajectory(x, y, start, 0.05, steps, mask=mask)))(masks)
+    for mask, end, path in zip(masks, ends, paths, strict=True):
+        np.testing.assert_allclose(end, linalg.limit(x, y, start, mask=mask), atol=1e-11)
+        np.testing.assert_allclose(path, linalg.trajectory(x, y, start, 0.05, steps, mask=mask), atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["tall", "wide", "collinear", "zero"])
+def test_compress_leaves_the_problem_as_it_was(kind):
+    x, y, start = map(jnp.asarray, instance(kind))
+    x, y = jnp.tile(x, (1 if kind == "wide" else 7, 1)), jnp.tile(y, 1 if kind == "wide" else 7)
+    small_x, small_y = linalg.compress(x, y)
+    assert small_x.shape == (D + 1, D) and small_y.shape == (D + 1,)
+    np.testing.assert_allclose(small_x.T @ small_x, x.T @ x, atol=1e-12)
+    np.testing.assert_allclose(small_x.T @ small_y, x.T @ y, atol=1e-12)
+    assert float(small_y @ small_y) == pytest.approx(float(y @ y))
+    mask = jnp.array([True, True, False, True, True])
+    for problem in (x, y), (small_x, small_y):
+        residual = problem[0] @ (mask * start) - problem[1]
+        assert float(residual @ residual) == pytest.approx(float(jnp.sum((x @ (mask * start) - y) ** 2)))
+    steps = jnp.array([1, 5, 1000])
+    paths = [linalg.trajectory(*problem, start, 0.005, steps, mask=mask) for problem in ((x, y), (small_x, small_y))]
+    np.testing.assert_allclose(*paths, atol=1e-10)
+
+
+def test_dtypes_are_kept_and_bad_steps_refused():
+    x, y, start = (jnp.asarray(value, jnp.float32) for value in instance("tall"))
+    assert linalg.limit(x, y, start).dtype == jnp.float32
+    assert linalg.trajectory(x, y, start, 0.01, jnp.array([1])).dtype == jnp.float32
+    assert linalg.compress(x, y)[0].dtype == jnp.float32
+    for steps in (jnp.array([-1]), jnp.array([0.5])):
+        with pytest.raises((ValueError, TypeError), match="steps is .*; it takes a whole number >= 0|Type-check"):
+            linalg.trajectory(x, y, start, 0.01, steps)
+    for step_size, message in [(-0.1, "step_size is -0.1; it takes a finite"), (jnp.ones(2), r"has shape \(2,\)")]:
+        with pytest.raises(ValueError, match=message):
+            linalg.trajectory(x, y, start, step_size, 1)
+
+
+def test_steps_of_any_shape_lead_the_shape_of_the_points():
+    x, y, start = map(jnp.asarray, instance("tall"))
+    steps = jnp.arange(6)
+    flat = linalg.trajectory(x, y, start, 0.05, steps)
+    np.testing.assert_allclose(linalg.trajectory(x, y, start, 0.05, steps.reshape(2, 3)), flat.reshape(2, 3, D))
+    np.testing.assert_allclose(linalg.trajectory(x, y, start, 0.05, 4), flat[4])

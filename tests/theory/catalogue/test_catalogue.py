@@ -1,0 +1,328 @@
+"""The claims that ship, and what their measured sides are made of, against brute force."""
+
+import itertools
+import os
+import subprocess
+import sys
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from sketchprune import data, linalg, masks, paths, train
+from theory import CATALOGUE, verify
+from theory.catalogue import squares
+from theory.catalogue.paths import cases as networks
+from theory.catalogue.sketch import cases, moments, trained_means, training
+from theory.catalogue.sketch.data_free import worst_columns
+from theory.claim import STATEMENT, Effect, Expectation, Probability, Rate
+from theory.report.files import mathml
+from theory.report.references import references
+from theory.verdict import SUPPORTED, UNMET, VACUOUS, Tier
+
+BY_ID = {claim.id: claim for claim in CATALOGUE}
+TINY = Tier("tiny", instances=8, looks=(64, 256, 1024), tolerance=0.1, search_steps=20)
+digits = cache(data.load)
+
+
+def rng(*seed):
+    return np.random.default_rng([7, *seed])
+
+
+@cache
+def small(index=0):
+    """An instance with five features and at most four draws."""
+    return cases.SMALL[index % 2].make(rng(index), digits())
+
+
+# --- All claims
+
+OBSERVATIONS = ("tangent/finite-width-relu",)
+"""Claims that say what the data say."""
+
+
+def test_ids_are_unique():
+    assert len(BY_ID) == len(CATALOGUE) > 0
+
+
+def test_the_catalogue_loads_without_a_device():
+    """Nothing is computed before it is asked for: no backend starts, not even one that does not exist."""
+    code = """
+import jax
+from theory.catalogue import CATALOGUE
+try:
+    jax.devices()
+except RuntimeError:
+    print(len(CATALOGUE))
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "nonsense"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert ran.stdout == f"{len(CATALOGUE)}\n", ran.stderr
+
+
+@pytest.mark.parametrize("claim", CATALOGUE, ids=BY_ID)
+def test_claims_are_complete(claim):
+    assert claim.title and claim.sources
+    effect = isinstance(claim.kind, Effect)
+    assert claim.mutants or effect or claim.expected == "REFUTED", "a known-false statement is its own mutant"
+    assert "<math" in mathml(claim.statement)
+    for source in claim.sources:
+        assert source.key in references()
+    observation = effect or claim.id in OBSERVATIONS
+    false = any(source.status == "known-false" for source in claim.sources)
+    assert claim.expected == (None if observation else "REFUTED" if false else "SUPPORTED")
+    assert any("{data}" in case.name for case in claim.cases), "real data are among the cases of every claim"
+
+
+@pytest.mark.parametrize("claim", CATALOGUE, ids=BY_ID)
+def test_trials_return_the_sides_that_are_named(claim):
+    """Traced, not run: one case of each shape, and all outcomes where they are enumerated."""
+    sizes = claim.kind.sizes[:1] if isinstance(claim.kind, Rate) else ()
+
+    def sides(raw, key):
+        instance = claim.prepare(raw)
+        assert all(jnp.result_type(holds(instance)) == jnp.bool_ for holds in claim.hypotheses.values())
+        return claim.trial(instance, claim.draw(instance, key), *sizes)
+
+    for case in (claim.cases[0], claim.cases[-1]):
+        raw = case.make(rng(), digits())
+        found = jax.eval_shape(sides, raw, jax.random.key(0))
+        assert set(found) == {STATEMENT, *claim.mutants}
+        for side in found.values():
+            shape = jnp.broadcast_shapes(side.measured.shape, side.theory.shape)
+            for part in side:
+                assert part is None or jnp.broadcast_shapes(shape, part.shape) == shape
+            assert (side.delta is None) == (not isinstance(claim.kind, Probability))
+            assert side.range is None or isinstance(claim.kind, Expectation)
+        if case.enumerable:
+            outcomes, chances = jax.eval_shape(lambda raw: claim.outcomes(claim.prepare(raw)), raw)
+            count = {leaf.shape[0] for leaf in jax.tree.leaves(outcomes)}
+            assert count == {chances.shape[0]}
+
+
+SOME = (
+    "sketch/optimal-probabilities", "sketch/top-k", "sketch/data-free", "sketch/data-free-random-data",
+    "sketch/linear-scores",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("id", SOME)
+def test_some_claims_hold_and_their_mutants_do_not(id):
+    """One of each kind that compiles fast; the quick tier runs them all."""
+    verdict = verify(BY_ID[id], tier=TINY, data=digits())
+    assert verdict.as_expected
+    assert verdict.cases["digits"].verdict in (SUPPORTED, VACUOUS, UNMET)
+
+
+# --- Instances
+
+
+@pytest.mark.parametrize("case", [*cases.EVALUATED, *cases.SAMPLED[-1:], *cases.SMALL], ids=lambda case: case.name)
+def test_instances_are_what_they_say(case):
+    instance = case.make(rng(), digits())
+    for leaf in jax.tree.leaves(instance):
+        assert isinstance(leaf, np.ndarray) and np.isfinite(leaf).all()
+    assert instance.w.shape == instance.tilt.shape == instance.x.shape[1:]
+    assert instance.y.shape == instance.x.shape[:1]
+    assert instance.tilt.sum() == pytest.approx(1) and instance.tilt.min() > 0
+    assert 0.5 <= instance.beta <= 1 and 1 <= instance.budget <= 100 * instance.w.size
+    again = case.make(rng(), digits())
+    jax.tree.map(np.testing.assert_array_equal, instance, again)
+
+
+def test_columns_are_as_their_names_say():
+    deficient = cases.rank_deficient(rng())
+    assert (np.linalg.norm(deficient, axis=0) == 0).any() and np.linalg.matrix_rank(deficient) <= cases.FEATURES // 2
+    norms = np.linalg.norm(cases.heavy_tailed(rng()), axis=0)
+    assert norms.max() > 30 * norms.min()
+    cosines = np.corrcoef(cases.correlated(rng()).T)
+    assert abs(cosines).min() > 0.5 and cosines.min() < -0.5
+    for *_, informative in (cases.EVALUATED, cases.SAMPLED):
+        instance = informative.make(rng(), digits())
+        sizes = np.linalg.norm(instance.x, axis=0) * instance.w
+        assert instance.w.min() >= 0 and np.linalg.norm(instance.x @ instance.w) > 0.5 * sizes.sum()
+
+
+def test_training_on_all_images_is_training_on_the_compressed_ones():
+    """1,797 images in 74 rows: gradient descent cannot tell them apart."""
+    x, y = cases.real(rng(), digits(), standardise=True)
+    assert x.shape == (cases.ROWS, cases.FEATURES) and y.shape == (cases.ROWS,)
+    pixels = np.asarray(data.standardise(digits().x))
+    targets = np.where(digits().y == rng().integers(10), 1.0, -1.0)
+    start, kept = rng(1).standard_normal(64), (rng(2).random(64) < 0.3).astype(float)
+    step = 1 / np.sum(pixels**2)
+
+    def descend(x, y):
+        loss = squares.stepped_half_squares
+        fit = partial(train.fit, training.predict, loss, start, optimizer=optax.sgd(1.0), steps=200)
+        return fit((x, squares.with_step(y, step)), mask=kept)
+
+    (compressed, losses), (raw, raw_losses) = descend(x, y), descend(pixels, targets)
+    np.testing.assert_allclose(compressed, raw, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(losses, raw_losses, rtol=1e-11)
+    assert raw_losses[-1] < 0.9 * raw_losses[0]
+
+
+# --- Laws, outcome by outcome
+
+all_multinomial = jax.jit(cases.all_multinomial, static_argnums=2)
+expected_error, largest_error = jax.jit(moments.expected_error), jax.jit(moments.largest_error)
+near_optimal = jax.jit(lambda instance: instance.near_optimal)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 4])
+def test_all_multinomial_masks(budget):
+    p = np.array([0.5, 0.3, 0.2, 0.0])
+    found, chances = jax.device_get(all_multinomial(p, budget, 4))
+    assert chances.sum() == pytest.approx(1, abs=1e-14)
+    np.testing.assert_allclose(chances @ found, [1, 1, 1, 0], atol=1e-14)  # unbiased where p > 0
+    second = np.einsum("m,mi,mj->ij", chances, found, found)
+    np.testing.assert_allclose(second[:3, :3], 1 + (np.diag(1 / p[:3]) - 1) / budget, atol=1e-13)
+    assert np.all(chances[found[:, 3] > 0] == 0)
+
+
+def test_all_poisson_masks():
+    rates = np.array([0.25, 1.0, 0.5, 0.0])
+    found, chances = jax.device_get(jax.jit(cases.all_poisson)(rates))
+    assert chances.sum() == pytest.approx(1, abs=1e-15)
+    np.testing.assert_allclose(chances @ found, [1, 1, 1, 0], atol=1e-15)
+    subsets = {tuple(row) for row in np.asarray(cases.all_subsets(4)).tolist()}
+    assert subsets == set(itertools.product([False, True], repeat=4))
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_expected_error_is_that_of_all_masks(index):
+    """By enumerating one draw, against all sequences of draws; and no mask errs by more than is said."""
+    instance = small(index)
+    p = near_optimal(instance)
+    found, chances = jax.device_get(all_multinomial(p, instance.budget, instance.most))
+    errors = np.sum(((found * instance.w) @ instance.x.T - instance.x @ instance.w) ** 2, axis=1)
+    expected = expected_error(instance.x, instance.w, p, instance.budget)
+    assert float(expected) == pytest.approx(chances @ errors, rel=1e-12)
+    assert float(largest_error(instance, p)) == pytest.approx(errors.max(), rel=1e-12)
+    assert np.isnan(largest_error(instance.replace(most=10**4), p))
+
+
+def test_a_law_that_misses_an_empty_item_costs_nothing():
+    x, w = np.diag([1.0, 2.0, 3.0]), np.array([1.0, -1.0, 0.0])
+    expected = expected_error(x, w, np.array([0.5, 0.5, 0.0]), 2)
+    assert float(expected) == pytest.approx((1 / 0.5 + 4 / 0.5 - 5) / 2)
+
+
+# --- Constructions
+
+
+def test_the_worst_columns_close_the_polygon():
+    """Unit columns whose sum, weighted, vanishes: for sides of any number, zero, equal, as long as all the others."""
+    special = [[1, 1], [3, -4, 5], [1, 1, 0, -2], [0, 1, 0, 1], [0.1, -5, 4, 2]]
+    w = rng().lognormal(size=(200, 9)) * cases.signs(rng(1), 200, 9)
+    w = np.vstack([w, *(np.pad(row, (0, 9 - len(row))) for row in special)])
+    w = w[2 * abs(w).max(axis=1) <= abs(w).sum(axis=1)]
+    columns = np.asarray(jax.jit(jax.vmap(lambda w: worst_columns(w, 4)))(w))
+    np.testing.assert_allclose(np.linalg.norm(columns, axis=1), 1, rtol=1e-14)
+    sums = np.einsum("bij,bj->bi", columns, w)
+    flat = 2 * abs(w).max(axis=1) == abs(w).sum(axis=1)
+    assert flat.sum() == 3
+    np.testing.assert_allclose(sums, 0, atol=1e-7)  # in a flat triangle angles have half the digits
+    np.testing.assert_allclose(sums[~flat], 0, atol=1e-12)
+
+
+def test_training_reaches_the_least_squares_error():
+    """Whatever is kept: everything, nothing, a zero column, columns that repeat or are of unequal size."""
+    x = rng().standard_normal((9, 6)) * 10.0 ** np.array([0, -4, 3, 0, 0, 0])
+    x[:, 3], x[:, 4] = 0, 2 * x[:, 0]
+    y = rng(1).standard_normal(9)
+    kept = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 0, 0, 1, 1, 0], [0, 3, 0.5, 0, 0, 0]], float)
+    found = jax.vmap(training.trained_error, in_axes=(None, None, 0))(x, y, kept)
+    best = [np.sum((x @ linalg.limit(x, y, np.zeros(6), mask=row > 0) - y) ** 2) for row in kept]
+    np.testing.assert_allclose(found, best, rtol=1e-12)
+    residual = np.linalg.lstsq(x[:, [1, 2]], y)[1]
+    np.testing.assert_allclose(found[3:], residual, rtol=1e-12)
+    assert np.all(np.asarray(jax.vmap(training.trained, in_axes=(None, None, 0))(x, y, kept))[kept == 0] == 0)
+
+
+def test_determinantal_masks_follow_their_law():
+    """Drawn 40,000 times, each subset as often as det(X_SᵀX_S/τ) says."""
+    law = jax.jit(trained_means._determinantal)(small())
+    subsets, chances = jax.device_get(jax.jit(trained_means._enumerate_determinantal)(law))
+    x, tau = small().x, float(law.tau)
+    volumes = [np.linalg.det(x[:, s].T @ x[:, s] / tau) for s in subsets > 0]
+    np.testing.assert_allclose(chances[:, 0], volumes / np.sum(volumes), atol=1e-12)
+    fixed = np.where(subsets.sum(axis=1) == trained_means.FIXED_SIZE, volumes, 0)
+    np.testing.assert_allclose(chances[:, 2], fixed / fixed.sum(), atol=1e-12)
+
+    draw = jax.jit(jax.vmap(lambda key: masks.determinantal(key, law.kernel)))
+    draws = np.asarray(draw(jax.random.split(jax.random.key(0), 40_000)))
+    counts = np.bincount(draws @ 2 ** np.arange(5), minlength=32)
+    often = chances[:, 0] > 1e-4
+    observed, expected = counts[often], 40_000 * chances[often, 0]
+    assert counts[~often].sum() <= 40
+    assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_what_a_mask_keeps_is_all_that_training_sees():
+    """The kept columns alone, in fewer rows, give the error of the masked model."""
+    instance = cases.COMMON[1].make(rng(), digits())
+
+    @jax.jit
+    def both(instance, key):
+        mask = training._draw_mask(instance, key)
+        kept = training._keep(instance, mask)
+        end = linalg.limit(instance.x, instance.y, jnp.zeros(cases.FEATURES), mask=mask > 0)
+        masked = moments.squared(instance.x @ end - instance.y)
+        return mask, kept, training.trained_error(kept.x, kept.y, jnp.ones(training.KEPT)), masked
+
+    mask, kept, found, masked = jax.device_get(both(instance, jax.random.key(0)))
+    assert kept.x.shape[1] == training.KEPT and 0 < np.sum(mask > 0) <= training.KEPT
+    assert found == pytest.approx(masked, rel=1e-10)
+
+
+# --- Networks edge by edge
+
+
+@pytest.mark.parametrize("case", networks.ALL, ids=lambda case: case.name)
+def test_the_listed_paths_are_the_library_s(case):
+    """In another order: the same values, Jacobian and features; and the pre-activations are clear of zero."""
+    net = case.make(rng(), digits())
+    layers = [
+        paths.Edges(net.theta, index, c, c.shape[1:])
+        for index, c in zip(net.indices, net.coefficients, strict=True)
+    ]  # fmt: skip
+    theirs = paths.enumerate_paths(layers, [net.kept] * 3)
+    # There each layer has weights of its own, so that a path's derivatives are in three blocks of columns.
+    blocks = np.asarray(theirs.jacobian).reshape(len(theirs.units), 3, -1).sum(axis=1)
+
+    @jax.jit
+    def ours(net):
+        found = networks.listed(net)
+        return found, networks.path_features(net, found), net.run(net.pruned, net.x)
+
+    found, features, (outputs, hidden) = jax.device_get(ours(net))
+    at = np.ravel_multi_index(theirs.units.T, networks.WIDTHS)
+    np.testing.assert_allclose(found.values[at], theirs.values, rtol=1e-13)
+    np.testing.assert_allclose(found.jacobian[at], blocks, rtol=1e-13)
+    assert not np.delete(found.jacobian, at, axis=0).any()
+    present = found.uses[at].sum(axis=1) == 3
+    np.testing.assert_allclose(
+        features[:, at] * present, np.asarray(theirs.features(net.x)).reshape(len(features), -1) * present, rtol=1e-13
+    )
+    np.testing.assert_allclose(features @ found.values, outputs.ravel(), atol=1e-13)
+    for layer in hidden:
+        assert not ((abs(layer) > 0) & (abs(layer) < networks.CLEAR * abs(layer).max())).any()
+
+
+def test_the_convolution_is_one():
+    """Edge by edge: strides, padding, shared kernels and the mean over positions are those of jax.lax."""
+    net = next(case for case in networks.ALL if case.name.startswith("conv")).make(rng(1), digits())
+
+    def convolve(x, kernel, stride, padding):
+        return jax.lax.conv_general_dilated(x, kernel, (stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC"))
+
+    first = jax.nn.relu(convolve(net.x[..., None], net.pruned[:8].reshape(4, 1, 2), 3, (1, 1)))
+    second = jax.nn.relu(convolve(first, net.pruned[8:16].reshape(2, 2, 2), 1, (1, 0)))
+    expected = second.mean(axis=1) @ net.pruned[16:20].reshape(2, 2)
+    np.testing.assert_allclose(net.run(net.pruned, net.x)[0], expected, atol=1e-13)

@@ -1,0 +1,139 @@
+"""What is on disk after each verdict is enough to go on, and belongs to one run."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from sketchprune._files import strict_json, write_atomically
+from tests.examples.claims import claim
+from theory.cli.select import Selected
+from theory.report.journal import NAME, Run, append, begin, fingerprint, restored
+from theory.verdict import CaseVerdict, Verdict
+
+RUN = Run(seed=0, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
+CASE = CaseVerdict("SUPPORTED", 4096, 32, 31, 0.5, 0.75, 1.5, (0.4, 0.6), "exact binomial")
+VERDICT = Verdict(
+    "sketch/one", "bound", "SUPPORTED", "SUPPORTED", 0.1, {"digits": CASE}, {"half": "REFUTED"}, None, 2.5
+)
+
+
+def selected(id, file_crc32=None):
+    return Selected(claim(id), id, file_crc32)
+
+
+def test_verdicts_come_back(tmp_path):
+    folder = tmp_path / "deep" / "report"
+    assert begin(folder, RUN, resume=False) == {}
+    append(folder, selected("sketch/one"), VERDICT)
+    append(folder, selected("sketch/two", 5), replace(VERDICT, id="sketch/two"))
+    assert begin(folder, RUN, resume=True) == {
+        ("sketch/one", None): VERDICT,
+        ("sketch/two", 5): replace(VERDICT, id="sketch/two"),
+    }
+
+
+def test_a_line_cut_short_by_a_kill_is_dropped_and_written_anew(tmp_path):
+    begin(tmp_path, RUN, resume=False)
+    append(tmp_path, selected("sketch/one"), VERDICT)
+    whole = (tmp_path / NAME).read_bytes()
+    append(tmp_path, selected("sketch/two"), VERDICT)
+    full = (tmp_path / NAME).read_bytes()
+    for cut in range(len(whole), len(full), 37):
+        (tmp_path / NAME).write_bytes(full[:cut])
+        assert list(begin(tmp_path, RUN, resume=True)) == [("sketch/one", None)]
+        assert (tmp_path / NAME).read_bytes() == whole
+        append(tmp_path, selected("sketch/two"), VERDICT)
+        assert (tmp_path / NAME).read_bytes() == full
+
+
+def test_a_kill_before_the_first_line(tmp_path):
+    (tmp_path / NAME).write_text('{"seed"')
+    assert begin(tmp_path, RUN, resume=True) == {}
+    assert begin(tmp_path / "new", RUN, resume=True) == {}
+
+
+def test_without_resume_the_journal_starts_empty(tmp_path):
+    begin(tmp_path, RUN, resume=False)
+    append(tmp_path, selected("sketch/one"), VERDICT)
+    assert begin(tmp_path, replace(RUN, seed=1), resume=False) == {}
+    assert len((tmp_path / NAME).read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"seed": 1}, r"another run \(seed 0, not 1\); takes the settings of that run"),
+        ({"tier": "full"}, r"\(tier quick, not full\)"),
+        ({"data": "x.npz", "data_crc32": 8}, r"\(data digits, not x.npz; checksum of data 7, not 8\)"),
+        ({"versions": {"sketchprune": "0.2.0", "jax": "0.10.2"}}, r"\(sketchprune 0.1.0, not 0.2.0\)"),
+        ({"schema": 2}, r"\(schema 1, not 2\)"),
+    ],
+)
+def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, message):
+    begin(tmp_path, RUN, resume=False)
+    append(tmp_path, selected("sketch/one"), VERDICT)
+    before = (tmp_path / NAME).read_bytes()
+    with pytest.raises(ValueError, match=message):
+        begin(tmp_path, replace(RUN, **change), resume=True)
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_what_is_no_journal_is_refused(tmp_path):
+    (tmp_path / NAME).write_text("hello\n")
+    with pytest.raises(ValueError, match="which is no journal"):
+        begin(tmp_path, RUN, resume=True)
+    (tmp_path / NAME).write_text("[1]\n")
+    with pytest.raises(ValueError, match="its first line is no header"):
+        begin(tmp_path, RUN, resume=True)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "report"):
+        with pytest.raises(ValueError, match=r"out: got .*file.*; takes a folder that can be written"):
+            begin(folder, RUN, resume=False)
+
+
+def test_write_replaces_at_once_and_leaves_nothing_behind(tmp_path):
+    write_atomically(tmp_path / "a", "old")
+    write_atomically(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+    write_atomically(tmp_path / "a", b"\xff\r\n")
+    assert (tmp_path / "a").read_bytes() == b"\xff\r\n"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        write_atomically(tmp_path / "folder", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_strict_json_of_any_verdict():
+    wild = replace(
+        VERDICT,
+        cases={"digits": replace(CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float32(0.5)))},
+        counterexample={"component": (np.int64(3),), "values": {"w": np.array([1.0, np.nan])}},
+    )
+    entry = json.loads(json.dumps(strict_json(asdict(wild)), allow_nan=False))
+    assert entry["cases"]["digits"]["measured"] is None and entry["cases"]["digits"]["interval"] == [
+        None,
+        0.5,
+    ]
+    assert entry["counterexample"] == {"component": [3], "values": {"w": [1.0, None]}}
+    again = restored(entry)
+    assert strict_json(asdict(again)) == entry and math.isnan(again.cases["digits"].measured)
+    assert restored(strict_json(asdict(VERDICT))) == VERDICT
+
+
+def test_fingerprint_sees_values_shapes_and_types():
+    x = np.arange(6.0)
+    prints = [fingerprint(a) for a in ([x], [x + 1], [x.reshape(2, 3)], [x.astype(np.float32)], [x, x])]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint({"x": x}) == fingerprint({"x": x.copy()})
+
+
+def test_the_command_is_quoted_for_a_shell():
+    assert RUN.command("sketch/one") == "sketchprune verify sketch/one --tier quick --seed 0"
+    spaced = replace(RUN, data="my data.npz").command("my file.py::a/b", "sketch/*")
+    assert spaced == "sketchprune verify 'my file.py::a/b' 'sketch/*' --tier quick --seed 0 --data 'my data.npz'"

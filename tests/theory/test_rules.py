@@ -1,0 +1,293 @@
+"""From what was measured on one case to a verdict on it."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+
+from theory import rules
+from theory.claim import STATEMENT, Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides
+from theory.engine import ROUNDING, Assessed, Flat, Totals, evaluate, single
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, Tier
+
+nan, inf = np.nan, np.inf
+TINY = Tier("tiny", instances=2, looks=(1000,), tolerance=0.1, search_steps=0)
+
+
+@cache
+def claim(kind):
+    """The claim whose instances are the sides themselves."""
+    return Claim(
+        "toy/claim", "", "", (), kind, (Case("one", lambda rng, data: rng),),
+        lambda sides, key: {STATEMENT: Sides(*sides)},
+    )  # fmt: skip
+
+
+def assessed(kind, measured, theory, *, scale=None, trivial=None, precision=np.float64):
+    """Sides as the programs assess them: an entry an instance, of one component or several."""
+    fields = [None if side is None else np.array(side, np.float64) for side in (measured, theory, scale, trivial)]
+    keys = np.zeros((len(fields[0]), 2), np.uint32)
+    program = evaluate(claim(kind), False)
+    if precision == np.float64:
+        return jax.device_get(program(fields, keys)[STATEMENT])
+    with jax.enable_x64(False):
+        return jax.device_get(program(single(fields), keys)[STATEMENT])
+
+
+def exact(kind, measured, theory, *, admissible=None, coarse=None, **sides):
+    """The verdict on such a case; ``coarse`` is what float32 measured."""
+    double = assessed(kind, measured, theory, **sides)
+    in_single = None if coarse is None else assessed(kind, coarse, theory, precision=np.float32, **sides)
+    kept = np.ones(len(measured), bool) if admissible is None else np.array(admissible)
+    return rules.exact(claim(kind), double, in_single, kept)
+
+
+def totals(
+    trials, *, failures=0.0, broken=0.0, deviation=0.0, square=0.0, fourth=0.0, varying=0.0, measured=1.0, trivial=nan,
+    delta=nan,
+):  # fmt: skip
+    """Sums over so many trials of two instances of theory and scale 1; the mean of what is measured is given."""
+
+    def column(values):
+        return np.broadcast_to(np.array(values, float).reshape(-1, 1), (2, 1)) + 0.0
+
+    done = column(trials)
+    flat = Flat(*(done * column(mean) for mean in (measured, 1.0, 1.0, trivial, nan, delta)))
+    sums = map(column, (broken, failures, deviation, square, fourth, varying))
+    return Totals(done, *sums, flat)
+
+
+def sampled(kind, sums, admissible=(True, True)):
+    return rules.sampled(claim(kind), sums, np.array(admissible), TINY)
+
+
+# --- Identities
+
+
+def test_an_identity_holds_to_rounding():
+    verdict = exact(Identity(), [1.0, 3.0], [1.0, 3.0 * (1 + 1e-14)])
+    assert (verdict.verdict, verdict.method, verdict.trials) == (SUPPORTED, "rounding", 0)
+    assert verdict.measured == pytest.approx(1e-14, rel=0.05) and verdict.theory == ROUNDING
+    assert verdict.interval is None and np.isnan(verdict.looseness)
+    assert exact(Identity(), [1.0, 3.0], [1.0, 3.0 * (1 + 1e-11)]).verdict == REFUTED
+
+
+def test_rounding_is_relative_to_the_scale():
+    """A sum of large terms that cancel is as exact as its terms."""
+    assert exact(Identity(), [1e-13], [0.0], scale=[1.0]).verdict == SUPPORTED
+    assert exact(Identity(), [1e-13], [2e-13], scale=[1.0]).verdict == SUPPORTED
+    assert exact(Identity(), [1e-13], [2e-13]).verdict == REFUTED
+
+
+def test_a_residual_that_does_not_shrink_with_the_precision_is_no_rounding():
+    residual = 5e-13
+    near_miss = dict(measured=[1e-4 + residual * 100], theory=[1e-4], scale=[100.0])
+    assert exact(Identity(), **near_miss).verdict == SUPPORTED  # before float32 is looked at
+    assert exact(Identity(), **near_miss, coarse=near_miss["measured"]).verdict == INCONCLUSIVE
+    assert exact(Identity(), **near_miss, coarse=[1e-4 + 1.1e4 * residual * 100]).verdict == SUPPORTED
+    assert exact(Identity(), **near_miss, coarse=[1e-4 + 0.9e4 * residual * 100]).verdict == INCONCLUSIVE
+
+
+def test_shrinking_is_waived_where_float32_is_exact():
+    assert exact(Identity(), [1 + 1e-15], [1.0], coarse=[1.0]).verdict == SUPPORTED
+    assert exact(Identity(), [1.0], [1.0], coarse=[1.0]).verdict == SUPPORTED
+
+
+def test_an_identity_on_enumerated_outcomes_is_judged_as_one():
+    verdict = exact(Expectation(), [2.0], [2.0 * (1 + 1e-14)], coarse=[2.0])
+    assert (verdict.verdict, verdict.method) == (SUPPORTED, "enumerated")
+    assert exact(Expectation(), [2.0], [2.02]).verdict == REFUTED
+    assert exact(Expectation("at most"), [2.0], [2.02]).verdict == SUPPORTED
+    assert exact(Expectation("at most"), [2.02], [2.0]).verdict == REFUTED
+
+
+# --- Bounds
+
+
+def test_a_violation_counts_beyond_rounding_alone():
+    verdict = exact(Bound(), [1 + 1e-14, 0.5], [1.0, 1.0])
+    assert (verdict.verdict, verdict.measured, verdict.theory) == (SUPPORTED, pytest.approx(0.75), 1.0)
+    assert verdict.looseness == pytest.approx(1.5)
+    assert exact(Bound(), [1 + 1e-11, 0.5], [1.0, 1.0]).verdict == REFUTED
+    assert exact(Bound(), [1e-14], [0.0], scale=[1.0]).verdict == SUPPORTED
+    assert exact(Bound(), [1e-14], [0.0]).verdict == REFUTED
+
+
+def test_one_component_of_one_instance_refutes():
+    assert exact(Bound(), [[1.0, 1.0], [1.0, 2.0]], [[1.0, 1.0], [1.0, 1.9]]).verdict == REFUTED
+
+
+def test_vacuous_where_most_bounds_exceed_the_trivial_one():
+    assert exact(Bound(), [1.0, 1.0, 1.0], [9.0, 9.0, 3.0], trivial=[4.0, 4.0, 4.0]).verdict == VACUOUS
+    assert exact(Bound(), [1.0, 1.0, 1.0], [9.0, 3.0, 3.0], trivial=[4.0, 4.0, 4.0]).verdict == SUPPORTED
+    assert exact(Bound(), [1.0, 1.0], [4.0, 4.0], trivial=[4.0, 4.0]).verdict == SUPPORTED  # attained
+    assert exact(Bound(), [5.0, 5.0], [9.0, 9.0], trivial=[inf, nan]).verdict == SUPPORTED  # nothing is known
+    assert exact(Bound(), [10.0, 1.0, 1.0], [9.0, 9.0, 9.0], trivial=[4.0, 4.0, 4.0]).verdict == REFUTED
+
+
+# --- What is not finite, and what is not admissible
+
+
+@pytest.mark.parametrize("kind", [Identity(), Bound(), Expectation(), Expectation("at most")])
+@pytest.mark.parametrize(("measured", "theory"), [(nan, 1.0), (1.0, nan), (inf, 1.0), (inf, inf), (-inf, 1.0)])
+def test_numbers_that_are_not_finite_refute(kind, measured, theory):
+    assert exact(kind, [0.5, measured], [0.5, theory]).verdict == REFUTED
+    assert exact(kind, [0.5, measured], [0.5, theory], admissible=[True, False]).verdict == SUPPORTED
+
+
+def test_an_infinite_bound_is_true():
+    assert exact(Bound(), [0.5, 1.0], [0.5, inf]).verdict == SUPPORTED
+    assert exact(Identity(), [0.5, 1.0], [0.5, inf]).verdict == REFUTED
+
+
+@pytest.mark.parametrize("kind", [Identity(), Bound(), Expectation()])
+def test_unmet_where_no_instance_is_admissible(kind):
+    verdict = exact(kind, [1.0, nan], [2.0, 1.0], admissible=[False, False])
+    assert (verdict.verdict, verdict.instances, verdict.admissible) == (UNMET, 2, 0)
+    assert np.isnan([verdict.measured, verdict.theory, verdict.looseness]).all()
+
+
+def test_unmet_in_every_other_kind():
+    none = np.array([False, False])
+    assert rules.sampled(claim(Probability()), totals(10, delta=0.1), none, TINY).verdict == UNMET
+    assert rules.rate(claim(Rate((2, 4))), np.ones((2, 2)), 0.0, none).verdict == UNMET
+    assert rules.effect(claim(Effect()), assessed(Effect(), [1.0, 1.0], [0.0, 0.0]), none).verdict == UNMET
+
+
+def test_instances_that_are_not_admissible_decide_nothing():
+    verdict = exact(Bound(), [9.0, 1.0], [1.0, 4.0], admissible=[False, True])
+    assert (verdict.verdict, verdict.admissible, verdict.looseness) == (SUPPORTED, 1, 4.0)
+    wrong = totals([1000, 1000], failures=[900, 10], deviation=[5000, 0], square=[9000, 1], delta=0.1)
+    for kind in (Probability(), Expectation()):
+        assert sampled(kind, wrong, [True, True]).verdict == REFUTED
+        assert sampled(kind, wrong, [False, True]).verdict == SUPPORTED
+
+
+# --- Trials
+
+
+def test_a_sampled_mean_and_its_interval():
+    sums = totals(1000, deviation=[10, -10], square=[1, 1])
+    verdict = sampled(Expectation(), sums)
+    assert (verdict.verdict, verdict.method, verdict.trials) == (SUPPORTED, "asymptotic", 2000)
+    low, high = verdict.interval
+    assert low == pytest.approx(-high) and 0 < high < 1e-2
+    # Differences between instances are no noise: each has its own mean, and their average is known well.
+    assert high == pytest.approx(4.89 * np.sqrt(2 * (1 - 0.1) / 999 / 1000) / 2, rel=0.01)
+
+
+def test_bounded_means_use_their_range():
+    sums = totals(1000, square=1)
+    sums = sums._replace(flat=sums.flat._replace(width=sums.trials * 3.0))
+    assert sampled(Expectation(), sums).method == "empirical Bernstein"
+
+
+def test_one_broken_trial_refutes():
+    for kind, sums in (
+        (Expectation(), totals(1000, square=1, broken=[0, 1])),
+        (Expectation("at most"), totals(1000, deviation=-900, square=900, broken=[0, 1])),
+        (Probability(), totals(1000, delta=0.1, broken=[0, 1])),
+    ):
+        assert sampled(kind, sums).verdict == REFUTED
+        assert sampled(kind, sums, [True, False]).verdict == SUPPORTED
+
+
+def test_all_trials_broken():
+    for kind in (Expectation(), Probability()):
+        assert sampled(kind, totals(0, broken=[1000, 1000], delta=0.1)).verdict == REFUTED
+
+
+def test_a_failure_rate_and_its_limits():
+    verdict = sampled(Probability(), totals(1000, failures=[30, 50], measured=0.5, delta=0.1))
+    assert (verdict.verdict, verdict.method, verdict.trials) == (SUPPORTED, "exact binomial", 2000)
+    assert (verdict.measured, verdict.theory) == (0.04, 0.1)
+    assert verdict.looseness == 2.0  # of the threshold
+    assert verdict.interval[0] < 0.04 < verdict.interval[1] < 0.2
+    assert sampled(Probability(), totals(1000, failures=350, delta=0.1)).verdict == REFUTED
+    assert sampled(Probability(), totals(100, failures=15, delta=0.1)).verdict == INCONCLUSIVE
+
+
+def test_a_probability_whose_threshold_says_nothing_is_vacuous():
+    assert sampled(Probability(), totals(1000, trivial=0.5, delta=0.1)).verdict == VACUOUS
+    assert sampled(Probability(), totals(1000, trivial=[0.5, 2.0], delta=0.1)).verdict == SUPPORTED
+    assert sampled(Probability(), totals(1000, failures=350, trivial=0.5, delta=0.1)).verdict == REFUTED
+
+
+# --- Rates and effects
+
+
+def test_slopes_against_the_exponent():
+    sizes, noise = np.array([4.0, 16.0, 64.0]), np.exp(0.02 * np.random.default_rng(0).standard_normal((8, 3)))
+    values, kind, every = sizes**-0.5 * noise, Rate((4, 16, 64)), np.ones(8, bool)
+    verdict = rules.rate(claim(kind), values, -0.5, every)
+    assert (verdict.verdict, verdict.method) == (SUPPORTED, "slopes")
+    assert verdict.interval[0] < verdict.measured < verdict.interval[1]
+    assert verdict.measured == pytest.approx(-0.5, abs=0.05) and verdict.theory == -0.5
+    assert rules.rate(claim(kind), values, -1.0, every).verdict == REFUTED
+    assert rules.rate(claim(Rate((4, 16, 64), "at most")), values, -0.2, every).verdict == SUPPORTED
+    assert rules.rate(claim(kind), values[:1], -0.5, every[:1]).verdict == INCONCLUSIVE
+
+
+@pytest.mark.parametrize("bad", [nan, inf, 0.0, -1.0])
+def test_values_without_a_logarithm_refute_a_rate(bad):
+    values = np.ones((3, 2))
+    values[1, 1] = bad
+    assert rules.rate(claim(Rate((2, 4))), values, 0.0, np.ones(3, bool)).verdict == REFUTED
+    assert rules.rate(claim(Rate((2, 4))), values, 0.0, np.array([True, False, True])).verdict == SUPPORTED
+
+
+def test_paired_differences_against_the_margin():
+    arms, every = np.random.default_rng(0).normal(5, 3, 40), np.ones(40, bool)
+    better = arms + 0.2 + 0.05 * np.random.default_rng(1).standard_normal(40)
+    verdict = rules.effect(claim(Effect()), assessed(Effect(), better, arms), every)
+    assert (verdict.verdict, verdict.method, verdict.trials) == (SUPPORTED, "paired", 40)
+    assert verdict.measured == pytest.approx(0.2, abs=0.03)
+    assert rules.effect(claim(Effect()), assessed(Effect(), arms, better), every).verdict == REFUTED
+    match = Effect(margin=0.25)
+    verdict = rules.effect(claim(match), assessed(match, arms, better), every)
+    assert verdict.verdict == SUPPORTED and verdict.theory == -0.25
+    close = Effect(margin=0.2)
+    assert rules.effect(claim(close), assessed(close, arms, better), every).verdict == INCONCLUSIVE
+    better[3] = nan
+    assert rules.effect(claim(Effect()), assessed(Effect(), better, arms), every).verdict == REFUTED
+
+
+# --- The worst instance, and tolerances
+
+
+def test_the_worst_instance_is_admissible_and_contradicts_most():
+    sides = assessed(Identity(), [[1.0, 1.0], [0.5, 1.0], [9.0, 1.0]], [[1.0, 1.0], [1.0, 1.2], [1.0, 1.0]])
+    assert rules.worst_instance(claim(Identity()), sides, np.array([True, True, False])) == (1, 0)
+    assert rules.worst_instance(claim(Bound()), sides, np.array([True, True, True])) == (2, 0)
+    broken = assessed(Identity(), [[1.0, 9.0], [nan, 1.0]], np.ones((2, 2)))
+    assert rules.worst_instance(claim(Identity()), broken, np.array([True, True])) == (1, 0)
+
+
+def test_the_worst_instance_of_trials():
+    sums = totals(1000, failures=[3, 40], deviation=[70, -90])
+    both = np.array([True, True])
+    assert rules.worst_instance(claim(Probability()), sums, both) == (1, 0)
+    assert rules.worst_instance(claim(Expectation()), sums, both) == (1, 0)
+    assert rules.worst_instance(claim(Expectation("at most")), sums, both) == (0, 0)
+
+
+def test_a_scale_that_chance_decides_is_refused():
+    with pytest.raises(ValueError, match="scale, which is .theory. where none is given, changes from trial to trial"):
+        rules.sampled(claim(Expectation()), totals(100, varying=3), np.ones(2, bool), TINY)
+
+
+def test_tolerances_by_kind():
+    assert rules.tolerance(claim(Identity()), TINY) == ROUNDING
+    assert rules.tolerance(claim(Probability()), TINY) == 1  # up to 2δ
+    assert rules.tolerance(claim(Expectation()), TINY) == 0.1
+    assert rules.tolerance(claim(Rate((2, 4), margin=0.3)), TINY) == 0.3
+    assert rules.tolerance(claim(Effect(0.02)), TINY) == 0.02
+
+
+def test_assessing_keeps_components_and_defaults():
+    sides: Assessed = assessed(Bound(), [[2.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [4.0, 0.0]])
+    np.testing.assert_array_equal(sides.deviation, [[1, 0], [-0.75, 0]])  # 0/0 = 0
+    np.testing.assert_array_equal(sides.violated, [[True, False], [False, False]])
+    np.testing.assert_array_equal(sides.flat.scale, sides.flat.theory)
+    assert np.isnan(sides.flat.trivial).all() and np.isnan(sides.flat.delta).all()

@@ -1,0 +1,5 @@
+"""The `sketchprune` command."""
+
+from theory.cli.app import entry as entry
+from theory.cli.app import main as main
+from theory.cli.app import status as status
