@@ -3,10 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
-Number = int | float | Real[Array, ""]
+Number = int | float | np.number | Real[Array | np.ndarray, ""]
+"""One number, Python's, NumPy's or JAX's; it may be traced."""
+Count = int | np.integer | Int[Array | np.ndarray, ""]
+"""One whole number; it may be traced."""
+Matrix = Float[Array | np.ndarray, "n d"]
+"""Samples in rows, features in columns."""
+PerColumn = Float[Array | np.ndarray, "d"]
+PerRow = Float[Array | np.ndarray, "n"]
 Params = PyTree[Array]
 """A network's parameters. A bare vector is a pytree: theorems on linear models share every function."""
 Mask = PyTree[Array]
