@@ -10,8 +10,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune import kernels, masks
-from sketchprune.paths._derivatives import Leaves, Squares, squares
-from sketchprune.paths._flow import Exponent, alive, exponent_of, flow, scaled
+from sketchprune.paths._derivatives import SquaredNetwork, squared_network
+from sketchprune.paths._exponents import Exponent, exponent_of, scaled
+from sketchprune.paths._flow import Leaves, alive, flow
 from sketchprune.types import Inputs, Key, Mask, Params
 
 BLOCK = 256
@@ -61,15 +62,17 @@ def synaptic_flow(pruned: Pruned, power: int, inputs: str) -> Params:
     fed = _fed(pruned, power, inputs)
 
     def shares(params: Params) -> tuple[Leaves, Array]:
-        found = flow(pruned.apply, params, fed, power, authors=True)
-        (value, (exponent, sunk)), slopes = jax.value_and_grad(found.measured, has_aux=True)(found.powers)
+        found = flow(pruned.apply, params, fed, power, allow_max_and_bias=True)
+        (value, (exponent, lost_bits)), slopes = jax.value_and_grad(found.total_and_lost_bits, has_aux=True)(
+            found.powers
+        )
         products = [slope * part for slope, part in zip(slopes, found.powers, strict=True)]
-        sound = (value > 0) & (sunk < jnp.finfo(value.dtype).maxexp // 2) & jnp.isfinite(_largest(products))
+        sound = (value > 0) & (lost_bits < jnp.finfo(value.dtype).maxexp // 2) & jnp.isfinite(_largest(products))
         return _representable(products, exponent), sound
 
     def again() -> Leaves:
         kept = jax.tree.map(lambda leaf: leaf != 0, pruned.params)
-        return shares(alive(pruned.apply, pruned.params, fed, kept, authors=True))[0]
+        return shares(alive(pruned.apply, pruned.params, fed, kept, allow_max_and_bias=True))[0]
 
     # Weights that are dead and yet heavy enough to matter are rare: not a pass more in every round for them.
     found, sound = shares(pruned.params)
@@ -87,7 +90,7 @@ def path_trace(pruned: Pruned, inputs: str) -> Params:
 
 def trace_drop(pruned: Pruned, inputs: str) -> Params:
     found = _squares(pruned, inputs)
-    values, exponent = found.drops()
+    values, exponent = found.removal_drops()
     return pruned.rebuilt(_representable(_kept(found, values), exponent))
 
 
@@ -193,11 +196,11 @@ def _fed(pruned: Pruned, power: int, inputs: str) -> Float[Array, "..."]:
     return jnp.mean(abs(x).astype(dtype) ** power, axis=0)
 
 
-def _squares(pruned: Pruned, inputs: str) -> Squares:
-    return squares(pruned.apply, pruned.params, _fed(pruned, 2, inputs), pruned.mask, authors=True)
+def _squares(pruned: Pruned, inputs: str) -> SquaredNetwork:
+    return squared_network(pruned.apply, pruned.params, _fed(pruned, 2, inputs), pruned.mask, allow_max_and_bias=True)
 
 
-def _kept(found: Squares, values: Leaves) -> Leaves:
+def _kept(found: SquaredNetwork, values: Leaves) -> Leaves:
     """Zeros where the mask has pruned: what is not scored has no say in the scale."""
     return [kept * value for kept, value in zip(found.kept, values, strict=True)]
 
