@@ -2,6 +2,7 @@
 
 from sketchprune.kernels import infinite as infinite
 from sketchprune.kernels import linearised as linearised
+from sketchprune.kernels import sensitivities as sensitivities
 from sketchprune.kernels import structure as structure
 from sketchprune.kernels.empirical import column_norms as column_norms
 from sketchprune.kernels.empirical import extreme_eigenvalues as extreme_eigenvalues

@@ -12,8 +12,10 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
+from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune.kernels._contraction import PAIRED, STORED, Parts, Selection, block, parts, passed, plan
-from sketchprune.kernels.structure import Layer, Structure, at_floating, differentiable_leaves, read, sensitivities
+from sketchprune.kernels.sensitivities import sensitivities
+from sketchprune.kernels.structure import Layer, Structure, read
 from sketchprune.linalg import ritz_values
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from sketchprune.kernels.structure import Layer, Sensitivities, Structure
+from sketchprune.kernels.sensitivities import Sensitivities
+from sketchprune.kernels.structure import Layer, Structure
 
 STORED = 2**26
 """Numbers that the parts of all samples may take: 256 MiB in float32."""

@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
+from sketchprune._leaves import is_floating
 from sketchprune._static import static
 from sketchprune.kernels import _blocks
-from sketchprune.kernels.structure import is_floating
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params
 
 
