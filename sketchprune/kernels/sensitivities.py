@@ -84,7 +84,7 @@ def sensitivities(
 
 
 def _layer_input(layer: Layer, equation: JaxprEqn, values: Environment) -> Float[Array, "q t i"]:
-    """The factor a of a layer: its input times the weight's scalar factors, with the constant input of the bias at the end."""
+    """The factor a of a layer: its input times the weight's scalar factors, then the constant input of the bias."""
     dtype = aval(equation.outvars[0]).dtype
     entries = layer.input_layout(values.read(equation.invars[layer.operand])).astype(dtype)
     if layer.weight.factors:
