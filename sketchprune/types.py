@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
 """A typed JAX key, as ``jax.random.key`` makes it."""
+Number = int | float | np.number | Real[Array | np.ndarray, ""]
+"""One real number, which may be traced."""
 Params = PyTree[ArrayLike]
 """A network's parameters. A bare vector is a pytree, so theorems on linear models share every function."""
 Mask = PyTree[ArrayLike]
