@@ -4,6 +4,7 @@ from sketchprune.kernels import infinite as infinite
 from sketchprune.kernels import linearised as linearised
 from sketchprune.kernels import structure as structure
 from sketchprune.kernels.columns import column_norms as column_norms
+from sketchprune.kernels.columns import ntk_items as ntk_items
 from sketchprune.kernels.columns import trace as trace
 from sketchprune.kernels.empirical import frobenius_norm as frobenius_norm
 from sketchprune.kernels.empirical import ntk as ntk

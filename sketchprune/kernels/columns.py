@@ -1,4 +1,4 @@
-"""The columns of a network's Jacobian one by one: their lengths, and the trace of the kernel that these add up to."""
+"""The columns of a network's Jacobian one by one: their lengths, the trace these add up to, and the kernel as items."""
 
 import functools
 from collections.abc import Sequence
@@ -9,13 +9,19 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from sketchprune._leaves import differentiable_leaves, is_floating
 from sketchprune._static import static
 from sketchprune.kernels import _plan
 from sketchprune.kernels._blocks import cut
 from sketchprune.kernels._network import Network, check_inputs, mask_leaves, network
+from sketchprune.kernels.empirical import frobenius_norm
 from sketchprune.kernels.sensitivities import Sensitivities, sensitivities
 from sketchprune.kernels.structure import Layer
+from sketchprune.laws.items import Items
 from sketchprune.types import ApplyFn, Inputs, Mask, Params
+
+MAX_GRAM_SIZE = 4096
+"""Parameters of which the Gram matrix of items is formed: it takes 128 MiB in float64."""
 
 
 def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
@@ -144,3 +150,75 @@ def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None
     """
     norms = jax.tree.leaves(column_norms(apply, params, x, mask=mask))
     return jnp.sum(jnp.stack([jnp.sum(norm) for norm in norms]))
+
+
+def ntk_items(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Items:
+    """The kernel as a sum over parameters, ΣB_i with B_i = m_i J_i J_iᵀ: what a law of masks needs for its error.
+
+    ``law.error(ntk_items(…))`` is E‖J diag(m ∘ (r − 1)) Jᵀ‖_F² for random masks r of the law: the expected squared
+    error of a random mask on the kernel. The Jacobian is formed only for the Gram matrix. As for `ntk`, the
+    parameters stay as they are.
+
+    The items cover all leaves. For a law of some weights only, select these with ``mask``: the others are zero
+    items, which the law may leave out (probability 0).
+
+    Args:
+        apply: ``apply(params, x) -> [N, K]``, samples one by one.
+        params: The parameters, any pytree.
+        x: Samples [N, ...].
+        mask: Booleans or floating numbers shaped like ``params``; all ones by default.
+
+    Returns:
+        ‖B_i‖² = m_i² ‖J_i‖⁴, shaped like ``params``; ‖Σc_i B_i‖² = ‖J diag(c ∘ m) Jᵀ‖_F², for coefficients c of any
+        sign; and the Gram matrix ⟨B_i, B_j⟩ = m_i m_j ⟨J_i, J_j⟩² over all entries, in the order of the leaves.
+
+    Raises:
+        ValueError: As for `ntk`; from the Gram matrix, for more than MAX_GRAM_SIZE = 4,096 parameters.
+
+    Cost:
+        That of `column_norms` at once; that of `frobenius_norm` for each combination; N K pullbacks and N K P² for
+        the Gram matrix, which holds P² numbers.
+
+    Source:
+        tangent/sketch-moment, tangent/poisson.
+
+    Example:
+        >>> from sketchprune import laws
+        >>> items = ntk_items(lambda w, x: x @ w[:, None], jnp.zeros(2), jnp.array([[2.0, 1.0]]))
+        >>> round(float(laws.Poisson(jnp.array([0.5, 1.0])).error(items)), 3)
+        16.0
+    """
+    own_mask = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), params) if mask is None else mask
+    norms = column_norms(apply, params, x, mask=own_mask)
+
+    def combination(coefficients: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
+        weights = jax.tree.map(lambda c, m: jnp.asarray(c) * m, coefficients, own_mask)
+        return frobenius_norm(apply, params, x, mask=weights) ** 2
+
+    def gram() -> Float[Array, "d d"]:
+        size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+        if size > MAX_GRAM_SIZE:
+            raise ValueError(
+                f"params has {size} entries; it takes at most {MAX_GRAM_SIZE}, for the Gram matrix of their items"
+            )
+        masks, _ = mask_leaves(params, own_mask)
+        return _gram(static(apply), params, masks, x)
+
+    return Items(jax.tree.map(jnp.square, norms), combination, gram)
+
+
+@functools.partial(jax.jit, static_argnames=("apply",))
+def _gram(apply: ApplyFn, params: Params, masks: Sequence[Any], x: Array) -> Float[Array, "d d"]:
+    """The Gram matrix of the items from the whole Jacobian, with zeros for leaves that are not floating."""
+    with jax.default_matmul_precision("highest"):
+        net = network(apply, params, masks, x)
+        own, rebuild = differentiable_leaves(params)
+        jacobians = iter(jax.jacrev(lambda own: apply(rebuild(own), x))(own))
+        rows = len(x) * net.outputs
+        columns = [
+            next(jacobians).reshape(rows, -1) if is_floating(leaf) else jnp.zeros((rows, jnp.size(leaf)))
+            for leaf in jax.tree.leaves(params)
+        ]
+        jacobian = jnp.concatenate(columns, axis=1).astype(net.dtype)
+        weight = jnp.concatenate([selection.weight.reshape(-1) for selection in net.selections])
+        return (jacobian.T @ jacobian) ** 2 * weight[:, None] * weight
