@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from sketchprune.kernels.structure import at_floating, differentiable_leaves
+from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune.paths._exponents import Exponent, exponent_of
 from sketchprune.paths._path_sums import PathSum, Reader, raised, rescaled
 from sketchprune.types import ApplyFn, Mask, Params

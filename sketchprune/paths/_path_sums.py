@@ -21,8 +21,8 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, primitives
 from jaxtyping import Array, Float
 
 from sketchprune import _checks
-from sketchprune.kernels._evaluation import evaluate
-from sketchprune.kernels.structure import is_floating
+from sketchprune._jaxpr import evaluate
+from sketchprune._leaves import is_floating
 from sketchprune.paths._exponents import Exponent, exponent_of, power_of_two
 
 
