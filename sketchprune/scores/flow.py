@@ -11,24 +11,22 @@ What has no paths goes through as in the code of SynFlow's authors: max pooling 
 or shift b is an edge |b|^q from an input of one.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from sketchprune.paths._derivatives import Leaves, Squares, squares
-from sketchprune.paths._flow import Exponent, alive, exponent_of, flow, scaled, two_to
+from sketchprune.paths._derivatives import SquaredNetwork, squared_network
+from sketchprune.paths._exponents import Exponent, exponent_of, power_of_two, scaled
+from sketchprune.paths._flow import Leaves, alive, flow
 from sketchprune.scores.contract import Pruned, score
 from sketchprune.types import Params
 
-Inflow = Literal["ones", "data"]
-Form = Literal["conserved", "authors", "later"]
-
 
 @score(uses="inputs")
-def synflow(net: Pruned, *, inputs: Inflow = "ones") -> Params:
+def synflow(net: Pruned, *, inputs: str = "ones") -> Params:
     """Synaptic flow, |θ_i| ∂R_1/∂|θ_i| = Σ_{p∋i} |v_p|: the sum over the paths through weight i.
 
     Each layer sums to R_1.
@@ -53,7 +51,7 @@ def synflow(net: Pruned, *, inputs: Inflow = "ones") -> Params:
 
 
 @score(uses="inputs")
-def synflow_l2(net: Pruned, *, inputs: Inflow = "ones", form: Form = "conserved") -> Params:
+def synflow_l2(net: Pruned, *, inputs: str = "ones", form: str = "conserved") -> Params:
     """Synaptic flow of squares in one of its three published forms.
 
     - "conserved": θ_i² ∂R_2/∂(θ_i²) = Σ_{p∋i} v_p². Each layer sums to R_2.
@@ -87,7 +85,7 @@ def synflow_l2(net: Pruned, *, inputs: Inflow = "ones", form: Form = "conserved"
 
 
 @score(uses="inputs")
-def path_trace(net: Pruned, *, inputs: Inflow = "ones") -> Params:
+def path_trace(net: Pruned, *, inputs: str = "ones") -> Params:
     """What a weight contributes to the trace of the path kernel, ∂R_2/∂(θ_i²): the squared length of its column of J.
 
     Over the kept weights it sums to Tr Π. With ``inputs="data"``, and averaged over the signs of the weights, it is in
@@ -113,7 +111,7 @@ def path_trace(net: Pruned, *, inputs: Inflow = "ones") -> Params:
 
 
 @score(uses="inputs")
-def trace_drop(net: Pruned, *, inputs: Inflow = "ones") -> Params:
+def trace_drop(net: Pruned, *, inputs: str = "ones") -> Params:
     """By how much removing a weight lowers the trace of the path kernel, ∂R_2/∂(θ_i²) + θ_i² ∂Tr Π/∂(θ_i²).
 
     This is the exact change, not a first-order one. Each layer sums to Tr Π.
@@ -133,7 +131,7 @@ def trace_drop(net: Pruned, *, inputs: Inflow = "ones") -> Params:
     [13.0, 13.0]
     """
     network = _squared_network(net, inputs)
-    values, exponent = network.drops()
+    values, exponent = network.removal_drops()
     return _like_params(net, _representable(_kept(network, values), exponent))
 
 
@@ -148,13 +146,13 @@ class _Shares(NamedTuple):
     """Whether no heavy weight on no path can have cost them their precision."""
 
 
-def _shares_of_flow(net: Pruned, power: int, inputs: Inflow, form: Form) -> Params:
+def _shares_of_flow(net: Pruned, power: int, inputs: str, form: str) -> Params:
     """|θ_i|^q ∂R_q/∂|θ_i|^q, or one of the other forms."""
     fed = _fed(net, power, inputs)
 
     def without_dead_weights() -> Leaves:
         kept = jax.tree.map(lambda leaf: leaf != 0, net.params)
-        return _shares(net, alive(net.apply, net.params, fed, kept, authors=True), fed, power, form).values
+        return _shares(net, alive(net.apply, net.params, fed, kept, allow_max_and_bias=True), fed, power, form).values
 
     # Heavy weights on no path are rare, so the passes that find them are made only where they could matter.
     first = _shares(net, net.params, fed, power, form)
@@ -164,10 +162,10 @@ def _shares_of_flow(net: Pruned, power: int, inputs: Inflow, form: Form) -> Para
     return _like_params(net, [jnp.where(first.reliable, *pair) for pair in zip(first.values, second, strict=True)])
 
 
-def _shares(net: Pruned, params: Params, fed: Float[Array, "..."], power: int, form: Form) -> _Shares:
+def _shares(net: Pruned, params: Params, fed: Float[Array, "..."], power: int, form: str) -> _Shares:
     """One evaluation of the flow at these parameters."""
-    found = flow(net.apply, params, fed, power, authors=True)
-    (total, (exponent, lost_bits)), slopes = jax.value_and_grad(found.measured, has_aux=True)(found.powers)
+    found = flow(net.apply, params, fed, power, allow_max_and_bias=True)
+    (total, (exponent, lost_bits)), slopes = jax.value_and_grad(found.total_and_lost_bits, has_aux=True)(found.powers)
     products = [slope * part for slope, part in zip(slopes, found.powers, strict=True)]
     info = jnp.finfo(total.dtype)
     reliable = (total > 0) & (lost_bits < info.maxexp // 2) & jnp.isfinite(_largest(products))
@@ -178,7 +176,7 @@ def _shares(net: Pruned, params: Params, fed: Float[Array, "..."], power: int, f
         values = [_times(product, part) for product, part in zip(products, found.powers, strict=True)]
         exponents = [exponent + e for e in found.exponents]
     else:
-        sizes = [abs(w) * two_to(-e, w.dtype) for w, e in zip(jax.tree.leaves(params), found.exponents, strict=True)]
+        sizes = [abs(w) * power_of_two(-e, w.dtype) for w, e in zip(jax.tree.leaves(params), found.exponents, strict=True)]
         live = [jnp.where(size > 0, slope, 0) for slope, size in zip(slopes, sizes, strict=True)]
         values = [_times(slope, size) for slope, size in zip(live, sizes, strict=True)]
         exponents = [exponent - e for e in found.exponents]
@@ -186,7 +184,7 @@ def _shares(net: Pruned, params: Params, fed: Float[Array, "..."], power: int, f
     return _Shares(_representable(aligned, common), reliable)
 
 
-def _fed(net: Pruned, power: int, inputs: Inflow) -> Float[Array, "..."]:
+def _fed(net: Pruned, power: int, inputs: str) -> Float[Array, "..."]:
     """The input of a flow: ones, or the mean of |x|^q."""
     dtype = jnp.result_type(*jax.tree.leaves(net.params))
     if inputs not in ("ones", "data"):
@@ -199,12 +197,12 @@ def _fed(net: Pruned, power: int, inputs: Inflow) -> Float[Array, "..."]:
 # --- The squared network
 
 
-def _squared_network(net: Pruned, inputs: Inflow) -> Squares:
+def _squared_network(net: Pruned, inputs: str) -> SquaredNetwork:
     """R_2 and its derivatives in the squared weights."""
-    return squares(net.apply, net.params, _fed(net, 2, inputs), net.mask, authors=True)
+    return squared_network(net.apply, net.params, _fed(net, 2, inputs), net.mask, allow_max_and_bias=True)
 
 
-def _kept(network: Squares, values: Leaves) -> Leaves:
+def _kept(network: SquaredNetwork, values: Leaves) -> Leaves:
     """Zeros where the mask has pruned: those slopes are no scores, so they must not set the scale."""
     return [kept * value for kept, value in zip(network.kept, values, strict=True)]
 
