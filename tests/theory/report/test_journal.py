@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketchprune._files import strict_json, write_atomically
-from tests.examples.claims import claim
+from tests.support.claims import claim
 from theory.cli.select import Selected
 from theory.report.journal import NAME, Run, append, begin, fingerprint, restored
 from theory.verdict import CaseVerdict, Verdict
