@@ -1,6 +1,7 @@
 """Claims of which only the id matters."""
 
-from theory.claim import Bound, Case, Claim, Source
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound
 
 
 def claim(id):

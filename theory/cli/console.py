@@ -1,6 +1,5 @@
 """What a terminal shows of a run: a table that grows by a row a claim; where it is piped, plain lines."""
 
-import inspect
 import math
 import shlex
 from collections import Counter
@@ -26,7 +25,7 @@ from theory.cli.select import Selected
 from theory.falsify import Closest
 from theory.report.journal import Run
 from theory.report.references import citation, references
-from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, Verdict
 
 _COLUMNS = {"measured": 9, "theory": 9, "looseness": 9, "trials": 7, "mutants": 7, "seconds": 7}
 _VERDICT = len("✓ INCONCLUSIVE")
@@ -142,7 +141,7 @@ def search_row(found: Closest) -> Text:
     """How close a search came to a counterexample on one case."""
     if found.instance is None:
         return Text(f"  {found.case:<20}  no instance meets the hypotheses")
-    numbers = (found.ratio, found.start, found.instance["measured"], found.instance["theory"])
+    numbers = (found.ratio, found.start, found.instance.measured, found.instance.theory)
     return Text(_search_line(found.case, *map(number, numbers)), style="bold red" if found.refutes else "")
 
 
@@ -154,7 +153,7 @@ def search_closing(found: Sequence[Closest]) -> Iterable[Text]:
         return
     worst = max(refuting, key=lambda each: math.inf if math.isnan(each.ratio) else each.ratio)
     assert worst.instance is not None
-    yield Text(f"    counterexample: case {worst.case}, from instance {worst.instance['instance']}")
+    yield Text(f"    counterexample: case {worst.case}, from instance {worst.instance.instance}")
     yield from _instance(worst.instance)
 
 
@@ -167,7 +166,7 @@ def listing(claims: Sequence[Claim]) -> Iterable[Text]:
     width = max((len(claim.id) for claim in claims), default=0)
     for claim in claims:
         note = "  (known to be false)" if claim.expected == REFUTED else ""
-        line = Text(f"{claim.id:<{width}}  {kind_name(claim):<11}  {claim.title}{note}")
+        line = Text(f"{claim.id:<{width}}  {claim.kind.words.name:<11}  {claim.title}{note}")
         line.stylize("bold", 0, len(claim.id))
         yield line
 
@@ -178,7 +177,7 @@ def description(item: Selected) -> Iterable[Text]:
     yield Text(claim.id, style="bold")
     yield Text(claim.title)
     yield Text(f"\n    {claim.statement}\n", style="cyan")
-    yield from _listed("kind", [f"{kind_name(claim)}: {kind_meaning(claim)}"])
+    yield from _listed("kind", [f"{claim.kind.words.name}: {claim.kind.meaning}"])
     yield from _listed("expected", [claim.expected or "nothing: an observation"])
     yield from _listed("hypotheses", claim.hypotheses)
     yield from _listed("cases", map(_case, claim.cases))
@@ -186,18 +185,6 @@ def description(item: Selected) -> Iterable[Text]:
     yield from _listed("sources", map(source_line, claim.sources))
     yield from _listed("note", [claim.note] if claim.note else [])
     yield from _listed("run", [shlex.join(["sketchprune", "verify", item.argument])])
-
-
-def kind_name(claim: Claim) -> str:
-    """identity, bound, expectation, probability, rate or effect."""
-    return type(claim.kind).__name__.lower()
-
-
-def kind_meaning(claim: Claim) -> str:
-    """What is said of the two sides, in one line."""
-    meaning = (inspect.getdoc(type(claim.kind)) or "").splitlines()[0].replace("<=", "≤").replace(">=", "≥")
-    relation = getattr(claim.kind, "relation", None)
-    return meaning if relation is None else f"{meaning} Here: {relation}."
 
 
 def source_line(source: Source) -> str:
@@ -298,10 +285,10 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
             yield f"mutant {name} {word}"
 
 
-def _counterexample(item: Selected, found: dict[str, Any], run: Run) -> Iterable[Text]:
+def _counterexample(item: Selected, found: Replay, run: Run) -> Iterable[Text]:
     yield Text(
-        f"    counterexample: case {found['case']}, instance {found['instance']}, "
-        f"found by {found['found_by']}, component {found['component']}"
+        f"    counterexample: case {found.case}, instance {found.instance}, "
+        f"found by {found.found_by}, component {found.component}"
     )
     lines = list(_instance(found))
     more = [Text(f"    … {len(lines) - LINES} lines more in verdicts.json", style="dim")] if len(lines) > LINES else []
@@ -313,8 +300,8 @@ def _replayed(item: Selected, run: Run) -> str:
     return f"    replay: {run.command(item.argument)} --out replay"
 
 
-def _instance(found: dict[str, Any]) -> Iterable[Text]:
-    yield Text(f"    measured {found['measured']}, theory {found['theory']}")
-    for name, values in found["values"].items():
+def _instance(found: Replay) -> Iterable[Text]:
+    yield Text(f"    measured {found.measured}, theory {found.theory}")
+    for name, values in found.values.items():
         for line in f"{name} = {arrays(values)}".replace("\n", "\n" + " " * (len(name) + 3)).split("\n"):
             yield Text(f"    {line}", style="dim")

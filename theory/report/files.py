@@ -14,8 +14,8 @@ import jinja2
 from latex2mathml.converter import convert
 from markupsafe import Markup, escape
 
-from theory.report import axes as strips
-from theory.cli.console import arrays, count, kind_meaning, kind_name, number, source_line
+from theory.kinds import KINDS, axes
+from theory.cli.console import arrays, count, number, source_line
 from theory.report.journal import Run
 from sketchprune._files import strict_json, write_atomically
 from theory.cli.select import Selected
@@ -76,7 +76,7 @@ def as_csv(verdicts: Sequence[Verdict]) -> str:
 
 def as_html(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict], failed: Mapping[str, str]) -> str:
     """A page that needs no other file."""
-    tightness = strips.looseness({verdict.id: verdict.looseness for verdict in verdicts})
+    tightness = axes.looseness({verdict.id: verdict.looseness for verdict in verdicts})
     claims = [_view(run, item, verdict) for item, verdict in zip(chosen, verdicts, strict=True)]
     mutants = [outcome for verdict in verdicts for outcome in verdict.mutants.values()]
     environment = jinja2.Environment(
@@ -90,6 +90,7 @@ def as_html(run: Run, chosen: Sequence[Selected], verdicts: Sequence[Verdict], f
     return environment.get_template("index.html").render(
         run=run,
         claims=claims,
+        kinds=list(dict.fromkeys([kind.words for kind in KINDS] + [item.claim.kind.words for item in chosen])),
         failed=failed,
         families=[(name, list(group)) for name, group in groupby(claims, lambda claim: claim["family"])],
         tightness=tightness,
@@ -129,13 +130,13 @@ def _standing(verdict: Verdict) -> str:
 def _tone(word: str, expected: str | None) -> str:
     if expected is None and word in (SUPPORTED, REFUTED):
         return "seen"
-    tones = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}
+    tones: dict[str, str] = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}
     return "good" if word == expected else tones.get(word, "idle")
 
 
 def _view(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
     claim = item.claim
-    axis = strips.axis(claim, verdict)
+    axis = claim.kind.axis(verdict)
     return {
         "id": claim.id,
         "argument": item.argument,
@@ -143,8 +144,8 @@ def _view(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "title": claim.title,
         "formula": _formula(claim.statement),
         "latex": claim.statement,
-        "kind": kind_name(claim),
-        "meaning": kind_meaning(claim),
+        "kind": claim.kind.words.name,
+        "meaning": claim.kind.meaning,
         "sources": [source_line(source) for source in claim.sources],
         "hypotheses": list(claim.hypotheses),
         "note": claim.note,
@@ -159,7 +160,7 @@ def _view(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         ],
         "mutants": [(name, word, _tone(word, REFUTED)) for name, word in verdict.mutants.items()],
         "counterexample": verdict.counterexample
-        and verdict.counterexample
-        | {"values": {name: arrays(values) for name, values in verdict.counterexample["values"].items()}},
+        and asdict(verdict.counterexample)
+        | {"values": {name: arrays(values) for name, values in verdict.counterexample.values.items()}},
         "command": run.command(item.argument),
     }

@@ -1,7 +1,6 @@
 """What a run has found so far, on disk: a line a verdict, so that a kill loses at most the claim in hand."""
 
 import json
-import math
 import os
 import shlex
 import zlib
@@ -12,7 +11,7 @@ from typing import Any
 
 from sketchprune._files import strict_json, write_atomically
 from theory.cli.select import Selected
-from theory.verdict import LEVEL, CaseVerdict, Verdict
+from theory.verdict import LEVEL, Verdict
 
 SCHEMA = 1
 """Version of the files' fields."""
@@ -79,8 +78,7 @@ def append(folder: Path, chosen: Selected, verdict: Verdict):
 
 def restored(entry: dict[str, Any]) -> Verdict:
     """The verdict that ``strict_json(asdict(verdict))`` stands for; its numbers that are None are NaN."""
-    cases: Any = {name: _case(case) for name, case in entry["cases"].items()}
-    return Verdict(**entry | {"cases": cases})
+    return Verdict.from_json(entry)
 
 
 def fingerprint(arrays: Any) -> int:
@@ -93,16 +91,6 @@ def fingerprint(arrays: Any) -> int:
         crc32 = zlib.crc32(f"{leaf.shape} {leaf.dtype}".encode(), crc32)
         crc32 = zlib.crc32(leaf.tobytes(), crc32)
     return crc32
-
-
-def _case(entry: dict[str, Any]) -> CaseVerdict:
-    numbers: dict[str, Any] = {name: _number(entry[name]) for name in ("measured", "theory", "looseness")}
-    numbers["interval"] = entry["interval"] and tuple(map(_number, entry["interval"]))
-    return CaseVerdict(**entry | numbers)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _line(entry: Any) -> str:

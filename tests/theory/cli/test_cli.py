@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from theory.claim import Bound, Case, Claim, Source
+from theory.claim import Case, Claim, Source
 from theory.cli import main, status
+from theory.kinds import Bound
 from theory.verdict import CaseVerdict, Verdict
 
 FILE = """
-from theory.claim import Bound, Case, Claim, Source
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound
 
 def claim(id):
     return Claim(id=id, title="mine", statement="a = b", sources=(Source("bar2023sketching"),), kind=Bound(),

@@ -8,7 +8,8 @@ from theory.cli.select import reason, select
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 
 FILE = """
-from theory.claim import Bound, Case, Claim, Source
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound
 from neighbour import MAKE
 
 def claim(id):

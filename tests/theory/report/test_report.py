@@ -12,7 +12,8 @@ import pytest
 
 from sketchprune._files import strict_json
 from theory.catalogue import CATALOGUE
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Source
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
 from theory.cli.select import Selected
 from theory.report.axes import axis
 from theory.report.files import as_csv, as_html, as_json, mathml, write_report
