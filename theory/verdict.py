@@ -133,9 +133,6 @@ class CaseVerdict:
     method: str
     control: bool = False
 
-    def __post_init__(self):
-        object.__setattr__(self, "verdict", Decision(self.verdict))
-
 
 @dataclass(frozen=True)
 class Replay:
@@ -192,17 +189,17 @@ class Verdict:
     counterexample: Replay | None
     elapsed_s: float = field(compare=False)
 
-    def __post_init__(self):
-        object.__setattr__(self, "verdict", Decision(self.verdict))
-        object.__setattr__(self, "expected", None if self.expected is None else Decision(self.expected))
-        object.__setattr__(self, "mutants", {name: Decision(word) for name, word in self.mutants.items()})
-
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Verdict":
         """The verdict from its ``dataclasses.asdict`` as strict JSON, in which numbers that are nan are None."""
         cases = {name: CaseVerdict(**_case_fields(case)) for name, case in fields["cases"].items()}
         replay = fields["counterexample"] and Replay(**_with_nan(fields["counterexample"], "measured", "theory"))
-        return cls(**{**fields, "cases": cases, "counterexample": replay})
+        words = {
+            "verdict": Decision(fields["verdict"]),
+            "expected": None if fields["expected"] is None else Decision(fields["expected"]),
+            "mutants": {name: Decision(word) for name, word in fields["mutants"].items()},
+        }
+        return cls(**{**fields, **words, "cases": cases, "counterexample": replay})
 
     @property
     def as_expected(self) -> bool:
@@ -233,4 +230,5 @@ def _with_nan(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     interval = fields["interval"] and tuple(math.nan if end is None else end for end in fields["interval"])
-    return _with_nan(fields, "measured", "theory", "looseness") | {"interval": interval}
+    numbers = _with_nan(fields, "measured", "theory", "looseness")
+    return numbers | {"interval": interval, "verdict": Decision(fields["verdict"])}
