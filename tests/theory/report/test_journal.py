@@ -9,8 +9,8 @@ import pytest
 
 from sketchprune._files import strict_json, write_atomically
 from tests.examples.claims import claim
-from theory.cli.select import Selected
-from theory.report.journal import NAME, Run, append, begin, fingerprint, restored
+from theory.report.journal import NAME, append, begin, fingerprint, restored
+from theory.report.run import Run, Selected
 from theory.verdict import CaseVerdict, Verdict
 
 RUN = Run(seed=0, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
@@ -65,7 +65,7 @@ def test_without_resume_the_journal_starts_empty(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"seed": 1}, r"another run \(seed 0, not 1\); takes the settings of that run"),
+        ({"seed": 1}, r"another run \(seed 0, not 1\); it takes the settings of that run"),
         ({"tier": "full"}, r"\(tier quick, not full\)"),
         ({"data": "x.npz", "data_crc32": 8}, r"\(data digits, not x.npz; checksum of data 7, not 8\)"),
         ({"versions": {"sketchprune": "0.2.0", "jax": "0.10.2"}}, r"\(sketchprune 0.1.0, not 0.2.0\)"),
@@ -93,7 +93,9 @@ def test_what_is_no_journal_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "report"):
-        with pytest.raises(ValueError, match=r"out: got .*file.*; takes a folder that can be written"):
+        with pytest.raises(
+            ValueError, match=r"out is .*file.*, which cannot be written .*; it takes a folder that can be written"
+        ):
             begin(folder, RUN, resume=False)
 
 
@@ -112,7 +114,7 @@ def test_write_replaces_at_once_and_leaves_nothing_behind(tmp_path):
 def test_strict_json_of_any_verdict():
     wild = replace(
         VERDICT,
-        cases={"digits": replace(CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float32(0.5)))},
+        cases={"digits": replace(CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float64(0.5)))},
         counterexample={"component": (np.int64(3),), "values": {"w": np.array([1.0, np.nan])}},
     )
     entry = json.loads(json.dumps(strict_json(asdict(wild)), allow_nan=False))
