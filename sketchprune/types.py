@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
+Number = int | float | Real[Array, ""]
 Params = PyTree[Array]
 """A network's parameters. A bare vector is a pytree: theorems on linear models share every function."""
 Mask = PyTree[Array]

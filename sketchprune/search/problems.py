@@ -12,8 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from sketchprune import data, kernels, masks, models, search, sketch, train
-from sketchprune import linalg
+from sketchprune import data, kernels, laws, linalg, masks, models, search, sketch, train
 from sketchprune.data import Dataset
 
 Model = Literal["linear", "mlp", "lenet"]
@@ -164,21 +163,20 @@ def _linear_theory(setting, x, w, y, chances, keep) -> dict[str, float]:
     found: dict[str, Any] = {}
     if setting.objective == "training-error":
         if setting.steps is None and setting.law == "multinomial":
-            found["expectation at most"] = sketch.ridge_bound_multinomial(x, y, chances, keep)
+            found["expectation at most"] = laws.Multinomial(chances, keep).training_bound(x, y)
         elif setting.steps is None and setting.law == "poisson":
-            found["expectation at most"] = sketch.ridge_bound(x, y, chances)
+            found["expectation at most"] = laws.Poisson(chances).training_bound(x, y)
     elif setting.law == "multinomial":
-        moment = sketch.binary_multinomial_moment if setting.binary else sketch.second_moment
-        found["expectation"] = moment(x, w, chances, keep)
+        found["expectation"] = laws.Multinomial(chances, keep, binary=setting.binary).error(sketch.linear_items(x, w))
         if not setting.binary and setting.probabilities == "optimal":
             found["McDiarmid"] = sketch.mcdiarmid_tail(x, w, keep, DELTA) ** 2
         elif not setting.binary:
             beta = sketch.near_optimality(sketch.optimal_probabilities(x, w), chances)
             found["Drineas, Kannan and Mahoney"] = sketch.dkm_tail(x, w, keep, DELTA, beta=beta) ** 2
     elif setting.law == "poisson":
-        found["expectation"] = (sketch.binary_moment if setting.binary else sketch.poisson_moment)(x, w, chances)
+        found["expectation"] = laws.Poisson(chances, binary=setting.binary).error(sketch.linear_items(x, w))
     elif len(w) <= 16:
-        found["expectation"] = sketch.fixed_size_moment(x, w, chances, keep)
+        found["expectation"] = laws.FixedSize(chances, keep).error(sketch.linear_items(x, w))
     return _with_tail(found)
 
 
@@ -273,13 +271,12 @@ def _law(setting: Setting, sizes: PyTree, keep: int) -> tuple[Callable[[Any], An
     if setting.law == "multinomial":
         total = sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(sizes))
         chances = jax.tree.map(lambda leaf: leaf / total, sizes)
-        options = {"probabilities": chances, "budget": keep, "binary": setting.binary}
-        return functools.partial(masks.multinomial, **options), chances, keep
+        return laws.Multinomial(chances, keep, binary=setting.binary).sample, chances, keep
     keep = min(keep, positive)
     if setting.law == "poisson":
-        chances = masks.poisson_rates(sizes, keep)
-        return functools.partial(masks.poisson, rates=chances, binary=setting.binary), chances, keep
-    return functools.partial(masks.fixed_size, weights=sizes, size=keep), sizes, keep
+        chances = laws.poisson_rates(sizes, keep)
+        return laws.Poisson(chances, binary=setting.binary).sample, chances, keep
+    return laws.FixedSize(sizes, keep).sample, sizes, keep
 
 
 def _with_tail(found: dict[str, Any]) -> dict[str, float]:

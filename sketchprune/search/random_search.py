@@ -4,8 +4,7 @@ Mask i of a search is ``law(mask_key(key, i))``, made where it is used and never
 of 256, one compiled program for any number of them, and what tiles add up to is merged without rounding: results are
 the same, bit for bit, for any batch, any number of devices of one kind, any number of processes and after a restart.
 
-A law is a function key -> mask, such as a sampler of :mod:`sketchprune.masks` with the rest bound by
-``functools.partial``; an objective is a function mask -> one floating number, the less the better. Several are here.
+A law is a function key -> mask, such as the ``sample`` of a law of :mod:`sketchprune.laws`; an objective is a function mask -> one floating number, the less the better. Several are here.
 """
 
 import json

@@ -1,7 +1,6 @@
 """One process of a search: `python search_process.py FOLDER [COORDINATOR COUNT ID]` prints as JSON what is said of
 calls that do not go together, where there are several processes, and what it found."""
 
-import functools
 import json
 import sys
 import time
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketchprune import masks, search
+from sketchprune import laws, search
 from sketchprune.search import mesh
 
 MASKS, BATCH = 20_017, 2048
@@ -20,7 +19,7 @@ def run(checkpoint, *, num_masks=MASKS, seed=7, scale=1.0, **options):
     """The search that tests compare: small, so that most of its time goes into looks and checkpoints."""
     rng = np.random.default_rng(5)
     x, w = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((9, 12), 12))
-    law = functools.partial(masks.multinomial, probabilities=jnp.full(12, 1 / 12, jnp.float32), budget=4)
+    law = laws.Multinomial(jnp.full(12, 1 / 12, jnp.float32), 4).sample
     objective = search.linear_error(scale * x, w)
     options = {"best": 5, "batch": BATCH} | options
     return search.best(objective, law, jax.random.key(seed), num_masks, checkpoint=checkpoint, **options)
