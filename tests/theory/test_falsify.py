@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.examples.toys import DATA, VECTOR, Vector, toy, verdict
+from tests.support.claims import DATA, VECTOR, Vector, toy, verdict
 from theory.claim import Bound, Case, Sides
 from theory.cli import main
 from theory.falsify import falsify

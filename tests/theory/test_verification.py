@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.examples.toys import (
+from tests.support.claims import (
     DATA,
     FALSE,
     KINDS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.examples.claims import claim
+from tests.support.claims import claim
 from theory.cli.select import reason, select
 
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketchprune._files import strict_json, write_atomically
-from tests.examples.claims import claim
+from tests.support.claims import claim
 from theory.report.journal import NAME, append, begin, fingerprint, restored
 from theory.report.run import Run, Selected
 from theory.verdict import CaseVerdict, Verdict

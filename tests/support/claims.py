@@ -1,4 +1,4 @@
-"""Claims small enough to see through: one of each kind, true, and a mutant of it that is false."""
+"""Claims small enough to see through: for each kind one that is true, and a mutant of it that is false."""
 
 from dataclasses import replace
 from functools import cache
@@ -11,7 +11,7 @@ from flax import struct
 
 from sketchprune.data import Dataset
 from theory import verify
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides
+from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides, Source
 from theory.verdict import Tier
 
 DATA = Dataset(np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1]), "toys", 2)
@@ -122,3 +122,17 @@ KINDS = {
     "effect": toy(Effect(), improved, mutants=("by one",), expected=None),
 }
 FALSE = {name: promoted(KINDS[name], KINDS[name].mutants[0]) for name in KINDS}
+"""The first mutant of each, as a claim of its own."""
+
+
+def claim(id):
+    """A claim of which only the id matters."""
+    return Claim(
+        id=id,
+        title="a title",
+        statement="a = b",
+        sources=(Source("bar2023sketching"),),
+        kind=Bound(),
+        cases=(Case("digits", lambda key, data: key),),
+        trial=lambda instance, outcome: {},
+    )
