@@ -11,7 +11,8 @@ from flax import struct
 
 from sketchprune.data import Dataset
 from theory import verify
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
 from theory.verdict import Tier
 
 DATA = Dataset(np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1]), "toys", 2)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tests.support.claims import DATA, VECTOR, Vector, toy, verdict
-from theory.claim import Bound, Case, Sides
+from theory.claim import Case, Sides
 from theory.cli import main
 from theory.falsify import falsify
+from theory.kinds import Bound
 from theory.verdict import REFUTED, SUPPORTED
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from theory import rules
-from theory.claim import STATEMENT, Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides
+from theory.claim import Case, Claim, Sides
 from theory.engine import ROUNDING, Assessed, Flat, Totals, evaluate, single
+from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
+from theory.kinds.kind import STATEMENT
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, Tier
 
 nan, inf = np.nan, np.inf

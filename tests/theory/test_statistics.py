@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from theory import rules, statistics
-from theory.claim import Case, Claim, Effect, Expectation, Probability
+from theory.claim import Case, Claim
 from theory.engine import Assessed, Flat, Totals, taken
+from theory.kinds import Effect, Expectation, Probability
 from theory.statistics import Interval, combine
 from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, SUPPORTED, TIERS, Tier
 

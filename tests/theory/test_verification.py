@@ -25,8 +25,9 @@ from tests.support.claims import (
     verdict,
 )
 from theory import verify
-from theory.claim import Bound, Case, Expectation, Identity, Probability, Rate, Sides
+from theory.claim import Case, Sides
 from theory.engine import groups
+from theory.kinds import Bound, Expectation, Identity, Probability, Rate
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS
 
 METHODS = {

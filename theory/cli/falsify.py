@@ -81,7 +81,7 @@ def _row(closest: "Closest") -> "Text":
 
     if closest.instance is None:
         return Text(f"  {closest.case:<20}  no instance meets the hypotheses")
-    numbers = (closest.ratio, closest.start, closest.instance["measured"], closest.instance["theory"])
+    numbers = (closest.ratio, closest.start, closest.instance.measured, closest.instance.theory)
     return Text(_line(closest.case, *map(number, numbers)), style="bold red" if closest.refutes else "")
 
 
@@ -97,5 +97,5 @@ def _conclusion(found: "Sequence[Closest]") -> "Iterable[Text]":
         return
     worst = max(refuting, key=lambda closest: math.inf if math.isnan(closest.ratio) else closest.ratio)
     assert worst.instance is not None
-    yield Text(f"    counterexample: case {worst.case}, from instance {worst.instance['instance']}")
+    yield Text(f"    counterexample: case {worst.case}, from instance {worst.instance.instance}")
     yield from instance_lines(worst.instance)

@@ -30,12 +30,11 @@ def _lines(claims: "Sequence[Claim]") -> "Iterable[Text]":
     """Id, kind and title of each claim."""
     from rich.text import Text
 
-    from theory.report.descriptions import kind_name
     from theory.verdict import REFUTED
 
     width = max((len(claim.id) for claim in claims), default=0)
     for claim in claims:
         remark = "  (known to be false)" if claim.expected == REFUTED else ""
-        line = Text(f"{claim.id:<{width}}  {kind_name(claim):<11}  {claim.title}{remark}")
+        line = Text(f"{claim.id:<{width}}  {claim.kind.words.name:<11}  {claim.title}{remark}")
         line.stylize("bold", 0, len(claim.id))
         yield line

@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 
+import jax
+
 from sketchprune.data import Dataset, load
 from theory.claim import Claim
 from theory.report.run import Selected
@@ -117,7 +119,8 @@ def _imported(path: str) -> tuple[ModuleType, int]:
     if folder not in sys.path:
         sys.path.append(folder)  # at the end, so that the files beside it shadow nothing
     try:
-        spec.loader.exec_module(module)
+        with jax.enable_x64(True):  # so that arrays which the file makes are as precise as its claims need
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(

@@ -37,14 +37,14 @@ def _description(item: "Selected") -> "Iterable[Text]":
     """A claim, part by part."""
     from rich.text import Text
 
-    from theory.report.descriptions import kind_meaning, kind_name, source_line
+    from theory.report.references import source_line
 
     claim = item.claim
     yield Text(claim.id, style="bold")
     yield Text(claim.title)
     yield Text(f"\n    {claim.statement}\n", style="cyan")
     parts = {
-        "kind": [f"{kind_name(claim)}: {kind_meaning(claim)}"],
+        "kind": [f"{claim.kind.words.name}: {claim.kind.meaning}"],
         "expected": [claim.expected or "nothing: an observation"],
         "hypotheses": claim.hypotheses,
         "cases": map(_case, claim.cases),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -16,7 +16,7 @@ from rich.text import Text
 from theory.cli.console import progress, say, terminal
 from theory.report.formats import array_text, count, number
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing
-from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, Verdict
 
 R = TypeVar("R")
 
@@ -140,7 +140,7 @@ def _both_sides(verdict: Verdict) -> tuple[float, float]:
     one where the theory is tightest.
     """
     if verdict.counterexample is not None:
-        return verdict.counterexample["measured"], verdict.counterexample["theory"]
+        return verdict.counterexample.measured, verdict.counterexample.theory
     cases = [case for case in verdict.cases.values() if not case.control]
     agreeing = [case for case in cases if case.verdict == verdict.verdict]
     tightest = max(agreeing or cases, key=_tightness)
@@ -180,8 +180,8 @@ def _refutation(item: Selected, verdict: Verdict, run: Run) -> Iterable[Text]:
     found = verdict.counterexample
     if found is not None:
         yield Text(
-            f"    counterexample: case {found['case']}, instance {found['instance']}, "
-            f"found by {found['found_by']}, component {found['component']}"
+            f"    counterexample: case {found.case}, instance {found.instance}, "
+            f"found by {found.found_by}, component {found.component}"
         )
         lines = list(instance_lines(found))
         yield from lines[:MAX_COUNTEREXAMPLE_LINES]
@@ -191,10 +191,10 @@ def _refutation(item: Selected, verdict: Verdict, run: Run) -> Iterable[Text]:
         yield Text(f"    replay: {run.command(item.argument)} --out replay")
 
 
-def instance_lines(found: Mapping[str, Any]) -> Iterable[Text]:
+def instance_lines(found: Replay) -> Iterable[Text]:
     """Both sides of a statement on an instance, and the instance's arrays."""
-    yield Text(f"    measured {found['measured']}, theory {found['theory']}")
-    for name, values in found["values"].items():
+    yield Text(f"    measured {found.measured}, theory {found.theory}")
+    for name, values in found.values.items():
         indent = " " * (len(name) + len(" = "))
         for line in f"{name} = {array_text(values)}".replace("\n", "\n" + indent).split("\n"):
             yield Text(f"    {line}", style="dim")

@@ -11,9 +11,9 @@ import jinja2
 from latex2mathml.converter import convert
 from markupsafe import Markup, escape
 
-from theory.report import axes
-from theory.report.descriptions import kind_meaning, kind_name, source_line
+from theory.kinds import KINDS, axes
 from theory.report.formats import array_text, count, number
+from theory.report.references import source_line
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, VACUOUS, Verdict
 
@@ -22,12 +22,16 @@ def as_html(report: Report) -> str:
     """The page of a report. It loads nothing from elsewhere."""
     verdicts = [verdict for _, verdict in report.verdicts]
     sections = [_section(report.run, item, verdict) for item, verdict in report.verdicts]
+    kinds = [*KINDS, *(item.claim.kind for item, _ in report.verdicts)]  # a user's claim may be of a kind of her own
     return (
         _templates()
         .get_template("index.html")
         .render(
             report=report,
             run=report.run,
+            kinds=dict.fromkeys(
+                [kind.words for kind in KINDS] + [item.claim.kind.words for item, _ in report.verdicts]
+            ),
             families=[(name, list(members)) for name, members in groupby(sections, lambda one: one["claim"].family)],
             looseness=axes.looseness({verdict.id: verdict.looseness for verdict in verdicts}),
             counts=Counter(verdict.verdict for verdict in verdicts).most_common(),
@@ -70,15 +74,15 @@ def _templates() -> jinja2.Environment:
 def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
     """What the templates show of one claim."""
     claim = item.claim
-    axis = axes.axis(claim, verdict)
+    axis = claim.kind.axis(verdict)
     return {
         "claim": claim,
         "argument": item.argument,
         "verdict": verdict,
         "standing": standing(verdict),
         "formula": _formula(claim.statement),
-        "kind": kind_name(claim),
-        "meaning": kind_meaning(claim),
+        "kind": claim.kind.words.name,
+        "meaning": claim.kind.meaning,
         "sources": [source_line(source) for source in claim.sources],
         "axis": axis,
         "cases": [
@@ -108,7 +112,8 @@ def _tone(word: str, expected: str | None) -> str:
         return "seen"
     if word == expected:
         return "good"
-    return {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}.get(word, "idle")
+    tones: dict[str, str] = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}
+    return tones.get(word, "idle")
 
 
 def _counterexample(verdict: Verdict) -> Mapping[str, Any] | None:
@@ -116,4 +121,4 @@ def _counterexample(verdict: Verdict) -> Mapping[str, Any] | None:
     found = verdict.counterexample
     if found is None:
         return None
-    return found | {"values": {name: array_text(values) for name, values in found["values"].items()}}
+    return asdict(found) | {"values": {name: array_text(values) for name, values in found.values.items()}}

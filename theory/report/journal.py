@@ -1,7 +1,6 @@
 """The journal of a run: one line of JSON for each verdict, so that a kill loses at most the claim in hand."""
 
 import json
-import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 
 from sketchprune._files import strict_json, write_atomically
 from theory.report.run import Run, Selected
-from theory.verdict import CaseVerdict, Verdict
+from theory.verdict import Verdict
 
 NAME = "verdicts.jsonl"
 """The journal's file in the folder of a report. Its first line holds the settings of the run."""
@@ -55,7 +54,7 @@ def begin(folder: Path, run: Run, *, resume: bool) -> dict[ClaimKey, Verdict]:
         raise ValueError(
             f"out is {folder}, which cannot be written ({error.strerror}); it takes a folder that can be written"
         ) from None
-    return {(entry["argument"], entry["file_crc32"]): restored(entry["verdict"]) for entry in lines[1:]}
+    return {(entry["argument"], entry["file_crc32"]): Verdict.from_json(entry["verdict"]) for entry in lines[1:]}
 
 
 def append(folder: Path, item: Selected, verdict: Verdict):
@@ -67,12 +66,6 @@ def append(folder: Path, item: Selected, verdict: Verdict):
         os.fsync(file.fileno())
 
 
-def restored(entry: Mapping[str, Any]) -> Verdict:
-    """The verdict that ``strict_json(asdict(verdict))`` was made from. Its numbers that are None become NaN."""
-    cases = {name: _restored_case(case) for name, case in entry["cases"].items()}
-    return Verdict(**{**entry, "cases": cases})
-
-
 def fingerprint(arrays: Any) -> int:
     """A checksum of the arrays of a pytree, of their shapes and of their dtypes."""
     crc32 = 0
@@ -80,18 +73,6 @@ def fingerprint(arrays: Any) -> int:
         crc32 = zlib.crc32(f"{leaf.shape} {leaf.dtype}".encode(), crc32)
         crc32 = zlib.crc32(leaf.tobytes(), crc32)
     return crc32
-
-
-def _restored_case(entry: Mapping[str, Any]) -> CaseVerdict:
-    """The verdict on one case; see :func:`restored`."""
-    numbers: dict[str, Any] = {name: _number(entry[name]) for name in ("measured", "theory", "looseness")}
-    interval = entry["interval"]
-    numbers["interval"] = None if interval is None else tuple(map(_number, interval))
-    return CaseVerdict(**{**entry, **numbers})
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _line(entry: Any) -> str:

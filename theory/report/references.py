@@ -7,6 +7,15 @@ from importlib import resources
 from pybtex.database import Entry, parse_string
 from pybtex.richtext import Text
 
+from theory.claim import Source
+
+_RELATIONS = {
+    "stated": "stated there",
+    "derived": "derived from it",
+    "known-false": "a false strengthening of it",
+}
+"""Status of a source -> what the statement has to do with it."""
+
 
 @cache
 def references() -> Mapping[str, Entry]:
@@ -36,6 +45,17 @@ def citation(key: str) -> str:
     title = fields["title"]
     stop = "" if title.endswith("?") else "."
     return f"{_authors(entry)} ({fields['year']}). {title}{stop} {_venue(fields)}."
+
+
+def source_line(source: Source) -> str:
+    """The citation of a source, with the place in it and what it has to do with the statement."""
+    details = []
+    if source.key in references():
+        details.append(f"{source.key}:")
+    if source.locus:
+        details.append(f"{source.locus},")
+    details.append(_RELATIONS[source.status])
+    return f"{citation(source.key)} [{' '.join(details)}]"
 
 
 def _plain_fields(entry: Entry) -> Mapping[str, str]:

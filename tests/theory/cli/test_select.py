@@ -8,7 +8,8 @@ from theory.cli.select import reason, select
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 
 FILE = """
-from theory.claim import Bound, Case, Claim, Source
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound
 from neighbour import MAKE
 
 def claim(id):
@@ -109,7 +110,7 @@ def test_what_is_not_there_is_said(file, word, message):
             r"ModuleNotFoundError: No module named 'absent_module' \(broken.py, line 1\)",
         ),
         ("raise SystemExit(3)\n", r"SystemExit: 3 \(broken.py, line 1\)"),
-        (FILE + "claim('no id')\n", r"ValueError: id: got 'no id'"),
+        (FILE + "claim('no id')\n", r"ValueError: id is 'no id'"),
         (FILE + "AGAIN = claim('my/two')\n", r"id is 'my/two' twice in broken.py; it takes ids that differ"),
     ],
 )

@@ -12,21 +12,20 @@ import pytest
 
 from sketchprune._files import strict_json
 from theory.catalogue import CATALOGUE
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Source
-from theory.report.axes import axis
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
 from theory.report.files import write_report
 from theory.report.html import as_html, mathml
-from theory.report.journal import restored
 from theory.report.references import citation, references
 from theory.report.run import Report, Run, Selected
 from theory.report.tables import as_csv, as_json
-from theory.verdict import CaseVerdict, Verdict
+from theory.verdict import REFUTED, SUPPORTED, UNMET, CaseVerdict, Decision, Replay, Verdict
 
 RUN = Run(seed=3, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
 NAN = math.nan
 
 
-def case(measured, theory, looseness, interval, method, trials=4096, verdict="SUPPORTED"):
+def case(measured, theory, looseness, interval, method, trials=4096, verdict=SUPPORTED):
     return CaseVerdict(verdict, trials, 32, 32, measured, theory, looseness, interval, method)
 
 
@@ -39,7 +38,7 @@ KINDS = {
     "rate": (Rate((2, 4)), case(-0.52, -0.5, NAN, (-0.55, -0.49), "slopes")),
     "effect": (Effect(0.01), case(0.02, -0.01, NAN, (0.01, 0.03), "paired")),
 }
-UNMET = CaseVerdict("UNMET", 0, 32, 0, NAN, NAN, NAN, None, "rounding")
+NO_INSTANCE = CaseVerdict(UNMET, 0, 32, 0, NAN, NAN, NAN, None, "rounding")
 
 
 def example(name, **changes):
@@ -60,27 +59,27 @@ def example(name, **changes):
     fields = dict(
         id=claim.id,
         kind=type(kind).__name__.lower(),
-        verdict="SUPPORTED",
-        expected=claim.expected,
+        verdict=SUPPORTED,
+        expected=claim.expected and Decision(claim.expected),
         tolerance=0.1,
-        cases={"digits": digits, "iid": UNMET},
-        mutants={"half": "REFUTED"},
+        cases={"digits": digits, "iid": NO_INSTANCE},
+        mutants={"half": REFUTED},
         counterexample=None,
         elapsed_s=1.5,
     )
     return Selected(claim, claim.id), Verdict(**fields | changes)
 
 
-COUNTEREXAMPLE = {
-    "case": "digits",
-    "instance": 3,
-    "found_by": "search",
-    "component": [0],
-    "measured": math.inf,
-    "theory": 1.0,
-    "values": {"w": [[1.0, NAN], [0.5, 2.0]], "s": 3},
-}
-WRONG = example("bound", verdict="REFUTED", counterexample=COUNTEREXAMPLE)
+COUNTEREXAMPLE = Replay(
+    case="digits",
+    instance=3,
+    found_by="search",
+    component=0,
+    measured=math.inf,
+    theory=1.0,
+    values={"w": [[1.0, NAN], [0.5, 2.0]], "s": 3},
+)
+WRONG = example("bound", verdict=REFUTED, counterexample=COUNTEREXAMPLE)
 ALL = [example(name) for name in KINDS if name != "bound"] + [WRONG]
 VERDICTS = [verdict for _, verdict in ALL]
 REPORT = Report(RUN, ALL)
@@ -173,7 +172,7 @@ def test_the_page_says_what_happened():
 
 
 def test_a_resumed_verdict_gives_the_same_files():
-    again = [restored(strict_json(asdict(verdict))) for verdict in VERDICTS]
+    again = [Verdict.from_json(strict_json(asdict(verdict))) for verdict in VERDICTS]
     assert as_json(with_verdicts(again)) == as_json(REPORT)
     assert as_csv(again) == as_csv(VERDICTS)
 
@@ -186,7 +185,7 @@ def test_files_are_written(tmp_path):
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_has_an_axis_on_which_its_cases_lie(name):
     item, verdict = example(name)
-    drawn = axis(item.claim, verdict)
+    drawn = item.claim.kind.axis(verdict)
     assert drawn is not None
     strip = drawn.strips["digits"]
     places = [strip.point, *(strip.interval or ()), *drawn.band, *(place for place, _ in drawn.marks)]
@@ -197,22 +196,22 @@ def test_every_kind_has_an_axis_on_which_its_cases_lie(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_claim_without_numbers_has_no_axis_and_a_page_all_the_same(name):
-    item, verdict = example(name, cases={"digits": UNMET, "iid": UNMET}, verdict="UNMET")
-    assert axis(item.claim, verdict) is None
+    item, verdict = example(name, cases={"digits": NO_INSTANCE, "iid": NO_INSTANCE}, verdict=UNMET)
+    assert item.claim.kind.axis(verdict) is None
     Page(as_html(Report(RUN, [(item, verdict)])))
 
 
 def test_an_exact_identity_lies_at_the_left_end():
     exact = case(0.0, 1e-13, NAN, None, "rounding")
     item, verdict = example("identity", cases={"digits": exact, "iid": exact})
-    drawn = axis(item.claim, verdict)
+    drawn = item.claim.kind.axis(verdict)
     assert drawn is not None and drawn.strips["digits"].point == 0.0
 
 
 def test_a_violated_bound_lies_outside_the_band():
-    broken = case(2.0, 1.0, 0.5, None, "rounding", verdict="REFUTED")
-    item, verdict = example("bound", cases={"digits": broken, "iid": UNMET}, verdict="REFUTED")
-    drawn = axis(item.claim, verdict)
+    broken = case(2.0, 1.0, 0.5, None, "rounding", verdict=REFUTED)
+    item, verdict = example("bound", cases={"digits": broken, "iid": NO_INSTANCE}, verdict=REFUTED)
+    drawn = item.claim.kind.axis(verdict)
     assert drawn is not None and (point := drawn.strips["digits"].point) is not None and point < drawn.band[0]
 
 

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 from sketchprune import paths, scores
 from sketchprune.types import Key
 from theory.catalogue.paths.cases import ALL, MLPS, Net, features, listed, scored, weighted
-from theory.claim import Bound, Claim, Identity, Sides, Source
+from theory.claim import Claim, Sides, Source
+from theory.kinds import Bound, Identity
 
 GEBHART = Source("gebhart2021paths")
 

@@ -12,7 +12,8 @@ from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.paths.cases import ALL, DENSE, Net, Rng, complete, listed, logistic, path_features, pixels, scored
 from theory.catalogue.paths.kernel import GEBHART
-from theory.claim import Bound, Case, Claim, Identity, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound, Identity
 
 TANAKA = Source("tanaka2020synflow", "stated")
 LEE = Source("lee2019snip", "stated")

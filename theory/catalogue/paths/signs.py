@@ -12,7 +12,8 @@ from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.paths.cases import CONVOLUTIONAL, MLPS, Net, Rng, complete, gaussian, pixels
 from theory.catalogue.paths.kernel import GEBHART
-from theory.claim import Case, Claim, Expectation, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Expectation
 
 FREE = 10
 """Kept weights of the cases whose signs are all enumerated."""

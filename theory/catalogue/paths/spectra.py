@@ -9,7 +9,8 @@ from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.paths.cases import EIGEN, SHORT, SMALL, Net, Rng, complete, listed, path_features
 from theory.catalogue.paths.kernel import GEBHART, tangent_kernel
-from theory.claim import Bound, Case, Claim, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound
 
 
 def _measured(net: Net) -> Float[Array, "N P"]:
