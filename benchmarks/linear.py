@@ -14,7 +14,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks.roofline import hardware, matmul_rate, prepared
-from sketchprune import masks, sketch
+from sketchprune import laws, sketch
 from sketchprune.types import Key
 
 OURS = "sketchprune"
@@ -34,7 +34,7 @@ def errors(
     """‖X(m∘w) − Xw‖² of TILES tiles of multinomial masks."""
 
     def error(index: Array) -> Array:
-        mask = masks.multinomial(jax.random.fold_in(key, index), probabilities, BUDGET)
+        mask = laws.Multinomial(probabilities, BUDGET).sample(jax.random.fold_in(key, index))
         return jnp.sum((x @ ((mask - 1) * w)) ** 2)
 
     return lax.map(error, jnp.arange(TILE * TILES), batch_size=TILE)
@@ -71,7 +71,7 @@ def main() -> None:
     w = rng.standard_normal(FEATURES, np.float32)
     law = np.asarray(sketch.optimal_probabilities(jnp.asarray(x), jnp.asarray(w)))
     arguments = jax.random.key(0), jnp.asarray(x), jnp.asarray(w), jnp.asarray(law)
-    theory = float(sketch.second_moment(*arguments[1:], BUDGET))
+    theory = float(laws.Multinomial(arguments[-1], BUDGET).error(sketch.linear_items(*arguments[1:3])))
     loops = {
         "NumPy loop, all cores": functools.partial(loop, threads=None),
         "NumPy loop, one core": functools.partial(loop, threads=1),

@@ -1,6 +1,5 @@
 """The streamed search: its rate next to matrix products and a NumPy loop, its memory, more devices, networks."""
 
-import functools
 import os
 import resource
 import statistics
@@ -19,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
 from benchmarks.roofline import hardware, judged, matmul_rate
-from sketchprune import data, masks, models, search, sketch, train
+from sketchprune import data, laws, models, search, sketch, train
 from sketchprune.search import SearchResult, mesh
 
 ROUNDS = 5
@@ -42,8 +41,8 @@ def posed(samples: int = SAMPLES, features: int = FEATURES, budget: int = BUDGET
     x = jnp.asarray(rng.standard_normal((samples, features), np.float32))
     w = jnp.asarray(rng.standard_normal(features, np.float32))
     p = sketch.optimal_probabilities(x, w)
-    law = functools.partial(masks.multinomial, probabilities=p, budget=budget)
-    return search.linear_error(x, w), law, float(sketch.second_moment(x, w, p, budget)), (x, w, p)
+    law = laws.Multinomial(p, budget)
+    return search.linear_error(x, w), law.sample, float(law.error(sketch.linear_items(x, w))), (x, w, p)
 
 
 def linear(num_masks: int, devices: int | None = None, **options: Any) -> SearchResult:
@@ -140,7 +139,7 @@ def networks(console: Console):
     x, y = jnp.asarray(digits.x[:BATCH] / 16, jnp.float32), jnp.asarray(digits.y[:BATCH], jnp.int32)
     apply, params = models.initial(models.mlp(64, 64, 10, bias=False), jax.random.key(0), x)
     rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, DENSITY, jnp.float32), params)
-    law = functools.partial(masks.poisson, rates=rates, binary=True)
+    law = laws.Poisson(rates, binary=True).sample
 
     loss = train.cross_entropy
     objectives = {

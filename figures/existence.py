@@ -1,6 +1,5 @@
 """The best mask of a small model: by chance, by local search, exactly, beside what a mask does on average."""
 
-import functools
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from figures._config import Config
 from figures._digits import PANELS, digits
 from figures._style import BLUE, CYAN, GREEN, PURPLE, RED, WIDTH, Look, style
-from sketchprune import masks, search, sketch
+from sketchprune import laws, search, sketch
 from sketchprune.search import subsets
 from sketchprune.types import Key
 
@@ -51,7 +50,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
 def _errors(x: Any, w: Any, budget: int, key: Key, count: int) -> dict[str, float]:
     """The errors of all that is drawn, at one budget."""
     p = sketch.optimal_probabilities(x, w)
-    law = functools.partial(masks.multinomial, probabilities=p.astype(jnp.float32), budget=budget)
+    law = laws.Multinomial(p.astype(jnp.float32), budget)
     objective = search.linear_error(x.astype(jnp.float32), w.astype(jnp.float32))
     optima = {
         name: subsets.optimum(x, w, budget, reweight=name == "reweighted", max_nodes=MAX_NODES)
@@ -60,10 +59,10 @@ def _errors(x: Any, w: Any, budget: int, key: Key, count: int) -> dict[str, floa
     if any(optimum.gap for optimum in optima.values()):
         raise ValueError(f"max_nodes is {MAX_NODES}, too small for the proof of what is drawn as exact")
     return {name: optimum.error for name, optimum in optima.items()} | {
-        "expectation": float(sketch.second_moment(x, w, p, budget)),
-        "sketch": float(search.best(objective, law, key, count, best=1).values[0]),
+        "expectation": float(laws.Multinomial(p, budget).error(sketch.linear_items(x, w))),
+        "sketch": float(search.best(objective, law, count, key=key, num_best=1).values[0]),
         "pursuit": float(subsets.orthogonal_matching_pursuit(x, w, budget)[1]),
-        "local": float(subsets.local_search(x, w, budget, key)[1]),
+        "local": float(subsets.local_search(x, w, budget, key=key)[1]),
     }
 
 

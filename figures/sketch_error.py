@@ -72,13 +72,14 @@ def _sampled(
     size = jnp.sum((x @ w) ** 2)
 
     def error(key: Key, budget: Array) -> Array:
-        mask = masks.multinomial(key, p, budget, max_budget=int(BUDGETS.max()))
+        mask = laws.Multinomial(p, budget, max_budget=int(BUDGETS.max())).sample(key)
         return jnp.sum((x @ ((mask - 1) * w)) ** 2) / size
 
     # Its own masks for each budget: what chance does at one of them says nothing of the others.
     keys = jax.random.split(key, (count, len(BUDGETS)))
     errors = jax.vmap(jax.vmap(error), (0, None))(keys, jnp.asarray(BUDGETS))
-    theory = jax.vmap(lambda budget: sketch.second_moment(x, w, p, budget))(jnp.asarray(BUDGETS))
+    items = sketch.linear_items(x, w)
+    theory = jax.vmap(lambda budget: laws.Multinomial(p, budget).error(items))(jnp.asarray(BUDGETS))
     return theory / size, errors.mean(axis=0), errors.var(axis=0, ddof=1) / count
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from figures._config import Config
 from figures._digits import PANELS, digits
 from figures._style import BLUE, GREEN, RED, WIDTH, style
-from sketchprune import masks, sketch
+from sketchprune import laws, sketch
 from sketchprune.types import Key
 from theory.statistics import binomial_interval
 
@@ -44,12 +44,14 @@ def _panel(key: Key, x: Float[Array, "n d"], signed: bool, count: int) -> dict[s
     w = jnp.where(signed, w, abs(w))
     p, size, deltas = sketch.optimal_probabilities(x, w), jnp.linalg.norm(x @ w), jnp.asarray(DELTAS)
 
+    law = laws.Multinomial(p, BUDGET)
+
     def error(key: Key) -> Array:
-        return jnp.linalg.norm(x @ ((masks.multinomial(key, p, BUDGET) - 1) * w))
+        return jnp.linalg.norm(x @ ((law.sample(key) - 1) * w))
 
     return {
         "errors": lax.map(error, jax.random.split(mask_key, count), batch_size=1024) / size,
-        "mean": jnp.sqrt(sketch.second_moment(x, w, p, BUDGET)) / size,
+        "mean": jnp.sqrt(law.error(sketch.linear_items(x, w))) / size,
         "dkm": sketch.dkm_tail(x, w, BUDGET, deltas) / size,
         "mcdiarmid": sketch.mcdiarmid_tail(x, w, BUDGET, deltas) / size,
     }

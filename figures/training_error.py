@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from figures._config import Config
 from figures._digits import digits
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
-from sketchprune import linalg, masks, sketch
+from sketchprune import laws, linalg, masks, sketch
 from sketchprune.types import Key, Mask
 from theory.catalogue.sketch.training import trained_error
 
@@ -72,21 +72,20 @@ def _start(key: Key, x: Float[Array, "n d"], classes: int) -> tuple[Float[Array,
 
 def _taus(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The τ at which a determinantal mask keeps so many weights on average."""
-    size = jax.jit(sketch.dpp_size)
+    size = jax.jit(laws.effective_dimension)
     return np.array([brentq(lambda tau, wanted=wanted: size(x, tau) - wanted, 1e-6, 1e9) for wanted in sizes])
 
 
 def _multinomial(key: Key, budget: Array, x: Array, law: Array, start: Array) -> Mask:
-    return masks.multinomial(key, law, budget, max_budget=int(BUDGETS.max()))
+    return laws.Multinomial(law, budget, max_budget=int(BUDGETS.max())).sample(key)
 
 
 def _poisson(key: Key, size: Array, x: Array, law: Array, start: Array) -> Mask:
-    return masks.poisson(key, masks.poisson_rates(law, size))
+    return laws.Poisson.proportional(law, size).sample(key)
 
 
 def _determinantal(key: Key, tau: Array, x: Array, law: Array, start: Array) -> Mask:
-    gram = x.T @ x
-    return masks.determinantal(key, jnp.linalg.solve(gram + tau * jnp.eye(len(gram)), gram))
+    return laws.Determinantal.ridge(x, tau).sample(key)
 
 
 def _top(key: Key, size: Array, x: Array, law: Array, start: Array) -> Mask:
@@ -130,11 +129,11 @@ def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[s
         dense = jnp.sum((x @ end - y) ** 2)
 
         def multinomial(budget: Array) -> tuple[Array, Array]:
-            ridge = sketch.ridge_bound_multinomial(x, y, law, budget)
-            return ridge, sketch.second_moment(x, end, law, budget) + dense
+            drawn = laws.Multinomial(law, budget)
+            return drawn.training_bound(x, y), drawn.error(sketch.linear_items(x, end)) + dense
 
         def poisson(size: Array) -> Array:
-            return sketch.ridge_bound(x, y, masks.poisson_rates(law, size))
+            return laws.Poisson.proportional(law, size).training_bound(x, y)
 
         ridge, transfer = jax.vmap(multinomial)(jnp.asarray(BUDGETS))
         return {
@@ -142,7 +141,7 @@ def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[s
             "multinomial_transfer": transfer,
             "multinomial_theory": ridge,
             "poisson_theory": lax.map(poisson, jnp.asarray(SIZES)),
-            "determinantal_theory": jax.vmap(lambda tau: sketch.dpp_error(x, y, tau))(taus),
+            "determinantal_theory": jax.vmap(lambda tau: laws.Determinantal.ridge(x, tau).training_bound(x, y))(taus),
         }
 
     means = jax.tree.map(lambda values: values.mean(axis=0), jax.vmap(one)(y, start, law))

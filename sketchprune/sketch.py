@@ -7,21 +7,17 @@ trace.
 """
 
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
 from sketchprune._arithmetic import product, ratio
-from sketchprune._training_error import Number
-from sketchprune._training_error import dpp_error as dpp_error
-from sketchprune._training_error import dpp_size as dpp_size
-from sketchprune._training_error import fixed_size_dpp_error as fixed_size_dpp_error
-from sketchprune._training_error import ridge_bound as ridge_bound
-from sketchprune._training_error import ridge_bound_multinomial as ridge_bound_multinomial
+from sketchprune.laws._joined import check_support, tree_sum
+from sketchprune.laws.items import Items
+from sketchprune.types import Number
 
 
 def magnitudes(x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, "d"]:
@@ -65,7 +61,7 @@ def data_free_probabilities(w: PyTree[Float[Array, "..."]]) -> PyTree[Float[Arra
     known = _checks.weights("w", sizes)
     if known is not None and not known.positive:
         raise ValueError("w is zero everywhere; it takes weights that are not all zero")
-    total = _sum(sizes)
+    total = tree_sum(sizes)
     return jax.tree.map(lambda size: size / total, sizes)
 
 
@@ -81,95 +77,54 @@ def uniform_probabilities(w: PyTree[Float[Array, "..."]]) -> PyTree[Float[Array,
     return jax.tree.map(lambda leaf: jnp.full_like(leaf, 1 / count), w)
 
 
-def second_moment(
-    x: Float[Array, "n d"], w: Float[Array, "d"], probabilities: Float[Array, "d"], budget: Number
-) -> Float[Array, ""]:
-    """The expected error of a multinomial sketch, E‖X(m∘w) − Xw‖² = (Σa_i²/p_i − ‖Xw‖²)/s.
+def linear_items(x: Float[Array | np.ndarray, "n d"], w: Float[Array | np.ndarray, "d"]) -> Items:
+    """The items of a linear model, B_i = w_i x_i: the error of a mask is ‖X(m∘w) − Xw‖².
 
-    ValueError for probabilities that are negative, do not sum to one or vanish where a_i does not, and for s
-    ≤ 0. O(nd). Source: drineas2006matmul (Lemma 4), sketch/second-moment.
+    Args:
+        x: [n, d].
+        w: [d].
 
-    >>> second_moment(jnp.eye(2), jnp.ones(2), jnp.array([0.5, 0.5]), 2)
-    Array(1., dtype=float64)
+    Returns:
+        ‖B_i‖² = a_i², ‖Σc_i B_i‖² = ‖X(c∘w)‖² and ⟨B_i, B_j⟩ = w_i w_j⟨x_i, x_j⟩.
+
+    Cost: O(nd) for squares and each combination, O(nd²) for the Gram matrix.
+    Source: drineas2006matmul, sketch/second-moment.
+
+    >>> from sketchprune import laws
+    >>> float(laws.Multinomial(jnp.array([0.5, 0.5]), 2).error(linear_items(jnp.eye(2), jnp.ones(2))))
+    1.0
     """
-    _checks.probabilities("probabilities", probabilities)
-    _checks.positive("budget", budget)
-    squares = _support("probabilities", magnitudes(x, w), probabilities) ** 2
-    return _beyond(ratio(squares, probabilities).sum(), x, w) / budget
+    x, w = jnp.asarray(x), jnp.asarray(w)
+
+    def gram() -> Float[Array, "d d"]:
+        columns = x * w
+        return product(columns.T, columns)
+
+    return Items(magnitudes(x, w) ** 2, lambda c: _squared(product(x, c * w)), gram)
 
 
-def poisson_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Array, "d"]) -> Float[Array, ""]:
-    """The expected error of a poisson sketch, Σa_i²(1/π_i − 1).
+def tangent_items(jacobian: Float[Array | np.ndarray, "N P"]) -> Items:
+    """The items of a tangent kernel, B_i = J_iJ_iᵀ: the error of a mask is ‖J diag(m) Jᵀ − JJᵀ‖_F².
 
-    ValueError for rates outside [0, 1] or that vanish where a_i does not. O(nd). Source: sketch/poisson.
+    Args:
+        jacobian: J, [N, P], the derivatives of N outputs by P weights.
 
-    >>> poisson_moment(jnp.eye(2), jnp.ones(2), jnp.array([0.5, 1.0]))
-    Array(1., dtype=float64)
+    Returns:
+        ‖B_i‖² = ‖J_i‖⁴, ‖Σc_i B_i‖² = ‖J diag(c) Jᵀ‖_F² and ⟨B_i, B_j⟩ = ⟨J_i, J_j⟩².
+
+    Cost: O(NP) for squares, O(N²P) for each combination, O(NP²) for the Gram matrix.
+    Source: tangent/sketch-moment.
+
+    >>> from sketchprune import laws
+    >>> float(laws.Poisson(jnp.array([0.5, 1.0])).error(tangent_items(jnp.array([[2.0, 1.0]]))))
+    16.0
     """
-    _checks.rates("rates", rates)
-    squares = _support("rates", magnitudes(x, w), rates) ** 2
-    return ratio(squares * (1 - rates), rates).sum()
-
-
-def binary_moment(x: Float[Array, "n d"], w: Float[Array, "d"], rates: Float[Array, "d"]) -> Float[Array, ""]:
-    """The expected error of a binary poisson mask, bias and variance: ‖Σ(1−π_i)w_i x_i‖² + Σπ_i(1−π_i)a_i².
-
-    Rates may vanish. ValueError for rates outside [0, 1]. O(nd). Source: sketch/binary-bias-variance.
-
-    >>> binary_moment(jnp.eye(2), jnp.ones(2), jnp.array([0.5, 1.0]))
-    Array(0.5, dtype=float64)
-    """
-    _checks.rates("rates", rates)
-    return _squared(product(x, (1 - rates) * w)) + (rates * (1 - rates) * magnitudes(x, w) ** 2).sum()
-
-
-def binary_multinomial_moment(
-    x: Float[Array, "n d"], w: Float[Array, "d"], probabilities: Float[Array, "d"], budget: Number
-) -> Float[Array, ""]:
-    """The expected error of a binary multinomial mask, ΣG_ij Q_ij with Q_ij = P(neither i nor j is drawn).
-
-    G_ij = w_i w_j⟨x_i, x_j⟩, Q_ij = (1 − p_i − p_j)^s and Q_ii = (1 − p_i)^s. Probabilities may vanish.
-    Raises as :func:`second_moment` does otherwise. O(nd²).
-
-    >>> binary_multinomial_moment(jnp.eye(2), jnp.ones(2), jnp.array([0.5, 0.5]), 2)
-    Array(0.5, dtype=float64)
-    """
-    _checks.probabilities("probabilities", probabilities)
-    _checks.positive("budget", budget)
-    drawn = probabilities[:, None] + jnp.where(jnp.eye(len(w), dtype=bool), 0, probabilities)
-    return _pairwise(x, w, jnp.maximum(1 - drawn, 0) ** budget)
-
-
-def fixed_size_moment(
-    x: Float[Array, "n d"], w: Float[Array, "d"], weights: Float[Array, "d"], size: int | Int[Array, ""]
-) -> Float[Array, ""]:
-    """The expected error of a fixed-size mask, ΣG_ij Q_ij with Q_ij = P(neither i nor j is kept).
-
-    Q by the chance of every subset, reached item by item: for small d. ValueError for d > 16, negative
-    weights, and a size below 0 or above #{weights > 0}; NaN then under a trace. O(2^d·d·s + nd²).
-
-    >>> fixed_size_moment(jnp.eye(2), jnp.array([1.0, 2.0]), jnp.array([0.75, 0.25]), 1)
-    Array(3.25, dtype=float64)
-    """
-    known, wanted = _checks.weights("weights", weights), _checks.whole("size", size, least=0)
-    if len(w) > 16:
-        raise ValueError(f"w has {len(w)} items; it takes at most 16, since all subsets are visited")
-    if known is not None and wanted is not None and wanted > known.positive:
-        raise ValueError(f"size is {size}; it takes at most {known.positive}, the weights that are > 0")
-    items, subsets = jnp.arange(len(w)), jnp.arange(2 ** len(w))
-    kept = (subsets[:, None] >> items) & 1
-    before = subsets[:, None] - (kept << items)  # the subset without the item that came last
-    left = jnp.where(kept == 1, 0, weights).sum(1)
-    last = kept * ratio(jnp.broadcast_to(weights, kept.shape), left[before])
-
-    def add_item(_, chance):
-        return jnp.sum(chance[before] * last, 1)
-
-    first = ((subsets == 0) & (size >= 0)).astype(weights.dtype)
-    chance = lax.fori_loop(0, size, add_item, first)
-    pruned = 1 - kept.astype(weights.dtype)
-    neither = product(pruned.T, chance[:, None] * pruned)
-    return _pairwise(x, w, neither) / chance.sum()  # 0/0 below no item and beyond the last
+    j = jnp.asarray(jacobian)
+    return Items(
+        jnp.sum(j**2, axis=0) ** 2,
+        lambda c: _squared(product(j * c, j.T)),
+        lambda: product(j.T, j) ** 2,
+    )
 
 
 def near_optimality(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
@@ -201,7 +156,7 @@ def chi_square(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     """
     _checks.probabilities("optimal", optimal)
     _checks.probabilities("probabilities", probabilities)
-    return _sum(jax.tree.map(lambda o, p: ratio((o - p) ** 2, p), optimal, probabilities))
+    return tree_sum(jax.tree.map(lambda o, p: ratio((o - p) ** 2, p), optimal, probabilities))
 
 
 def efficiency(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
@@ -229,7 +184,7 @@ def excess(
     _checks.positive("budget", budget)
     total = magnitudes(x, w).sum()
     optimal = optimal_probabilities(x, w)
-    _support("probabilities", optimal, probabilities)
+    check_support("probabilities", optimal, probabilities)
     return total**2 / budget * chi_square(optimal, probabilities)
 
 
@@ -294,32 +249,10 @@ def mcdiarmid_tail(x: Float[Array, "n d"], w: Float[Array, "d"], budget: Number,
     )
 
 
-def _support(name: str, sizes: Array, law: Array) -> Array:
-    """``sizes``, after checking that the law is positive wherever they are."""
-    sizes_known, law_known = _checks.concrete(sizes), _checks.concrete(law)
-    if sizes_known is not None and law_known is not None and ((sizes_known > 0) & (law_known == 0)).any():
-        item = int(((sizes_known > 0) & (law_known == 0)).argmax())
-        raise ValueError(
-            f"{name} vanishes at item {item}, whose weight and data do not: the error is infinite; "
-            f"it takes positive entries there"
-        )
-    return sizes
-
-
 def _beyond(squares: Array, x: Float[Array, "n d"], w: Float[Array, "d"]) -> Float[Array, ""]:
     """``squares`` − ‖Xw‖², which is not negative but for rounding."""
     return jnp.maximum(squares - _squared(product(x, w)), 0)
 
 
-def _pairwise(x: Float[Array, "n d"], w: Float[Array, "d"], both: Float[Array, "d d"]) -> Float[Array, ""]:
-    """ΣG_ij Q_ij for the Gram matrix of the columns w_i x_i; not negative, Q being positive semi-definite."""
-    columns = x * w
-    return jnp.maximum(jnp.sum(product(columns.T, columns) * both), 0)
-
-
 def _squared(values: Array) -> Float[Array, ""]:
     return jnp.sum(values**2)
-
-
-def _sum(tree: PyTree) -> Float[Array, ""]:
-    return functools.reduce(operator.add, [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)])

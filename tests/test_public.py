@@ -8,7 +8,7 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 
 import sketchprune
-from sketchprune import linalg, masks, sketch
+from sketchprune import laws, linalg, sketch
 from sketchprune.kernels import linearised
 
 
@@ -21,22 +21,28 @@ def test_private_modules_are_not_shown():
 rng = np.random.default_rng(0)
 x, y, w = jnp.asarray(rng.normal(size=(5, 4))), jnp.asarray(rng.normal(size=5)), jnp.asarray(rng.normal(size=4))
 p, gram = jnp.full(4, 0.25), x @ x.T
+
+
+def error(law):
+    return lambda x, w: law.error(sketch.linear_items(x, w))
+
+
 PRODUCTS = {
-    sketch.second_moment: (x, w, p, 3),
-    sketch.binary_moment: (x, w, p),
-    sketch.binary_multinomial_moment: (x, w, p, 3),
-    sketch.fixed_size_moment: (x, w, p, 3),
+    error(laws.Multinomial(p, 3)): (x, w),
+    error(laws.Poisson(p, binary=True)): (x, w),
+    error(laws.Multinomial(p, 3, binary=True)): (x, w),
+    error(laws.FixedSize(p, 3)): (x, w),
     sketch.near_optimal_bound: (x, w, 3),
     sketch.mcdiarmid_tail: (x, w, 3, 0.1),
-    sketch.ridge_bound: (x, y, p),
-    sketch.ridge_bound_multinomial: (x, y, p, 3),
-    sketch.dpp_error: (x, y, 1.0),
-    sketch.fixed_size_dpp_error: (x, y, 2),
+    laws.Poisson(p).training_bound: (x, y),
+    laws.Multinomial(p, 3).training_bound: (x, y),
+    laws.Determinantal.ridge(x, 1.0).training_bound: (x, y),
+    laws.fixed_size_dpp_error: (x, y, 2),
     linalg.limit: (x, y, w),
     linalg.trajectory: (x, y, w, 0.1, jnp.arange(3)),
     linearised.flow: (gram, y, 0 * y, 1.0),
     linearised.descent: (gram, y, 0 * y, 0.1, 3),
-    masks.determinantal: (jax.random.key(0), 0.1 * gram),
+    laws.Determinantal(0.1 * gram).sample: (jax.random.key(0),),
 }
 
 

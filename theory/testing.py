@@ -65,7 +65,7 @@ def _require(claim: Claim, condition: bool, message: str):
 
 def _check_words(claim: Claim):
     """What can be read off the claim: no instance is made."""
-    from theory.report.files import mathml
+    from theory.report.html import mathml
     from theory.report.references import references
 
     _require(claim, bool(claim.title.strip()), "title is empty; it takes one line in words")

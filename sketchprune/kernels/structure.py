@@ -108,7 +108,7 @@ def at_floating(params: Params, tree: PyTree[Shaped[Array, "..."]]) -> list[Shap
     return [leaf for own, leaf in pairs if is_floating(own)]
 
 
-def differentiable_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Params]]:
+def differentiable_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Any]]:
     """The leaves to differentiate in, and from others in their place to parameters.
 
     >>> own, rebuild = differentiable_leaves({"n": 1, "w": jnp.zeros(())})
@@ -117,7 +117,7 @@ def differentiable_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Ca
     """
     leaves, tree = jax.tree.flatten(params)
 
-    def rebuild(own: Sequence[Any]) -> Params:
+    def rebuild(own: Sequence[Any]) -> Any:
         rest = iter(own)
         return tree.unflatten([next(rest) if is_floating(leaf) else leaf for leaf in leaves])
 

@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+Rule = Literal["uniform", "erk", "balanced", "pyramidal"]
+
 
 def layer_densities(
-    rule: Literal["uniform", "erk", "balanced", "pyramidal"],
+    rule: Rule,
     shapes: Sequence[Sequence[int]],
     density: int | float,
     *,
@@ -22,8 +24,8 @@ def layer_densities(
     often done, and then keeps less than ρN. Float64, on the host. ValueError for another rule, a density
     outside (0, 1], and no or empty layers. O(L log L). Source: evci2020rigl, gadhikar2023random.
 
-    >>> layer_densities("balanced", [(1, 2), (2, 4)], 0.5)
-    array([1.   , 0.375])
+    >>> layer_densities("balanced", [(1, 2), (2, 4)], 0.5).tolist()
+    [1.0, 0.375]
     """
     sizes = np.array([prod(shape) for shape in shapes], np.float64)
     if not len(sizes) or not (sizes > 0).all():

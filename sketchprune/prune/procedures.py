@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from sketchprune import _checks, masks, sketch
+from sketchprune import _checks, laws, masks, sketch
 from sketchprune._arithmetic import count_true
 from sketchprune._static import static
 from sketchprune.prune import counts as _counts
@@ -162,12 +162,12 @@ def top(key: Key | None, scores: Scores, keep: int | Int[Array, ""]) -> Mask:
 def fixed_size(key: Key | None, scores: Scores, keep: int | Int[Array, ""]) -> Mask:
     """Exactly ``keep`` weights, drawn one after another in proportion to |score|: a boolean mask.
 
-    ValueError when fewer scores than that are not zero. See :func:`sketchprune.masks.fixed_size`.
+    ValueError when fewer scores than that are not zero. See :class:`sketchprune.laws.FixedSize`.
 
     >>> fixed_size(jax.random.key(0), jnp.array([0.3, 0.0, -0.7]), 2)
     Array([ True, False,  True], dtype=bool)
     """
-    return _with_whole_leaves(scores, masks.fixed_size(_checks.needed(key, _DRAWS), _weights(scores), keep))
+    return _with_whole_leaves(scores, laws.FixedSize(_weights(scores), keep).sample(_checks.needed(key, _DRAWS)))
 
 
 def multinomial(
@@ -181,26 +181,26 @@ def multinomial(
     """The sampling sketch of ``keep`` draws with p ∝ |score|: at most so many weights, scaled by c_i/(s p_i).
 
     A traced ``keep`` needs ``max_budget``, a bound on it. ``binary`` keeps the weights as they are. See
-    :func:`sketchprune.masks.multinomial`.
+    :class:`sketchprune.laws.Multinomial`.
 
     >>> multinomial(jax.random.key(0), jnp.array([0.0, 2.0]), 3)
     Array([0., 1.], dtype=float64)
     """
-    law = sketch.data_free_probabilities(_weights(scores))
-    mask = masks.multinomial(_checks.needed(key, _DRAWS), law, keep, max_budget=max_budget, binary=binary)
-    return _with_whole_leaves(scores, mask)
+    probabilities = sketch.data_free_probabilities(_weights(scores))
+    law = laws.Multinomial(probabilities, keep, max_budget=max_budget, binary=binary)
+    return _with_whole_leaves(scores, law.sample(_checks.needed(key, _DRAWS)))
 
 
 def poisson(key: Key | None, scores: Scores, keep: int | Int[Array, ""], *, binary: bool = False) -> Mask:
     """Each weight by itself at a rate π ∝ |score| up to 1, ``keep`` of them on average, scaled by 1/π_i.
 
-    ``binary`` keeps them as they are. See :func:`sketchprune.masks.poisson` and ``poisson_rates``.
+    ``binary`` keeps them as they are. See :class:`sketchprune.laws.Poisson`.
 
     >>> poisson(jax.random.key(0), jnp.array([0.0, 2.0]), 1)
     Array([0., 1.], dtype=float64)
     """
-    rates = masks.poisson_rates(_weights(scores), keep)
-    return _with_whole_leaves(scores, masks.poisson(_checks.needed(key, _DRAWS), rates, binary=binary))
+    law = laws.Poisson.proportional(_weights(scores), keep, binary=binary)
+    return _with_whole_leaves(scores, law.sample(_checks.needed(key, _DRAWS)))
 
 
 class _Facts(NamedTuple):

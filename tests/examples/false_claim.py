@@ -2,19 +2,19 @@
 
 import jax.numpy as jnp
 
-from sketchprune import masks, sketch
+from sketchprune import laws
 from theory import Claim, Expectation, Sides, Source
 from theory.catalogue.sketch.cases import COMMON
 
 
 def draw(instance, key):
-    return masks.multinomial(key, instance.near_optimal, instance.budget, max_budget=instance.most)
+    return instance.multinomial.sample(key)
 
 
 def trial(instance, mask):
-    x, w, p, s = instance.x, instance.w, instance.near_optimal, instance.budget
+    x, w = instance.x, instance.w
     error = jnp.sum((x @ (mask * w) - x @ w) ** 2)
-    return {"claim": Sides(error, sketch.second_moment(x, w, p, s - 1))}
+    return {"claim": Sides(error, laws.Multinomial(instance.near_optimal, instance.budget - 1).error(instance.items))}
 
 
 SECOND_MOMENT = Claim(

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import struct
 
-from sketchprune import masks, sketch
+from sketchprune import laws, sketch
 from theory import Case, Claim, Expectation, Sides, Source
 
 BUDGET = 16
@@ -23,7 +23,7 @@ def images(rng, dataset):
 
 
 def draw(model, key):
-    return masks.multinomial(key, sketch.optimal_probabilities(model.x, model.w), BUDGET)
+    return laws.Multinomial(sketch.optimal_probabilities(model.x, model.w), BUDGET).sample(key)
 
 
 def trial(model, mask):

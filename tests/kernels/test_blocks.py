@@ -9,7 +9,8 @@ import pytest
 
 from sketchprune import kernels
 from sketchprune.kernels import _blocks, _contraction
-from tests.examples.networks import assert_same, instance, matrix, normal, quick_jit, random_mask
+from tests.support import normal, quick_jit
+from tests.support.networks import assert_same, instance, matrix, random_mask
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketchprune import kernels
-from tests.examples.networks import NETWORKS, assert_same, instance, matrix, normal, quick_jit, random_mask
+from tests.support import normal, quick_jit
+from tests.support.networks import NETWORKS, assert_same, instance, matrix, random_mask
 
 few = settings(deadline=None, max_examples=5, derandomize=True)
 

@@ -21,9 +21,9 @@ import pytest
 from sketchprune import search
 from sketchprune.search import _cluster, mesh
 from sketchprune.search._traced import Traced
-from tests.examples import search_process as example
+from tests.support import search_process as example
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "search_process.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "search_process.py"
 
 
 @functools.cache

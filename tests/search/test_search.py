@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sketchprune import kernels, linalg, masks, search, train
+from sketchprune import kernels, laws, linalg, masks, search, train
 from sketchprune.search import _bins, _exact, mesh
 from sketchprune.search import _program as _worker
 from sketchprune.search._program import Worker
@@ -21,7 +21,7 @@ from sketchprune.search._traced import Traced
 N, D, BUDGET = 9, 12, 4
 RNG = np.random.default_rng(5)
 X, W = jnp.asarray(RNG.normal(size=(N, D)), jnp.float32), jnp.asarray(RNG.normal(size=D), jnp.float32)
-LAW = functools.partial(masks.multinomial, probabilities=jnp.full(D, 1 / D, jnp.float32), budget=BUDGET)
+LAW = laws.Multinomial(jnp.full(D, 1 / D, jnp.float32), BUDGET).sample
 KEY = jax.random.key(7)
 COUNT = 5 * 256 + 17
 
@@ -194,8 +194,8 @@ def test_small_caches_and_little_memory_make_masks_take_turns(monkeypatch):
 def test_lowering_for_an_accelerator_has_no_float64():
     for law in (
         LAW,
-        functools.partial(masks.poisson, rates=jnp.full(D, 0.3, jnp.float32)),
-        functools.partial(masks.fixed_size, weights=jnp.full(D, 0.3, jnp.float32), size=3),
+        laws.Poisson(jnp.full(D, 0.3, jnp.float32)).sample,
+        laws.FixedSize(jnp.full(D, 0.3, jnp.float32), 3).sample,
     ):
         with jax.enable_x64(False):
             worker = Worker(search.linear_error(X, W), law, KEY, mesh.over(jax.devices()[:2]), best=4)
@@ -269,7 +269,7 @@ def test_numbers_of_python():
 def test_objectives_are_what_they_say():
     x, w, y = (jnp.asarray(RNG.normal(size=shape)) for shape in ((20, D), D, 20))
     start = jnp.asarray(RNG.normal(size=D))
-    drawn = [masks.multinomial(jax.random.key(i), jnp.full(D, 1 / D), BUDGET) for i in range(3)]
+    drawn = [laws.Multinomial(jnp.full(D, 1 / D), BUDGET).sample(jax.random.key(i)) for i in range(3)]
     some = jnp.stack([*drawn, jnp.zeros(D), (jnp.arange(D) % 3 == 0).astype(float)])
 
     def trained(mask):
@@ -310,9 +310,7 @@ def squared(outputs, y):
 def test_networks_and_pytrees():
     params = {"in": jnp.asarray(RNG.normal(size=(D, 5)), jnp.float32), "out": jnp.ones((5, 1), jnp.float32)}
     data = X, jnp.ones(N, jnp.float32)
-    law = functools.partial(
-        masks.poisson, rates=jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.5), params), binary=True
-    )
+    law = laws.Poisson(jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.5), params), binary=True).sample
     dense = kernels.reference(network, params, X)
     expected = {
         search.initial_loss(network, squared, params, data): lambda mask: squared(

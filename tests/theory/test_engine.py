@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.examples.toys import DATA, KINDS, LONGER, TINY, VECTOR, coins, toy, unbiased
+from tests.support.claims import DATA, KINDS, LONGER, TINY, VECTOR, coins, toy, unbiased
 from theory import engine, verify
 from theory.claim import Sides
 from theory.engine import Program, Programs, Runs, tile_size

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.examples.toys import DATA, VECTOR, Vector, toy, verdict
+from tests.support.claims import DATA, VECTOR, Vector, toy, verdict
 from theory.claim import Case, Sides
 from theory.cli import main
 from theory.falsify import falsify
@@ -122,6 +122,6 @@ def test_the_command(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "counterexample: case near" in said and "theory 1.5" in said and "fixed" not in said
     assert main(["falsify", f"{mine}::my/fixed"]) == 2
-    assert "takes a bound with fields that a search may move" in capsys.readouterr().err
+    assert "takes a bound that names fields to move" in capsys.readouterr().err
     assert main(["falsify", str(mine), "--steps", "-1"]) == 2
-    assert "steps, seed: got -1, 0" in capsys.readouterr().err
+    assert "steps is -1; it takes a whole number >= 0" in capsys.readouterr().err

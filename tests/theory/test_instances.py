@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.examples.toys import DATA, FALSE, KINDS, LONGER, SAMPLE, VECTOR, programs, verdict
+from tests.support.claims import DATA, FALSE, KINDS, LONGER, SAMPLE, VECTOR, programs, verdict
 from theory.instances import make_groups
 from theory.verdict import SUPPORTED
 

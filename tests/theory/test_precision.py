@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.examples.toys import DATA, KINDS, TINY, coins, toy, verdict
+from tests.support.claims import DATA, KINDS, TINY, coins, toy, verdict
 from theory import verify
 from theory.claim import Sides
 from theory.falsify import falsify

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.examples.toys import DATA, FALSE, TINY, Vector, programs, toy, verdict
+from tests.support.claims import DATA, FALSE, TINY, Vector, programs, toy, verdict
 from theory.claim import Case, Sides
 from theory.engine import Runs
 from theory.kinds import Bound, Expectation, Identity, Probability

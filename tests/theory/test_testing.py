@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketchprune import data
-from tests.examples.toys import DATA, KINDS, SAMPLE, VECTOR, Vector, all_coins, coins, square_of_sum, toy, unbiased
+from tests.support.claims import DATA, KINDS, SAMPLE, VECTOR, Vector, all_coins, coins, square_of_sum, toy, unbiased
 from theory import CATALOGUE, check_claim
 from theory.claim import Case, Sides, Source
 from theory.kinds import Bound, Expectation, Identity, Rate

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.examples.toys import (
+from tests.support.claims import (
     DATA,
     FALSE,
     KINDS,

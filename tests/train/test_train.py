@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from sketchprune import linalg, masks, train
-from theory.engine import taken
+from sketchprune import laws, linalg, masks, train
+from theory.measurements import take_rows as taken
 
 OPTIMIZERS = {
     "sgd": optax.sgd(0.02),
@@ -118,7 +118,7 @@ def test_masks_keys_and_starts_under_vmap_are_the_loop():
 
 
 def masks_of(key, params):
-    return masks.poisson(key, jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), params), binary=True)
+    return laws.Poisson(jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), params), binary=True).sample(key)
 
 
 def test_epochs_visit_every_sample_once_in_a_new_order():

@@ -21,7 +21,7 @@ from theory.catalogue.sketch import cases, moments, trained_means, training
 from theory.catalogue.sketch.data_free import worst_columns
 from theory.kinds import Effect, Expectation, Probability, Rate
 from theory.kinds.kind import STATEMENT
-from theory.report.files import mathml
+from theory.report.html import mathml
 from theory.report.references import references
 from theory.verdict import SUPPORTED, UNMET, VACUOUS, Tier
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import jax.numpy as jnp
 import pytest
 
-from tests.examples.toys import DATA, SAMPLE, TINY, VECTOR, promoted, toy
+from tests.support.claims import DATA, SAMPLE, TINY, VECTOR, promoted, toy
 from theory import check_claim, verify
 from theory.claim import Sides, Source
-from theory.cli.select import Selected
 from theory.kinds import KINDS
-from theory.report.files import as_html, as_json
-from theory.report.journal import Run
+from theory.report.html import as_html
+from theory.report.run import Report, Run, Selected
+from theory.report.tables import as_json
 from theory.verdict import REFUTED, SUPPORTED
 
 FILE = '''
@@ -115,10 +115,11 @@ def test_the_report_shows_it(claim):
     axis = claim.kind.axis(found)
     assert axis.caption == "factor" and all(0 <= strip.point <= axis.band[1] for strip in axis.strips.values())
     run = Run(seed=0, tier="tiny", data="toys", data_crc32=0, versions={})
-    page = as_html(run, [Selected(claim, claim.id)], [found], {})
+    report = Report(run, [(Selected(claim, claim.id), found)])
+    page = as_html(report)
     for text in (claim.kind.words.meaning, claim.kind.words.measured, "Approximation", "factor"):
         assert text in page
-    assert '"kind": "approximation"' in as_json(run, [Selected(claim, claim.id)], [found], {})
+    assert '"kind": "approximation"' in as_json(report)
 
 
 def test_its_claims_are_checked(claim):

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from sketchprune import data, linalg, sketch
+from sketchprune import data, laws, linalg, sketch
 from sketchprune.data import Dataset
 from theory.claim import Case
-from theory.engine import Program
 
 FEATURES, CLASSES = 64, 10
 ROWS = FEATURES + CLASSES
@@ -62,6 +62,21 @@ class Linear(struct.PyTreeNode):
         """Positive inclusion rates, the larger ones in step with the near-optimal law."""
         expected = jnp.minimum(self.budget, self.w.shape[0] / 3)
         return jnp.clip(expected * self.near_optimal, 0.02, 1)
+
+    @property
+    def items(self) -> laws.Items:
+        """The vectors w_i x_i that a mask weighs."""
+        return sketch.linear_items(self.x, self.w)
+
+    @property
+    def multinomial(self) -> laws.Multinomial:
+        """``budget`` draws by the near-optimal law."""
+        return laws.Multinomial(self.near_optimal, self.budget, max_budget=self.most)
+
+    @property
+    def poisson(self) -> laws.Poisson:
+        """Independent inclusion at the rates."""
+        return laws.Poisson(self.rates)
 
 
 Rng = np.random.Generator
@@ -143,12 +158,12 @@ def rank_deficient(rng: Rng) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
-    @Program
+    @jax.jit
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
         x = data.standardise(pixels) if standardise else abs(pixels) / jnp.max(abs(pixels))
         return linalg.compress(x, data.one_hot(labels, dataset.num_classes))
 
-    return compress(dataset.x.reshape(len(dataset.x), -1), dataset.y)
+    return jax.device_get(compress(dataset.x.reshape(len(dataset.x), -1), dataset.y))
 
 
 def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -248,29 +263,3 @@ def _small_real(rng: Rng, dataset: Dataset) -> Linear:
 
 SMALL = (Case("small", _small, enumerable=True), Case("small-{data}", _small_real, enumerable=True))
 """Cases in which every outcome of a mask law is enumerated."""
-
-
-def all_multinomial(probabilities: Float[Array, " d"], budget: Int[Array, ""], most: int) -> tuple[Array, Array]:
-    """Every sequence of ``most`` draws, as the mask of its first ``budget`` draws, and its probability."""
-    d = probabilities.shape[0]
-    draws = jnp.stack(jnp.meshgrid(*[jnp.arange(d)] * most, indexing="ij"), axis=-1).reshape(-1, most)
-    hits = (draws[:, :, None] == jnp.arange(d)) & (jnp.arange(most)[:, None] < budget)
-    masks = hits.sum(axis=1) / jnp.where(probabilities > 0, budget * probabilities, 1)
-    return masks, jnp.prod(probabilities[draws], axis=1)
-
-
-def all_subsets(d: int) -> Bool[Array, "m d"]:
-    """All 2^d subsets of d items."""
-    return (jnp.arange(2**d)[:, None] >> jnp.arange(d)) % 2 == 1
-
-
-def all_binary(rates: Float[Array, " d"]) -> tuple[Array, Array]:
-    """Every subset, as a 0/1 mask, and its probability."""
-    kept = all_subsets(rates.shape[0])
-    return kept.astype(rates.dtype), jnp.prod(jnp.where(kept, rates, 1 - rates), axis=1)
-
-
-def all_poisson(rates: Float[Array, " d"]) -> tuple[Array, Array]:
-    """Every subset, as a reweighted mask, and its probability."""
-    kept, chances = all_binary(rates)
-    return kept / jnp.where(rates > 0, rates, 1), chances

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sketchprune import masks, scores, sketch
+from sketchprune import laws, scores, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
@@ -150,7 +150,7 @@ def _draw_data(instance: Linear, key: Key) -> tuple[Array, Array]:
         jax.random.rademacher(data_key, shape, dtype),
     )
     p = sketch.data_free_probabilities(instance.w)
-    return x, masks.multinomial(mask_key, p, instance.budget, max_budget=instance.most)
+    return x, laws.Multinomial(p, instance.budget, max_budget=instance.most).sample(mask_key)
 
 
 RANDOM_ROWS, RANDOM_FEATURES = 8, 16

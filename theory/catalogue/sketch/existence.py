@@ -8,11 +8,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from sketchprune import masks, sketch
+from sketchprune import laws, sketch
 from sketchprune.data import Dataset
 from sketchprune.search import subsets
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import Rng, all_subsets, real, signs, some_columns, weights
+from theory.catalogue.sketch.cases import Rng, real, signs, some_columns, weights
 from theory.catalogue.sketch.moments import BAR, DKM
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides
@@ -95,7 +95,7 @@ def _few(rng: Rng, x: np.ndarray) -> np.ndarray:
 
 def least_poisson_error(x: Float[Array, "n d"], w: Float[Array, " d"], rates: Float[Array, " d"]) -> Float[Array, ""]:
     """The least ‖X(m∘w) − Xw‖² of all 2^d poisson masks m = b/π, from those of either half of the items."""
-    kept: Bool[Array, "m h"] = all_subsets(ITEMS // 2)
+    kept: Bool[Array, "m h"] = laws.all_subsets(ITEMS // 2)
 
     def part(items: slice) -> Float[Array, "m n"]:
         return ((kept / rates[items] - 1) * w[items]) @ x[:, items].T
@@ -107,10 +107,11 @@ def least_poisson_error(x: Float[Array, "n d"], w: Float[Array, " d"], rates: Fl
 def _existence(model: Model, key: Key) -> dict[str, Sides]:
     x, w, p = model.x, model.w, model.probabilities
     draw_key, start_key = jax.random.split(key)
-    drawn = jax.vmap(lambda one: masks.multinomial(one, p, BUDGET))(jax.random.split(draw_key, SKETCHES))
+    law, items = laws.Multinomial(p, BUDGET), sketch.linear_items(x, w)
+    drawn = jax.vmap(law.sample)(jax.random.split(draw_key, SKETCHES))
     best_sketch = jnp.min(jnp.sum(((drawn - 1) * w @ x.T) ** 2, axis=1))
-    _, local = subsets.local_search(x, w, BUDGET, start_key, starts=STARTS)
-    multinomial, poisson = sketch.second_moment(x, w, p, BUDGET), sketch.poisson_moment(x, w, model.rates)
+    _, local = subsets.local_search(x, w, BUDGET, key=start_key, starts=STARTS)
+    multinomial, poisson = law.error(items), laws.Poisson(model.rates).error(items)
     measured = [least_poisson_error(x, w, model.rates), best_sketch, model.reweighted]
     theory = [poisson, multinomial, multinomial]
     # How the best masks rank: whatever else keeps so few weights is no better.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sketchprune import masks, sketch
+from sketchprune import laws, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
@@ -17,9 +17,6 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     SMALL,
     Linear,
     Rng,
-    all_binary,
-    all_multinomial,
-    all_poisson,
     complete,
     gaussian,
     signs,
@@ -59,12 +56,12 @@ def largest_error(instance: Linear, p: Float[Array, " d"]) -> Float[Array, ""]:
 
 def draw_multinomial(instance: Linear, key: Key) -> Float[Array, " d"]:
     """A mask by the near-optimal law."""
-    return masks.multinomial(key, instance.near_optimal, instance.budget, max_budget=instance.most)
+    return instance.multinomial.sample(key)
 
 
 def enumerate_multinomial(instance: Linear) -> tuple[Array, Array]:
     """All masks by the near-optimal law."""
-    return all_multinomial(instance.near_optimal, instance.budget, instance.most)
+    return instance.multinomial.outcomes()
 
 
 # --- sketch/unbiased
@@ -72,12 +69,12 @@ def enumerate_multinomial(instance: Linear) -> tuple[Array, Array]:
 
 def _draw_both(instance: Linear, key: Key) -> tuple[Array, Array]:
     first, second = jax.random.split(key)
-    return draw_multinomial(instance, first), masks.poisson(second, instance.rates)
+    return draw_multinomial(instance, first), instance.poisson.sample(second)
 
 
 def _enumerate_both(instance: Linear) -> tuple[tuple[Array, Array], Array]:
     multinomial, chances = enumerate_multinomial(instance)
-    poisson, others = all_poisson(instance.rates)
+    poisson, others = instance.poisson.outcomes()
     extra = multinomial.shape[0] - poisson.shape[0]
     poisson, others = jnp.pad(poisson, ((0, extra), (0, 0))), jnp.pad(others, (0, extra))
     rows = instance.x.shape[0]
@@ -123,7 +120,7 @@ UNBIASED = Claim(
 
 def _second_moment(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     p, dense = instance.near_optimal, squared(instance.x @ instance.w)
-    theory = sketch.second_moment(instance.x, instance.w, p, instance.budget)
+    theory = instance.multinomial.error(instance.items)
     right = Sides(error(instance, mask), theory, range=largest_error(instance, p))
     return {
         "claim": right,
@@ -264,20 +261,16 @@ FROBENIUS = Claim(
 def _poisson(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     x, w, rates = instance.x, instance.w, instance.rates
     sizes = sketch.magnitudes(x, w)
-    theory = sketch.poisson_moment(x, w, rates)
+    theory = instance.poisson.error(instance.items)
     # Among rates that sum to no more than these do, water-filling is the best; 0 says that it is no worse.
     budget = jnp.minimum(jnp.sum(jnp.where(sizes > 0, rates, 0)), jnp.sum(sizes > 0))
-    filled = sketch.poisson_moment(x, w, masks.poisson_rates(sizes, budget))
+    filled = laws.Poisson.proportional(sizes, budget).error(instance.items)
     gap = jnp.maximum((filled - theory) / theory, 0)
     gap = jnp.where(gap < 1e-5, 0, gap)
     right = Sides(jnp.stack([error(instance, mask), gap]), jnp.stack([theory, jnp.zeros_like(gap)]),
                   scale=jnp.stack([theory, jnp.ones_like(gap)]))  # fmt: skip
     multinomial = jnp.sum(sizes**2 / rates) - squared(x @ w)
     return {"claim": right, "multinomial formula": right._replace(theory=right.theory.at[0].set(multinomial))}
-
-
-def _draw_poisson(instance: Linear, key: Key) -> Float[Array, " d"]:
-    return masks.poisson(key, instance.rates)
 
 
 POISSON = Claim(
@@ -291,8 +284,8 @@ POISSON = Claim(
     kind=Expectation(),
     cases=(*EVALUATED, *SMALL),
     trial=_poisson,
-    draw=_draw_poisson,
-    outcomes=lambda instance: all_poisson(instance.rates),
+    draw=lambda instance, key: instance.poisson.sample(key),
+    outcomes=lambda instance: instance.poisson.outcomes(),
     mutants=("multinomial formula",),
     note="Second component: by how much water-filling exceeds the random rates (none).",
 )
@@ -303,7 +296,7 @@ POISSON = Claim(
 
 def _binary(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     rates, sizes = instance.rates, sketch.magnitudes(instance.x, instance.w)
-    theory = sketch.binary_moment(instance.x, instance.w, rates)
+    theory = laws.Poisson(rates, binary=True).error(instance.items)
     right = Sides(error(instance, mask), theory)
     return {"claim": right, "variance only": right._replace(theory=jnp.sum(rates * (1 - rates) * sizes**2))}
 
@@ -316,8 +309,8 @@ BINARY_BIAS_VARIANCE = Claim(
     kind=Expectation(),
     cases=(*EVALUATED, *SMALL),
     trial=_binary,
-    draw=lambda instance, key: masks.poisson(key, instance.rates, binary=True),
-    outcomes=lambda instance: all_binary(instance.rates),
+    draw=lambda instance, key: laws.Poisson(instance.rates, binary=True).sample(key),
+    outcomes=lambda instance: laws.Poisson(instance.rates, binary=True).outcomes(),
     mutants=("variance only",),
 )
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sketchprune import masks, sketch
+from sketchprune import laws, masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, complete, weights
@@ -28,10 +28,15 @@ def _sides(instance: Linear, mask: Float[Array, " d"], thresholds: list[Array]) 
     )
 
 
+def _optimal(instance: Linear) -> laws.Multinomial:
+    """The law p*."""
+    optimal = sketch.optimal_probabilities(instance.x, instance.w)
+    return laws.Multinomial(optimal, instance.budget, max_budget=instance.most)
+
+
 def _mean_error(instance: Linear) -> Float[Array, ""]:
     """The root of the expected error at p*."""
-    optimal = sketch.optimal_probabilities(instance.x, instance.w)
-    return jnp.sqrt(sketch.second_moment(instance.x, instance.w, optimal, instance.budget))
+    return jnp.sqrt(_optimal(instance).error(instance.items))
 
 
 def _high_probability(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
@@ -89,9 +94,7 @@ HIGH_PROBABILITY_SHARP = Claim(
     kind=Probability(),
     cases=(*SAMPLED, Case("coin", _coin)),
     trial=_sharp,
-    draw=lambda instance, key: masks.multinomial(
-        key, sketch.optimal_probabilities(instance.x, instance.w), instance.budget, max_budget=instance.most
-    ),
+    draw=lambda instance, key: _optimal(instance).sample(key),
     mutants=("mean term alone", "¼ for 2"),
     note="McDiarmid's inequality: one draw moves the error by at most 2Z/s.",
 )

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from sketchprune import masks, sketch
+from sketchprune import laws, masks
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
@@ -20,9 +20,6 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     SMALL_FEATURES,
     Linear,
     Rng,
-    all_binary,
-    all_multinomial,
-    all_subsets,
     complete,
     gaussian,
     normal_tails,
@@ -46,26 +43,24 @@ class Ridge(NamedTuple):
 
 def _ridge_bounds(instance: Linear) -> Ridge:
     x, y, rates = instance.x, instance.y, instance.rates
-    multinomial = sketch.ridge_bound_multinomial(x, y, instance.near_optimal, instance.budget)
+    multinomial = instance.multinomial.training_bound(x, y)
     # Halving D: 1/π' − 1 = (1/π − 1)/2.
-    halved = sketch.ridge_bound(x, y, 2 * rates / (1 + rates))
-    poisson = sketch.ridge_bound(x, y, rates)
+    halved = laws.Poisson(2 * rates / (1 + rates)).training_bound(x, y)
+    poisson = instance.poisson.training_bound(x, y)
     return Ridge(instance, jnp.stack([poisson, multinomial]), jnp.stack([halved, multinomial]))
 
 
 def _draw_ridge(ridge: Ridge, key: Key) -> Float[Array, "2 d"]:
     first, second = jax.random.split(key)
     instance = ridge.instance
-    poisson = masks.poisson(first, instance.rates)
-    multinomial = masks.multinomial(second, instance.near_optimal, instance.budget, max_budget=instance.most)
-    return jnp.stack([poisson, multinomial])
+    return jnp.stack([instance.poisson.sample(first), instance.multinomial.sample(second)])
 
 
 def _enumerate_ridge(ridge: Ridge) -> tuple[Array, Array]:
     """All supports, with their probabilities under either law: what can be trained depends on nothing else."""
     instance = ridge.instance
-    subsets, poisson = all_binary(instance.rates)
-    sequences, chances = all_multinomial(instance.near_optimal, instance.budget, instance.most)
+    subsets, poisson = laws.Poisson(instance.rates, binary=True).outcomes()
+    sequences, chances = instance.multinomial.outcomes()
     same = jnp.all((sequences > 0)[None] == (subsets > 0)[:, None], axis=2)
     outcomes = jnp.repeat(subsets[:, None], 2, axis=1)
     return outcomes, jnp.stack([poisson, jnp.where(same, chances, 0).sum(axis=1)], axis=1)
@@ -115,15 +110,13 @@ class Determinantal(NamedTuple):
 
     Attributes:
         instance: the instance.
-        tau: the regulariser τ.
-        kernel: [d, d], the marginal kernel XᵀX(XᵀX + τI)⁻¹.
+        law: P(S) ∝ det(X_SᵀX_S/τ).
         theory: the expected error and size, and the error at fixed size.
         mutant: the same with a false error.
     """
 
     instance: Linear
-    tau: Float[Array, ""]
-    kernel: Float[Array, "d d"]
+    law: laws.Determinantal
     theory: Float[Array, "3"]
     mutant: Float[Array, "3"]
 
@@ -134,37 +127,31 @@ FIXED_SIZE = 3
 def _determinantal(instance: Linear) -> Determinantal:
     x, y = instance.x, instance.y
     tau = instance.beta * jnp.sum(x**2) / 8
-    gram = x.T @ x
-    theory = [sketch.dpp_error(x, y, tau), sketch.dpp_size(x, tau)]
+    law = laws.Determinantal.ridge(x, tau)
+    theory = [law.training_bound(x, y), laws.effective_dimension(x, tau)]
     if x.shape[1] <= SMALL_FEATURES:
-        theory.append(sketch.fixed_size_dpp_error(x, y, FIXED_SIZE))
+        theory.append(laws.fixed_size_dpp_error(x, y, FIXED_SIZE))
     rows = jnp.eye(x.shape[0])
     wrong = tau**2 * squared(jnp.linalg.solve(x @ x.T + tau * rows, y))
     both = jnp.stack(theory)
-    return Determinantal(
-        instance, tau, jnp.linalg.solve(gram + tau * jnp.eye(x.shape[1]), gram), both, both.at[0].set(wrong)
-    )
+    return Determinantal(instance, law, both, both.at[0].set(wrong))
 
 
-def _enumerate_determinantal(law: Determinantal) -> tuple[Array, Array]:
-    """All subsets; columns: the law of random size (twice: error and size), and that of fixed size."""
-    subsets = all_subsets(law.kernel.shape[0]).astype(law.kernel.dtype)
-    gram = law.instance.x.T @ law.instance.x / law.tau
+def _enumerate_determinantal(model: Determinantal) -> tuple[Array, Array]:
+    """All subsets; columns: the law of random size (twice: error and size), and that of fixed size.
 
-    def determinant(kept: Float[Array, " d"]) -> Array:
-        return jnp.linalg.det(gram * jnp.outer(kept, kept) + jnp.diag(1 - kept))
-
-    volumes = jax.vmap(determinant)(subsets)
-    fixed = jnp.where(subsets.sum(axis=1) == FIXED_SIZE, volumes, 0)
-    chances = volumes / volumes.sum()
-    return subsets, jnp.stack([chances, chances, fixed / fixed.sum()], axis=1)
+    Given its size a subset has the chance det X_SᵀX_S, whatever τ is.
+    """
+    subsets, chances = model.law.outcomes()
+    fixed = jnp.where(subsets.sum(axis=1) == FIXED_SIZE, chances, 0)
+    return subsets.astype(chances.dtype), jnp.stack([chances, chances, fixed / fixed.sum()], axis=1)
 
 
-def _dpp(law: Determinantal, kept: Float[Array, " d"]) -> dict[str, Sides]:
-    left = trained_error(law.instance.x, law.instance.y, kept)
-    measured = jnp.stack([left, jnp.sum(kept), left][: law.theory.shape[0]])
-    right = Sides(measured, law.theory)
-    return {"claim": right, "τ²yᵀ(XXᵀ+τI)⁻²y": right._replace(theory=law.mutant)}
+def _dpp(model: Determinantal, kept: Float[Array, " d"] | Bool[Array, " d"]) -> dict[str, Sides]:
+    left = trained_error(model.instance.x, model.instance.y, kept)
+    measured = jnp.stack([left, jnp.sum(kept), left][: model.theory.shape[0]])
+    right = Sides(measured, model.theory)
+    return {"claim": right, "τ²yᵀ(XXᵀ+τI)⁻²y": right._replace(theory=model.mutant)}
 
 
 DPP_TRAINING_ERROR = Claim(
@@ -180,7 +167,7 @@ DPP_TRAINING_ERROR = Claim(
     batch=128,
     trial=_dpp,
     prepare=_determinantal,
-    draw=lambda law, key: masks.determinantal(key, law.kernel),
+    draw=lambda model, key: model.law.sample(key),
     outcomes=_enumerate_determinantal,
     mutants=("τ²yᵀ(XXᵀ+τI)⁻²y",),
     note="Components: error, size, and where all subsets are enumerated the error at the fixed size 3.",

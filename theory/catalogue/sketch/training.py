@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from sketchprune import linalg, masks, sketch, train
+from sketchprune import laws, linalg, sketch, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
@@ -16,7 +16,6 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     SMALL,
     Linear,
     Rng,
-    all_multinomial,
     complete,
     gaussian,
 )
@@ -74,31 +73,28 @@ class Transfer(NamedTuple):
 
     Attributes:
         instance: the instance; its ``w`` are the initial weights.
-        law: [d], nine parts p* of the initial weights and one part uniform.
+        law: ``budget`` draws by nine parts p* of the initial weights and one part uniform.
         end: [d], the trained weights w*.
     """
 
     instance: Linear
-    law: Float[Array, " d"]
+    law: laws.Multinomial
     end: Float[Array, " d"]
 
 
 def _train_dense(instance: Linear) -> Transfer:
     x, y, w = instance.x, instance.y, instance.w
-    law = 0.9 * sketch.optimal_probabilities(x, w) + 0.1 * sketch.uniform_probabilities(w)
+    probabilities = 0.9 * sketch.optimal_probabilities(x, w) + 0.1 * sketch.uniform_probabilities(w)
+    law = laws.Multinomial(probabilities, instance.budget, max_budget=instance.most)
     step = 1 / jnp.sum(x**2)
     end, _ = train.fit(predict, stepped_half_squares, w, (x, with_step(y, step)), optax.sgd(1.0), 300)
     return Transfer(instance, law, end)
 
 
 def _transfer(transfer: Transfer, mask: Float[Array, " d"]) -> dict[str, Sides]:
-    (instance, law, end), x, s = transfer, transfer.instance.x, transfer.instance.budget
-
-    def moment(w: Float[Array, " d"]) -> Array:
-        return (jnp.sum(sketch.magnitudes(x, w) ** 2 / law) - squared(x @ w)) / s
-
-    right = Sides(squared(x @ (mask * end) - x @ end), moment(end))
-    return {"claim": right, "w0 for w*": right._replace(theory=moment(instance.w))}
+    x, end = transfer.instance.x, transfer.end
+    right = Sides(squared(x @ (mask * end) - x @ end), transfer.law.error(sketch.linear_items(x, end)))
+    return {"claim": right, "w0 for w*": right._replace(theory=transfer.law.error(transfer.instance.items))}
 
 
 TRANSFER = Claim(
@@ -113,8 +109,8 @@ TRANSFER = Claim(
     cases=(*SAMPLED, *SMALL),
     trial=_transfer,
     prepare=_train_dense,
-    draw=lambda t, key: masks.multinomial(key, t.law, t.instance.budget, max_budget=t.instance.most),
-    outcomes=lambda t: all_multinomial(t.law, t.instance.budget, t.instance.most),
+    draw=lambda transfer, key: transfer.law.sample(key),
+    outcomes=lambda transfer: transfer.law.outcomes(),
     mutants=("w0 for w*",),
     note=(
         "w* is what 300 steps of optax gradient descent make of w0. The law is nine parts p*(w0), one part uniform: "
@@ -131,7 +127,7 @@ KEPT = 12
 
 def _draw_mask(instance: Linear, key: Key) -> Float[Array, " d"]:
     budget = jnp.minimum(instance.budget, KEPT)
-    mask = masks.multinomial(key, instance.near_optimal, budget, max_budget=KEPT)
+    mask = laws.Multinomial(instance.near_optimal, budget, max_budget=KEPT).sample(key)
     return jnp.where(instance.whole, jnp.any(instance.x != 0, axis=0), mask)
 
 

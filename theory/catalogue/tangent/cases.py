@@ -15,6 +15,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from sketchprune import laws, sketch
 from sketchprune.data import Dataset
 from theory.claim import Case
 
@@ -105,8 +106,8 @@ class Tangent(struct.PyTreeNode):
     """
 
     network: Network
-    jacobian: Float[Array, "N P"]
-    outputs: Float[Array, " N"]
+    jacobian: Float[Array, "*batch N P"]
+    outputs: Float[Array, "*batch N"]
 
     @property
     def kernel(self) -> Float[Array, "N N"]:
@@ -137,6 +138,15 @@ class Tangent(struct.PyTreeNode):
     def rates(self) -> Float[Array, " P"]:
         """Inclusion rates of the density's expected size, about in step with the near-optimal law."""
         return jnp.clip(self.network.density * self.sizes.size * self.near_optimal, 0.2, 1)
+
+    @property
+    def items(self) -> laws.Items:
+        """The matrices J_iJ_iᵀ that a mask weighs."""
+        return sketch.tangent_items(self.jacobian)
+
+    def multinomial(self, probabilities: Float[Array, " P"]) -> laws.Multinomial:
+        """``budget`` draws by these probabilities."""
+        return laws.Multinomial(probabilities, self.network.budget, max_budget=self.network.most)
 
 
 def linearise(network: Network) -> Tangent:

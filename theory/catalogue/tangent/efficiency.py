@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune import masks, scores, sketch
+from sketchprune import scores, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import all_multinomial
 from theory.catalogue.squares import half_squares, squared
 from theory.catalogue.tangent.cases import (  # fmt: skip
     NON_ZERO,
@@ -77,17 +76,14 @@ def _prepare(network: Network) -> Scored:
 
 
 def _draw(scored: Scored, key: Key) -> Float[Array, "laws P"]:
-    network = scored.tangent.network
-
     def draw(key: Key, law: Array) -> Array:
-        return masks.multinomial(key, law, network.budget, max_budget=network.most)
+        return scored.tangent.multinomial(law).sample(key)
 
     return jax.vmap(draw)(jax.random.split(key, len(scored.laws)), scored.laws)
 
 
 def _enumerate(scored: Scored) -> tuple[Array, Array]:
-    network = scored.tangent.network
-    every, chances = jax.vmap(lambda law: all_multinomial(law, network.budget, network.most))(scored.laws)
+    every, chances = jax.vmap(lambda law: scored.tangent.multinomial(law).outcomes())(scored.laws)
     return every.swapaxes(0, 1), chances.T
 
 

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune import masks, sketch
+from sketchprune import laws, sketch
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import all_multinomial, all_poisson
 from theory.catalogue.sketch.moments import BAR, DKM
 from theory.catalogue.squares import squared
 from theory.catalogue.tangent.cases import (  # fmt: skip
@@ -35,18 +34,12 @@ def spectral_norm(symmetric: Float[Array, "N N"]) -> Float[Array, ""]:
 
 def _draw_two(tangent: Tangent, key: Key) -> tuple[Array, Array]:
     one, other = jax.random.split(key)
-    network = tangent.network
-
-    def draw(key: Key, law: Array) -> Array:
-        return masks.multinomial(key, law, network.budget, max_budget=network.most)
-
-    return draw(one, tangent.near_optimal), draw(other, tangent.optimal)
+    return tangent.multinomial(tangent.near_optimal).sample(one), tangent.multinomial(tangent.optimal).sample(other)
 
 
 def _enumerate_two(tangent: Tangent) -> tuple[tuple[Array, Array], Array]:
-    network = tangent.network
-    near, chances = all_multinomial(tangent.near_optimal, network.budget, network.most)
-    best, others = all_multinomial(tangent.optimal, network.budget, network.most)
+    near, chances = tangent.multinomial(tangent.near_optimal).outcomes()
+    best, others = tangent.multinomial(tangent.optimal).outcomes()
     entries = tangent.outputs.size**2
     return (near, best), jnp.concatenate(
         [jnp.stack([chances, chances, others], axis=1), jnp.repeat(chances[:, None], entries, axis=1)], axis=1
@@ -63,10 +56,9 @@ def _largest_error(tangent: Tangent, law: Float[Array, " P"], theta: Array) -> F
 def _sketch_moment(tangent: Tangent, outcome: tuple[Array, Array]) -> dict[str, Sides]:
     near, best = outcome
     theta, s, law = tangent.kernel, tangent.network.budget, tangent.near_optimal
-    trace, norm = jnp.sum(tangent.sizes), squared(theta)
+    trace = jnp.sum(tangent.sizes)
     sketched = masked_kernel(tangent, near)
-    moment = (jnp.sum(tangent.sizes**2 / law) - norm) / s
-    least = (trace**2 - norm) / s
+    moment, least = (tangent.multinomial(p).error(tangent.items) for p in (law, tangent.optimal))
     entries = sketched.ravel()
     error = squared(sketched - theta)
     measured = jnp.concatenate([jnp.stack([error, error, squared(masked_kernel(tangent, best) - theta)]), entries])
@@ -116,23 +108,27 @@ SKETCH_MOMENT = Claim(
 # --- tangent/poisson
 
 
+def _poisson_laws(tangent: Tangent) -> tuple[laws.Poisson, laws.Poisson]:
+    """Rates in step with ‖J_i‖², and one rate for all weights."""
+    return laws.Poisson(tangent.rates), laws.Poisson(jnp.full_like(tangent.sizes, tangent.network.density))
+
+
 def _draw_poisson(tangent: Tangent, key: Key) -> tuple[Array, Array]:
     one, other = jax.random.split(key)
-    uniform = jnp.full_like(tangent.sizes, tangent.network.density)
-    return masks.poisson(one, tangent.rates), masks.poisson(other, uniform)
+    informed, uniform = _poisson_laws(tangent)
+    return informed.sample(one), uniform.sample(other)
 
 
 def _enumerate_poisson(tangent: Tangent) -> tuple[tuple[Array, Array], Array]:
-    informed, chances = all_poisson(tangent.rates)
-    uniform, others = all_poisson(jnp.full_like(tangent.sizes, tangent.network.density))
+    (informed, chances), (uniform, others) = (law.outcomes() for law in _poisson_laws(tangent))
     return (informed, uniform), jnp.stack([chances, others], axis=1)
 
 
 def _poisson(tangent: Tangent, outcome: tuple[Array, Array]) -> dict[str, Sides]:
     theta, sizes = tangent.kernel, tangent.sizes
     measured = jnp.stack([squared(masked_kernel(tangent, mask) - theta) for mask in outcome])
-    rates = jnp.stack([tangent.rates, jnp.full_like(sizes, tangent.network.density)])
-    right = Sides(measured, jnp.sum((1 / rates - 1) * sizes**2, axis=1))
+    rates = jnp.stack([law.rates for law in _poisson_laws(tangent)])
+    right = Sides(measured, jnp.stack([law.error(tangent.items) for law in _poisson_laws(tangent)]))
     multinomial = jnp.sum(sizes**2 / rates, axis=1) - squared(theta) / jnp.sum(rates, axis=1)
     return {"claim": right, "multinomial formula": right._replace(theory=multinomial)}
 

@@ -4,10 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sketchprune import masks
+from sketchprune import laws
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import all_binary
 from theory.catalogue.tangent.cases import ALL, NON_ZERO, SMALL, Network, Rng, Tangent, complete, linearise
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
 from theory.claim import Case, Claim, Sides, Source
@@ -17,8 +16,12 @@ TIMES = (0.1, 0.5, 2.0, 10.0, 50.0)
 """Times, in units of one over the largest eigenvalue of Θ."""
 
 
+def _law(tangent: Tangent) -> laws.Poisson:
+    return laws.Poisson(tangent.rates, binary=True)
+
+
 def _draw(tangent: Tangent, key: Key) -> Float[Array, " P"]:
-    return masks.poisson(key, tangent.rates, binary=True)
+    return _law(tangent).sample(key)
 
 
 def _decay(kernel: Float[Array, "N N"], times: Float[Array, " t"], residual: Array | None = None) -> Float[Array, " t"]:
@@ -59,7 +62,7 @@ PRUNING_SLOWS = Claim(
     hypotheses=NON_ZERO,
     trial=_slows,
     draw=_draw,
-    outcomes=lambda tangent: all_binary(tangent.rates),
+    outcomes=lambda tangent: _law(tangent).outcomes(),
     mutants=("π² for π",),
     batch=2048,
     note=(
@@ -103,7 +106,7 @@ FIXED_RESIDUAL = Claim(
     hypotheses=NON_ZERO,
     trial=_fixed,
     draw=_draw,
-    outcomes=lambda tangent: all_binary(tangent.rates),
+    outcomes=lambda tangent: _law(tangent).outcomes(),
     expected="REFUTED",
     batch=2048,
     note="The exponential is trace convex but not operator convex: no average over residuals, no theorem.",

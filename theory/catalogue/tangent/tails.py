@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sketchprune import masks
+from sketchprune import laws
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.tangent.cases import NON_ZERO, Network, Rng, Tangent, cases, linearise, mlp_on_gaussian
@@ -26,7 +26,7 @@ MOST = 256
 
 
 def _draw_optimal(tangent: Tangent, key: Key) -> Float[Array, " P"]:
-    return masks.multinomial(key, tangent.optimal, tangent.network.budget, max_budget=MOST)
+    return laws.Multinomial(tangent.optimal, tangent.network.budget, max_budget=MOST).sample(key)
 
 
 def _spectral(tangent: Tangent, mask: Float[Array, " P"]) -> dict[str, Sides]:
@@ -110,7 +110,7 @@ def _draw_leverage(leverage: Leverage, key: Key) -> tuple[Array, Array, Array]:
     keys = jax.random.split(key, 3)
 
     def draw(key: Key, law: Array, budget: Array, most: int = LEVERAGE_MOST) -> Array:
-        return masks.multinomial(key, law, budget, max_budget=most)
+        return laws.Multinomial(law, budget, max_budget=most).sample(key)
 
     by_norm = leverage.tangent.optimal
     return (

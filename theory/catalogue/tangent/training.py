@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from sketchprune import masks, train
+from sketchprune import laws, train
 from sketchprune.data import Dataset
 from sketchprune.kernels import linearised
 from sketchprune.types import Key
@@ -104,7 +104,7 @@ TIMES = (0, 1, 10, 100, 300)
 def _draw_binary(tangent: Tangent, key: Key) -> Float[Array, " P"]:
     """Random pruning; on special instances the negative weights go."""
     flat = jnp.concatenate([layer.ravel() for layer in tangent.network.layers])
-    random = masks.poisson(key, jnp.full_like(flat, tangent.network.density), binary=True)
+    random = laws.Poisson(jnp.full_like(flat, tangent.network.density), binary=True).sample(key)
     return jnp.where(tangent.network.special, (flat > 0).astype(flat.dtype), random)
 
 
@@ -180,7 +180,7 @@ DESCENT_STEPS = (1, 10, 100, 300)
 
 
 def _draw_sketch(tangent: Tangent, key: Key) -> Float[Array, " P"]:
-    return masks.poisson(key, tangent.rates)
+    return laws.Poisson(tangent.rates).sample(key)
 
 
 def _trajectory(tangent: Tangent, mask: Float[Array, " P"]) -> dict[str, Sides]:

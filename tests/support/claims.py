@@ -1,4 +1,4 @@
-"""Claims small enough to see through: one of each kind, true, and a mutant of it that is false."""
+"""Claims small enough to see through: for each kind one that is true, and a mutant of it that is false."""
 
 from dataclasses import replace
 from functools import cache
@@ -10,8 +10,8 @@ import numpy as np
 from flax import struct
 
 from sketchprune.data import Dataset
+from theory.claim import Case, Claim, Sides, Source
 from theory.engine import Programs
-from theory.claim import Case, Claim, Sides
 from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
 from theory.verdict import Tier
 from theory.verification import verify_with
@@ -128,3 +128,17 @@ KINDS = {
     "effect": toy(Effect(), improved, mutants=("by one",), expected=None),
 }
 FALSE = {name: promoted(KINDS[name], KINDS[name].mutants[0]) for name in KINDS}
+"""The first mutant of each, as a claim of its own."""
+
+
+def claim(id):
+    """A claim of which only the id matters."""
+    return Claim(
+        id=id,
+        title="a title",
+        statement="a = b",
+        sources=(Source("bar2023sketching"),),
+        kind=Bound(),
+        cases=(Case("digits", lambda key, data: key),),
+        trial=lambda instance, outcome: {},
+    )

@@ -8,12 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""Compiled in half the time, for programs that run once."""
-
-
-def normal(seed, *shape, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+from tests.support import normal
 
 
 class Mlp(nn.Module):

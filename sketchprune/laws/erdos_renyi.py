@@ -1,0 +1,260 @@
+"""Erdős–Rényi masks: random masks at a density a layer, independent entries or exact counts."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, PyTree
+
+from sketchprune import _checks, masks
+from sketchprune.laws._joined import check_count, joined, split
+from sketchprune.laws.densities import Rule, layer_densities
+from sketchprune.laws.items import Items
+from sketchprune.laws.poisson import Poisson
+from sketchprune.laws.subsets import all_subsets
+from sketchprune.types import Key, Mask, Params
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class ErdosRenyi(struct.PyTreeNode, eq=False):
+    """Independent entries, each kept with the density of its leaf: m_i ~ Bernoulli(p_l) for i in leaf l.
+
+    Masks are boolean. A binary :class:`sketchprune.laws.Poisson` law with one rate a leaf.
+
+    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    under a trace.
+
+    Source: gadhikar2023random.
+
+    >>> ErdosRenyi({"a": 1.0, "b": 0.0}, ((2,), (1,))).sample(jax.random.key(0))["a"].tolist()
+    [True, True]
+
+    Attributes:
+        densities: p, a pytree with one number in [0, 1] a leaf of the parameters.
+        shapes: the shapes of those leaves, in the order of jax.tree.leaves; static.
+    """
+
+    densities: PyTree
+    shapes: Shapes = struct.field(pytree_node=False)
+
+    @classmethod
+    def at_density(
+        cls, params: Params, density: float, *, rule: Rule = "erk", redistribute: bool = True
+    ) -> "ErdosRenyi":
+        """The densities of :func:`sketchprune.laws.layer_densities` on the leaves that pruning touches, 1 elsewhere.
+
+        Args:
+            params: the parameters, of which only shapes count.
+            density: in (0, 1], over the prunable weights together.
+            rule: how the density is spread over layers.
+            redistribute: whether what a full layer cannot take goes to the others.
+
+        Raises:
+            ValueError: as :func:`sketchprune.laws.layer_densities`.
+        """
+        found = _densities(params, density, rule, redistribute)
+        return cls(jax.tree.map(float, found), _shapes(params))
+
+    def sample(self, key: Key) -> Mask:
+        """One mask.
+
+        Args:
+            key: a key of jax.random.
+
+        Returns:
+            A boolean pytree of the given shapes.
+
+        Raises:
+            ValueError: for densities outside [0, 1].
+
+        Cost: O(d).
+        """
+        return jax.tree.map(lambda leaf: leaf > 0, self._poisson().sample(key))
+
+    def inclusion(self) -> PyTree[Float[Array, "..."]]:
+        """P(m_i ≠ 0) = p_l."""
+        return self._poisson().inclusion()
+
+    def error(self, items: Items) -> Float[Array, ""]:
+        """E‖Σ(m_i − 1)B_i‖² = ‖Σ(1 − p_l)B_i‖² + Σp_l(1 − p_l)‖B_i‖².
+
+        Args:
+            items: the vectors B_i.
+
+        Raises:
+            ValueError: for densities outside [0, 1].
+
+        Cost: O(d) and one combination.
+        Source: sketch/binary-bias-variance.
+        """
+        return self._poisson().error(items)
+
+    def outcomes(self) -> tuple[Mask, Float[Array, "outcomes"]]:
+        """Every subset as a mask, in the order of :func:`sketchprune.laws.all_subsets`, with its probability.
+
+        Returns:
+            The boolean masks, on a leading axis, and the probability of each.
+
+        Raises:
+            ValueError: for densities outside [0, 1], and for more than 20 items.
+
+        Cost: O(2^d d).
+        """
+        found, chances = self._poisson().outcomes()
+        return jax.tree.map(lambda leaf: leaf > 0, found), chances
+
+    def _poisson(self) -> Poisson:
+        return Poisson(_broadcast(lambda p, shape: jnp.asarray(p), self.densities, self.shapes), binary=True)
+
+
+class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
+    """Exactly k_l entries of each leaf l, every subset of that size equally likely, leaves independent.
+
+    Masks are boolean.
+
+    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    under a trace.
+
+    >>> ErdosRenyiCounts({"a": 2, "b": 0}, ((2,), (1,))).sample(jax.random.key(0))["a"].tolist()
+    [True, True]
+
+    Attributes:
+        counts: k, a pytree with one whole number a leaf of the parameters, from 0 to the size of that leaf.
+        shapes: the shapes of those leaves, in the order of jax.tree.leaves; static.
+    """
+
+    counts: PyTree
+    shapes: Shapes = struct.field(pytree_node=False)
+
+    @classmethod
+    def at_density(
+        cls, params: Params, density: float, *, rule: Rule = "erk", redistribute: bool = True
+    ) -> "ErdosRenyiCounts":
+        """The nearest counts to the densities of :func:`sketchprune.laws.layer_densities`; other leaves are kept whole.
+
+        Each layer is rounded by itself, so that the counts need not sum to ``density`` exactly.
+
+        Args:
+            params: the parameters, of which only shapes count.
+            density: in (0, 1], over the prunable weights together.
+            rule: how the density is spread over layers.
+            redistribute: whether what a full layer cannot take goes to the others.
+
+        Raises:
+            ValueError: as :func:`sketchprune.laws.layer_densities`.
+        """
+        found = _densities(params, density, rule, redistribute)
+        counts = jax.tree.map(lambda leaf, part: round(float(part) * jnp.size(leaf)), params, found)
+        return cls(counts, _shapes(params))
+
+    def sample(self, key: Key) -> Mask:
+        """One mask: the k_l largest of uniform noise in each leaf, with a key of its own for each.
+
+        Args:
+            key: a key of jax.random.
+
+        Returns:
+            A boolean pytree of the given shapes.
+
+        Raises:
+            ValueError: for counts that are no whole numbers from 0 to the size of their leaf.
+
+        Cost: O(d).
+        """
+        self._check()
+        return _sample(key, self.counts, self.shapes)
+
+    def inclusion(self) -> PyTree[Float[Array, "..."]]:
+        """P(m_i ≠ 0) = k_l/n_l, with n_l the size of the leaf."""
+        self._check()
+        return _broadcast(lambda count, shape: count / math.prod(shape), self.counts, self.shapes)
+
+    def error(self, items: Items) -> Float[Array, ""]:
+        """E‖Σ(m_i − 1)B_i‖², bias and variance.
+
+        ‖Σ(1 − p_l)B_i‖² + Σ_l p_l(1 − p_l)(n_l Σ_{i∈l}‖B_i‖² − ‖Σ_{i∈l}B_i‖²)/(n_l − 1), p_l = k_l/n_l.
+
+        Args:
+            items: the vectors B_i.
+
+        Raises:
+            ValueError: as :meth:`sample`.
+
+        Cost: O(d) and one combination more than there are leaves.
+        """
+        rates = self.inclusion()
+        leaves, structure = jax.tree.flatten(rates)
+        squares = jax.tree.leaves(items.squares)
+        found = items.combination(jax.tree.map(lambda rate: 1 - rate, rates))
+        for index, (rate, square) in enumerate(zip(leaves, squares, strict=True)):
+            if rate.size < 2:
+                continue  # one entry, or none, is kept or not for certain
+            alone = [jnp.full_like(leaf, other == index) for other, leaf in enumerate(leaves)]
+            whole = items.combination(jax.tree.unflatten(structure, alone))
+            spread = (rate.size * jnp.sum(square) - whole) / (rate.size - 1)
+            p = rate.ravel()[0]
+            found = found + p * (1 - p) * jnp.maximum(spread, 0)
+        return found
+
+    def outcomes(self) -> tuple[Mask, Float[Array, "outcomes"]]:
+        """Every subset as a mask, in the order of :func:`sketchprune.laws.all_subsets`, with its probability.
+
+        Subsets of other counts are listed, with probability 0.
+
+        Returns:
+            The boolean masks, on a leading axis, and the probability of each.
+
+        Raises:
+            ValueError: as :meth:`sample`, and for more than 20 items.
+
+        Cost: O(2^d d).
+        """
+        rates = self.inclusion()
+        items = len(joined(rates))
+        check_count("counts", items, 2**items)
+        found = split(all_subsets(items), rates)
+        chances = jnp.ones(2**items, joined(rates).dtype)
+        for kept, count in zip(jax.tree.leaves(found), jax.tree.leaves(self.counts), strict=True):
+            number = kept.reshape(2**items, -1).sum(axis=1)
+            ways = jnp.array([math.comb(kept[0].size, k) for k in range(kept[0].size + 1)], chances.dtype)
+            chances = chances * (number == count) / ways[count]
+        return found, chances
+
+    def _check(self) -> None:
+        for count, shape in zip(jax.tree.leaves(self.counts), self.shapes, strict=True):
+            known = _checks.whole("counts", count, least=0)
+            if known is not None and (known > math.prod(shape)).any():
+                raise ValueError(f"counts has the entry {count}; it takes at most {math.prod(shape)}, the leaf's size")
+
+
+def _sample(key: Key, counts: PyTree, shapes: Shapes) -> Mask:
+    leaves, structure = jax.tree.flatten(counts)
+    keys = jax.random.split(key, len(leaves))
+    noise = [jax.random.uniform(k, shape, jnp.float32) for k, shape in zip(keys, shapes, strict=True)]
+    kept = [masks.keep_top(leaf, count) for leaf, count in zip(noise, leaves, strict=True)]
+    return jax.tree.unflatten(structure, kept)
+
+
+def _broadcast(value: Callable[..., Any], tree: PyTree, shapes: Shapes) -> PyTree[Array]:
+    """One array of each shape, filled with what ``value`` makes of the leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    filled = [jnp.broadcast_to(value(leaf, shape), shape) for leaf, shape in zip(leaves, shapes, strict=True)]
+    return jax.tree.unflatten(structure, filled)
+
+
+def _shapes(params: Params) -> Shapes:
+    return tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(params))
+
+
+def _densities(params: Params, density: float, rule: Rule, redistribute: bool) -> PyTree[float]:
+    """One density a leaf: by the rule where pruning touches it, else 1."""
+    leaves, structure = jax.tree.flatten(params)
+    prunable = jax.tree.leaves(masks.prunable(params))
+    pruned = [jnp.shape(leaf) for leaf, touched in zip(leaves, prunable, strict=True) if touched]
+    found = iter(layer_densities(rule, pruned, density, redistribute=redistribute))
+    return jax.tree.unflatten(structure, [next(found) if touched else np.float64(1) for touched in prunable])

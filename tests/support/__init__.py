@@ -1,0 +1,47 @@
+"""Helpers that the tests of several folders share.
+
+What every test may need stands here. Networks for the kernels are in ``networks``, small networks whose paths can be
+listed in ``path_networks``, small claims in ``claims``, and the script of a search that runs in a process
+of its own in ``search_process``. Library tests must not import the claims, which import ``theory``.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import settings
+
+# --- Compilation and hypothesis settings
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""``jax.jit`` that compiles in half the time, for programs that run once."""
+
+
+def few(max_examples):
+    """Hypothesis settings with this number of examples, the same ones in each run, and no time limit for one."""
+    return settings(deadline=None, derandomize=True, max_examples=max_examples)
+
+
+# --- Arrays and pytrees
+
+
+def normal(seed, *shape, dtype=jnp.float64):
+    """Standard normal numbers that depend on the seed and the shape alone."""
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def flat(tree):
+    """All entries of a pytree in one NumPy vector. For concrete values; use ``ravel_pytree`` inside ``jit``."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def taken(tree, index):
+    """Entry ``index`` of every leaf's leading axis."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def close(found, expected, rtol=1e-12):
+    """Assert that two arrays agree to ``rtol`` times the largest entry expected."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rtol * max(abs(expected).max(), 1e-300))
