@@ -18,8 +18,9 @@ from theory import CATALOGUE, verify
 from theory.catalogue import squares
 from theory.catalogue.sketch import cases, moments, trained_means, training
 from theory.catalogue.sketch.data_free import worst_columns
-from theory.claim import STATEMENT, Effect, Expectation, Probability, Rate
-from theory.report.files import mathml
+from theory.kinds import Effect, Expectation, Probability, Rate
+from theory.kinds.kind import STATEMENT
+from theory.report.html import mathml
 from theory.report.references import references
 from theory.verdict import SUPPORTED, UNMET, VACUOUS, Tier
 

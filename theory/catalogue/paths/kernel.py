@@ -9,7 +9,8 @@ from sketchprune.types import Key
 from theory.catalogue.paths.cases import ALL
 from theory.catalogue.paths.listing import list_paths
 from theory.catalogue.paths.networks import Net, scored
-from theory.claim import Bound, Claim, Identity, Sides, Source
+from theory.claim import Claim, Sides, Source
+from theory.kinds import Bound, Identity
 
 GEBHART = Source("gebhart2021paths")
 

@@ -14,7 +14,8 @@ from theory.catalogue.paths.cases import ALL, LINEAR, Rng, draw_network, pixels
 from theory.catalogue.paths.kernel import GEBHART
 from theory.catalogue.paths.listing import list_paths, path_features
 from theory.catalogue.paths.networks import DENSE, Net, logistic, scored
-from theory.claim import Bound, Case, Claim, Identity, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound, Identity
 
 TANAKA = Source("tanaka2020synflow", "stated")
 LEE = Source("lee2019snip", "stated")

@@ -13,7 +13,8 @@ from sketchprune.types import Key
 from theory.catalogue.paths.cases import FREE_SIGNS, LINEAR, MLPS, Rng, draw_network, gaussian, pixels
 from theory.catalogue.paths.kernel import GEBHART
 from theory.catalogue.paths.networks import CONVOLUTIONAL, Net
-from theory.claim import Case, Claim, Expectation, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Expectation
 
 
 def _draw(net: Net, key: Key) -> Float[Array, " P"]:

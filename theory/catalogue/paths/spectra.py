@@ -11,7 +11,8 @@ from theory.catalogue.paths.cases import SHORT, Rng, draw_network
 from theory.catalogue.paths.kernel import GEBHART
 from theory.catalogue.paths.listing import list_paths, path_features
 from theory.catalogue.paths.networks import SHORT_DENSE, SHORT_WIDTHS, Net
-from theory.claim import Bound, Case, Claim, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound
 
 
 def _jacobian(net: Net) -> Float[Array, "N P"]:

@@ -12,7 +12,8 @@ from theory.catalogue.paths.cases import ALL, MLPS
 from theory.catalogue.paths.kernel import GEBHART
 from theory.catalogue.paths.listing import features_with_gates, list_paths
 from theory.catalogue.paths.networks import Net
-from theory.claim import Claim, Identity, Sides
+from theory.claim import Claim, Sides
+from theory.kinds import Identity
 
 # --- paths/ntk-decomposition
 
