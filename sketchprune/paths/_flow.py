@@ -74,7 +74,7 @@ def flow(
 
     def total_and_lost_bits(powers: Leaves) -> tuple[Array, tuple[Exponent, Exponent]]:
         terms = [weight._replace(values=values) for weight, values in zip(weights, powers, strict=True)]
-        (outputs,) = reader(program.jaxpr, program.consts, [*rebuild(terms), start])
+        (outputs,) = reader(program, [*rebuild(terms), start])
         if not isinstance(outputs, PathSum) or not outputs.from_input:
             raise ValueError("apply returns what does not depend on x; it takes a network")
         value = jnp.sum(outputs.values)

@@ -15,7 +15,8 @@ from sketchprune.types import Key
 from theory.catalogue.sketch.cases import Rng, real, signs, some_columns, weights
 from theory.catalogue.sketch.moments import BAR, DKM
 from theory.catalogue.squares import squared
-from theory.claim import Bound, Case, Claim, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Bound
 
 ROWS = ITEMS = 16
 BUDGET = 4
