@@ -16,6 +16,7 @@ KINDS = ("gaussian", "same sign", "zero columns", "wide", "twins")
 def model(kind, d=8, seed=0):
     rng = np.random.default_rng(seed)
     x, w = rng.normal(size=(5 if kind == "wide" else 12, d)), rng.normal(size=d)
+    x = np.pad(x, ((0, 12 - len(x)), (0, 0)))  # rows of zeros, so that programs of one shape serve all
     if kind == "same sign":
         x, w = abs(x), abs(w)
     if kind == "zero columns":

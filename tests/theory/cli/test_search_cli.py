@@ -1,7 +1,10 @@
 """`sketchprune search`: what it writes, resumes and refuses, and the theory beside it."""
 
+import contextlib
 import functools
+import io
 import json
+import shutil
 import signal
 from dataclasses import replace
 from typing import get_args, get_type_hints
@@ -34,9 +37,19 @@ def command(*arguments):
     return main(["search", "--masks", "3000", "--best", "4", "--devices", "2", *map(str, arguments)])
 
 
-def test_the_command_writes_what_it_found(tmp_path, capsys):
-    assert command("--out", tmp_path) == 0
-    said = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def finished(jax_settings, tmp_path_factory):
+    """The folder of a search that ran to its end, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("finished"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert command("--out", folder) == 0
+    jax.config.update("jax_enable_x64", True)
+    return folder, printed.getvalue()
+
+
+def test_the_command_writes_what_it_found(finished, tmp_path, capsys):
+    folder, said = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     assert "linear-error of 3,000 multinomial masks" in said and "masks/s" in said and "100%" in said
     written = json.loads((tmp_path / "result.json").read_text())
     best = np.load(tmp_path / "best.npz")
@@ -68,8 +81,8 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
     assert f"{tmp_path}/checkpoint/setting.json, which is no setting" in capsys.readouterr().err
 
 
-def test_processes_that_slurm_has_started_join(tmp_path):
-    """Two processes of one device find what one process of one device finds."""
+def test_processes_that_slurm_has_started_join(finished, tmp_path):
+    """Two processes of one device find what one process of two devices finds."""
     port = search_process.free_port()
     joined = [
         search_process.launch(
@@ -80,13 +93,12 @@ def test_processes_that_slurm_has_started_join(tmp_path):
         )
         for number in (0, 1)
     ]
-    assert command("--out", tmp_path / "one", "--devices", 1) == 0
     outputs = [process.communicate(timeout=300) for process in joined]
     for process, (_, errors) in zip(joined, outputs, strict=True):
         assert process.returncode == 0, errors
     assert "2 processes" in outputs[0][0]
     assert "masks" not in outputs[1][0]  # only the first one prints
-    one, two = (json.loads((tmp_path / folder / "result.json").read_text()) for folder in ("one", "two"))
+    one, two = (json.loads((folder / "result.json").read_text()) for folder in (finished[0], tmp_path / "two"))
     for name in one.keys() - {"rate", "seconds"}:
         assert one[name] == two[name], name
 
@@ -159,8 +171,7 @@ def test_no_start_deletes_what_is_there(tmp_path, capsys, options):
     assert kept.read_text() == "of work" and note.read_text() == "not of a search"
 
 
-def test_an_interrupted_search_goes_on(tmp_path, capsys, monkeypatch):
-    assert command("--out", tmp_path / "whole") == 0
+def test_an_interrupted_search_goes_on(finished, tmp_path, capsys, monkeypatch):
     reached = []
 
     def interrupting(*_):
@@ -178,7 +189,7 @@ def test_an_interrupted_search_goes_on(tmp_path, capsys, monkeypatch):
     assert "interrupted: 512 masks are kept; the same command with --resume goes on" in capsys.readouterr().err
     assert command("--out", out, "--resume") == 0
     assert "goes on after 512 masks" in capsys.readouterr().out
-    found, whole = (json.loads((folder / "result.json").read_text()) for folder in (out, tmp_path / "whole"))
+    found, whole = (json.loads((folder / "result.json").read_text()) for folder in (out, finished[0]))
     assert all(found[name] == whole[name] for name in ("best", "mean", "variance", "quantiles"))
 
 
@@ -259,7 +270,7 @@ def test_theory_is_what_the_masks_do(change):
     setting = replace(SETTING, density=0.4, **change)
     with jax.enable_x64(False):
         posed = problem(setting, few())
-        found = search.best(posed.objective, posed.law, 2048, key=jax.random.key(1), num_best=1)
+        found = search.best(posed.objective, posed.law, 2048, key=jax.random.key(1), num_best=1, mesh=ALONE)
         mask = jax.tree.map(lambda leaf: leaf[0], found.masks)
     deviation = np.sqrt(found.variance / 2048)
     if "expectation" in posed.theory:
