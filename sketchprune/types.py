@@ -1,22 +1,32 @@
-"""Aliases for what the library's functions take and return."""
+"""Aliases for what the library's functions take and return.
+
+Arguments are annotated widely, so that NumPy arrays and Python numbers pass where JAX arrays do.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
-Number = int | float | Real[Array, ""]
-Params = PyTree[Array]
-"""A network's parameters. A bare vector is a pytree: theorems on linear models share every function."""
-Mask = PyTree[Array]
-"""Arrays shaped like the parameters: boolean where it selects, floating where it is a sketch."""
-Scores = PyTree[Array]
-"""Arrays shaped like the parameters; higher is kept, +inf where never pruned, -inf where already pruned."""
-Inputs = Array
-Targets = Array
+"""A typed JAX key, as ``jax.random.key`` makes it."""
+Number = int | float | np.number | Real[Array | np.ndarray, ""]
+"""One real number, which may be traced."""
+Params = PyTree[ArrayLike]
+"""A network's parameters. A bare vector is a pytree, so theorems on linear models share every function."""
+Mask = PyTree[ArrayLike]
+"""Arrays shaped like the parameters: boolean when the mask selects, floating when it is a sketch."""
+Scores = PyTree[ArrayLike]
+"""Arrays shaped like the parameters. Higher is kept, +inf is never pruned, and -inf is already pruned."""
+Inputs = Array | np.ndarray
+"""Samples, on the first axis."""
+Targets = Array | np.ndarray
+"""What the samples' outputs are compared with: labels, or numbers shaped like the outputs."""
 Batch = tuple[Inputs, Targets]
-ApplyFn = Callable[[Any, Inputs], Float[Array, "n k"]]
+"""Samples and their targets."""
+ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
-LossFn = Callable[[Float[Array, "n k"], Targets], Float[Array, ""]]
+LossFn = Callable[[Any, Any], Float[Array, ""]]
 """``loss(outputs, targets)``: one number, the mean over the samples unless its docstring says otherwise."""

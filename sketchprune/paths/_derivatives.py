@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune.kernels.structure import differentiable_leaves
+from sketchprune._leaves import differentiable_leaves
 from sketchprune.paths._flow import Exponent, Flow, alive, flow, support, two_to
 from sketchprune.types import ApplyFn, Mask, Params
 

@@ -21,8 +21,8 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal, primitives
 from jaxtyping import Array, Float, Int
 
 from sketchprune import _checks
-from sketchprune.kernels._evaluation import evaluate
-from sketchprune.kernels.structure import at_floating, differentiable_leaves, is_floating
+from sketchprune._jaxpr import evaluate
+from sketchprune._leaves import at_floating, differentiable_leaves, is_floating
 from sketchprune.types import ApplyFn, Mask, Params
 
 Exponent = Int[Array, ""]

@@ -35,8 +35,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
-from sketchprune.kernels.structure import at_floating, differentiable_leaves
 from sketchprune.linalg import ritz_values
 from sketchprune.paths._derivatives import squares
 from sketchprune.paths._flow import Exponent, alive, flow, scaled
