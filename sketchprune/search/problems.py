@@ -383,7 +383,9 @@ def _law(setting: Setting, sizes: PyTree) -> tuple[Any, int]:
     positive = sum(int(jnp.sum(leaf > 0)) for leaf in jax.tree.leaves(sizes))
     keep = round(setting.density * weights)
     if not keep:
-        raise ValueError(f"density is {setting.density:g}, which keeps none of {weights} weights; it takes a larger one")
+        raise ValueError(
+            f"density is {setting.density:g}, which keeps none of {weights} weights; it takes a larger one"
+        )
     if not positive:
         raise ValueError(
             f"data is {setting.data}, which gives every weight the size 0, as features do that are constant or 0; "
