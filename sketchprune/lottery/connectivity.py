@@ -1,8 +1,10 @@
 """Connectivity of random masks: which units keep inputs, and how dense or wide a layer must be for it."""
 
+import functools
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy import stats
@@ -158,8 +160,7 @@ def connection_probability(
     _inputs.probability("density", density)
     _checks.whole("units", units, least=1)
     _checks.whole("fan_in", fan_in, least=1)
-    lacking, _ = decay_and_gain(_real(density), jnp.asarray(fan_in))
-    return jnp.exp(units * jnp.log1p(-lacking))
+    return jnp.exp(units * _log_connected(_real(density), jnp.asarray(fan_in)))
 
 
 def sufficient_density(
@@ -239,13 +240,18 @@ def containment_probability(
         max_width = int(known)
     elif known is not None and known > max_width:
         raise ValueError(f"width is {width}; it takes at most max_width = {max_width}")
-    dtype = jnp.promote_types(jnp.result_type(input_density, output_density), jnp.float32)
-    first, second = (jnp.asarray(density, dtype)[..., None] for density in (input_density, output_density))
+    densities = _real(input_density), _real(output_density)
+    return _containment_probability(jnp.asarray(inputs), jnp.asarray(width), *densities, max_width)
+
+
+@functools.partial(jax.jit, static_argnames="max_width")
+def _containment_probability(
+    inputs: Array, width: Array, input_density: Array, output_density: Array, max_width: int
+) -> Float[Array, "..."]:
     hidden = jnp.arange(max_width + 1)
-    lacking, _ = decay_and_gain(first, hidden)
+    weights = jnp.where(hidden <= width, stats.binom.pmf(hidden, width, output_density[..., None]), 0)
+    connected = jnp.exp(inputs[..., None] * _log_connected(input_density[..., None], hidden))
     # The weights share a factor that float32 gets wrong by a multiple of rounding; their sum divides it out.
-    weights = jnp.where(hidden <= width, stats.binom.pmf(hidden, jnp.asarray(width), second), 0).astype(dtype)
-    connected = jnp.exp(jnp.asarray(inputs)[..., None] * jnp.log1p(-lacking))
     return jnp.sum(weights * connected, axis=-1) / jnp.sum(weights, axis=-1)
 
 
@@ -328,6 +334,12 @@ def sufficient_copies(
         else:
             copies.append(max(1, math.ceil(math.log(cases * edges / delta) / -math.log1p(-live))))
     return tuple(copies[::-1])
+
+
+def _log_connected(density: Float[Array, "*p"], fan_in: Int[Array, "*k"]) -> Float[Array, "..."]:
+    """log(1 − (1−p)^k), accurate whichever of the two powers is small."""
+    lacking, connected = decay_and_gain(density, fan_in)
+    return jnp.where(connected < 0.5, jnp.log(connected), jnp.log1p(-lacking))
 
 
 def _real(value: Float[ArrayLike, "..."]) -> Float[Array, "..."]:

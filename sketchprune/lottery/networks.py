@@ -47,8 +47,8 @@ def apply(layers: Sequence[Dense], x: Float[Array, "n inputs"]) -> Float[Array, 
     """
     _inputs.chain("layers", [jnp.shape(layer.kernel) for layer in layers])
     for layer in layers[:-1]:
-        x = jax.nn.relu(product(x, layer.kernel) + layer.bias)
-    return product(x, layers[-1].kernel) + layers[-1].bias
+        x = jax.nn.relu(product(x, jnp.asarray(layer.kernel)) + layer.bias)
+    return product(x, jnp.asarray(layers[-1].kernel)) + layers[-1].bias
 
 
 def from_flax(params: Mapping[str, Mapping[str, Any]]) -> tuple[Dense, ...]:

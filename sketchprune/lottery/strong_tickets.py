@@ -76,7 +76,7 @@ def random_source(
     [(3, 15), (15, 2), (2, 10), (10, 1)]
     """
     _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
-    counts = [units] * len(target) if isinstance(units, int) else list(units)
+    counts = list(np.broadcast_to(units, len(target))) if np.ndim(units) == 0 else list(units)
     if len(counts) != len(target):
         raise ValueError(f"units has {len(counts)} entries; it takes {len(target)}, one for each layer of the target")
     source = []
@@ -95,11 +95,11 @@ def strong_ticket(
     target: Sequence[Kernel],
     source: Sequence[Kernel],
     masks: Sequence[Shaped[Array | np.ndarray, "_ _"]],
-    activations: Float[Array | np.ndarray, "layers"],
+    activations: Float[Array | np.ndarray, "_"],
     *,
     signed: bool = False,
     max_items: int = MAX_ITEMS,
-    tolerance: Float[ArrayLike, ""] = 0.0,
+    tolerance: Float[ArrayLike, "..."] = 0.0,
 ) -> StrongTicket:
     """The mask inside a random sparse network that approximates a target, weight by weight.
 
@@ -120,10 +120,10 @@ def strong_ticket(
             that the bound shall speak of; see :func:`largest_activations` and :func:`activation_bounds`.
         signed: whether inputs may be negative.
         max_items: products that a weight chooses from at most, 1 to 20.
-        tolerance: take the first subset within this error of the weight, not the nearest one.
+        tolerance: take the first subset within this error of the weight, not the nearest one; one number or [L].
 
     Returns:
-        The ticket, in the dtype of the target; may be traced. See :class:`StrongTicket`.
+        The ticket, in the wider dtype of target and source; may be traced. See :class:`StrongTicket`.
 
     Raises:
         ValueError: kernels or masks that do not fit together, another depth than 2L, a source that is too narrow,
@@ -148,14 +148,18 @@ def strong_ticket(
     if max_items > MAX_ITEMS:
         raise ValueError(f"max_items is {max_items}; it takes at most {MAX_ITEMS}")
     known = _checks.concrete(tolerance)
-    if known is not None and not known >= 0:
+    if known is not None and not (known >= 0).all():
         raise ValueError(f"tolerance is {tolerance}; it takes a number >= 0")
-    target, source = list(map(jnp.asarray, target)), list(map(jnp.asarray, source))
+    dtype = jnp.result_type(*target, *source)
+    target, source = ([jnp.asarray(kernel, dtype) for kernel in kernels] for kernels in (target, source))
+    tolerances = jnp.broadcast_to(jnp.asarray(tolerance, dtype), (len(target),))
     kept = [jnp.asarray(mask) != 0 for mask in masks]
     found = []
     for layer, kernel in enumerate(target):
         pair = slice(2 * layer, 2 * layer + 2)
-        found.append(_approximate_layer(kernel, *source[pair], *kept[pair], tolerance, signed and not layer, max_items))
+        found.append(
+            _approximate_layer(kernel, *source[pair], *kept[pair], tolerances[layer], signed and not layer, max_items)
+        )
     chosen = [mask for first, second, *_ in found for mask in (first, second)]
     errors = jnp.stack([error for *_, error, _ in found])
     network = [
@@ -191,7 +195,7 @@ def _approximate_layer(
     second: Float[Array, "width units"],
     first_kept: Bool[Array, "inputs width"],
     second_kept: Bool[Array, "width units"],
-    tolerance: ArrayLike,
+    tolerance: Float[Array, ""],
     signed: bool,
     max_items: int,
 ) -> tuple[Bool[Array, "inputs width"], Bool[Array, "width units"], Float[Array, ""], Int[Array, "inputs units"]]:
@@ -224,7 +228,7 @@ def _choose(
     values: Float[Array, "inputs units owned"],
     live: Bool[Array, "inputs units owned"],
     targets: Float[Array, "inputs units"],
-    tolerance: ArrayLike,
+    tolerance: Float[Array, ""],
     max_items: int,
 ) -> Bool[Array, "inputs units owned"]:
     """For each weight a subset of its live products, the first ``max_items`` of them, that sums to it."""
@@ -236,7 +240,7 @@ def _choose(
         order = lax.sort(jnp.where(usable, 0, owned) + jnp.arange(owned)) % owned
         places = order[:count]
         items = jnp.where(usable[places], products[places], 0)
-        subset = nearest_unchecked(items, target, jnp.asarray(tolerance, items.dtype)).subset
+        subset = nearest_unchecked(items, target, tolerance).subset
         return jnp.zeros(owned, bool).at[places].set(subset & usable[places])
 
     bytes_each = subset_bytes(count, values.dtype) + 4 * owned * values.dtype.itemsize
@@ -245,8 +249,10 @@ def _choose(
 
 
 def perturbation_bound(
-    target: Sequence[Kernel], weight_errors: Float[Array, "layers"], activations: Float[Array | np.ndarray, "layers"]
-) -> Float[Array, "layers"]:
+    target: Sequence[Kernel],
+    weight_errors: Float[Array | np.ndarray, "_"],
+    activations: Float[Array | np.ndarray, "_"],
+) -> Float[Array, "_"]:
     """How far a network's outputs can move, layer by layer, when each weight of layer l moves by at most ε_l.
 
     e_l = ‖W_l‖e_{l−1} + ε_l n_{l−1}(B_{l−1} + e_{l−1}), e_0 = 0, with n_{l−1} inputs and ‖W_l‖ the largest sum of
@@ -284,7 +290,7 @@ def perturbation_bound(
     return jnp.stack(errors)
 
 
-def activation_bounds(target: Sequence[Kernel], radius: Float[ArrayLike, ""]) -> Float[Array, "layers"]:
+def activation_bounds(target: Sequence[Kernel], radius: Float[ArrayLike, ""]) -> Float[Array, "_"]:
     """Upper bounds of a network's activations over all inputs in a cube: B_0 = radius, B_l = ‖W_l‖B_{l−1}.
 
     Args:
@@ -314,7 +320,7 @@ def activation_bounds(target: Sequence[Kernel], radius: Float[ArrayLike, ""]) ->
     return jnp.stack(bounds)
 
 
-def largest_activations(target: Sequence[Kernel], x: Float[Array | np.ndarray, "n inputs"]) -> Float[Array, "layers"]:
+def largest_activations(target: Sequence[Kernel], x: Float[Array | np.ndarray, "n inputs"]) -> Float[Array, "_"]:
     """The largest |x| and the largest hidden activations of a network over the given samples.
 
     Args:

@@ -7,7 +7,6 @@ leading axes). Results are exact up to the rounding of the sums, in the dtype of
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +26,7 @@ from sketchprune.lottery._chunks import CHUNK_BYTES, map_in_chunks
 MAX_ITEMS = 20
 """Most items of one instance: they have 2^20 subsets."""
 _TARGETS_AT_ONCE = 256
-"""Targets, or grid points, of one instance that are treated together."""
+"""Targets of one instance that are treated together."""
 _FAR = 5.0
 """Distance at which a missing neighbour is put: 0 is always a sum, so that it is never the nearest one."""
 
@@ -64,7 +63,7 @@ class GapStatistics(NamedTuple):
 
 def nearest_subset(
     items: Float[Array | np.ndarray, "*instances n"],
-    targets: Float[Array | np.ndarray, "*instances targets"],
+    targets: Float[Array | np.ndarray, "... targets"],
     *,
     tolerance: Float[ArrayLike, ""] = 0.0,
 ) -> NearestSubset:
@@ -167,7 +166,7 @@ def covering_radii(
     Raises:
         ValueError: no or more than 20 items, numbers that are not finite, a resolution outside (0, 1].
 
-    Cost: time O(n 2^{n/2}/resolution) for each instance, memory O(2^{n/2}) times at most 256 grid points.
+    Cost: time O(n 2^{n/2}/resolution) and memory O(2^{n/2} + 1/resolution) for each instance.
 
     Source: lueker1998subsetsum, lottery/subset-sum-rate.
 
@@ -236,19 +235,17 @@ def hitting_numbers(
 
 
 def _grid(resolution: float) -> np.ndarray:
-    """Points of [−½, ½] less than twice the resolution apart, ends included, in rows of at most 256."""
-    points = math.ceil(1 / (2 * resolution)) + 2
-    rows = -(-points // _TARGETS_AT_ONCE)
-    columns = -(-points // rows)
-    return np.linspace(-0.5, 0.5, rows * columns).reshape(rows, columns)
+    """Points of [−½, ½], ends included, that are less than twice the resolution apart."""
+    return np.linspace(-0.5, 0.5, math.ceil(1 / (2 * resolution)) + 2)
 
 
 @jax.jit
 def _covering_radii(
-    items: Float[Array, "*instances n"], grid: Float[ArrayLike, "rows points"]
+    items: Float[Array, "*instances n"], grid: Float[Array | np.ndarray, "points"]
 ) -> Float[Array, "*instances n+1"]:
     *instances, n = items.shape
     num_sorted = min(n, n // 2 + 2)
+    points = jnp.asarray(grid, items.dtype)
 
     def one_instance(values: Array) -> Array:
         prefixes = [_sorted(_sums(values[:k])) for k in range(num_sorted + 1)]
@@ -256,23 +253,27 @@ def _covering_radii(
         if n == num_sorted:
             return radii
         shifts = _sums(values[num_sorted:])
+        return jnp.concatenate([radii, _radii_after_shifts(prefixes[-1], shifts, points)])
 
-        def one_row(points: Array) -> Array:
-            below, above = _neighbours(prefixes[-1], points - shifts[:, None])
-            below, above = shifts[:, None] + below, shifts[:, None] + above
-            # The sums that item k adds have the shifts from 2^k on.
-            starts = [0, *(2**k for k in range(n - num_sorted)), len(shifts)]
-            blocks = [slice(*pair) for pair in itertools.pairwise(starts)]
-            nearest_below = lax.cummax(jnp.stack([below[block].max(0) for block in blocks]))
-            nearest_above = lax.cummin(jnp.stack([above[block].min(0) for block in blocks]))
-            return _largest_distance(nearest_below, nearest_above)[1:]
+    bytes_each = (8 * len(grid) + 8 * 2**num_sorted) * items.dtype.itemsize
+    flat = items.reshape(math.prod(instances), n)
+    return map_in_chunks(one_instance, CHUNK_BYTES // bytes_each, flat).reshape(*instances, n + 1)
 
-        return jnp.concatenate([radii, lax.map(one_row, grid.astype(values.dtype)).max(0)])
 
-    bytes_each = 4 * 2 ** (n - num_sorted) * grid.shape[1] * items.dtype.itemsize
-    bytes_each += 8 * 2**num_sorted * items.dtype.itemsize
-    radii = map_in_chunks(one_instance, CHUNK_BYTES // bytes_each, items.reshape(math.prod(instances), n))
-    return radii.reshape(*instances, n + 1)
+def _radii_after_shifts(
+    ordered: Float[Array, "s"], shifts: Float[Array, "t"], points: Float[Array, "p"]
+) -> Float[Array, "_"]:
+    """The radii of the sums ``ordered`` shifted by the subset sums of 1, …, k more items, from gaps around points."""
+
+    def add_shift(nearest: tuple[Array, Array], shift: Array) -> tuple[tuple[Array, Array], Array]:
+        below, above = _neighbours(ordered, points - shift)
+        nearest = jnp.maximum(nearest[0], shift + below), jnp.minimum(nearest[1], shift + above)
+        return nearest, _largest_distance(*nearest)
+
+    none = jnp.full_like(points, -jnp.inf), jnp.full_like(points, jnp.inf)
+    _, radii = lax.scan(add_shift, none, shifts)
+    # The first i items make the first 2^i shifts.
+    return radii[2 ** np.arange(1, len(shifts).bit_length()) - 1]
 
 
 def gap_statistics(items: Float[Array | np.ndarray, "*instances n"]) -> GapStatistics:
@@ -398,9 +399,9 @@ def _checked(items: Float[Array | np.ndarray, "*instances n"]) -> Float[Array, "
 
 def _sums(values: Float[Array, "n"]) -> Float[Array, "2**n"]:
     """The sums of all subsets, in the order of Σ 2^i over their items i."""
-    sums = jnp.zeros(1, values.dtype)
-    for value in values:
-        sums = jnp.concatenate([sums, sums + value])
+    sums, codes = jnp.zeros(2 ** len(values), values.dtype), np.arange(2 ** len(values))
+    for i, value in enumerate(values):
+        sums = sums + jnp.where(codes >> i & 1, value, 0)
     return sums
 
 
