@@ -151,7 +151,7 @@ def test_training_on_all_images_is_training_on_the_compressed_ones():
     assert x.shape == (cases.ROWS, cases.FEATURES) and y.shape == (cases.ROWS,)
     pixels = jnp.asarray(data.standardise(digits().x))
     targets = jnp.where(digits().y == rng().integers(10), 1.0, -1.0)
-    start, kept = jnp.asarray(rng(1).standard_normal(64)), (rng(2).random(64) < 0.3).astype(float)
+    start, kept = jnp.asarray(rng(1).standard_normal(64)), jnp.asarray(rng(2).random(64) < 0.3, float)
     step = 1 / jnp.sum(pixels**2)
 
     def descend(x, y):
