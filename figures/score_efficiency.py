@@ -15,7 +15,7 @@ from sketchprune import scores
 from sketchprune.data import load
 from sketchprune.types import Key
 from theory.catalogue.effects.claims import COMPARED_AT, masks_of_scores, spearman
-from theory.catalogue.effects.seeds import Seed, seed, trained
+from theory.catalogue.effects.seeds import Seed, make_seed, train_masks
 from theory.statistics import mean_interval
 from theory.verdict import EFFECT_LEVEL
 
@@ -35,7 +35,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     Networks, training and masks are those of tangent/efficiency-predictor.
     """
     rng, dataset = np.random.default_rng(np.asarray(jax.random.key_data(key))), load()
-    seeds = [seed(rng, dataset) for _ in range(SEEDS[config.tier])]
+    seeds = [make_seed(rng, dataset) for _ in range(SEEDS[config.tier])]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
     found = jax.device_get(_table(stacked, jax.random.split(key, len(seeds))))
     return {"names": np.array(list(scores.SCORES)), **found}
@@ -48,7 +48,7 @@ def _table(seeds: Seed, keys: Key) -> dict[str, Array]:
         draw, rest = jax.random.split(key)
         efficiency, *stacks = masks_of_scores(instance, draw)
         both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
-        errors = trained(instance, both, rest).errors.reshape(2, -1)
+        errors = train_masks(instance, both, rest).errors.reshape(2, -1)
         found = {"efficiency": efficiency}
         for name, error in zip(PANELS, errors, strict=True):
             found |= {f"{name}_error": error, f"{name}_correlation": spearman(efficiency, -error)}
