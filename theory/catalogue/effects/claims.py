@@ -168,8 +168,9 @@ def efficiency_predictor(
         note=(
             f"Rank correlation over {', '.join(table)} at density {COMPARED_AT} with the test error after {STEPS} "
             "steps, of binary masks of a fixed size drawn in proportion to |score| and of the top of the score. "
-            f"Efficiency is that of tangent/score-efficiency on the {SCORED_SAMPLES} images that the scores see: of the "
-            "score itself, whatever the control does to its masks. `python -m figures score_efficiency` draws the table."
+            f"Efficiency is that of tangent/score-efficiency on the {SCORED_SAMPLES} images that the scores see: of "
+            "the score itself, whatever the control does to its masks. `python -m figures score_efficiency` draws the "
+            "table."
         ),
     )
 
