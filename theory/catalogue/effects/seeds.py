@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 from sketchprune import masks, models, train
 from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Key, Mask, Params, ScoreFn, Scores
-from theory.claim import Case, Claim, Effect, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Effect
 
 NETWORKS = {
     "": functools.partial(models.mlp, 64, 64, bias=False),
