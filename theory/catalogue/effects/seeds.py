@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from sketchprune import masks, models, scores, train
 from sketchprune.data import Dataset
@@ -84,7 +84,7 @@ def seed(rng: np.random.Generator, dataset: Dataset, network: str = "", control:
     x = ((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
     x = x.reshape(2, samples, *(dataset.image_shape or (1, -1, 1)))
     model = NETWORKS[network](dataset.num_classes)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x[0]))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x[0])["params"]
 
     def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
@@ -168,7 +168,7 @@ def shuffled(key: Key, stack: Mask) -> Mask:
     """Every mask of a stack with its entries permuted within each layer."""
     leaves, structure = jax.tree.flatten(stack)
 
-    def layer(key: Key, leaf: Float[Array, "models ..."]) -> Array:
+    def layer(key: Key, leaf: Shaped[Array, "models ..."]) -> Array:
         order = jax.random.permutation(key, leaf[0].size)
         return leaf.reshape(len(leaf), -1)[:, order].reshape(leaf.shape)
 
