@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
 """A typed JAX key, as ``jax.random.key`` makes it."""
-Number = int | float | Real[Array, ""]
+Number = int | float | np.number | Real[Array | np.ndarray, ""]
+"""One real number, which may be traced."""
 Params = PyTree[ArrayLike]
 """A network's parameters. A bare vector is a pytree, so theorems on linear models share every function."""
 Mask = PyTree[ArrayLike]
@@ -29,3 +30,5 @@ ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]
 """``loss(outputs, targets)``: one number, the mean over the samples unless its docstring says otherwise."""
+ScoreFn = Callable[..., Scores]
+"""``score(apply, loss, params, batch, *, mask=None, key=None) -> Scores``; see :mod:`sketchprune.scores`."""

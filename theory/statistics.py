@@ -191,6 +191,6 @@ def decide_exponent(interval: Interval, exponent: float, relation: Relation, mar
     return SUPPORTED if within else INCONCLUSIVE
 
 
-def _decisions(refuted: np.ndarray, supported: np.ndarray) -> np.ndarray:
+def _decisions(refuted: np.ndarray | np.bool, supported: np.ndarray | np.bool) -> np.ndarray:
     """REFUTED before SUPPORTED, and INCONCLUSIVE where neither."""
     return np.where(refuted, REFUTED, np.where(supported, SUPPORTED, INCONCLUSIVE))

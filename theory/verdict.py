@@ -133,9 +133,6 @@ class CaseVerdict:
     method: str
     control: bool = False
 
-    def __post_init__(self):
-        object.__setattr__(self, "verdict", Decision(self.verdict))
-
 
 @dataclass(frozen=True)
 class Replay:
@@ -191,11 +188,6 @@ class Verdict:
     mutants: dict[str, Decision]
     counterexample: Replay | None
     elapsed_s: float = field(compare=False)
-
-    def __post_init__(self):
-        object.__setattr__(self, "verdict", Decision(self.verdict))
-        object.__setattr__(self, "expected", None if self.expected is None else Decision(self.expected))
-        object.__setattr__(self, "mutants", {name: Decision(word) for name, word in self.mutants.items()})
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Verdict":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from sketchprune import kernels
-from sketchprune.kernels import _blocks, _contraction
+from sketchprune.kernels import _plan
 from tests.support import normal, quick_jit
 from tests.support.networks import assert_same, instance, matrix, random_mask
 
@@ -16,10 +16,8 @@ from tests.support.networks import assert_same, instance, matrix, random_mask
 @pytest.fixture
 def small_memory(monkeypatch):
     """As if memory held few samples: nothing is stored, columns come in slices, blocks overlap."""
-    monkeypatch.setattr(_blocks, "STORED", 1000)
-    monkeypatch.setattr(_contraction, "STORED", 1000)
-    monkeypatch.setattr(_blocks, "PAIRED", 4000)
-    monkeypatch.setattr(_contraction, "PAIRED", 300)
+    monkeypatch.setattr(_plan, "MAX_STORED", 1000)
+    monkeypatch.setattr(_plan, "MAX_PAIRED", 1000)
 
 
 def test_in_little_memory(small_memory):
@@ -38,7 +36,7 @@ def test_in_little_memory(small_memory):
         )
 
     whole, kept, crossed, norm, trace = results(params, sketch)
-    plain = quick_jit(functools.partial(kernels.reference, apply))
+    plain = quick_jit(functools.partial(kernels.ntk_reference, apply))
     assert_same(whole, plain(params, x))
     assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
     theta = plain(params, x, mask=sketch)

@@ -53,7 +53,7 @@ class Bound(Kind):
         """One evaluation per instance; then a search for counterexamples, where fields may be moved."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
-            found |= exact.measure_group(runs, group, self._decide, gaps, compare_single=False)
+            found |= exact.measure_group(runs, group, self._decide, self.badness, compare_single=False)
             if self.search:
                 found |= self._search(runs, group, tier, found)
         return found
@@ -92,6 +92,10 @@ class Bound(Kind):
             refuted |= Findings({name: {case: verdict}}, violation.replay if name == STATEMENT else None)
         return refuted
 
+    def badness(self, sides: Evaluation) -> np.ndarray:
+        """How much each [instance, component] contradicts the statement."""
+        return np.asarray(sides.deviation)
+
     def tolerance(self, tier: Tier) -> float:
         """The relative excess that rounding explains, at every tier."""
         return ROUNDING
@@ -99,8 +103,3 @@ class Bound(Kind):
     def axis(self, verdict: Verdict) -> Axis | None:
         """How loose the bound is."""
         return looseness({name: case.looseness for name, case in verdict.cases.items()})
-
-
-def gaps(sides: Evaluation) -> np.ndarray:
-    """How much each entry contradicts an upper bound."""
-    return np.asarray(sides.deviation)

@@ -103,7 +103,7 @@ class Expectation(Kind):
                 f"scale in the trial of {claim_id} changes from trial to trial, as |theory| may where no scale is "
                 "given; it takes one that chance does not decide, Sides(..., scale=...)"
             )
-        judgement = self.judge(kept, tier, trials.level_per_interval(level, kept, tier))
+        judgement = self.judge(kept, tier, level)
         return trials.verdict(judgement, kept, admissible, exact.medians(_means(kept)))
 
     def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
@@ -112,9 +112,9 @@ class Expectation(Kind):
         Args:
             sums: [instances, components].
             tier: its tolerance still supports the statement.
-            level: probability of a wrong decision, of one component at one look.
+            level: probability of a wrong decision, over all components and looks.
         """
-        interval, method = mean_interval(sums, level)
+        interval, method = mean_interval(sums, trials.level_per_interval(level, sums, tier))
         farthest = np.maximum(abs(interval.low), abs(interval.high))
         return trials.Judgement(
             statistics.decide_mean(interval, self.relation, tier.tolerance, FLOAT32_ROUNDING),
@@ -124,7 +124,7 @@ class Expectation(Kind):
         )
 
     def badness(self, sides: Evaluation | TrialSums) -> np.ndarray:
-        """How much each entry contradicts the statement."""
+        """How much each [instance, component] contradicts the statement."""
         return abs(sides.deviation) if self.relation == "equal" else np.asarray(sides.deviation)
 
     def tolerance(self, tier: Tier) -> float:

@@ -38,7 +38,7 @@ class Probability(Kind):
         """Trials, in float64, until all is decided."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
-            found |= trials.measure_group(runs, group, tier, self.decide, failures, single=False, earlier=found)
+            found |= trials.measure_group(runs, group, tier, self.decide, self.badness, single=False, earlier=found)
         return found
 
     def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
@@ -55,7 +55,7 @@ class Probability(Kind):
         kept = take_rows(sums, admissible)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = kept.means()
-        judgement = self.judge(kept, trials.level_per_interval(level, kept, tier))
+        judgement = self.judge(kept, tier, level)
         worst = judgement.worst
         numbers = {
             "measured": float(_failures(kept)[worst] / trials.count_trials(kept)[worst]),
@@ -67,17 +67,22 @@ class Probability(Kind):
             return replace(verdict, verdict=VACUOUS)
         return verdict
 
-    def judge(self, sums: TrialSums, level: float) -> trials.Judgement:
+    def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
         """Decisions on the components, from sums over trials on admissible instances.
 
         Args:
             sums: [instances, components].
-            level: probability of a wrong decision, of one component at one look.
+            tier: its number of looks shares the level.
+            level: probability of a wrong decision, over all components and looks.
         """
         failed, count, delta = _failures(sums), trials.count_trials(sums), _delta(sums)
-        interval = statistics.binomial_interval(failed, count, level)
+        interval = statistics.binomial_interval(failed, count, trials.level_per_interval(level, sums, tier))
         decisions = statistics.decide_failure_rate(interval, delta)
         return trials.Judgement(decisions, interval, int(np.argmax(failed / count / delta)), "exact binomial")
+
+    def badness(self, sums: TrialSums) -> np.ndarray:
+        """How much each [instance, component] contradicts the statement."""
+        return np.asarray(sums.failures)
 
     def tolerance(self, tier: Tier) -> float:
         """By what part of δ a failure rate may exceed it and pass."""
@@ -87,11 +92,6 @@ class Probability(Kind):
         """Failure rates, relative to the one that is allowed."""
         strips = {name: _relative(case) for name, case in verdict.cases.items()}
         return linear("failure rate ÷ δ", strips, marks={1.0: "δ", 2.0: "2δ"}, band=(0.0, 1.0), floor=0.0)
-
-
-def failures(sums: TrialSums) -> np.ndarray:
-    """How much each entry contradicts the statement."""
-    return np.asarray(sums.failures)
 
 
 def _failures(sums: TrialSums) -> np.ndarray:
