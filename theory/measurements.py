@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from theory.statistics import ROUNDING_UNITS
@@ -86,8 +87,9 @@ class TrialSums(NamedTuple):
     sides: SideArrays
 
     def means(self) -> SideArrays:
-        """The sides averaged over the trials; nan, with NumPy's warning, where there was no trial."""
-        return SideArrays(*(total / self.trials for total in self.sides))
+        """The sides averaged over the trials; nan where there was no trial."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return SideArrays(*(total / self.trials for total in self.sides))
 
     def pair(self, row: int, component: int) -> tuple[float, float]:
         """The means of the measured side and of the theory's, of one instance and component."""

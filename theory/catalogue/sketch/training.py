@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from sketchprune import laws, linalg, sketch, train
 from sketchprune.data import Dataset
@@ -32,7 +32,7 @@ def predict(params: Float[Array, " d"], x: Float[Array, "n d"]) -> Float[Array, 
     return x @ params
 
 
-def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Float[Array, " d"]) -> Float[Array, " d"]:
+def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, " d"]) -> Float[Array, " d"]:
     """What optax's accelerated gradient descent on the kept coordinates converges to, from zero.
 
     Coordinates are scaled so that columns have unit norm: what they can fit, hence the error at the end, stays
@@ -60,7 +60,7 @@ def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Float[Array, " 
     return scale * params
 
 
-def trained_error(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Float[Array, " d"]) -> Float[Array, ""]:
+def trained_error(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, " d"]) -> Float[Array, ""]:
     """‖Xu − y‖² after training the kept coordinates."""
     return squared(x @ trained(x, y, kept) - y)
 
