@@ -171,7 +171,7 @@ def _column_products(
 
 def _kept_chunks(
     layer: Layer, weight: Float[Array, " p"], kept: Int[Array, " p"], room: int
-) -> tuple[Form, Int[Array, "chunks p"], Float[Array, "chunks p"]]:
+) -> tuple[Form, Int[Array, "chunks size"], Float[Array, "chunks size"]]:
     """The kept columns in chunks of about ``room`` numbers for one sample and output, each column formed by itself.
 
     The last chunk is filled up with column 0 at weight 0.
@@ -187,7 +187,7 @@ def _kept_chunks(
 
 def _output_chunks(
     weight: Float[Array, "q j i"], room: int
-) -> tuple[Form, Int[Array, " chunks"], Float[Array, "chunks p"]]:
+) -> tuple[Form, Int[Array, " chunks"], Float[Array, "chunks size"]]:
     """All columns in chunks of some outputs j: as many outputs as ``room`` allows and as divide their number."""
     groups, outputs, inputs = weight.shape
     divisors = (n for n in range(1, outputs + 1) if outputs % n == 0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from sketchprune import _checks
 from sketchprune._leaves import is_floating
@@ -185,7 +185,7 @@ def _outputs(apply: ApplyFn, params: Params, x: Inputs) -> jax.ShapeDtypeStruct:
     return outputs
 
 
-def _selection(leaf: Any, mask: Shaped[Array, "..."] | None, bound: int | None, dtype: DTypeLike) -> Selection:
+def _selection(leaf: Any, mask: Any, bound: int | None, dtype: DTypeLike) -> Selection:
     """The weights that a mask gives to the columns of one leaf."""
     if mask is None:
         return Selection(jnp.ones(jnp.shape(leaf), dtype), False, jnp.size(leaf))

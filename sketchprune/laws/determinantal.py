@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import _checks, linalg
 from sketchprune._arithmetic import product
@@ -14,7 +14,7 @@ from sketchprune.laws._joined import check_count, pairwise
 from sketchprune.laws._regression import spectrum
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Number
+from sketchprune.types import Count, Key, Matrix, Number, PerRow
 
 
 class Determinantal(struct.PyTreeNode, eq=False):
@@ -39,7 +39,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
     tau: Any = struct.field(default=None, kw_only=True)
 
     @classmethod
-    def ridge(cls, x: Float[Array, "n d"], tau: Number) -> "Determinantal":
+    def ridge(cls, x: Matrix, tau: Number) -> "Determinantal":
         """P(S) ∝ det(X_SᵀX_S/τ) on the columns of X: the kernel XᵀX(XᵀX + τI)⁻¹.
 
         It keeps :func:`effective_dimension` columns on average.
@@ -133,7 +133,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
 
         return kept, jax.vmap(chance)(kept)
 
-    def training_bound(self, x: Float[Array, "n d"], y: Float[Array, "n"]) -> Float[Array, ""]:
+    def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """The expected ‖Xu − y‖² when the kept columns are trained to the end, exactly: τyᵀ(XXᵀ + τI)⁻¹y.
 
         Only for laws made by :meth:`ridge` from the same x.
@@ -164,7 +164,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
             raise ValueError(f"kernel has shape {shape}; it takes a square matrix")
 
 
-def effective_dimension(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]:
+def effective_dimension(x: Matrix, tau: Number) -> Float[Array, ""]:
     """The expected number of columns that :meth:`Determinantal.ridge` keeps: Tr XXᵀ(XXᵀ + τI)⁻¹.
 
     Args:
@@ -181,11 +181,11 @@ def effective_dimension(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]
     1.0
     """
     _checks.positive("tau", tau)
-    eigenvalues = linalg.factors(x)[1] ** 2
+    eigenvalues = linalg.thin_svd(x)[1] ** 2
     return jnp.sum(eigenvalues / (eigenvalues + tau))
 
 
-def fixed_size_dpp_error(x: Float[Array, "n d"], y: Float[Array, "n"], size: int | Int[Array, ""]) -> Float[Array, ""]:
+def fixed_size_dpp_error(x: Matrix, y: PerRow, size: Count) -> Float[Array, ""]:
     """The expected training error when |S| = s and P(S) ∝ det X_SᵀX_S: Σ_k⟨v_k, y⟩²e_s(λ_{∖k})/e_s(λ).
 
     λ and v are the eigenpairs of XXᵀ, e_s the elementary symmetric polynomial and λ_{∖k} the other eigenvalues. All is

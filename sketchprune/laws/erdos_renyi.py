@@ -92,7 +92,8 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         Cost: O(d) and one combination.
         Source: sketch/binary-bias-variance.
         """
-        return self._poisson().error(items)
+        rates = jax.tree.map(lambda rate, square: rate.astype(square.dtype), self.inclusion(), items.squares)
+        return Poisson(rates, binary=True).error(items)
 
     def outcomes(self) -> tuple[Mask, Float[Array, "outcomes"]]:
         """Every subset as a mask, in the order of :func:`sketchprune.laws.all_subsets`, with its probability.
@@ -109,6 +110,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         return jax.tree.map(lambda leaf: leaf > 0, found), chances
 
     def _poisson(self) -> Poisson:
+        _checks.rates("densities", self.densities)
         return Poisson(_broadcast(lambda p, shape: jnp.asarray(p), self.densities, self.shapes), binary=True)
 
 
@@ -187,7 +189,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
 
         Cost: O(d) and one combination more than there are leaves.
         """
-        rates = self.inclusion()
+        rates = jax.tree.map(lambda rate, square: rate.astype(square.dtype), self.inclusion(), items.squares)
         leaves, structure = jax.tree.flatten(rates)
         squares = jax.tree.leaves(items.squares)
         found = items.combination(jax.tree.map(lambda rate: 1 - rate, rates))

@@ -13,7 +13,7 @@ from sketchprune._arithmetic import product, ratio
 from sketchprune.laws._joined import joined, pairwise, split, tree_size
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Mask
+from sketchprune.types import Count, Key, Mask
 
 MOST_ITEMS = 16
 """The largest number of items whose subsets are all visited."""
@@ -39,7 +39,7 @@ class FixedSize(struct.PyTreeNode, eq=False):
     size: Any
 
     @classmethod
-    def proportional(cls, sizes: PyTree, keep: int | Int[Array, ""], *, binary: bool = False) -> "FixedSize":
+    def proportional(cls, sizes: PyTree, keep: Count, *, binary: bool = False) -> "FixedSize":
         """``keep`` items drawn in proportion to sizes.
 
         Args:
@@ -134,18 +134,27 @@ class FixedSize(struct.PyTreeNode, eq=False):
             raise ValueError(
                 f"weights has {count} entries; it takes at most {MOST_ITEMS}, since all subsets are visited"
             )
-        weights = joined(self.weights)
-        subsets, items = jnp.arange(2**count), jnp.arange(count)
-        kept = all_subsets(count)
-        before = subsets[:, None] - (kept << items)  # the subset without the item that came last
-        left = jnp.where(kept, 0, weights).sum(1)
-        last = kept * ratio(jnp.broadcast_to(weights, kept.shape), left[before])
+        return _subset_chances(self.weights, self.size)
 
-        def add_item(_, chance):
-            return jnp.sum(chance[before] * last, 1)
 
-        first = ((subsets == 0) & (self.size >= 0)).astype(weights.dtype)
-        return kept.astype(weights.dtype), lax.fori_loop(0, self.size, add_item, first)
+@jax.jit
+def _subset_chances(
+    weights: PyTree, size: Int[Array, ""]
+) -> tuple[Float[Array, "subsets d"], Float[Array, "subsets"]]:
+    flat = joined(weights)
+    count = len(flat)
+    subsets, items = jnp.arange(2**count), jnp.arange(count)
+    kept = all_subsets(count)
+    before = subsets[:, None] - (kept << items)  # the subset without the item that came last
+    left = jnp.where(kept, 0, flat).sum(1)
+    last = kept * ratio(jnp.broadcast_to(flat, kept.shape), left[before])
+
+    def add_item(drawn: Array, chances: Array) -> Array:
+        return jnp.where(drawn < size, jnp.sum(chances[before] * last, 1), chances)
+
+    first = ((subsets == 0) & (size >= 0)).astype(flat.dtype)
+    # A fixed number of steps, one more than there are items, so that the loop has a derivative.
+    return kept.astype(flat.dtype), lax.fori_loop(0, count + 1, add_item, first)
 
 
 @jax.jit

@@ -14,7 +14,7 @@ from sketchprune._arithmetic import product, ratio
 from sketchprune.laws._joined import check_count, check_support, joined, pairwise, split, tree_sum
 from sketchprune.laws._regression import unit_columns
 from sketchprune.laws.items import Items
-from sketchprune.types import Key, Mask
+from sketchprune.types import Count, Key, Mask, Matrix, PerRow
 
 
 class Multinomial(struct.PyTreeNode, eq=False):
@@ -52,7 +52,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
 
     @classmethod
     def proportional(
-        cls, sizes: PyTree, keep: int | Int[Array, ""], *, binary: bool = False, max_budget: int | None = None
+        cls, sizes: PyTree, keep: Count, *, binary: bool = False, max_budget: int | None = None
     ) -> "Multinomial":
         """``keep`` draws with p_i in proportion to sizes.
 
@@ -160,7 +160,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
             masks = counts / jnp.where(flat > 0, self.budget * flat, 1)
         return split(masks, self.probabilities), jnp.prod(flat[sequences], axis=1)
 
-    def training_bound(self, x: Float[Array, "n d"], y: Float[Array, "n"]) -> Float[Array, ""]:
+    def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained to the end: ‖y‖² − bᵀH⁻¹b.
 
         b = Xᵀy and H = (1 − 1/s)XᵀX + diag(‖x_i‖²/p_i)/s: the least E‖X(m∘w) − y‖² over all w. Zero columns and
@@ -184,7 +184,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
         1.0
         """
         self._check()
-        left, singular, _ = linalg.factors(jnp.sqrt(self.probabilities) * unit_columns(x))
+        left, singular, _ = linalg.thin_svd(jnp.sqrt(self.probabilities) * unit_columns(x))
         along = product(left.T, y)
         # 1 − σ²/((1 − 1/s)σ² + 1/s) without cancellation; σ² ≤ Σp = 1.
         remains = (1 - singular**2) / ((self.budget - 1) * singular**2 + 1)

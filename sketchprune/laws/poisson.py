@@ -13,7 +13,7 @@ from sketchprune.laws._joined import check_count, check_support, joined, split, 
 from sketchprune.laws._regression import distance, unit_columns
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Mask
+from sketchprune.types import Key, Mask, Matrix, Number, PerRow
 
 
 class Poisson(struct.PyTreeNode, eq=False):
@@ -39,7 +39,7 @@ class Poisson(struct.PyTreeNode, eq=False):
     binary: bool = struct.field(pytree_node=False, default=False, kw_only=True)
 
     @classmethod
-    def proportional(cls, sizes: PyTree, keep: int | float | Real[Array, ""], *, binary: bool = False) -> "Poisson":
+    def proportional(cls, sizes: PyTree, keep: Number, *, binary: bool = False) -> "Poisson":
         """The water-filled rates of :func:`poisson_rates`: π_i ∝ sizes up to 1, ``keep`` items on average.
 
         Args:
@@ -119,7 +119,7 @@ class Poisson(struct.PyTreeNode, eq=False):
             masks = masks / jnp.where(flat > 0, flat, 1)
         return split(masks, self.rates), chances
 
-    def training_bound(self, x: Float[Array, "n d"], y: Float[Array, "n"]) -> Float[Array, ""]:
+    def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained: yᵀ(I + XD⁻¹Xᵀ)⁻¹y.
 
         D = diag((1/π_i − 1)‖x_i‖²): the least E‖X(m∘w) − y‖² over all w. Columns with π_i = 1 enter without penalty,
@@ -155,7 +155,7 @@ def _sample(key: Key, rates: PyTree, *, binary: bool) -> Mask:
     return split(mask if binary else ratio(mask, flat), rates)
 
 
-def poisson_rates(sizes: PyTree, budget: int | float | Real[Array, ""]) -> PyTree[Float[Array, "..."]]:
+def poisson_rates(sizes: PyTree, budget: Number) -> PyTree[Float[Array, "..."]]:
     """The best rates for independent sampling at an expected size, by water-filling.
 
     π_i = min(1, λa_i), with λ such that Σπ_i = s over the items with a_i > 0. With a_i = ‖B_i‖ they minimise

@@ -9,7 +9,7 @@ _RETRY = 0.1
 """Seconds between attempts to reach the coordinator."""
 
 
-def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout: float = 60.0) -> None:
+def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout: int | float = 60.0) -> None:
     """Return once all processes have said at the coordinator's address that they are there.
 
     Process 0 listens at ``coordinator``, "host:port"; the others report to it. TimeoutError, in every process that
@@ -32,7 +32,7 @@ def address(coordinator: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _receive(host: str, port: int, num_processes: int, deadline: float, timeout: float):
+def _receive(host: str, port: int, num_processes: int, deadline: float, timeout: int | float):
     """Process 0: wait for the others, then tell all of them how it went."""
     guests: dict[int, socket.socket] = {}
     refused: list[socket.socket] = []
@@ -91,7 +91,7 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _report(host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: float):
+def _report(host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: int | float):
     """Any other process: reach process 0 and hear from it."""
     while True:
         left = deadline - time.monotonic()

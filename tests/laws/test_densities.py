@@ -5,6 +5,8 @@ import functools
 import numpy as np
 import pytest
 
+from sketchprune import laws
+
 NETWORKS = {
     "mlp": [(784, 300), (300, 100), (100, 10)],
     "bottleneck": [(3, 3, 3, 64), (1, 1, 64, 512), (512, 10)],

@@ -136,6 +136,8 @@ def _run(named: _Named, num_masks: int, options: dict[str, Any], *, devices: int
         raise ValueError(f"devices is {devices}; it takes 1 to {jax.device_count()}")
     used = jax.devices()[:devices]
     done = _open_folder(named, resume)
+    if not 1 <= options["num_best"] <= num_masks:
+        raise ValueError(f"best is {options['num_best']}; it takes 1 to masks = {num_masks}")
     console.print(_opening(named, num_masks, used), soft_wrap=True)
     if resume:
         console.print(f"goes on after {done:,} masks" if done else "nothing to resume: starts with the first mask")
@@ -233,9 +235,7 @@ def _report(console: "Console", named: _Named, result: "SearchResult") -> None:
     console.print(f"{'files':>20}  {named.out}/best.npz, result.json, histogram.png", soft_wrap=True)
 
 
-def _lines(
-    result: "SearchResult", theory: dict[str, float], zero: float, rounding: float
-) -> Iterator[tuple[str, str]]:
+def _lines(result: "SearchResult", theory: dict[str, float], zero: float, rounding: float) -> Iterator[tuple[str, str]]:
     """What the command prints of a result, by name."""
     from sketchprune.search.report import standard_error
 
