@@ -1,6 +1,7 @@
 """Checks of arguments: nothing is checked while a value is traced, for it does not exist yet.
 
-Every public function documents what it returns under ``jit``, ``vmap`` and ``grad`` for input that it refuses otherwise.
+Every public function documents what it returns under ``jit``, ``vmap`` and ``grad`` for input that it refuses
+otherwise.
 All messages have one form: what the argument is called, what it is, and what it may be.
 """
 

@@ -222,7 +222,7 @@ def fixed_size_dpp_error(x: Matrix, y: PerRow, size: Count) -> Float[Array, ""]:
 
 
 def _log_symmetric(logarithms: Float[Array, "r"]) -> Float[Array, "r+1"]:
-    """log e_0, …, log e_r of the exponentials: multiply the factors 1 + λ_k z one after another."""
+    """The logarithms of e_0, …, e_r of the exponentials: multiply the factors 1 + λ_k z one after another."""
     first = jnp.full(len(logarithms) + 1, -jnp.inf).at[0].set(0).astype(logarithms.dtype)
 
     def multiply(terms, logarithm):

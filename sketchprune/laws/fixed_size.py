@@ -138,9 +138,7 @@ class FixedSize(struct.PyTreeNode, eq=False):
 
 
 @jax.jit
-def _subset_chances(
-    weights: PyTree, size: Int[Array, ""]
-) -> tuple[Float[Array, "subsets d"], Float[Array, "subsets"]]:
+def _subset_chances(weights: PyTree, size: Int[Array, ""]) -> tuple[Float[Array, "subsets d"], Float[Array, "subsets"]]:
     flat = joined(weights)
     count = len(flat)
     subsets, items = jnp.arange(2**count), jnp.arange(count)

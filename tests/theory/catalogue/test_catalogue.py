@@ -188,7 +188,7 @@ def test_a_law_that_misses_an_empty_item_costs_nothing():
 def test_the_worst_columns_close_the_polygon():
     """Unit columns whose sum, weighted, vanishes: for sides of any number, zero, equal, as long as all the others."""
     special = [[1, 1], [3, -4, 5], [1, 1, 0, -2], [0, 1, 0, 1], [0.1, -5, 4, 2]]
-    w = rng().lognormal(size=(200, 9)) * cases.signs(rng(1), 200, 9)
+    w = rng().lognormal(size=(200, 9)) * cases.random_signs(rng(1), 200, 9)
     w = np.vstack([w, *(np.pad(row, (0, 9 - len(row))) for row in special)])
     w = w[2 * abs(w).max(axis=1) <= abs(w).sum(axis=1)]
     columns = np.asarray(jax.jit(jax.vmap(lambda w: worst_columns(w, 4)))(w))
@@ -211,7 +211,7 @@ def test_training_reaches_the_least_squares_error():
     np.testing.assert_allclose(found, best, rtol=1e-12)
     residual = np.linalg.lstsq(x[:, [1, 2]], y)[1]
     np.testing.assert_allclose(found[3:], residual, rtol=1e-12)
-    assert np.all(np.asarray(jax.vmap(training.trained, in_axes=(None, None, 0))(x, y, kept))[kept == 0] == 0)
+    assert np.all(np.asarray(jax.vmap(training.trained_weights, in_axes=(None, None, 0))(x, y, kept))[kept == 0] == 0)
 
 
 def test_determinantal_masks_follow_their_law():
