@@ -15,7 +15,7 @@ from sketchprune import scores
 from sketchprune.data import load
 from sketchprune.types import Key
 from theory.catalogue.effects.claims import COMPARED_AT, masks_of_scores, spearman
-from theory.catalogue.effects.seeds import Seed, seed, trained
+from theory.catalogue.effects.seeds import Seed, make_seed, train_masks
 from theory.statistics import mean_interval
 from theory.verdict import EFFECT_LEVEL
 
@@ -40,7 +40,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     dataset = load()
-    seeds = [seed(rng, dataset) for _ in range(NUM_SEEDS[config.tier])]
+    seeds = [make_seed(rng, dataset) for _ in range(NUM_SEEDS[config.tier])]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
     numbers = jax.device_get(_measure(stacked, jax.random.split(key, len(seeds))))
     return {"names": np.array(list(scores.SCORES)), **numbers}
@@ -55,7 +55,7 @@ def _measure(seeds: Seed, keys: Key) -> dict[str, Array]:
         draw_key, train_key = jax.random.split(key)
         efficiency, *stacks = masks_of_scores(instance, draw_key)
         all_masks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
-        errors = trained(instance, all_masks, train_key).errors.reshape(len(PANELS), -1)
+        errors = train_masks(instance, all_masks, train_key).errors.reshape(len(PANELS), -1)
         numbers = {"efficiency": efficiency}
         for name, error in zip(PANELS, errors, strict=True):
             numbers |= {f"{name}_error": error, f"{name}_correlation": spearman(efficiency, -error)}
