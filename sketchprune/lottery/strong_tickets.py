@@ -76,11 +76,11 @@ def random_source(
     [(3, 15), (15, 2), (2, 10), (10, 1)]
     """
     _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
-    counts = list(np.broadcast_to(units, len(target))) if np.ndim(units) == 0 else list(units)
+    counts = np.broadcast_to(np.asarray(units), (len(target),) if np.ndim(units) == 0 else np.shape(units))
     if len(counts) != len(target):
         raise ValueError(f"units has {len(counts)} entries; it takes {len(target)}, one for each layer of the target")
     source = []
-    for layer, (kernel, count) in enumerate(zip(map(jnp.asarray, target), counts, strict=True)):
+    for layer, (kernel, count) in enumerate(zip(map(jnp.asarray, target), counts.tolist(), strict=True)):
         both = signed and layer == 0
         _checks.whole("units", count, least=2 if both else 1)
         inputs, outputs = kernel.shape

@@ -27,6 +27,10 @@ MAX_ITEMS = 20
 """Most items of one instance: they have 2^20 subsets."""
 _TARGETS_AT_ONCE = 256
 """Targets of one instance that are treated together."""
+_INSTANCES_AT_ONCE = 32
+"""Instances whose items are added together: a few, since all wait for the last of them to be covered."""
+_NUM_SORTED = 10
+"""Items whose sums are sorted, at most: about those that [−½, ½] needs to be covered within 0.01."""
 _FAR = 5.0
 """Distance at which a missing neighbour is put: 0 is always a sum, so that it is never the nearest one."""
 
@@ -150,8 +154,8 @@ def covering_radii(
     """How far [−½, ½] reaches from the subset sums of the first k items, for k = 0, …, n.
 
     max over z ∈ [−½, ½] of min_S |z − Σ_{i∈S} x_i|: every z is within ε of a sum just when this is at most ε. It
-    falls with k, from ½ at k = 0. Values above the resolution are exact; where a value is at most the resolution the
-    true radius is too, and the value is a lower bound of it.
+    falls with k, from ½ at k = 0. Values above the resolution are exact. A value at or below the resolution says that
+    the radius is at most the resolution, and no more.
 
     A gap between sums that is longer than twice the resolution holds a point of the grid with that spacing, so only
     the neighbours of grid points are searched for.
@@ -174,7 +178,7 @@ def covering_radii(
     [0.5, 0.5, 0.25]
     """
     _checks.interval("resolution", resolution, closed=True)
-    return _covering_radii(_checked(items), _grid(resolution))
+    return _covering_radii(_checked(items), _grid(resolution), resolution)
 
 
 def covers(items: Float[Array | np.ndarray, "*instances n"], epsilon: float) -> Bool[Array, "*instances"]:
@@ -198,7 +202,7 @@ def covers(items: Float[Array | np.ndarray, "*instances n"], epsilon: float) -> 
     (True, False)
     """
     _checks.interval("epsilon", epsilon, closed=True)
-    return _covering_radii(_checked(items), _grid(epsilon))[..., -1] <= epsilon
+    return _covering_radii(_checked(items), _grid(epsilon), epsilon)[..., -1] <= epsilon
 
 
 def hitting_numbers(
@@ -230,7 +234,7 @@ def hitting_numbers(
         raise ValueError("epsilons has no entries; it takes at least one number in (0, 1]")
     for epsilon in epsilons:
         _checks.interval("epsilons", epsilon, closed=True)
-    radii = _covering_radii(_checked(items), _grid(min(epsilons)))
+    radii = _covering_radii(_checked(items), _grid(min(epsilons)), min(epsilons))
     return jnp.sum(radii[..., None, :] > jnp.asarray(epsilons, radii.dtype)[:, None], axis=-1, dtype=jnp.int32)
 
 
@@ -241,11 +245,11 @@ def _grid(resolution: float) -> np.ndarray:
 
 @jax.jit
 def _covering_radii(
-    items: Float[Array, "*instances n"], grid: Float[Array | np.ndarray, "points"]
+    items: Float[Array, "*instances n"], grid: Float[Array | np.ndarray, "points"], resolution: Float[ArrayLike, ""]
 ) -> Float[Array, "*instances n+1"]:
     *instances, n = items.shape
-    num_sorted = min(n, n // 2 + 2)
-    points = jnp.asarray(grid, items.dtype)
+    num_sorted = min(n, n // 2 + 2, _NUM_SORTED)
+    points, enough = jnp.asarray(grid, items.dtype), jnp.asarray(resolution, items.dtype)
 
     def one_instance(values: Array) -> Array:
         prefixes = [_sorted(_sums(values[:k])) for k in range(num_sorted + 1)]
@@ -253,27 +257,38 @@ def _covering_radii(
         if n == num_sorted:
             return radii
         shifts = _sums(values[num_sorted:])
-        return jnp.concatenate([radii, _radii_after_shifts(prefixes[-1], shifts, points)])
+        return jnp.concatenate([radii, _radii_after_shifts(prefixes[-1], shifts, points, enough)])
 
     bytes_each = (8 * len(grid) + 8 * 2**num_sorted) * items.dtype.itemsize
-    flat = items.reshape(math.prod(instances), n)
-    return map_in_chunks(one_instance, CHUNK_BYTES // bytes_each, flat).reshape(*instances, n + 1)
+    at_once = min(_INSTANCES_AT_ONCE, CHUNK_BYTES // bytes_each)
+    return map_in_chunks(one_instance, at_once, items.reshape(math.prod(instances), n)).reshape(*instances, n + 1)
 
 
 def _radii_after_shifts(
-    ordered: Float[Array, "s"], shifts: Float[Array, "t"], points: Float[Array, "p"]
+    ordered: Float[Array, "s"], shifts: Float[Array, "t"], points: Float[Array, "p"], enough: Float[Array, ""]
 ) -> Float[Array, "_"]:
-    """The radii of the sums ``ordered`` shifted by the subset sums of 1, …, k more items, from gaps around points."""
+    """The radii of the sums ``ordered`` shifted by the subset sums of 1, 2, … more items, from gaps around points.
 
-    def add_shift(nearest: tuple[Array, Array], shift: Array) -> tuple[tuple[Array, Array], Array]:
-        below, above = _neighbours(ordered, points - shift)
-        nearest = jnp.maximum(nearest[0], shift + below), jnp.minimum(nearest[1], shift + above)
-        return nearest, _largest_distance(*nearest)
+    Shifts are added one by one until the radius is small enough. The rest of the radii are 0 then.
+    """
+    num_items = len(shifts).bit_length() - 1
+    items_of_shift = jnp.asarray([code.bit_length() for code in range(len(shifts))], jnp.int32)
+
+    def unfinished(state: tuple[Array, ...]) -> Bool[Array, ""]:
+        step, radius, *_ = state
+        return (step < len(shifts)) & (radius > enough)
+
+    def add_shift(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        step, _, below, above, radii = state
+        nearest_below, nearest_above = _neighbours(ordered, points - shifts[step])
+        below = jnp.maximum(below, shifts[step] + nearest_below)
+        above = jnp.minimum(above, shifts[step] + nearest_above)
+        radius = _largest_distance(below, above)
+        return step + 1, radius, below, above, radii.at[items_of_shift[step]].set(radius)
 
     none = jnp.full_like(points, -jnp.inf), jnp.full_like(points, jnp.inf)
-    _, radii = lax.scan(add_shift, none, shifts)
-    # The first i items make the first 2^i shifts.
-    return radii[2 ** np.arange(1, len(shifts).bit_length()) - 1]
+    start = jnp.int32(0), jnp.asarray(jnp.inf, points.dtype), *none, jnp.zeros(num_items + 1, points.dtype)
+    return lax.while_loop(unfinished, add_shift, start)[-1][1:]
 
 
 def gap_statistics(items: Float[Array | np.ndarray, "*instances n"]) -> GapStatistics:
