@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
 """A typed JAX key, as ``jax.random.key`` makes it."""
 Number = int | float | np.number | Real[Array | np.ndarray, ""]
 """One real number, which may be traced."""
+Count = int | np.integer | Int[Array | np.ndarray, ""]
+"""One whole number, which may be traced."""
+Matrix = Float[Array | np.ndarray, "n d"]
+"""Samples in rows, features in columns."""
+PerColumn = Float[Array | np.ndarray, "d"]
+"""One number for each feature of a `Matrix`."""
+PerRow = Float[Array | np.ndarray, "n"]
+"""One number for each sample of a `Matrix`."""
 Params = PyTree[ArrayLike]
 """A network's parameters. A bare vector is a pytree, so theorems on linear models share every function."""
 Mask = PyTree[ArrayLike]
