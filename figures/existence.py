@@ -50,7 +50,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
 def _errors(x: Any, w: Any, budget: int, key: Key, count: int) -> dict[str, float]:
     """The errors of all that is drawn, at one budget."""
     p = sketch.optimal_probabilities(x, w)
-    law = laws.Multinomial(p.astype(jnp.float32), budget).sample
+    law = laws.Multinomial(p.astype(jnp.float32), budget)
     objective = search.linear_error(x.astype(jnp.float32), w.astype(jnp.float32))
     optima = {
         name: subsets.optimum(x, w, budget, reweight=name == "reweighted", max_nodes=MAX_NODES)
@@ -60,9 +60,9 @@ def _errors(x: Any, w: Any, budget: int, key: Key, count: int) -> dict[str, floa
         raise ValueError(f"max_nodes is {MAX_NODES}, too small for the proof of what is drawn as exact")
     return {name: optimum.error for name, optimum in optima.items()} | {
         "expectation": float(laws.Multinomial(p, budget).error(sketch.linear_items(x, w))),
-        "sketch": float(search.best(objective, law, key, count, best=1).values[0]),
+        "sketch": float(search.best(objective, law, count, key=key, num_best=1).values[0]),
         "pursuit": float(subsets.orthogonal_matching_pursuit(x, w, budget)[1]),
-        "local": float(subsets.local_search(x, w, budget, key)[1]),
+        "local": float(subsets.local_search(x, w, budget, key=key)[1]),
     }
 
 

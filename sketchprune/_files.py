@@ -1,4 +1,4 @@
-"""Files that are written at once, and values as strict JSON has them."""
+"""Files that are replaced in one step, and values as strict JSON holds them."""
 
 import math
 import os
@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, content: str | bytes):
-    """Replace a file's content at once: whoever reads it sees the old content or the new. Text is UTF-8."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file's content in one step: whoever reads the file sees the old content or the new.
+
+    Args:
+        path: the file; its folder exists.
+        content: the new content; text is written as UTF-8.
+
+    Raises:
+        OSError: when the file cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -21,7 +29,7 @@ def write_atomically(path: Path, content: str | bytes):
 
 
 def strict_json(value: Any) -> Any:
-    """The value as strict JSON has it: arrays are lists, numbers that are not finite are None.
+    """The value as strict JSON holds it: arrays become lists, and numbers that are not finite become None.
 
     >>> strict_json({"measured": float("inf"), "interval": (0.5, float("nan"))})
     {'measured': None, 'interval': [0.5, None]}

@@ -30,7 +30,7 @@ def at_floating(params: Params, tree: PyTree[Any]) -> list[Any]:
 
 def differentiable_leaves(
     params: Params,
-) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Params]]:
+) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], PyTree[Any]]]:
     """The floating leaves as arrays, and a function that rebuilds ``params`` with other values in their place.
 
     >>> leaves, rebuild = differentiable_leaves({"n": 1, "w": jnp.zeros(())})
@@ -39,7 +39,7 @@ def differentiable_leaves(
     """
     leaves, tree = jax.tree.flatten(params)
 
-    def rebuild(values: Sequence[Any]) -> Params:
+    def rebuild(values: Sequence[Any]) -> PyTree[Any]:
         remaining = iter(values)
         return tree.unflatten([next(remaining) if is_floating(leaf) else leaf for leaf in leaves])
 

@@ -38,3 +38,5 @@ ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]
 """``loss(outputs, targets)``: one number, the mean over the samples unless its docstring says otherwise."""
+ScoreFn = Callable[..., Scores]
+"""``score(apply, loss, params, batch, *, mask=None, key=None) -> Scores``; see :mod:`sketchprune.scores`."""

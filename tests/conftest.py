@@ -8,6 +8,7 @@ import pytest
 from tests.support.path_networks import SMALL_NETWORKS
 
 JAX_SETTINGS = (
+    "jax_enable_x64",
     "jax_enable_compilation_cache",
     "jax_compilation_cache_dir",
     "jax_persistent_cache_min_compile_time_secs",

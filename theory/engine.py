@@ -1,34 +1,36 @@
-"""The compiled programs of a verification: make the instances, evaluate them exactly, run trials on them.
+"""The compiled programs of a claim, and what a kind of claim may ask of them."""
 
-All instances of the cases that share a shape are stacked on one axis, so that one program serves all cases
-and all mutants; compilation is nearly the whole cost of a claim.
-"""
-
-import zlib
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt
+from jaxtyping import Array
 
 from sketchprune.data import Dataset
-from sketchprune.types import Key
-from theory.claim import Case, Claim, Instance, Probability, Sides, unprepared
-
-ROUNDING = 4096 * float(jnp.finfo(jnp.float64).eps)
-"""Relative error that rounding explains in float64, in computations of the size that claims do."""
+from theory.ascent import MAX_STARTS, ascent, search
+from theory.claim import Claim, Instance, unprepared
+from theory.instances import CaseRows, Group, chance_key, in_32_bits, is_admissible, make_groups, write_down
+from theory.kinds.kind import STATEMENT
+from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, take_rows
+from theory.verdict import Replay, Tier
 
 
 class Program:
-    """A function of host arrays to host arrays, compiled once a shape; any thread may call it.
+    """A function of host arrays to host arrays, compiled once per shape; any thread may call it.
 
-    A program runs in one thread. LAPACK's calls hold a thread of XLA's pool while they wait for others of it: as many
-    at once as the pool has threads wait for ever, and a program in several threads would make two at once. The other
-    options cut the time of compilation to a quarter, and the programs of the catalogue run as fast.
+    A program runs in one thread, so that several of them can run at once. In jaxlib 0.10 a LAPACK call hands its batch
+    to XLA's pool of threads and blocks the thread it runs in until the pool has done it. A program in several threads
+    can so block all of them by itself; and programs that run at once, one thread each, need one thread more in the
+    pool than they are (:func:`theory.cli.runtime.configure` sees to that), or the process deadlocks. To see it, run in
+    4 threads, with NPROC=4 in the environment, ``jax.jit(lambda a: [jnp.linalg.cholesky(a + i) for i in range(16)])``
+    on a [64, 32, 32] array, 50 times; with NPROC=5 and the option below it ends. Source: ``ParallelBatchMap`` in
+    https://github.com/jax-ml/jax/blob/jax-v0.10.2/jaxlib/cpu/lapack_kernels.cc, also the subject of
+    https://github.com/jax-ml/jax/issues/39292.
+
+    The other options cut compile time to a quarter; the catalogue's programs run as fast with them.
     """
 
     _options = {
@@ -43,232 +45,130 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         leaves, tree = jax.tree.flatten(arguments)
+        # The widest float is part of the key: under enable_x64(False) a program has other constants.
         shapes = (jnp.result_type(float), tree, *((np.shape(leaf), np.result_type(leaf)) for leaf in leaves))
         if shapes not in self._executables:
             self._executables[shapes] = self._jitted.lower(*arguments).compile()
         return jax.device_get(self._executables[shapes](*arguments))
 
 
-Leaf = Any
-"""A jax array inside a program, a numpy array outside."""
+class Programs:
+    """The programs of one claim. Each is made when it is first asked for, and released with this object."""
+
+    def __init__(self, claim: Claim):
+        self.claim = claim
+        self._made: dict[Any, Program] = {}
+
+    def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
+        """Prepared instances, and which of them are admissible, from what the cases made."""
+        if self.claim.prepare is unprepared and not self.claim.hypotheses:
+            return raw, np.ones(len(jax.tree.leaves(raw)[0]), bool)
+        return self._mapped("prepare", _prepare)(raw)
+
+    def evaluate(self, *, enumerated: bool) -> Program:
+        """``(instances, keys) -> {name: Evaluation}``, in the dtype of the instances' fields.
+
+        Where ``enumerated``, both sides are their expectations over all outcomes.
+        """
+        return self._mapped(("evaluate", enumerated), _over_outcomes if enumerated else _once)
+
+    def evaluate_at(self, argument: Any) -> Program:
+        """The same, for trials that take an argument after the outcome, such as the size of a rate."""
+        return self._mapped(("evaluate at", argument), functools.partial(_once, trial_arguments=(argument,)))
+
+    def ascent(self, statement: str) -> Program:
+        """``(instances, keys, steps) -> instances``: see :func:`theory.ascent.ascent`."""
+        return self._kept(("ascent", statement), lambda: ascent(self.claim, statement))
+
+    def trials(self, count: int) -> Program:
+        """``(instances, keys, case, first, tiles) -> {name: TrialSums}`` for one case of a group.
+
+        It runs ``tiles`` tiles of trials, from trial number ``first`` on, on each of the case's ``count`` instances.
+        """
+        return self._kept(("trials", count), lambda: functools.partial(_sum_tiles, self.claim, count))
+
+    def _mapped(self, name: Any, function: Callable) -> Program:
+        """The program of ``function(claim, *arguments)`` over the leading axis of the arguments."""
+        return self._kept(name, lambda: _each(self.claim, functools.partial(function, self.claim)))
+
+    def _kept(self, name: Any, function: Callable[[], Callable]) -> Program:
+        if name not in self._made:
+            self._made[name] = Program(function())
+        return self._made[name]
 
 
-class Flat(NamedTuple):
-    """Sides of one name, broadcast and raveled to [..., components]; nan where a side was not given."""
-
-    measured: Leaf
-    theory: Leaf
-    scale: Leaf
-    trivial: Leaf
-    width: Leaf
-    delta: Leaf
-
-
-class Assessed(NamedTuple):
-    """Sides and what they say: all leaves are [..., components].
-
-    Attributes:
-        flat: the sides.
-        deviation: (measured − theory) / scale, 0/0 = 0.
-        violated: measured > theory by more than rounding.
-        broken: a side is nan, the measured one infinite, or the theory −∞ (a bound of ∞ says nothing, and is true).
-    """
-
-    flat: Flat
-    deviation: Leaf
-    violated: Leaf
-    broken: Leaf
-
-
-class Totals(NamedTuple):
-    """Sums over trials, float64, [instances, components]."""
-
-    trials: Leaf
-    broken: Leaf
-    failures: Leaf
-    deviation: Leaf
-    square: Leaf
-    fourth: Leaf
-    """Fourth powers of the deviations: whether few trials carry the sum of squares."""
-    varying: Leaf
-    """Trials whose scale is not that of the first."""
-    flat: Flat
-
-
-def taken(record: Any, rows: Any) -> Any:
-    """These rows of every array of a record."""
-    return jax.tree.map(lambda leaf: leaf[rows], record)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Instances of the cases of one shape, as numpy arrays; axis 0 runs over cases, then over their instances.
-
-    Attributes:
-        cases: the cases.
-        raw: what the cases made.
-        instances: the same, prepared.
-        admissible: [cases * instances].
-        keys: [cases * instances, words], key data; instance i of a case is the same at every tier.
-    """
-
-    cases: tuple[Case, ...]
-    raw: Instance
-    instances: Instance
-    admissible: np.ndarray
-    keys: np.ndarray
-
-    @property
-    def enumerable(self) -> bool:
-        return self.cases[0].enumerable
-
-
-def groups(claim: Claim, count: int, seed: int, dataset: Dataset, *, long: bool = False) -> list[Group]:
-    """``count`` instances of every case that runs, in groups of one shape."""
-    shapes: dict[Any, list[tuple[Case, Instance, np.ndarray]]] = {}
-    for case in claim.chosen(long=long):
-        raw, keys = _make(claim.id, case, count, seed, dataset)
-        leaves, tree = jax.tree.flatten(raw)
-        shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        named = replace(case, name=case.name.format(data=dataset.name))
-        shapes.setdefault(shape, []).append((named, raw, keys))
-    made = []
-    for members in shapes.values():
-        cases, raws, keys = zip(*members, strict=True)
-        raw = jax.tree.map(lambda *leaves: np.concatenate(leaves), *raws)
-        instances, admissible = prepare(claim)(raw)
-        made.append(Group(cases, raw, instances, admissible, np.concatenate(keys)))
-    return made
-
-
-def _make(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, np.ndarray]:
-    """Instances of one case, and their keys: adding a claim or a case changes no other result."""
-    names = [zlib.crc32(name.encode()) for name in (claim_id, case.name)]
-    rngs = [np.random.default_rng([seed, *names, index]) for index in range(count)]
-    instances = [case.make(rng, dataset) for rng in rngs]
-    keys = np.stack([rng.integers(2**32, size=2, dtype=np.uint32) for rng in rngs])
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *instances), keys
-
-
-def chance_key(words: UInt[Array, "2"], trial: Array | int = 0) -> Key:
-    """The key of one trial of an instance.
-
-    The generator is a keyed function, so that keys which count up give independent streams: counting is what
-    it costs least to compile and to run.
-    """
-    return jax.random.wrap_key_data(words.at[1].add(jnp.asarray(trial, words.dtype)), impl="threefry2x32")
-
-
-def prepare(claim: Claim) -> Callable[[Instance], tuple[Instance, np.ndarray]]:
-    """The program ``raw -> (prepared instances, admissible)``."""
-    if claim.prepare is unprepared and not claim.hypotheses:
-        return lambda raw: (raw, np.ones(len(jax.tree.leaves(raw)[0]), bool))
-    return _prepared(claim)
-
-
-@cache
-def _prepared(claim: Claim) -> Program:
-    def prepared(raw: Instance) -> tuple[Instance, Array]:
-        instance = claim.prepare(raw)
-        return instance, admissible(claim, instance)
-
-    return Program(_each(claim, prepared))
-
-
-def admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
-    """Whether one prepared instance meets every hypothesis."""
-    return jnp.all(jnp.array([True, *(jnp.all(holds(instance)) for holds in claim.hypotheses.values())]))
-
-
-@cache
-def evaluate(claim: Claim, enumerable: bool) -> Program:
-    """The program that evaluates both sides once an instance, in the dtype of the instance's fields.
-
-    With ``enumerable`` both sides are their expectations over all outcomes.
-    """
-
-    def once(instance: Instance, key: Array) -> dict[str, Assessed]:
-        sides = flat_sides(claim, instance, claim.draw(instance, chance_key(key)))
-        return {name: _assess(flat) for name, flat in sides.items()}
-
-    def enumerated(instance: Instance, key: Array) -> dict[str, Assessed]:
-        assert claim.outcomes is not None  # Claim.__post_init__ refuses it
-        outcomes, probabilities = claim.outcomes(instance)
-        weights = probabilities.reshape(probabilities.shape[0], -1)
-
-        def expectation(values: Array) -> Array:
-            return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
-
-        sides = jax.vmap(lambda outcome: flat_sides(claim, instance, outcome))(outcomes)
-        return {name: _assess(jax.tree.map(expectation, flat)) for name, flat in sides.items()}
-
-    return Program(_each(claim, enumerated if enumerable else once))
-
-
-@cache
-def evaluate_at(claim: Claim, size: int) -> Program:
-    """For rates: the program that evaluates both sides once an instance at one size."""
-
-    def once(instance: Instance, key: Array) -> dict[str, Assessed]:
-        outcome = claim.draw(instance, chance_key(key))
-        return {name: _assess(_flatten(sides)) for name, sides in claim.trial(instance, outcome, size).items()}
-
-    return Program(_each(claim, once))
-
-
-@cache
-def run(claim: Claim, count: int) -> Program:
-    """The program ``(instances, keys, case, first, blocks) -> totals`` for one case of a group.
-
-    It runs ``blocks * block_size`` trials on each of the case's ``count`` instances.
-    """
-    size = block_size(claim, count)
-
-    def block(instance: Instance, key: Key, start: Array) -> dict[str, Totals]:
-        def trial(index: Array) -> dict[str, Flat]:
-            return flat_sides(claim, instance, claim.draw(instance, chance_key(key, index)))
-
-        sides = jax.vmap(trial)(start + jnp.arange(size))
-        return {name: _totals(flat) for name, flat in sides.items()}
-
-    @jax.jit  # traced once, though its shape is needed before its value
-    def block_of_all(instances: Instance, keys: Key, start: Array) -> dict[str, Totals]:
-        return _each(claim, lambda instance, key: block(instance, key, start))(instances, keys)
-
-    def program(instances: Instance, keys: Array, case: Array, first: Array, blocks: Array) -> dict[str, Totals]:
-        instances, keys = jax.tree.map(
-            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, case * count, count), (instances, keys)
-        )
-        shapes = jax.eval_shape(block_of_all, instances, keys, first)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-
-        def step(i: Array, totals: dict[str, Totals]) -> dict[str, Totals]:
-            return jax.tree.map(jnp.add, totals, block_of_all(instances, keys, first + i * size))
-
-        return jax.lax.fori_loop(0, blocks, step, zeros)
-
-    return Program(program)
-
-
-def block_size(claim: Claim, count: int) -> int:
+def tile_size(claim: Claim, count: int) -> int:
     """Trials that run at once on each of ``count`` instances: a power of two, so that it divides every look."""
     return 1 << max(0, (claim.batch // count).bit_length() - 1)
 
 
-def flat_sides(claim: Claim, instance: Instance, outcome: Any) -> dict[str, Flat]:
+def _prepare(claim: Claim, raw: Instance) -> tuple[Instance, Array]:
+    instance = claim.prepare(raw)
+    return instance, is_admissible(claim, instance)
+
+
+def _sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments: Any) -> dict[str, SideArrays]:
     """Both sides of the claim and of its mutants for one outcome."""
-    named = claim.trial(instance, outcome)
-    if isinstance(claim.kind, Probability) and (without := [name for name in named if named[name].delta is None]):
-        raise ValueError(f"trial of {claim.id}: returned {without[0]!r} without delta; takes the failure rate allowed")
-    return {name: _flatten(sides) for name, sides in named.items()}
+    named = claim.trial(instance, outcome, *trial_arguments)
+    expected = sorted((STATEMENT, *claim.mutants))
+    if sorted(named) != expected:
+        raise ValueError(f"trial of {claim.id} returned the sides {sorted(named)}; it takes {expected}")
+    for name, sides in named.items():
+        for field in claim.kind.required_sides:
+            if getattr(sides, field) is None:
+                raise ValueError(f"{field} of {name!r} in the trial of {claim.id} is None; it takes an array")
+    return {name: flatten(sides) for name, sides in named.items()}
 
 
-_HALVES = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
+def _once(
+    claim: Claim, instance: Instance, key: Array, *, trial_arguments: tuple[Any, ...] = ()
+) -> dict[str, Evaluation]:
+    """One evaluation of one instance."""
+    sides = _sides(claim, instance, claim.draw(instance, chance_key(key)), *trial_arguments)
+    return {name: assess(values) for name, values in sides.items()}
 
 
-def single(instance: Instance) -> Instance:
-    """The fields in 32 bits."""
-    return jax.tree.map(lambda leaf: leaf.astype(_HALVES.get(leaf.dtype, leaf.dtype)), instance)
+def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Evaluation]:
+    """One instance's sides, averaged over all outcomes."""
+    assert claim.outcomes is not None  # Claim.__post_init__ refuses it
+    outcomes, probabilities = claim.outcomes(instance)
+    weights = probabilities.reshape(probabilities.shape[0], -1)
+
+    def expectation(values: Array) -> Array:
+        return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
+
+    sides = jax.vmap(lambda outcome: _sides(claim, instance, outcome))(outcomes)
+    return {name: assess(jax.tree.map(expectation, values)) for name, values in sides.items()}
+
+
+def _sum_tiles(
+    claim: Claim, count: int, instances: Instance, keys: Array, case: Array, first: Array, tiles: Array
+) -> dict[str, TrialSums]:
+    """See :meth:`Programs.trials`."""
+    size = tile_size(claim, count)
+
+    def tile(instance: Instance, key: Array, start: Array) -> dict[str, TrialSums]:
+        def trial(index: Array) -> dict[str, SideArrays]:
+            return _sides(claim, instance, claim.draw(instance, chance_key(key, index)))
+
+        sides = jax.vmap(trial)(start + jnp.arange(size))
+        return {name: add_up(values) for name, values in sides.items()}
+
+    @jax.jit  # traced once, though its shape is needed before its value
+    def tile_of_all(instances: Instance, keys: Array, start: Array) -> dict[str, TrialSums]:
+        return _each(claim, lambda instance, key: tile(instance, key, start))(instances, keys)
+
+    def rows(leaf: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(leaf, case * count, count)
+
+    instances, keys = jax.tree.map(rows, (instances, keys))
+    shapes = jax.eval_shape(tile_of_all, instances, keys, first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def step(i: Array, sums: dict[str, TrialSums]) -> dict[str, TrialSums]:
+        return jax.tree.map(jnp.add, sums, tile_of_all(instances, keys, first + i * size))
+
+    return jax.lax.fori_loop(0, tiles, step, zeros)
 
 
 def _each(claim: Claim, function: Callable) -> Callable:
@@ -284,61 +184,109 @@ def _each(claim: Claim, function: Callable) -> Callable:
     return mapped
 
 
-def _flatten(sides: Sides) -> Flat:
-    measured, theory = jnp.asarray(sides.measured), jnp.asarray(sides.theory)
-    shape = jnp.broadcast_shapes(measured.shape, theory.shape)
-    default = abs(theory)
+class Violation(NamedTuple):
+    """A counterexample that a search found.
 
-    def flat(side: Any, otherwise: Any) -> Float[Array, " k"]:
-        return jnp.broadcast_to(jnp.asarray(otherwise if side is None else side, measured.dtype), shape).ravel()
-
-    return Flat(
-        flat(measured, 0),
-        flat(theory, 0),
-        flat(sides.scale, default),
-        flat(sides.trivial, jnp.nan),
-        flat(sides.range, jnp.nan),
-        flat(sides.delta, jnp.nan),
-    )
-
-
-def _assess(flat: Flat) -> Assessed:
-    gap = flat.measured - flat.theory
-    size = jnp.maximum(jnp.maximum(abs(flat.measured), abs(flat.theory)), flat.scale)
-    tiny = jnp.finfo(gap.dtype).tiny
-    return Assessed(
-        flat,
-        deviation=jnp.where(gap == 0, 0, gap / jnp.maximum(flat.scale, tiny)),
-        violated=gap > 4096 * jnp.finfo(gap.dtype).eps * size,
-        broken=~jnp.isfinite(flat.measured) | jnp.isnan(flat.theory) | jnp.isneginf(flat.theory),
-    )
-
-
-def _totals(flat: Flat) -> Totals:
-    """Sums over the leading axis of trials; a broken trial is counted and left out of the other sums.
-
-    What does not depend on the trial (scale, trivial, width, delta) is taken from the first: with one reduction
-    in place of one each the program compiles in half the time.
+    Attributes:
+        case: name of the case whose instance the search started from.
+        sides: evaluated at the counterexample, [1, components].
+        replay: the counterexample, written down.
     """
-    sides = _assess(flat)
-    ones = jnp.ones_like(sides.deviation)
-    summed = jnp.stack(
-        [
-            ones,
-            sides.violated,
-            sides.deviation,
-            sides.deviation**2,
-            sides.deviation**4,
-            flat.scale != flat.scale[0],
-            flat.measured,
-            flat.theory,
-        ],
-        axis=1,
-    )  # [trials, 8, components]
-    trials, failures, deviation, square, fourth, varying, measured, theory = jnp.sum(
-        jnp.where(sides.broken[:, None], 0, summed), axis=0, dtype=jnp.float64
-    )
-    constant = (trials * leaf[0] for leaf in (flat.scale, flat.trivial, flat.width, flat.delta))
-    broken = len(ones) - trials
-    flat = Flat(measured, theory, *constant)
-    return Totals(trials, broken, failures, deviation, square, fourth, varying, flat)
+
+    case: str
+    sides: Evaluation
+    replay: Replay
+
+
+class Runs:
+    """What a kind may ask of a claim: its instances, both sides on them, sums over trials, counterexamples.
+
+    Attributes:
+        claim: the claim.
+        statements: "claim" and the names of the mutants.
+        instances_per_case: instances of each case.
+        groups: the cases that run, in groups whose instances have one shape.
+        sampled_cases: how many of the cases are not enumerable.
+    """
+
+    def __init__(self, programs: Programs, tier: Tier, seed: int, dataset: Dataset):
+        """Make the instances.
+
+        Args:
+            programs: of the claim.
+            tier: how many instances there are, and whether long cases run.
+            seed: the run's.
+            dataset: the data of the data cases.
+        """
+        self.claim = claim = programs.claim
+        self.statements = (STATEMENT, *claim.mutants)
+        self.instances_per_case = claim.kind.count_instances(tier)
+        self.groups = make_groups(claim, self.instances_per_case, seed, dataset, programs.prepare, long=tier.long)
+        self.sampled_cases = sum(len(group.cases) for group in self.groups if not group.enumerable)
+        self._programs = programs
+
+    def evaluate(self, group: Group, *, single: bool = False) -> dict[str, Evaluation]:
+        """Both sides of every statement, once per instance; expectations over all outcomes where they are enumerated.
+
+        Args:
+            group: the cases.
+            single: in float32 throughout, instead of float64.
+        """
+        program = self._programs.evaluate(enumerated=group.enumerable)
+        if not single:
+            return self._ordered(program(group.instances, group.keys))
+        with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
+            return self._ordered(program(in_32_bits(group.instances), group.keys))
+
+    def evaluate_at(self, group: Group, argument: Any) -> dict[str, Evaluation]:
+        """Both sides, once per instance, of a trial that takes an argument after the outcome.
+
+        Args:
+            group: the cases.
+            argument: what the trial takes; a program is compiled for each.
+        """
+        return self._ordered(self._programs.evaluate_at(argument)(group.instances, group.keys))
+
+    def whole_tiles(self, trials: int) -> int:
+        """The largest number of trials per instance, at most ``trials``, that fills tiles; one tile at least."""
+        size = tile_size(self.claim, self.instances_per_case)
+        return max(trials // size, 1) * size
+
+    def trials(self, group: Group, case: CaseRows, *, first: int, count: int, single: bool) -> dict[str, TrialSums]:
+        """Sums over trials on each instance of a case.
+
+        Args:
+            group: the case's.
+            case: one of the group.
+            first: number of the first trial.
+            count: trials per instance, a difference of two results of :meth:`whole_tiles`.
+            single: with the instances' fields in float32, instead of float64.
+        """
+        instances = in_32_bits(group.instances) if single else group.instances
+        tiles = count // tile_size(self.claim, self.instances_per_case)
+        program = self._programs.trials(self.instances_per_case)
+        return self._ordered(program(instances, group.keys, case.index, first, tiles))
+
+    def search(self, group: Group, statement: str, steps: int) -> Violation | None:
+        """The worst counterexample that gradient ascent finds from instances of a group; None where it finds none.
+
+        Args:
+            group: the cases; of many instances, 128 that are evenly spaced.
+            statement: "claim" or the name of a mutant.
+            steps: gradient steps.
+        """
+        count = len(group.keys)
+        starts = np.unique(np.linspace(0, count - 1, min(count, MAX_STARTS)).astype(int))
+        reached = search(self._programs, statement, take_rows(group.raw, starts), group.keys[starts], steps=steps)
+        if not reached.violating.any():
+            return None
+        row, component, start = reached.row, reached.component, int(starts[reached.row])
+        case = group.case_of(start)
+        instance = start - case.rows.start
+        sides = reached.sides.pair(row, component)
+        replay = write_down(reached.raw, row, case.name, instance, component, sides, "search")
+        return Violation(case.name, take_rows(reached.sides, slice(row, row + 1)), replay)
+
+    def _ordered(self, named: dict[str, Any]) -> dict[str, Any]:
+        """In the order of the statements: a program returns its names sorted."""
+        return {name: named[name] for name in self.statements}

@@ -1,104 +1,196 @@
-"""Intervals and decisions: plain float64 numpy on summaries, vectorised over leading axes.
+"""Confidence intervals and the decisions they allow: float64 NumPy on summaries, vectorised over leading axes.
 
 A decision at level L is wrong with probability at most L, over all of its looks and components: every
-interval below is taken at ``level / (looks * components)``.
+interval is taken at ``level / (looks * components)``.
 """
 
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from jaxtyping import Float, Real
+from scipy import special  # scipy.stats has the same quantiles and takes a second to import
 
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Decision
 
 Relation = Literal["equal", "at most"]
+Numbers = Real[np.ndarray, "..."] | float | int
+"""An array of any shape, or one number."""
+
+ROUNDING_UNITS = 4096
+"""Relative error that rounding explains in computations of the size that claims do, in units of the dtype's eps."""
+ROUNDING = ROUNDING_UNITS * float(np.finfo(np.float64).eps)
+"""The same in float64."""
+FAILURE_RATE_TOLERANCE = 1.0
+"""A failure rate of at most (1 + this)·δ passes: below 2δ."""
 
 
 class Interval(NamedTuple):
-    """A two-sided confidence interval, an array a side."""
+    """A two-sided confidence interval: arrays of one shape, or two numbers.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+    """
 
     low: np.ndarray
     high: np.ndarray
 
 
-def normal_interval(mean: np.ndarray, standard_error: np.ndarray, level: float) -> Interval:
-    """mean ± z se, z the normal quantile at level/2: asymptotic in the number of trials."""
-    half = stats.norm.isf(level / 2) * standard_error
+def normal_interval(mean: Numbers, standard_error: Numbers, level: float) -> Interval:
+    """The interval mean ± z·se, where z is the normal quantile at level/2.
+
+    It is asymptotic in the number of trials.
+
+    Args:
+        mean: sample means, any shape.
+        standard_error: their standard errors, same shape.
+        level: probability that the interval misses the mean, both sides together.
+
+    Returns:
+        The two ends, shaped like ``mean``.
+    """
+    half = -special.ndtri(level / 2) * standard_error
     return Interval(mean - half, mean + half)
 
 
-def bernstein_interval(
-    count: np.ndarray, mean: np.ndarray, variance: np.ndarray, width: np.ndarray, level: float
-) -> Interval:
-    """The empirical Bernstein interval: mean ± (√(2 v ℓ/n) + 7 R ℓ/(3(n−1))), ℓ = log(4/level).
+def bernstein_interval(count: Numbers, mean: Numbers, variance: Numbers, width: Numbers, level: float) -> Interval:
+    """The empirical Bernstein interval: mean ± (√(2vℓ/n) + 7Rℓ/(3(n − 1))) with ℓ = log(4/level).
 
-    Valid at every n for independent draws, not necessarily alike, whose values lie in an interval of length
-    R = ``width``; v is the sample variance. Source: Maurer and Pontil 2009, Theorem 11, both sides.
+    It holds at every n for independent draws, not necessarily alike, whose values lie in an interval of length R.
+    Source: Maurer and Pontil 2009, Theorem 11, both sides.
+
+    Args:
+        count: number of draws n, any shape that broadcasts against ``mean``.
+        mean: sample means, any shape.
+        variance: sample variances v.
+        width: length R of an interval that holds all values.
+        level: probability that the interval misses the mean, both sides together.
+
+    Returns:
+        The two ends, shaped like ``mean``.
     """
     log = np.log(4 / level)
-    half = np.sqrt(2 * variance * log / count) + 7 * width * log / (3 * np.maximum(count - 1, 1))
+    half = np.sqrt(2 * variance * log / count) + 7 * width * log / (3 * np.maximum(np.subtract(count, 1), 1))
     return Interval(mean - half, mean + half)
 
 
-def binomial_interval(failures: np.ndarray, trials: np.ndarray, level: float) -> Interval:
-    """Clopper and Pearson's exact limits on a failure rate, level/2 a side."""
-    low = np.where(failures > 0, stats.beta.ppf(level / 2, failures, trials - failures + 1), 0.0)
-    high = np.where(failures < trials, stats.beta.isf(level / 2, failures + 1, trials - failures), 1.0)
+def binomial_interval(failures: Numbers, trials: Numbers, level: float) -> Interval:
+    """Clopper and Pearson's exact limits on a failure rate, level/2 on each side.
+
+    Args:
+        failures: number of failures, any shape.
+        trials: number of trials, same shape or one number.
+        level: probability that the interval misses the rate, both sides together.
+
+    Returns:
+        The two ends, shaped like ``failures``.
+
+    Example:
+        >>> low, high = binomial_interval(np.array([0, 10]), 10, 0.05)
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.0, 0.692], [0.308, 1.0])
+    """
+    failures, trials = np.asarray(failures), np.asarray(trials)
+    low = np.where(failures > 0, special.betaincinv(failures, trials - failures + 1, level / 2), 0.0)
+    high = np.where(failures < trials, special.betainccinv(failures + 1, trials - failures, level / 2), 1.0)
     return Interval(low, high)
 
 
-def slope_interval(log_sizes: np.ndarray, log_values: np.ndarray, level: float) -> tuple[float, Interval]:
-    """Least-squares slopes of each row of [instances, sizes] on ``log_sizes``: their mean and Student's interval."""
+def slope_interval(
+    log_sizes: Float[np.ndarray, " sizes"], log_values: Float[np.ndarray, "instances sizes"], level: float
+) -> tuple[float, Interval]:
+    """The mean of the least-squares slopes of the rows of ``log_values`` on ``log_sizes``, and Student's interval.
+
+    Args:
+        log_sizes: logarithms of the sizes.
+        log_values: logarithms of what was measured at each size.
+        level: probability that the interval misses the mean slope.
+
+    Returns:
+        The mean slope and its interval, infinite for one instance.
+    """
     centred = log_sizes - log_sizes.mean()
     return mean_interval(log_values @ centred / (centred @ centred), level)
 
 
-def mean_interval(values: np.ndarray, level: float) -> tuple[float, Interval]:
-    """Mean of a sample [n] and Student's interval at n − 1 degrees of freedom; infinite at n < 2."""
+def mean_interval(values: Real[np.ndarray, " n"], level: float) -> tuple[float, Interval]:
+    """The mean of a sample and Student's interval at n − 1 degrees of freedom.
+
+    Args:
+        values: the sample.
+        level: probability that the interval misses the mean.
+
+    Returns:
+        The mean and its interval, which is infinite for n < 2.
+    """
     mean = float(values.mean())
     if values.size < 2:
         return mean, Interval(np.array(-np.inf), np.array(np.inf))
-    half = stats.t.isf(level / 2, values.size - 1) * values.std(ddof=1) / np.sqrt(values.size)
+    half = -special.stdtrit(values.size - 1, level / 2) * values.std(ddof=1) / np.sqrt(values.size)
     return mean, Interval(np.array(mean - half), np.array(mean + half))
 
 
 def decide_mean(interval: Interval, relation: Relation, tolerance: float, rounding: float) -> np.ndarray:
-    """Verdicts on E z = 0 (or E z <= 0) from intervals of E z.
+    """Decisions on E z = 0, or on E z <= 0, from intervals of E z.
 
     REFUTED where the interval, widened by ``rounding``, excludes the statement; SUPPORTED where the statement
     holds within ``tolerance`` at the interval's far end; else INCONCLUSIVE.
+
+    Args:
+        interval: of E z, arrays of any shape.
+        relation: "equal" or "at most".
+        tolerance: deviation that still supports the statement.
+        rounding: how far rounding may have moved the interval.
+
+    Returns:
+        Decisions, shaped like the interval.
     """
     low, high = interval.low - rounding, interval.high + rounding
     if relation == "equal":
-        refuted, supported = (low > 0) | (high < 0), (low >= -tolerance) & (high <= tolerance)
+        refuted = (low > 0) | (high < 0)
+        supported = (low >= -tolerance) & (high <= tolerance)
     else:
-        refuted, supported = low > 0, high <= tolerance
-    return np.where(refuted, REFUTED, np.where(supported, SUPPORTED, INCONCLUSIVE))
+        refuted = low > 0
+        supported = high <= tolerance
+    return _decisions(refuted, supported)
 
 
-EXCESS = 1.0
-"""By what part of δ a failure rate may exceed it and pass: below 2δ."""
+def decide_failure_rate(interval: Interval, delta: np.ndarray) -> np.ndarray:
+    """Decisions on P(failure) <= δ: REFUTED where the lower limit exceeds δ, SUPPORTED where the upper is below 2δ.
+
+    Args:
+        interval: of the failure rate, arrays of any shape.
+        delta: the failure rate that the statement allows, same shape.
+
+    Returns:
+        Decisions, shaped like the interval.
+    """
+    return _decisions(interval.low > delta, interval.high < (1 + FAILURE_RATE_TOLERANCE) * delta)
 
 
-def decide_rate_of_failure(interval: Interval, delta: np.ndarray) -> np.ndarray:
-    """REFUTED where the lower limit exceeds δ, SUPPORTED where the upper limit is below 2δ."""
-    supported = interval.high < (1 + EXCESS) * delta
-    return np.where(interval.low > delta, REFUTED, np.where(supported, SUPPORTED, INCONCLUSIVE))
+def decide_exponent(interval: Interval, exponent: float, relation: Relation, margin: float) -> Decision:
+    """The decision on a measured exponent.
 
+    REFUTED where the interval excludes exponent ± margin (for "at most": where it lies above exponent + margin),
+    SUPPORTED where it lies within, else INCONCLUSIVE.
 
-def decide_exponent(interval: Interval, exponent: float, relation: Relation, margin: float) -> str:
-    """Verdict on a measured exponent: REFUTED where the interval excludes exponent ± margin (one-sided for
-    "at most"), SUPPORTED where it lies within, else INCONCLUSIVE."""
+    Args:
+        interval: of the measured exponent, two numbers.
+        exponent: the theory's.
+        relation: "equal", or "at most" where the exponent is an upper rate.
+        margin: how far an exponent may lie from the theory's and still support it.
+
+    Returns:
+        The decision.
+    """
     low, high = float(interval.low), float(interval.high)
-    above, below = high <= exponent + margin, relation == "at most" or low >= exponent - margin
-    if low > exponent + margin or (relation == "equal" and high < exponent - margin):
+    two_sided = relation == "equal"
+    if low > exponent + margin or (two_sided and high < exponent - margin):
         return REFUTED
-    return SUPPORTED if above and below else INCONCLUSIVE
+    within = high <= exponent + margin and (not two_sided or low >= exponent - margin)
+    return SUPPORTED if within else INCONCLUSIVE
 
 
-def combine(verdicts: list[str]) -> str:
-    """One verdict from those of cases or components: the worst news first, UNMET only where all are."""
-    for word in (REFUTED, INCONCLUSIVE, SUPPORTED):
-        if word in verdicts:
-            return word
-    return next((verdict for verdict in verdicts if verdict != "UNMET"), "UNMET")
+def _decisions(refuted: np.ndarray | np.bool, supported: np.ndarray | np.bool) -> np.ndarray:
+    """REFUTED before SUPPORTED, and INCONCLUSIVE where neither."""
+    return np.where(refuted, REFUTED, np.where(supported, SUPPORTED, INCONCLUSIVE))

@@ -1,23 +1,51 @@
-"""What a verification returns, and the tiers of effort it is made at."""
+"""What a verification returns, and the tiers of effort at which it is made."""
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import median_high
 from typing import Any
 
-SUPPORTED = "SUPPORTED"
-"""The statement holds on every admissible instance, within the tolerance where it is statistical."""
-REFUTED = "REFUTED"
-"""Some admissible instance contradicts the statement, or gave a number that is not finite."""
-VACUOUS = "VACUOUS"
-"""The statement holds, but in the median instance its bound exceeds the trivial one."""
-UNMET = "UNMET"
-"""No instance met the hypotheses."""
-INCONCLUSIVE = "INCONCLUSIVE"
-"""The tier's trials are spent and the interval still allows both answers."""
+
+class Decision(StrEnum):
+    """What was decided about a statement, on one case or on all of them."""
+
+    SUPPORTED = "SUPPORTED"
+    """The statement holds on every admissible instance; where it is statistical, within the tolerance."""
+    REFUTED = "REFUTED"
+    """Some admissible instance contradicts the statement, or gave a number that is not finite."""
+    VACUOUS = "VACUOUS"
+    """The statement holds, but in the median instance its bound exceeds the trivial one."""
+    UNMET = "UNMET"
+    """No instance met the hypotheses."""
+    INCONCLUSIVE = "INCONCLUSIVE"
+    """All trials of the tier were run, and the confidence interval still allows both answers."""
+
+
+SUPPORTED = Decision.SUPPORTED
+REFUTED = Decision.REFUTED
+VACUOUS = Decision.VACUOUS
+UNMET = Decision.UNMET
+INCONCLUSIVE = Decision.INCONCLUSIVE
 
 LEVEL = 1e-6
 """Probability of a wrong decision, per decision: below 10^-3 for any catalogue of under 1,000 decisions."""
 EFFECT_LEVEL = 1e-3
 """The same for rates and effects, whose intervals are 99.9 % intervals."""
+
+
+def combine(decisions: Iterable[str]) -> Decision:
+    """One decision from those on several cases or components: the worst one.
+
+    REFUTED comes before INCONCLUSIVE, SUPPORTED and VACUOUS; the result is UNMET where all of them are, or where
+    there are none.
+
+    >>> str(combine(["UNMET", "VACUOUS", "SUPPORTED"]))
+    'SUPPORTED'
+    """
+    present = set(decisions)
+    return next((word for word in (REFUTED, INCONCLUSIVE, SUPPORTED, VACUOUS) if word in present), UNMET)
 
 
 @dataclass(frozen=True)
@@ -26,13 +54,13 @@ class Tier:
 
     Attributes:
         name: quick, standard or full.
-        instances: instances a case.
-        looks: trials an instance at which a decision may fall, ascending.
+        instances: instances per case.
+        looks: numbers of trials per instance after which the intervals are looked at, ascending.
         tolerance: relative deviation of a mean that still supports a claim.
         search_steps: gradient steps of the search for counterexamples.
-        seeds: instances a case of an effect, whose trials train networks.
-        least: trials, over the cases of a claim, before which no decision falls.
-        long: whether cases that are long run.
+        seeds: instances per case of an effect, whose trials train networks.
+        min_trials: trials, over all cases of a claim, that run before any of its cases may stop.
+        long: whether cases that are marked as long run.
     """
 
     name: str
@@ -41,7 +69,7 @@ class Tier:
     tolerance: float
     search_steps: int
     seeds: int = 16
-    least: int = 0
+    min_trials: int = 0
     long: bool = False
 
 
@@ -53,7 +81,7 @@ TIERS = {
             "standard",
             instances=128,
             looks=(128, 256, 1024, 4096, 16384),
-            least=100_000,
+            min_trials=100_000,
             tolerance=0.02,
             search_steps=200,
             seeds=32,
@@ -62,7 +90,7 @@ TIERS = {
             "full",
             instances=512,
             looks=(128, 1024, 4096, 16384),
-            least=100_000,
+            min_trials=100_000,
             tolerance=0.01,
             search_steps=500,
             seeds=64,
@@ -76,34 +104,25 @@ TIERS = {
 class CaseVerdict:
     """The verdict on one case.
 
-    What ``measured`` and ``theory`` are depends on the kind:
-
-    ============  =========================================  ==========================================
-    kind          measured                                   theory
-    ============  =========================================  ==========================================
-    identity      largest residual, relative to its scale    largest residual that rounding explains
-    bound         median of the measured side                median of the bound
-    expectation   median over instances of the mean          median of the theory's side
-    probability   failure frequency of the worst component   the failure rate that the claim allows
-    rate          exponent                                   the theory's exponent
-    effect        mean difference of the paired arms         minus the margin
-    ============  =========================================  ==========================================
+    What ``measured``, ``theory`` and ``interval`` are depends on the kind of claim: see the ``words`` of each kind in
+    :mod:`theory.kinds`.
 
     Attributes:
-        verdict: one of the words above.
-        trials: trials behind the verdict; 0 where the outcomes are enumerated or nothing is random.
+        verdict: the decision.
+        trials: trials behind the verdict; 0 where all outcomes are enumerated or nothing is random.
         instances: instances made.
         admissible: instances that met the hypotheses.
+        measured: the measured side, in one number.
+        theory: the theory's side, in one number.
         looseness: median of theory/measured over instances and components (bounds, expectations,
             probabilities), else nan.
-        interval: confidence interval that decided, in the units of ``measured`` for probabilities, rates and
-            effects, relative to the scale for expectations; None where nothing is random.
+        interval: the confidence interval that decided; None where nothing is random.
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
-        control: a control of an effect, which has no part in the verdict on the claim.
+        control: whether the case is a control arm, which has no part in the verdict on the claim.
     """
 
-    verdict: str
+    verdict: Decision
     trials: int
     instances: int
     admissible: int
@@ -116,42 +135,80 @@ class CaseVerdict:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """An instance that contradicts a claim, or comes closest to it, written down.
+
+    Attributes:
+        case: name of its case.
+        instance: its index among the instances of the case; where a search found it, of the instance it started from.
+        found_by: "instance", "search" or "trials".
+        component: the component of the sides that is meant, counted over the raveled sides.
+        measured: the measured side; a mean where trials found it.
+        theory: the theory's side; a mean where trials found it.
+        values: the instance's fields: small arrays as nested lists, large ones as their dtype and shape.
+    """
+
+    case: str
+    instance: int
+    found_by: str
+    component: int
+    measured: float
+    theory: float
+    values: Mapping[str, Any]
+
+    @property
+    def ratio(self) -> float:
+        """measured/theory; nan where the theory's side is zero."""
+        return self.measured / self.theory if self.theory else math.nan
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on a claim, its cases and its mutants.
 
     Attributes:
         id: the claim's.
-        kind: identity, bound, expectation, probability, rate or effect.
-        verdict: one of the words above.
-        expected: the verdict that the mathematics predicts; None for effects.
+        kind: name of the claim's kind: identity, bound, expectation, probability, rate, effect, or a user's own.
+        verdict: the decision over all cases that are no controls.
+        expected: the decision that the mathematics predicts; None for effects.
         tolerance: relative tolerance of the decision (of the exponent for rates, the margin for effects; 1 for
             probabilities: failure rates that are known to lie below 2δ pass).
         cases: case name -> verdict.
-        mutants: mutant name -> verdict; every one should be REFUTED.
-        counterexample: None, or the replay of what refuted the claim: ``case``, ``instance`` (index),
-            ``found_by`` ("instance", "search" or "trials"), ``component``, ``measured``, ``theory`` and
-            ``values`` (the instance's small arrays, as nested lists).
+        mutants: mutant name -> decision; every one should be REFUTED.
+        counterexample: what refuted the claim, where it is REFUTED and one instance shows why; else None.
         elapsed_s: seconds it took.
     """
 
     id: str
     kind: str
-    verdict: str
-    expected: str | None
+    verdict: Decision
+    expected: Decision | None
     tolerance: float
     cases: dict[str, CaseVerdict]
-    mutants: dict[str, str]
-    counterexample: dict[str, Any] | None
+    mutants: dict[str, Decision]
+    counterexample: Replay | None
     elapsed_s: float = field(compare=False)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Verdict":
+        """The verdict from its ``dataclasses.asdict`` as strict JSON, in which numbers that are nan are None."""
+        cases = {name: CaseVerdict(**_case_fields(case)) for name, case in fields["cases"].items()}
+        replay = fields["counterexample"] and Replay(**_with_nan(fields["counterexample"], "measured", "theory"))
+        words = {
+            "verdict": Decision(fields["verdict"]),
+            "expected": None if fields["expected"] is None else Decision(fields["expected"]),
+            "mutants": {name: Decision(word) for name, word in fields["mutants"].items()},
+        }
+        return cls(**{**fields, **words, "cases": cases, "counterexample": replay})
 
     @property
     def as_expected(self) -> bool:
-        """The verdict is the expected one and every mutant is refuted."""
-        return (self.expected in (None, self.verdict)) and all(v == REFUTED for v in self.mutants.values())
+        """Whether the verdict is the expected one and every mutant is refuted."""
+        return (self.expected in (None, self.verdict)) and all(word == REFUTED for word in self.mutants.values())
 
     @property
     def undecided(self) -> bool:
-        """More trials could change this: the claim or a mutant is INCONCLUSIVE."""
+        """Whether more trials could change this: the claim or a mutant is INCONCLUSIVE."""
         return INCONCLUSIVE in (self.verdict, *self.mutants.values())
 
     @property
@@ -161,6 +218,17 @@ class Verdict:
 
     @property
     def looseness(self) -> float:
-        """Median over the cases that say something of theory/measured; nan where no case has one."""
-        finite = sorted(case.looseness for case in self.cases.values() if case.looseness == case.looseness)
-        return finite[len(finite) // 2] if finite else float("nan")
+        """Median of theory/measured over the cases that have one; nan where no case has."""
+        finite = [case.looseness for case in self.cases.values() if not math.isnan(case.looseness)]
+        return median_high(finite) if finite else math.nan
+
+
+def _with_nan(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The fields, with nan for those numbers that strict JSON has as None."""
+    return {**fields, **{name: math.nan for name in names if fields[name] is None}}
+
+
+def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    interval = fields["interval"] and tuple(math.nan if end is None else end for end in fields["interval"])
+    numbers = _with_nan(fields, "measured", "theory", "looseness")
+    return numbers | {"interval": interval, "verdict": Decision(fields["verdict"])}

@@ -1,4 +1,37 @@
-"""The path kernel of a network: its trace and spectrum, path norms, and all paths of small networks."""
+"""The path kernel of bias-free ReLU networks: norms, trace, spectrum, and all paths of small networks.
+
+**Definitions.** A path p runs from an input to an output. Its value v_p is the product of its weights, and of fixed
+coefficients such as those of an average pooling; u_p is the input that it starts from. The path norm at power q is
+R_q(θ; u) = Σ_p |v_p|^q u_p. It is what the network without activations returns for u once weights and coefficients
+are raised to the power q, so one forward pass gives it.
+
+The path kernel is Π = J Jᵀ with J[p, i] = ∂v_p/∂θ_i √u_p, over the kept weights i. The Gram matrix G = Jᵀ J has the
+same non-zero eigenvalues.
+
+**Inputs and masks.** u is one sample without negative entries, and an input of ones unless one is given. R_q is
+linear in u, so for a sum over samples give the sum of their u. A mask is applied to the parameters, so that weights
+are masked weights, and it keeps the columns where it is not zero.
+
+**Networks.** Any ``apply(params, x)`` made of products, sums, ReLU (or none), average pooling and reshaping. Skip
+connections are sums and count as paths. Batch normalisation by means that are known to be zero, without a shift, is a
+scale: its factors are weights and coefficients.
+
+**What raises ValueError.** Max pooling, biases and shifts, other batch normalisation, other activations, and a ReLU of
+weights have no path kernel. Trace, Gram products and spectrum need each weight at most once on a path, so layers that
+share a parameter array raise too. Layers that read one array by slicing or indexing are let through, and it is not
+checked that they read different entries.
+
+**Precision.** Numbers take the dtype of the parameters, and carry a power of two for each layer and each array of
+weights. Results are exact to rounding whatever the depth, the density and the scale of the weights; for a result that
+is itself not representable there is ``log``. Weights that no path over kept weights runs through have no effect,
+however heavy they are. There are two limits:
+
+- Relative to the heaviest, what is below about 1e-38 (in float32) after raising to the power q counts as zero. This
+  holds for the units of a layer, by the sum of their paths from the inputs, even where later weights would make up for
+  it; and for the weights of an array.
+- Without a mask the result is inf or NaN where a weight of zero cuts off a branch that is heavier than all others by
+  such a factor.
+"""
 
 from sketchprune.paths.enumeration import Edges as Edges
 from sketchprune.paths.enumeration import Paths as Paths

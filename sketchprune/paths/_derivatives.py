@@ -1,7 +1,8 @@
-"""R_2's derivatives in the squared weights s = θ²: what trace, Gram matrix and scores are made of.
+"""Derivatives of R_2 in the squared weights s = θ², of which trace, Gram matrix and scores are made.
 
-With s_l = powers_l 4^e_l for leaf l and the least e of all, ∂R_2/∂s_l = slopes_l relative_l 2^exponent, relative_l
-= 4^(e − e_l) <= 1: leaves of any scale next to each other.
+Leaf l is s_l = powers_l 4^e_l with an exponent e_l of its own; e is the least of them. Then
+∂R_2/∂s_l = slopes_l scales_l 2^exponent with scales_l = 4^(e − e_l) <= 1, so that leaves of very different scale
+share one exponent.
 """
 
 from typing import NamedTuple
@@ -11,70 +12,77 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sketchprune._leaves import differentiable_leaves
-from sketchprune.paths._flow import Exponent, Flow, alive, flow, support, two_to
+from sketchprune.paths._exponents import Exponent, power_of_two
+from sketchprune.paths._flow import Flow, Leaves, alive, flow, support
 from sketchprune.types import ApplyFn, Mask, Params
 
-Leaves = list[Float[Array, "..."]]
 
+class SquaredNetwork(NamedTuple):
+    """R_2 of a network, as a function of its squared weights."""
 
-class Squares(NamedTuple):
     flow: Flow
     kept: Leaves
     """Ones where a column is kept, zeros elsewhere."""
     weights: Leaves
-    """θ_l 2^−e_l, signed."""
-    roots: Leaves
-    """√relative_l, numbers."""
+    """θ_l 2^−e_l, with their signs."""
+    root_scales: list[Float[Array, ""]]
+    """√scales_l."""
     base: Exponent
-    """−2e: what changing the unit of s adds to an exponent."""
+    """−2e, which is added to an exponent where a derivative in s is taken."""
 
     @property
-    def relative(self) -> Leaves:
-        return [root**2 for root in self.roots]
+    def scales(self) -> list[Float[Array, ""]]:
+        """scales_l = 4^(e − e_l)."""
+        return [root**2 for root in self.root_scales]
 
     def slopes(self) -> tuple[Leaves, Exponent]:
-        """∂R_2/∂s_l and the exponent that they have in common."""
+        """∂R_2/∂s_l and their common exponent."""
         slopes, exponent = jax.grad(self.flow.total, has_aux=True)(self.flow.powers)
-        return [slope * factor for slope, factor in zip(slopes, self.relative, strict=True)], exponent + self.base
+        return [slope * scale for slope, scale in zip(slopes, self.scales, strict=True)], exponent + self.base
 
-    def curved(self, direction: Leaves) -> tuple[Leaves, Leaves, Exponent]:
-        """Slopes and Hessian-vector product, both of the value in the powers, and their exponent."""
-
+    def slopes_and_hvp(self, direction: Leaves) -> tuple[Leaves, Leaves, Exponent]:
+        """Gradient and Hessian-vector product of R_2's value, both in the powers, and R_2's exponent."""
         gradient = jax.grad(self.flow.total, has_aux=True)
-        slopes, curved, exponent = jax.jvp(gradient, (self.flow.powers,), (direction,), has_aux=True)
-        return slopes, curved, exponent
+        return jax.jvp(gradient, (self.flow.powers,), (direction,), has_aux=True)
 
-    def drops(self) -> tuple[Leaves, Exponent]:
+    def removal_drops(self) -> tuple[Leaves, Exponent]:
         """By how much removing a weight lowers Tr Π: ∂R_2/∂s_i + s_i ∂Tr Π/∂s_i."""
-        direction = [factor * kept for factor, kept in zip(self.relative, self.kept, strict=True)]
-        slopes, curved, exponent = self.curved(direction)
-        rows = zip(slopes, curved, self.relative, self.flow.powers, strict=True)
-        return [slope * factor + power * curve for slope, curve, factor, power in rows], exponent + self.base
+        direction = [scale * kept for scale, kept in zip(self.scales, self.kept, strict=True)]
+        slopes, hvp, exponent = self.slopes_and_hvp(direction)
+        leaves = zip(slopes, hvp, self.scales, self.flow.powers, strict=True)
+        return [slope * scale + power * change for slope, change, scale, power in leaves], exponent + self.base
 
     def gram_product(self, vector: Leaves) -> tuple[Leaves, Exponent]:
         """G times a vector over the kept columns: G_ii = ∂R_2/∂s_i, G_ij = θ_iθ_j ∂²R_2/∂s_i∂s_j."""
-        columns = [kept * root for kept, root in zip(self.kept, self.roots, strict=True)]
+        columns = [kept * root for kept, root in zip(self.kept, self.root_scales, strict=True)]
         moved = [column * part for column, part in zip(columns, vector, strict=True)]
-        slopes, curved, exponent = self.curved([w * part for w, part in zip(self.weights, moved, strict=True)])
-        rows = zip(columns, slopes, moved, self.weights, curved, strict=True)
-        return [c * (slope * part + w * curve) for c, slope, part, w, curve in rows], exponent + self.base
+        direction = [weight * part for weight, part in zip(self.weights, moved, strict=True)]
+        slopes, hvp, exponent = self.slopes_and_hvp(direction)
+        leaves = zip(columns, slopes, moved, self.weights, hvp, strict=True)
+        product = [column * (slope * part + weight * change) for column, slope, part, weight, change in leaves]
+        return product, exponent + self.base
 
 
-def squares(
-    apply: ApplyFn, masked: Params, inputs: Float[Array, "..."], mask: Mask | None, *, authors: bool = False
-) -> Squares:
+def squared_network(
+    apply: ApplyFn,
+    masked: Params,
+    inputs: Float[Array, "..."],
+    mask: Mask | None,
+    *,
+    allow_max_and_bias: bool = False,
+) -> SquaredNetwork:
     """R_2 of a network whose parameters are masked already; the mask says which columns are kept.
 
-    ValueError where a path uses a weight twice: R_2 is then not linear in each s_i.
+    Raises ValueError where a path uses a weight twice, because R_2 is then not linear in each s_i.
     """
-    masked = alive(apply, masked, inputs, mask, authors=authors)
+    masked = alive(apply, masked, inputs, mask, allow_max_and_bias=allow_max_and_bias)
     weights, _ = differentiable_leaves(masked)
-    found = flow(apply, masked, inputs, 2, authors=authors, once=True)
+    found = flow(apply, masked, inputs, 2, allow_max_and_bias=allow_max_and_bias, forbid_reuse=True)
     least = jnp.stack(found.exponents).min()
-    return Squares(
-        found,
-        support(masked, mask),
-        [w * two_to(-e, w.dtype) for w, e in zip(weights, found.exponents, strict=True)],
-        [two_to(least - e, w.dtype) for w, e in zip(weights, found.exponents, strict=True)],
-        -2 * least,
+    return SquaredNetwork(
+        flow=found,
+        kept=support(masked, mask),
+        weights=[w * power_of_two(-e, w.dtype) for w, e in zip(weights, found.exponents, strict=True)],
+        root_scales=[power_of_two(least - e, w.dtype) for w, e in zip(weights, found.exponents, strict=True)],
+        base=-2 * least,
     )

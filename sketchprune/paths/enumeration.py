@@ -1,4 +1,4 @@
-"""All paths of a small network, one by one: what the fast path formulas are tested against."""
+"""All paths of a small network, one by one: the reference for the formulas of `sketchprune.paths.kernel`."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,21 @@ from jax import lax
 from jaxtyping import Array, Float
 
 MAX_PATHS = 10_000
-"""Π has this many rows and columns at most: 800 MB in float64."""
+"""The most paths that are listed: Π has one row and one column for each, 800 MB in float64."""
 
 
 class Edges(NamedTuple):
-    """One layer as edges from inputs to outputs, each with at most one weight and a fixed coefficient.
+    """One layer as edges from its inputs to its outputs.
+
+    An edge has a fixed coefficient, and at most one weight. Several edges may have the same weight, as in a
+    convolution.
 
     Attributes:
-        weights: of any shape; None where no edge has one, as in a pooling.
-        indices: [inputs, outputs], which of the weights (counted as raveled), -1 where the edge has none.
-        coefficients: [inputs, outputs], 0 where there is no edge.
+        weights: of any shape; None where no edge has a weight, as in a pooling.
+        indices: [inputs, outputs], the weight of each edge by its number in the raveled weights; −1 where it has none.
+        coefficients: [inputs, outputs], the fixed factors; 0 where there is no edge.
         output_shape: the outputs' shape before they were raveled.
-        gated: whether a ReLU follows, unless the layer is the last.
+        gated: whether a ReLU follows, unless the layer is the last one.
     """
 
     weights: Any
@@ -31,23 +34,28 @@ class Edges(NamedTuple):
     gated: bool = True
 
     def matrix(self, weights: Any) -> Float[Array, "inputs outputs"]:
-        """The layer as a matrix, of these weights."""
+        """The layer as a matrix, with other ``weights`` in place of its own."""
         if weights is None:
             return jnp.asarray(self.coefficients)
         flat = jnp.ravel(jnp.asarray(weights))
         return jnp.where(self.indices >= 0, flat[self.indices], 1) * self.coefficients.astype(flat.dtype)
 
 
+Layer = Float[Array | np.ndarray, "..."] | Edges
+"""A matrix [inputs, outputs], or the edges of `convolution` or `average_pooling`."""
+
+
 class Paths(NamedTuple):
-    """Every path of a network and its derivatives. Numbers in the dtype of the weights.
+    """Every path of a network and its derivatives, in the dtype of the weights.
 
     Attributes:
-        units: [paths, layers + 1], the units that a path runs through.
-        edges: [paths, layers], the weights that it uses, counted over all layers; -1 for a fixed coefficient.
-        values: [paths], v_p, products of masked weights and of coefficients.
-        jacobian: [paths, weights], ∂v_p/∂θ_i over the kept weights, zero for the others: the product of the other
-            weights of the path, right at weights that are zero.
-        layers: the network, for its activities.
+        units: [paths, layers + 1], the units that each path runs through, from input to output.
+        edges: [paths, layers], the weights that each path uses, numbered through all layers; −1 for an edge that has
+            only a fixed coefficient.
+        values: [paths], v_p, products of masked weights and coefficients.
+        jacobian: [paths, weights], ∂v_p/∂θ_i for kept weights and zero for the others. This is the product of the
+            path's other weights, so it is right at weights that are zero.
+        layers: the network.
         matrices: each layer's masked matrix.
     """
 
@@ -60,18 +68,25 @@ class Paths(NamedTuple):
 
     @property
     def kernel(self) -> Float[Array, "paths paths"]:
-        """Π = J Jᵀ."""
+        """The path kernel Π = J Jᵀ."""
         return jnp.matmul(self.jacobian, self.jacobian.T, precision=lax.Precision.HIGHEST)
 
     @property
     def gram(self) -> Float[Array, "weights weights"]:
-        """G = Jᵀ J."""
+        """The Gram matrix G = Jᵀ J."""
         return jnp.matmul(self.jacobian.T, self.jacobian, precision=lax.Precision.HIGHEST)
 
-    def features(self, x: Float[Array, "n inputs"], *, linear: bool = False) -> Float[Array, "n outputs paths"]:
-        """∂f_k/∂v_p at each sample: the input that a path to k starts from where all its hidden units are active.
+    def features(
+        self, x: Float[Array | np.ndarray, "n inputs"], *, linear: bool = False
+    ) -> Float[Array, "n outputs paths"]:
+        """The path features ∂f_k/∂v_p of each sample, such that Σ_p features · values is the network's output.
 
-        With ``linear`` there are no activations and every path is active. Σ_p features · values is the output.
+        They are the input that a path to output k starts from, where all hidden units of the path are active, and
+        zero otherwise.
+
+        Args:
+            x: samples, raveled.
+            linear: leave out the activations, so that every path is active.
         """
         x = jnp.asarray(x)
         active = x[:, self.units[:, 0]]
@@ -85,60 +100,94 @@ class Paths(NamedTuple):
         return jnp.where(ends, active[:, None], 0)
 
 
-def enumerate_paths(
-    weights: Sequence[Float[Array, "inputs outputs"] | Edges], masks: Sequence[Any] | None = None
-) -> Paths:
-    """All paths of a network given layer by layer, inputs first, with their values and Jacobian.
+def enumerate_paths(weights: Sequence[Layer], masks: Sequence[Any] | None = None) -> Paths:
+    """All paths of a network given layer by layer, with their values and their Jacobian.
 
-    A layer is a matrix [inputs, outputs] or the :class:`Edges` of `convolution` and `average_pooling`. A mask is
-    shaped like the layer's weights, None for all of them or where a layer has none. Works under jit and vmap over
-    weights and masks: pruned paths stay in the list, with value and derivatives zero. ValueError for layers that
-    do not follow one another, masks that do not fit, and more than 10,000 paths. O(paths * weights) memory.
-    Source: gebhart2021paths.
+    Pruned paths stay in the list, with value and derivatives zero. Works under jit and vmap over weights and masks.
 
-    >>> found = enumerate_paths([jnp.array([[2.0], [3.0]]), jnp.array([[5.0]])])
-    >>> found.values.tolist(), found.jacobian.tolist()
-    ([10.0, 15.0], [[5.0, 0.0, 2.0], [0.0, 5.0, 3.0]])
+    Args:
+        weights: the layers, the one that reads the inputs first. Each is a matrix [inputs, outputs] or the `Edges` of
+            `convolution` or `average_pooling`.
+        masks: one for each layer, shaped like its weights; None in place of a mask keeps all weights, and stands for
+            layers without weights.
+
+    Returns:
+        The paths.
+
+    Raises:
+        ValueError: if layers do not follow one another, masks do not fit, or there are more than 10,000 paths.
+
+    Cost:
+        O(paths · weights) memory.
+
+    Source:
+        gebhart2021paths.
+
+    Example:
+        >>> found = enumerate_paths([jnp.array([[2.0], [3.0]]), jnp.array([[5.0]])])
+        >>> found.values.tolist(), found.jacobian.tolist()
+        ([10.0, 15.0], [[5.0, 0.0, 2.0], [0.0, 5.0, 3.0]])
     """
     layers = tuple(layer if isinstance(layer, Edges) else _dense(layer) for layer in weights)
+    given = [None] * len(layers) if masks is None else list(masks)
+    _check(layers, given)
+    units, edges = _topology(layers)
+    kept = [_kept(layer, mask) for layer, mask in zip(layers, given, strict=True)]
+    masked = [_masked(layer, mask) for layer, mask in zip(layers, given, strict=True)]
+    matrices = tuple(layer.matrix(own) for layer, own in zip(layers, masked, strict=True))
+    factors = [matrix[units[:, at], units[:, at + 1]] for at, matrix in enumerate(matrices)]
+    values = math.prod(factors[1:], start=factors[0])
+    jacobian = _jacobian(layers, units, edges, factors, jnp.concatenate(kept))
+    return Paths(units, edges, values, jacobian, layers, matrices)
+
+
+def _check(layers: Sequence[Edges], masks: Sequence[Any]) -> None:
+    """Whether layers follow one another and masks fit them."""
     if not layers:
         raise ValueError("weights is empty; it takes at least one layer")
-    given = [None] * len(layers) if masks is None else list(masks)
-    if len(given) != len(layers):
-        raise ValueError(f"masks has {len(given)} entries; it takes one a layer, {len(layers)}")
-    for at, (layer, mask) in enumerate(zip(layers, given, strict=True)):
+    if len(masks) != len(layers):
+        raise ValueError(f"masks has {len(masks)} entries; it takes one for each layer, {len(layers)}")
+    for at, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
         if at and layer.indices.shape[0] != math.prod(layers[at - 1].output_shape):
             taken, before = layer.indices.shape[0], layers[at - 1].output_shape
             raise ValueError(f"weights[{at}] has {taken} inputs; it takes the outputs of the layer before, {before}")
         if mask is not None and jnp.shape(mask) != jnp.shape(layer.weights):
             expected = jnp.shape(layer.weights)
             raise ValueError(f"masks[{at}] has shape {jnp.shape(mask)}; it takes that of its weights, {expected}")
-    units, edges = _topology(layers)
 
-    masked, kept = [], []
-    for layer, mask in zip(layers, given, strict=True):
-        if layer.weights is None:
-            masked.append(None)
-            continue
-        whole = jnp.asarray(layer.weights)
-        mask = jnp.ones_like(whole) if mask is None else jnp.asarray(mask).astype(whole.dtype)
-        masked.append(whole * mask)
-        kept.append((mask != 0).ravel())
-    matrices = tuple(layer.matrix(own) for layer, own in zip(layers, masked, strict=True))
-    factors = [matrix[units[:, at], units[:, at + 1]] for at, matrix in enumerate(matrices)]
-    values = math.prod(factors[1:], start=factors[0])
 
-    columns = jnp.concatenate(kept) if kept else jnp.zeros(0, bool)
-    jacobian = jnp.zeros((len(units), columns.size), values.dtype)
+def _kept(layer: Edges, mask: Any) -> Array:
+    """Which of the layer's weights are kept, raveled."""
+    if layer.weights is None:
+        return jnp.zeros(0, bool)
+    whole = jnp.ones(jnp.shape(layer.weights)) if mask is None else jnp.asarray(mask)
+    return (whole != 0).ravel()
+
+
+def _masked(layer: Edges, mask: Any) -> Array | None:
+    """The layer's weights under its mask."""
+    if layer.weights is None:
+        return None
+    whole = jnp.asarray(layer.weights)
+    return whole if mask is None else whole * jnp.asarray(mask).astype(whole.dtype)
+
+
+def _jacobian(
+    layers: Sequence[Edges], units: np.ndarray, edges: np.ndarray, factors: list[Array], kept: Array
+) -> Float[Array, "paths weights"]:
+    """∂v_p/∂θ_i: the product of a path's factors in the other layers, and of the edge's own coefficient."""
+    dtype = jnp.result_type(*factors)
+    jacobian = jnp.zeros((len(units), kept.size), dtype)
     for at, layer in enumerate(layers):
         used = np.flatnonzero(edges[:, at] >= 0)
-        own = layer.coefficients[units[used, at], units[used, at + 1]].astype(values.dtype)
+        own = layer.coefficients[units[used, at], units[used, at + 1]].astype(dtype)
         others = math.prod((factor[used] for k, factor in enumerate(factors) if k != at), start=jnp.asarray(own))
         jacobian = jacobian.at[used, edges[used, at]].set(others)
-    return Paths(units, edges, values, jnp.where(columns, jacobian, 0), layers, matrices)
+    return jnp.where(kept, jacobian, 0)
 
 
 def _dense(weights: Any) -> Edges:
+    """A dense layer, with a weight of its own on every edge."""
     if jnp.ndim(weights) != 2:
         raise ValueError(f"weights has a layer of shape {jnp.shape(weights)}; it takes matrices and Edges")
     inputs, outputs = jnp.shape(weights)
@@ -147,14 +196,15 @@ def _dense(weights: Any) -> Edges:
 
 
 def _topology(layers: Sequence[Edges]) -> tuple[np.ndarray, np.ndarray]:
-    """The units and the weights of every path."""
+    """The units and the weights of every path, as in `Paths`."""
     reached = np.ones(layers[0].indices.shape[0])
     for layer in layers:
         reached = reached @ (layer.coefficients != 0)
     if reached.sum() > MAX_PATHS:
         raise ValueError(f"weights make {reached.sum():.6g} paths; enumerate_paths takes at most {MAX_PATHS}")
     units = np.arange(layers[0].indices.shape[0])[:, None]
-    edges, offset = np.zeros((len(units), 0), int), 0
+    edges = np.zeros((len(units), 0), int)
+    offset = 0
     for layer in layers:
         path, unit = np.nonzero(layer.coefficients[units[:, -1]])
         index = layer.indices[units[path, -1], unit]
@@ -165,22 +215,35 @@ def _topology(layers: Sequence[Edges]) -> tuple[np.ndarray, np.ndarray]:
 
 
 Padding = str | Sequence[tuple[int, int]]
+"""Either "SAME" or "VALID", or (low, high) for each axis of the image."""
 
 
 def convolution(
-    kernel: Float[Array, "rows columns channels features"],
+    kernel: Float[Array | np.ndarray, "rows columns channels features"],
     image_shape: tuple[int, int, int],
     *,
     strides: tuple[int, int] = (1, 1),
     padding: Padding = "SAME",
 ) -> Edges:
-    """A convolution as edges between the pixels of images [height, width, channels] and of its result.
+    """A two-dimensional convolution as edges from the pixels of an image to those of its result.
 
-    The layouts of flax. ``padding`` is "SAME", "VALID" or (low, high) an axis. ValueError for a kernel that does
-    not fit the image.
+    Layouts are those of flax.
 
-    >>> convolution(jnp.ones((1, 2, 1, 1)), (1, 3, 1), padding="VALID").indices.tolist()
-    [[0, -1], [1, 0], [-1, 1]]
+    Args:
+        kernel: the weights, [rows, columns, channels, features].
+        image_shape: (height, width, channels).
+        strides: of the kernel's places, along height and width.
+        padding: with zeros: "SAME", "VALID", or (low, high) for height and for width.
+
+    Returns:
+        The layer. Its output shape is (height, width, features).
+
+    Raises:
+        ValueError: if the kernel does not fit the image.
+
+    Example:
+        >>> convolution(jnp.ones((1, 2, 1, 1)), (1, 3, 1), padding="VALID").indices.tolist()
+        [[0, -1], [1, 0], [-1, 1]]
     """
     shape = jnp.shape(kernel)
     if len(shape) != 4 or shape[2] != image_shape[2]:
@@ -204,12 +267,25 @@ def average_pooling(
     strides: tuple[int, int] | None = None,
     padding: Padding = "VALID",
 ) -> Edges:
-    """An average pooling as edges of fixed coefficients, 1/(rows * columns) (padding counts, as in flax).
+    """An average pooling as edges with fixed coefficients 1/(rows · columns).
 
-    ``strides`` are the window's sides unless given. No ReLU follows: the averaged entries have passed one.
+    Padding counts as entries, as in flax. No ReLU follows, because the averaged entries have passed one already.
 
-    >>> average_pooling((1, 2, 1), (1, 2)).coefficients.tolist()
-    [[0.5], [0.5]]
+    Args:
+        image_shape: (height, width, channels).
+        window: (rows, columns) that are averaged.
+        strides: of the window's places, along height and width; the window's sides unless given.
+        padding: with zeros: "SAME", "VALID", or (low, high) for height and for width.
+
+    Returns:
+        The layer. Its output shape is (height, width, channels).
+
+    Raises:
+        ValueError: if the window does not fit the image.
+
+    Example:
+        >>> average_pooling((1, 2, 1), (1, 2)).coefficients.tolist()
+        [[0.5], [0.5]]
     """
     places = _places(image_shape, window, window if strides is None else strides, padding)
     channels = np.arange(image_shape[2])
@@ -225,7 +301,10 @@ def average_pooling(
 def _places(
     image_shape: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, int], padding: Padding
 ) -> np.ndarray:
-    """For each place of a window on the image: entry of the window -> pixel that it meets."""
+    """For each place of a window on the image, which pixel each entry (row, column) of the window meets.
+
+    Entries that meet padding are left out.
+    """
     pads = lax.padtype_to_pads(image_shape[:2], window, strides, padding) if isinstance(padding, str) else padding
     counts = [
         (length + low + high - side) // step + 1

@@ -1,51 +1,28 @@
-"""The path kernel Π of bias-free ReLU networks: norms, trace, Gram products, spectrum; all paths of small nets.
+"""The path kernel of a network, without listing its paths: norms, trace, Gram products, spectrum.
 
-A path p runs from an input to an output; v_p is the product of its weights (and of fixed coefficients, such as
-those of an average pooling), u_p the input that it starts from. R_q(θ; u) = Σ_p |v_p|^q u_p is what the network
-without activations returns for u when weights and coefficients are raised to the power q, so one pass gives it.
-J[p, i] = ∂v_p/∂θ_i √u_p over the kept weights i, Π = J Jᵀ, and G = Jᵀ J has the same non-zero eigenvalues.
-
-Here u is an input of ones unless given, of one sample and not negative; a mask is applied to the parameters (so
-that weights are masked weights) and keeps the columns where it is not zero. R_q is linear in u: for a sum over
-samples give the sum of their u. Networks are any ``apply(params, x)`` of products, sums, ReLU (or none), average
-pooling and reshaping; skip connections are sums and count as paths. Batch normalisation by means that are known to
-be zero, without a shift, is a scale: its factors are weights and coefficients. Trace, Gram products and spectrum
-need each weight at most once on a path: layers that share a parameter array raise ValueError, unless they read it
-by slicing or indexing; then that they read different entries is not checked. Max pooling, biases and shifts, batch
-normalisation by other means, other activations, and a ReLU of weights have no path kernel: ValueError.
-
-Numbers take the dtype of the parameters, and carry a power of two for each layer and each array of weights:
-
-- Exact to rounding, whatever the depth, the density and the scale; a result that is not representable itself has a
-  ``log``. Weights that no path over kept weights runs through count for nothing, however heavy.
-- What is about 1e-38 (in float32) of the heaviest, after raising to the power q, counts as zero: a unit whose paths
-  from the inputs sum to that little beside another's in its layer, even where later weights would make up for it, and
-  a weight beside the largest in its array.
-- inf or NaN: where, without a mask, a weight of zero cuts off a branch heavier than all others by such a factor.
+Definitions, what networks may be made of, and the limits of precision are in `sketchprune.paths`.
 """
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from sketchprune import _checks, masks
 from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.linalg import ritz_values
-from sketchprune.paths._derivatives import squares
-from sketchprune.paths._flow import Exponent, alive, flow, scaled
-from sketchprune.paths.enumeration import Edges as Edges
-from sketchprune.paths.enumeration import Paths as Paths
-from sketchprune.paths.enumeration import average_pooling as average_pooling
-from sketchprune.paths.enumeration import convolution as convolution
-from sketchprune.paths.enumeration import enumerate_paths as enumerate_paths
+from sketchprune.paths._derivatives import squared_network
+from sketchprune.paths._exponents import Exponent, scaled
+from sketchprune.paths._flow import alive, flow
 from sketchprune.types import ApplyFn, Key, Mask, Params
+
+Input = Float[Array | np.ndarray, "..."]
 
 
 def path_norm(
@@ -54,22 +31,42 @@ def path_norm(
     input_shape: Sequence[int],
     power: int,
     *,
-    u: Float[Array, "..."] | None = None,
+    u: Input | None = None,
     mask: Mask | None = None,
     log: bool = False,
 ) -> Float[Array, ""]:
-    """The sum of the paths' values to a power, R_q(θ; u) = Σ_p |v_p|^q u_p; its natural logarithm with ``log``.
+    """The path norm R_q: the sum of the paths' absolute values to the power q.
 
-    q = ``power`` is a whole number >= 1; R_1 is the SynFlow objective, R_2 the squared path norm.
-    ``input_shape`` is that of one sample. Differentiable. ValueError as the module says, and for a negative u.
-    One forward pass; where something is pruned a forward and a backward pass more, to find what is dead.
-    Source: gebhart2021paths, paths/conservation.
+    R_q(θ; u) = Σ_p |v_p|^q u_p. R_1 is the SynFlow objective, and R_2 the squared path norm. Differentiable in the
+    parameters and in u.
 
-    >>> path_norm(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,), 2)
-    Array(25., dtype=float64)
+    Args:
+        apply: the network, ``apply(params, x) -> [n, k]``.
+        params: its parameters θ.
+        input_shape: the shape of one sample.
+        power: q, a whole number >= 1.
+        u: the input, shaped ``input_shape``, not negative; ones unless given.
+        mask: what is kept, shaped like the parameters; everything unless given.
+        log: whether to return the natural logarithm instead.
+
+    Returns:
+        R_q or log R_q, in the dtype of the parameters; 0 or −inf where no path is kept.
+
+    Raises:
+        ValueError: if the network has no paths in the sense of `sketchprune.paths`, or an argument does not fit.
+
+    Cost:
+        One forward pass, and where something is pruned one forward and one backward pass more.
+
+    Source:
+        gebhart2021paths; claim paths/conservation.
+
+    Example:
+        >>> float(path_norm(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,), 2))
+        25.0
     """
     _checks.whole("power", power, least=1)
-    return _path_norm(static(apply), params, _input(params, input_shape, u), mask, power=power, log=log)
+    return _path_norm(static(apply), params, _checked_input(params, input_shape, u), mask, power=power, log=log)
 
 
 def trace(
@@ -77,46 +74,87 @@ def trace(
     params: Params,
     input_shape: Sequence[int],
     *,
-    u: Float[Array, "..."] | None = None,
+    u: Input | None = None,
     mask: Mask | None = None,
     log: bool = False,
 ) -> Float[Array, ""]:
-    """The trace of the path kernel, Tr Π = Σ_i ∂R_2/∂(θ_i²) over kept i; its natural logarithm with ``log``.
+    """The trace of the path kernel.
 
-    Right at weights that are zero. With u = x² it is the average over the signs of the weights of the trace of
-    the tangent kernel at x, times 2 to the number of hidden layers. ValueError as `path_norm`. One forward and one
-    backward pass; twice that where something is pruned or an input is zero. Source: gebhart2021paths, paths/trace.
+    Tr Π = Σ_i ∂R_2/∂(θ_i²) over the kept weights i. It is right at weights that are zero too. With u = x² it is 2 to
+    the number of hidden layers times the trace of the tangent kernel at x, averaged over the signs of the weights.
 
-    >>> trace(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,))
-    Array(2., dtype=float64)
+    Args:
+        apply: the network, ``apply(params, x) -> [n, k]``.
+        params: its parameters θ.
+        input_shape: the shape of one sample.
+        u: the input, shaped ``input_shape``, not negative; ones unless given.
+        mask: what is kept, shaped like the parameters; everything unless given.
+        log: whether to return the natural logarithm instead.
+
+    Returns:
+        Tr Π or log Tr Π, in the dtype of the parameters.
+
+    Raises:
+        ValueError: as `path_norm`, and if a path uses a weight twice.
+
+    Cost:
+        One forward and one backward pass; twice that where something is pruned or an input is zero.
+
+    Source:
+        gebhart2021paths; claims paths/trace, paths/sign-average.
+
+    Example:
+        >>> float(trace(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,)))
+        2.0
     """
-    return _trace(static(apply), params, _input(params, input_shape, u), mask, log=log)
+    return _trace(static(apply), params, _checked_input(params, input_shape, u), mask, log=log)
 
 
 def gram_product(
     apply: ApplyFn,
     params: Params,
     input_shape: Sequence[int],
-    vector: PyTree[Float[Array, "..."]],
+    vector: PyTree[Shaped[Array | np.ndarray, "..."]],
     *,
-    u: Float[Array, "..."] | None = None,
+    u: Input | None = None,
     mask: Mask | None = None,
-) -> PyTree[Float[Array, "..."]]:
-    """G times a vector shaped like the parameters, without G = JᵀJ.
+) -> Params:
+    """The Gram matrix of the path Jacobian times a vector, without forming the matrix.
 
-    G_ii = ∂R_2/∂(θ_i²) and G_ij = θ_iθ_j ∂²R_2/∂(θ_i²)∂(θ_j²): one Hessian-vector product. Rows and columns that
-    are not kept, and leaves that are not floating, are zero. ValueError as `path_norm`, and for a vector that is
-    not shaped like the parameters. Two passes forward and two backward. Source: paths/gram.
+    G = Jᵀ J has G_ii = ∂R_2/∂(θ_i²) and G_ij = θ_iθ_j ∂²R_2/∂(θ_i²)∂(θ_j²), so G v is one Hessian-vector product.
+    Rows and columns that are not kept are zero, and so are leaves that are not floating.
 
-    >>> params = [jnp.array([[2.0]]), jnp.array([[3.0]])]
-    >>> gram_product(lambda p, x: x @ p[0] @ p[1], params, (1,), [jnp.ones((1, 1)), jnp.zeros((1, 1))])
-    [Array([[9.]], dtype=float64), Array([[6.]], dtype=float64)]
+    Args:
+        apply: the network, ``apply(params, x) -> [n, k]``.
+        params: its parameters θ.
+        input_shape: the shape of one sample.
+        vector: v, shaped like the parameters.
+        u: the input, shaped ``input_shape``, not negative; ones unless given.
+        mask: what is kept, shaped like the parameters; everything unless given.
+
+    Returns:
+        G v, shaped like the parameters and in their dtypes.
+
+    Raises:
+        ValueError: as `trace`, and if ``vector`` is not shaped like ``params``.
+
+    Cost:
+        Two forward and two backward passes.
+
+    Source:
+        gebhart2021paths; claim paths/gram.
+
+    Example:
+        >>> params = [jnp.array([[2.0]]), jnp.array([[3.0]])]
+        >>> product = gram_product(lambda p, x: x @ p[0] @ p[1], params, (1,), [jnp.ones((1, 1)), jnp.zeros((1, 1))])
+        >>> [leaf.tolist() for leaf in product]
+        [[[9.0]], [[6.0]]]
     """
     expected, given = (jax.tree.map(jnp.shape, tree) for tree in (params, vector))
     structures = map(jax.tree.structure, (params, vector))
     if len({*structures}) > 1 or jax.tree.leaves(given) != jax.tree.leaves(expected):
         raise ValueError(f"vector has the shapes {given}; it takes those of params, {expected}")
-    return _gram_product(static(apply), params, _input(params, input_shape, u), mask, vector)
+    return _gram_product(static(apply), params, _checked_input(params, input_shape, u), mask, vector)
 
 
 def spectrum(
@@ -125,31 +163,54 @@ def spectrum(
     input_shape: Sequence[int],
     *,
     count: int = 1,
-    u: Float[Array, "..."] | None = None,
+    u: Input | None = None,
     mask: Mask | None = None,
     num_products: int = 32,
     key: Key | None = None,
     log: bool = False,
 ) -> Float[Array, " count"]:
-    """The largest eigenvalues of the path kernel, descending, by Lanczos iteration on G; logarithms with ``log``.
+    """The largest eigenvalues of the path kernel, by Lanczos iteration on the Gram matrix.
 
-    Ritz values on the Krylov space of ``num_products`` products with a random start (``key``, a fixed one unless
-    given): lower bounds that converge from the largest on. An eigenvalue shows once, however often it repeats;
-    zeros where there are fewer. ValueError as `path_norm`, and for ``count`` outside 1..``num_products``. Cost:
-    the products and num_products * d memory for d parameters. Source: paths/gram.
+    These are Ritz values λ_1 ≥ λ_2 ≥ … on the Krylov space of ``num_products`` products with a random start. They
+    are lower bounds, and the largest converge first. An eigenvalue shows once however often it repeats, and zeros
+    stand for the eigenvalues that are missing.
 
-    >>> params = [jnp.array([[2.0]]), jnp.array([[3.0]])]
-    >>> spectrum(lambda p, x: x @ p[0] @ p[1], params, (1,)).round(6)
-    Array([13.], dtype=float64)
+    Args:
+        apply: the network, ``apply(params, x) -> [n, k]``.
+        params: its parameters θ, d numbers in all.
+        input_shape: the shape of one sample.
+        count: how many eigenvalues, 1 to ``num_products``.
+        u: the input, shaped ``input_shape``, not negative; ones unless given.
+        mask: what is kept, shaped like the parameters; everything unless given.
+        num_products: products with the Gram matrix.
+        key: of the random start; always the same start unless given.
+        log: whether to return natural logarithms instead.
+
+    Returns:
+        The eigenvalues or their logarithms, descending, in the dtype of the parameters.
+
+    Raises:
+        ValueError: as `trace`, and if ``count`` is out of range.
+
+    Cost:
+        ``num_products`` times that of `gram_product`, and num_products · d numbers of memory.
+
+    Source:
+        gebhart2021paths; claims paths/gram, paths/lambda-max-sandwich.
+
+    Example:
+        >>> params = [jnp.array([[2.0]]), jnp.array([[3.0]])]
+        >>> [round(value, 4) for value in spectrum(lambda p, x: x @ p[0] @ p[1], params, (1,)).tolist()]
+        [13.0]
     """
     if not 1 <= count <= num_products:
         raise ValueError(f"count is {count}; it takes 1 to num_products = {num_products}")
     key = jax.random.key(0) if key is None else key
     options = {"count": count, "num_products": num_products, "log": log}
-    return _spectrum(static(apply), params, _input(params, input_shape, u), mask, key, **options)
+    return _spectrum(static(apply), params, _checked_input(params, input_shape, u), mask, key, **options)
 
 
-def _input(params: Params, input_shape: Sequence[int], u: Any) -> Float[Array, "..."]:
+def _checked_input(params: Params, input_shape: Sequence[int], u: Input | None) -> Float[Array, "..."]:
     """u, or ones, in the dtype of the parameters."""
     leaves, _ = differentiable_leaves(params)
     if not leaves:
@@ -166,11 +227,12 @@ def _input(params: Params, input_shape: Sequence[int], u: Any) -> Float[Array, "
 
 
 def _masked(params: Params, mask: Mask | None) -> Params:
+    """The parameters under the mask, if there is one."""
     return params if mask is None else masks.apply(params, mask)
 
 
-def _read(values: Float[Array, "..."], exponent: Exponent, log: bool) -> Float[Array, "..."]:
-    """values * 2**exponent, or its logarithm."""
+def _value_or_log(values: Float[Array, "..."], exponent: Exponent, log: bool) -> Float[Array, "..."]:
+    """The product values * 2**exponent, or its natural logarithm."""
     return jnp.log(values) + exponent * math.log(2) if log else scaled(values, exponent)
 
 
@@ -178,20 +240,20 @@ def _read(values: Float[Array, "..."], exponent: Exponent, log: bool) -> Float[A
 def _path_norm(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, power: int, log: bool) -> Array:
     params = alive(apply, _masked(params, mask), jnp.ones_like(inputs), mask)
     found = flow(apply, params, inputs, power)
-    return _read(*found.total(found.powers), log)
+    return _value_or_log(*found.total(found.powers), log)
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "log"))
 def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, log: bool) -> Array:
-    found = squares(apply, _masked(params, mask), inputs, mask)
+    found = squared_network(apply, _masked(params, mask), inputs, mask)
     slopes, exponent = found.slopes()
     sums = [jnp.sum(kept * slope) for kept, slope in zip(found.kept, slopes, strict=True)]
-    return _read(jnp.sum(jnp.stack(sums)), exponent, log)
+    return _value_or_log(jnp.sum(jnp.stack(sums)), exponent, log)
 
 
 @functools.partial(jax.jit, static_argnames=("apply",))
 def _gram_product(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params) -> Params:
-    found = squares(apply, _masked(params, mask), inputs, mask)
+    found = squared_network(apply, _masked(params, mask), inputs, mask)
     product, exponent = found.gram_product(at_floating(params, vector))
     _, rebuild = differentiable_leaves(jax.tree.map(jnp.zeros_like, params))
     return rebuild([scaled(part, exponent) for part in product])
@@ -209,7 +271,7 @@ def _spectrum(
     num_products: int,
     log: bool,
 ) -> Array:
-    found = squares(apply, _masked(params, mask), inputs, mask)
+    found = squared_network(apply, _masked(params, mask), inputs, mask)
     kept, split = ravel_pytree(found.kept)
 
     def times(vector: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -219,4 +281,4 @@ def _spectrum(
     start = jnp.where(jnp.any(kept > 0), kept, 1) * jax.random.normal(key, kept.shape, kept.dtype)
     ritz = ritz_values(times, start, num_products, filler=0.0)
     largest = jnp.maximum(jnp.zeros(count, kept.dtype).at[: ritz.size].set(ritz[::-1][:count]), 0)
-    return _read(largest, exponent, log)
+    return _value_or_log(largest, exponent, log)

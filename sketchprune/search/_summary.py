@@ -1,101 +1,119 @@
-"""What a search has found so far, on the host: everything in it is the same in whichever order parts arrive."""
+"""What a search has found so far, on the host.
 
-from dataclasses import dataclass, field
-from fractions import Fraction
+Tiles are summed up one after another in the order of their masks, so that the totals are the same, bit for bit,
+however the tiles were spread over batches, devices and runs.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from sketchprune.search import _bins, _exact
-from sketchprune.search._tiles import Share
+from sketchprune.search import _bins
+from sketchprune.search._tiles import BatchSummary
 
 
-def _no_counts() -> Int[np.ndarray, "bins"]:
-    return np.zeros(_bins.COUNT, np.int64)
+def _empty_histogram() -> Int[np.ndarray, "bins"]:
+    return np.zeros(_bins.NUM_BINS, np.int64)
 
 
 @dataclass(frozen=True)
-class Tally:
+class SearchSummary:
     """Totals over the masks 0 … done − 1.
 
     Attributes:
-        best: how many of the best masks are kept.
+        num_best: how many of the best masks are kept.
         done: masks evaluated.
-        undefined: NaN values among them.
-        histogram: [bins], of all others.
-        count: finite values; the next three are of these.
-        total: Σ of the values, in exact units.
-        within: Σ of squared deviations from the mean of the tile, in exact units.
-        between: Σ of squared means of tiles, each times the count of its tile, in exact units.
-        largest: of the values that are no NaN.
-        found: (value, index), ascending: the best few.
+        undefined: how many of their values are NaN.
+        histogram: [bins], of all other values.
+        finite: how many values are finite.
+        reference: the mean of the first tile that has a finite value; None before. Deviations from it are summed up, in
+            place of the values, so that the variance is no difference of large numbers.
+        deviations: Σ (value − reference) over the finite values.
+        squares: Σ (value − reference)² over the finite values.
+        largest: the largest value; −∞ while all are NaN.
+        best: (value, index) of the best masks, ascending.
     """
 
-    best: int
+    num_best: int
     done: int = 0
     undefined: int = 0
-    histogram: Int[np.ndarray, "bins"] = field(default_factory=_no_counts)
-    count: int = 0
-    total: int = 0
-    within: int = 0
-    between: int = 0
-    largest: float = -np.inf
-    found: list[tuple[float, int]] = field(default_factory=list)
+    histogram: Int[np.ndarray, "bins"] = field(default_factory=_empty_histogram)
+    finite: int = 0
+    reference: float | None = None
+    deviations: float = 0.0
+    squares: float = 0.0
+    largest: float = -math.inf
+    best: list[tuple[float, int]] = field(default_factory=list)
 
-    def plus(self, share: Share, num_masks: int) -> "Tally":
-        """With the masks done … done + num_masks − 1 counted in; this tally stays as it is."""
-        scales, counts, means, squares = (
-            np.asarray(part, np.float64).ravel() for part in (share.scales, share.counts, share.means, share.squares)
-        )
-        powers = np.frexp(scales)[1] - 1
-        values, places = np.asarray(share.values).ravel(), np.asarray(share.places).ravel()
-        kept = ~np.isnan(values)
-        # Python's numbers: an index may pass 2^32 and 2^53, and −0.0 equals 0.0.
-        new = zip(values[kept].tolist(), places[kept].tolist(), strict=True)
-        return Tally(
-            best=self.best,
+    def plus(self, batch: BatchSummary, num_masks: int) -> "SearchSummary":
+        """The summary with the masks done … done + num_masks − 1 counted in; this one stays as it is."""
+        values = np.asarray(batch.values).ravel()
+        defined = ~np.isnan(values)
+        # Python's numbers, since an index may exceed 2^53.
+        places = np.asarray(batch.places).ravel()[defined].tolist()
+        new = [(value, self.done + place) for value, place in zip(values[defined].tolist(), places, strict=True)]
+        summary = replace(
+            self,
             done=self.done + num_masks,
-            undefined=self.undefined + int(share.undefined),
-            histogram=self.histogram + np.asarray(share.histogram),
-            count=self.count + int(counts.sum()),
-            total=self.total + _exact.units(counts * means, powers),
-            within=self.within + _exact.units(squares, 2 * powers),
-            between=self.between + _exact.units(counts * means**2, 2 * powers),
-            largest=max(self.largest, float(share.largest)),
-            found=sorted(self.found + [(value, self.done + place) for value, place in new])[: self.best],
+            undefined=self.undefined + int(batch.undefined),
+            histogram=self.histogram + np.asarray(batch.histogram),
+            largest=max(self.largest, float(batch.largest)),
+            best=sorted(self.best + new)[: self.num_best],
         )
+        return summary._plus_tiles(batch)
+
+    def _plus_tiles(self, batch: BatchSummary) -> "SearchSummary":
+        """With the sums of a batch's tiles added, one tile after another."""
+        # By device, then by tile: the order of the masks. Tiles without a finite value change nothing.
+        known = np.asarray(batch.counts).ravel() > 0
+        if not known.any():
+            return self
+        scales, counts, means, squares = (
+            np.asarray(part, np.float64).ravel()[known]
+            for part in (batch.scales, batch.counts, batch.means, batch.squares)
+        )
+        with np.errstate(over="ignore", invalid="ignore"):  # what float64 cannot hold is NaN in the end
+            means = means * scales
+            reference = float(means[0]) if self.reference is None else self.reference
+            deviations = means - reference
+            return replace(
+                self,
+                finite=self.finite + int(counts.sum()),
+                reference=reference,
+                deviations=_sum_in_order(self.deviations, counts * deviations),
+                squares=_sum_in_order(self.squares, squares * scales**2 + counts * deviations**2),
+            )
 
     def moments(self) -> tuple[float, float]:
         """The mean of the finite values, and the mean square of their deviations from it.
 
-        NaN of none, and for what float64 cannot hold.
+        NaN where there is no finite value, and where float64 cannot hold the sums.
         """
-        if not self.count:
-            return float("nan"), float("nan")
-        mean = _exact.in_units(self.total) / self.count
-        spread = (_exact.in_units(self.within) + _exact.in_units(self.between)) / self.count - mean**2
-        return _as_float(mean), _as_float(max(spread, Fraction(0)))
+        if self.reference is None:
+            return math.nan, math.nan
+        shift = self.deviations / self.finite
+        mean = self.reference + shift
+        variance = max(self.squares / self.finite - shift * shift, 0.0)
+        return mean if math.isfinite(mean) else math.nan, variance if math.isfinite(variance) else math.nan
 
     def record(self) -> dict[str, Any]:
-        """As JSON has it, without loss."""
-        places = np.flatnonzero(self.histogram)
-        plain = {name: value for name, value in vars(self).items() if name != "histogram"}
-        return plain | {"histogram": [places.tolist(), self.histogram[places].tolist()]}
+        """The summary as JSON holds it, without loss."""
+        occupied = np.flatnonzero(self.histogram)
+        return vars(self) | {"histogram": [occupied.tolist(), self.histogram[occupied].tolist()]}
 
     @classmethod
-    def restored(cls, record: dict[str, Any]) -> "Tally":
-        """The tally that a record stands for."""
-        places, counts = record["histogram"]
-        histogram = _no_counts()
-        histogram[places] = counts
-        found = [(float(value), int(index)) for value, index in record["found"]]
-        return cls(**record | {"histogram": histogram, "found": found})
+    def restored(cls, record: dict[str, Any]) -> "SearchSummary":
+        """The summary that a record was made of."""
+        occupied, counts = record["histogram"]
+        histogram = _empty_histogram()
+        histogram[occupied] = counts
+        best = [(float(value), int(index)) for value, index in record["best"]]
+        return cls(**record | {"histogram": histogram, "best": best})
 
 
-def _as_float(number: Fraction) -> float:
-    """The nearest float64, or NaN where the number is too large for any."""
-    try:
-        return float(number)
-    except OverflowError:
-        return float("nan")
+def _sum_in_order(total: float, parts: Float[np.ndarray, "n"]) -> float:
+    """The total plus one part after another: the result does not depend on how the parts come in batches."""
+    return float(np.add.accumulate(np.append(total, parts))[-1])

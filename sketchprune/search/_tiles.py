@@ -1,9 +1,8 @@
-"""What a device does with its share of a search: masks made, evaluated and summed up, tile by tile.
+"""What a device does with its masks: makes them, evaluates them and sums them up, tile by tile.
 
-Mask i comes from the key ``mask_key(key, i)`` and from nothing else. A device works through its masks in groups of
-whole tiles, one program for any number of them, so that no value depends on how many masks a call covers or on how
-many devices share it. What leaves the device: the best few, a histogram, and per tile a scale, how many values are
-finite, their mean and the sum of squared deviations from it, in units of the scale.
+Mask i comes from the key ``mask_key(key, i)`` and from nothing else. A device works through its masks in steps of
+whole tiles, with one program for any number of them, so that no value depends on how many masks a call covers or on
+how many devices share it. What leaves the device: the best few, a histogram, and the sums of each tile.
 """
 
 import functools
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt
@@ -20,46 +20,55 @@ from sketchprune.search import _bins
 from sketchprune.types import Key
 
 TILE = 256
-"""Masks of a tile."""
-CAPACITY = 4096
-"""Tiles of a device in one call, at most."""
+"""Masks in a tile."""
+MAX_TILES_PER_CALL = 4096
+"""The most tiles of a device in one call."""
 Evaluate = Callable[..., Float[Array, "masks"]]
 """``evaluate(keys, *constants)``: the objective of the mask of each key."""
+_Ranked = tuple[Array, Array]
+"""Values and the places of their masks."""
 
 
-class Shape(NamedTuple):
+class Chunking(NamedTuple):
     """How a device goes through its masks.
 
     Attributes:
-        tiles: tiles of a group.
-        lanes: masks evaluated at once; below a group they take turns.
+        tiles_per_step: tiles that are summed up together in one step of the device's loop.
+        masks_at_once: masks evaluated together; fewer than a step's masks are evaluated in turns.
     """
 
-    tiles: int
-    lanes: int
+    tiles_per_step: int
+    masks_at_once: int
 
 
-class Share(NamedTuple):
-    """What a call finds, over all devices.
+class BatchSummary(NamedTuple):
+    """What one call finds, over all devices.
+
+    ``scales``, ``counts``, ``means`` and ``squares`` are sums over the finite values of each tile: a power of two of
+    the size of the largest one, how many there are, their mean divided by the scale, and the sum of their squared
+    deviations from the mean divided by the scale's square.
 
     Attributes:
-        values: [devices, best], ascending; NaN where there are fewer.
-        places: [devices, best], of those values, from the first mask of the call.
-        histogram: [bins]; a NaN is in none.
+        values: [devices, best], ascending; NaN where there are fewer values.
+        places: [devices, best], the masks of those values, counted from the first mask of the call.
+        histogram: [bins], of all values but NaN.
         undefined: how many values are NaN.
-        scales, counts, means, squares: [devices, tiles], of the finite values of a tile; see ``_tile_sums``.
-        largest: of the values that are no NaN; −∞ if there are none.
+        scales: [devices, tiles].
+        counts: [devices, tiles].
+        means: [devices, tiles].
+        squares: [devices, tiles].
+        largest: the largest value that is no NaN; −∞ if there is none.
     """
 
-    values: Array
-    places: Array
-    histogram: Array
-    undefined: Array
-    scales: Array
-    counts: Array
-    means: Array
-    squares: Array
-    largest: Array
+    values: Array | np.ndarray
+    places: Array | np.ndarray
+    histogram: Array | np.ndarray
+    undefined: Array | np.ndarray
+    scales: Array | np.ndarray
+    counts: Array | np.ndarray
+    means: Array | np.ndarray
+    squares: Array | np.ndarray
+    largest: Array | np.ndarray
 
 
 def mask_key(key: Key, high: UInt[Array, ""], low: UInt[Array, ""]) -> Key:
@@ -67,91 +76,89 @@ def mask_key(key: Key, high: UInt[Array, ""], low: UInt[Array, ""]) -> Key:
     return jax.random.fold_in(jax.random.fold_in(key, high), low)
 
 
-def program(evaluate: Evaluate, mesh: Mesh, best: int, shape: Shape) -> Callable[..., Share]:
-    """``run(key, high, low, per_device, num_masks, constants)``: so many masks from high·2^32 + low on.
+def over_devices(evaluate: Evaluate, mesh: Mesh, num_best: int, chunking: Chunking) -> Callable[..., BatchSummary]:
+    """``run(key, high, low, per_device, num_masks, constants)``: num_masks masks from number high·2^32 + low on.
 
-    Device r takes those from r·per_device on; per_device is a multiple of the tile and at most CAPACITY tiles.
+    Device r takes those from r·per_device on; per_device is a multiple of the tile, at most MAX_TILES_PER_CALL tiles.
     """
     axes = mesh.axis_names
-    shared = functools.partial(_device, evaluate, axes, best, shape)
+    on_device = functools.partial(_on_device, evaluate, axes, num_best, chunking)
     everywhere = PartitionSpec()
-    return jax.shard_map(shared, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
+    return jax.shard_map(on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
 
 
-def _device(evaluate, axes, best, shape, key, high, low, per_device, num_masks, constants) -> Share:
+def _on_device(
+    evaluate, axes, num_best, chunking, key, high, low, per_device, num_masks, constants
+) -> BatchSummary:
+    """The part of one device, and what all devices find together."""
     first = lax.axis_index(axes) * per_device
     own = jnp.clip(num_masks - first, 0, per_device)
-    group = shape.tiles * TILE
-    lanes = jnp.arange(group, dtype=jnp.int32)
+    per_step = chunking.tiles_per_step * TILE
+    lanes = jnp.arange(per_step, dtype=jnp.int32)
 
-    def values(offset: Int[Array, ""]) -> Float[Array, "group"]:
+    def values(offset: Int[Array, ""]) -> Float[Array, "masks"]:
         place = low + (first + offset + lanes).astype(jnp.uint32)
         carried = high + (place < low).astype(jnp.uint32)
         keys = jax.vmap(functools.partial(mask_key, key))(carried, place)
-        if shape.lanes >= group:
+        if chunking.masks_at_once >= per_step:
             return evaluate(keys, *constants)
-        parts = keys.reshape(-1, shape.lanes)
+        parts = keys.reshape(-1, chunking.masks_at_once)
         return lax.map(lambda some: evaluate(some, *constants), parts).reshape(-1)
 
     def step(carry):
-        index, found, places, histogram, undefined, largest, sums = carry
-        offset = index * group
+        index, best, histogram, undefined, largest, sums = carry
+        offset = index * per_step
         inside = offset + lanes < own
-        found_now = jnp.where(inside, values(offset), jnp.nan)
-        missing = jnp.isnan(found_now)
-        weight = jnp.where(missing, 0, 1)
-        histogram = histogram.at[_bins.bins(found_now)].add(weight)
+        found = jnp.where(inside, values(offset), jnp.nan)
+        missing = jnp.isnan(found)
+        histogram = histogram.at[_bins.bin_index(found)].add(jnp.where(missing, 0, 1))
         undefined += jnp.sum(inside & missing, dtype=jnp.int32)
-        largest = jnp.maximum(largest, jnp.max(jnp.where(missing, -jnp.inf, found_now)))
-        found, places = _least(best, (found, places), (found_now, first + offset + lanes))
-        sums = lax.dynamic_update_slice_in_dim(sums, _tile_sums(found_now), index * shape.tiles, 1)
-        return index + 1, found, places, histogram, undefined, largest, sums
+        largest = jnp.maximum(largest, jnp.max(jnp.where(missing, -jnp.inf, found)))
+        best = _merge_best(num_best, best, (found, first + offset + lanes))
+        sums = lax.dynamic_update_slice_in_dim(sums, _tile_sums(found), index * chunking.tiles_per_step, 1)
+        return index + 1, best, histogram, undefined, largest, sums
 
     dtype = jax.eval_shape(values, first).dtype
     start = (
         jnp.zeros((), jnp.int32),
-        jnp.full(best, jnp.nan, dtype),
-        jnp.full(best, jnp.iinfo(jnp.int32).max, jnp.int32),
-        jnp.zeros(_bins.COUNT, jnp.int32),
+        (jnp.full(num_best, jnp.nan, dtype), jnp.full(num_best, jnp.iinfo(jnp.int32).max, jnp.int32)),
+        jnp.zeros(_bins.NUM_BINS, jnp.int32),
         jnp.zeros((), jnp.int32),
         jnp.full((), -jnp.inf, dtype),
-        jnp.zeros((4, CAPACITY + shape.tiles), dtype),
+        jnp.zeros((4, MAX_TILES_PER_CALL + chunking.tiles_per_step), dtype),
     )
-    _, found, places, histogram, undefined, largest, sums = lax.while_loop(
-        lambda carry: carry[0] * group < own, step, start
-    )
+    _, best, histogram, undefined, largest, sums = lax.while_loop(lambda carry: carry[0] * per_step < own, step, start)
     gather = functools.partial(lax.all_gather, axis_name=axes)
     scales, counts, means, squares = gather(sums).swapaxes(0, 1)
-    return Share(
-        gather(found),
-        gather(places),
-        lax.psum(histogram, axes),
-        lax.psum(undefined, axes),
-        scales,
-        counts,
-        means,
-        squares,
-        lax.pmax(largest, axes),
+    return BatchSummary(
+        *map(gather, best),
+        histogram=lax.psum(histogram, axes),
+        undefined=lax.psum(undefined, axes),
+        scales=scales,
+        counts=counts,
+        means=means,
+        squares=squares,
+        largest=lax.pmax(largest, axes),
     )
 
 
-def _least(best: int, held: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The best values of both, ascending, ties by place; NaN comes last."""
+def _merge_best(num_best: int, held: _Ranked, new: _Ranked) -> _Ranked:
+    """The best values of both, ascending, equal ones by place; NaN comes last."""
 
-    def merged() -> tuple[Array, Array]:
+    def merged() -> _Ranked:
         values, places = (jnp.concatenate(pair) for pair in zip(held, new, strict=True))
         values, places = lax.sort((values, places), num_keys=2)
-        return values[:best], places[:best]
+        return values[:num_best], places[:num_best]
 
-    # Most tiles hold none of the best: sorting each would cost more than its share.
+    # Most tiles hold none of the best, and sorting each of them would cost more than its masks.
     enters = jnp.any(~jnp.isnan(new[0]) & ~(new[0] >= held[0][-1]))
     return lax.cond(enters, merged, lambda: held)
 
 
-def _tile_sums(values: Float[Array, "group"]) -> Float[Array, "4 tiles"]:
-    """Per tile: a scale, how many values are finite, their mean over the scale, Σ (deviation from it / scale)².
+def _tile_sums(values: Float[Array, "masks"]) -> Float[Array, "4 tiles"]:
+    """Scale, count, mean and squares of each tile, as :class:`BatchSummary` has them.
 
-    The scale is a power of two, of the size of the largest finite value, so that no sum overflows.
+    Divided by the scale, no sum overflows and no square underflows.
     """
     tiles = values.reshape(-1, TILE)
     finite = jnp.isfinite(tiles)
@@ -165,11 +172,11 @@ def _tile_sums(values: Float[Array, "group"]) -> Float[Array, "4 tiles"]:
 
 
 def _power_of_two(sizes: Float[Array, "n"]) -> Float[Array, "n"]:
-    """The largest power of two in each finite size >= 0, but within those whose reciprocal is normal too."""
-    # All bits of the exponent, which are those of infinity, and none of the mantissa.
-    whole = jnp.int32 if sizes.dtype == jnp.float32 else jnp.int64
-    infinity = lax.bitcast_convert_type(jnp.full((), jnp.inf, sizes.dtype), whole)
-    powers = lax.bitcast_convert_type(lax.bitcast_convert_type(sizes, whole) & infinity, sizes.dtype)
-    # Divisions may be made by the reciprocal, and subnormal numbers are zero on many devices.
+    """The largest power of two in each finite size >= 0, clipped to powers whose reciprocals are normal numbers too."""
+    # Infinity has all bits of the exponent and none of the mantissa.
+    integer = jnp.int32 if sizes.dtype == jnp.float32 else jnp.int64
+    infinity = lax.bitcast_convert_type(jnp.full((), jnp.inf, sizes.dtype), integer)
+    powers = lax.bitcast_convert_type(lax.bitcast_convert_type(sizes, integer) & infinity, sizes.dtype)
+    # A device may divide by multiplying with the reciprocal, and many devices take subnormal numbers for zero.
     tiny = jnp.finfo(sizes.dtype).tiny
     return jnp.clip(powers, tiny, 1 / tiny)

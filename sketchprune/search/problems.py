@@ -1,10 +1,13 @@
-"""What ``sketchprune search`` searches: a model on data, a law of masks, an objective, and what theory says of it."""
+"""Named problems: what ``sketchprune search`` searches, and what theory says of it.
+
+A :class:`Setting` names a model on data, a law of masks and an objective; :func:`problem` makes them.
+"""
 
 import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,35 +15,48 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from sketchprune import data, kernels, laws, linalg, masks, models, search, sketch, train
+from sketchprune import data, kernels, laws, linalg, masks, models, sketch, train
 from sketchprune.data import Dataset
+from sketchprune.search import objectives
+from sketchprune.search.objectives import Objective
+from sketchprune.types import ApplyFn, Key, Mask, Params
 
-Model = Literal["linear", "mlp", "lenet"]
-Law = Literal["multinomial", "poisson", "fixed"]
-Objective = Literal["linear-error", "training-error", "ntk-error", "initial-loss", "trained-loss"]
-Probabilities = Literal["optimal", "data-free", "uniform"]
 OBJECTIVES: dict[str, tuple[str, ...]] = {
     "linear": ("linear-error", "training-error"),
     "mlp": ("initial-loss", "trained-loss", "ntk-error"),
     "lenet": ("initial-loss", "trained-loss", "ntk-error"),
 }
-"""Of each model, the default first."""
+"""Objectives available for each model; the first is the default."""
+PROBABILITIES = ("optimal", "data-free", "uniform")
+"""What the law of masks is in proportion to."""
 DELTA = 0.01
-"""The failure rate at which a tail bound is drawn."""
-_SAMPLES = {"initial-loss": 256, "trained-loss": 256, "ntk-error": 16}
+"""The failure rate of the tail bounds."""
+_NUM_SAMPLES = {"initial-loss": 256, "trained-loss": 256, "ntk-error": 16}
+"""How many samples of the data each objective of a network uses."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What names a problem; the command's options of the same names.
+    """What names a problem; the command has options of the same names.
 
-    ``steps`` and ``step_size`` are None where the objective is made without them.
+    Attributes:
+        data: the name of the data set, for messages.
+        model: a key of ``OBJECTIVES``.
+        law: a key of :data:`sketchprune.laws.LAWS`, of a law that can be made from sizes; see :func:`law_names`.
+        probabilities: one of ``PROBABILITIES``: optimal for the sketch (‖x_i‖|w_i| of a linear model, the column norms
+            of a network's tangent kernel), the sizes of the weights, or all equal.
+        binary: 0/1 masks in place of reweighted ones.
+        objective: one of the model's.
+        density: the fraction of prunable weights that masks keep, or draw.
+        steps: of training; None where the objective is made without.
+        step_size: of training; None where the objective is made without.
+        seed: what weights and samples derive from.
     """
 
     data: str
-    model: Model
-    law: Law
-    probabilities: Probabilities
+    model: str
+    law: str
+    probabilities: str
     binary: bool
     objective: str
     density: float
@@ -56,25 +72,34 @@ class Problem:
     Attributes:
         law: key -> mask.
         objective: mask -> number.
-        exactly: the same objective in float64, for use under x64.
-        keep: weights that masks keep, or draw, in expectation.
-        weights: prunable weights.
-        theory: numbers that theory has for this law and objective, by name: "expectation" or "expectation at most",
-            and the value that all but a fraction ``DELTA`` of masks stay under, by the name of the bound.
-        zero_mask: keeps nothing that may be pruned: what a search has to beat.
+        objective_float64: the same objective in float64, for use under x64.
+        keep: how many weights masks keep, or draw; in expectation where their number is random.
+        weights: the number of prunable weights.
+        theory: what theory says of this law and objective, by name: "expectation" or "expectation at most", and the
+            value that all but a fraction ``DELTA`` of masks stay under, by the name of the bound.
+        zero_mask: keeps nothing that may be pruned; a search has to find something better.
     """
 
     law: Callable[[Any], Any]
     objective: Callable[[Any], Any]
-    exactly: Callable[[Any], Any]
+    objective_float64: Callable[[Any], Any]
     keep: int
     weights: int
     theory: dict[str, float]
     zero_mask: Any
 
 
+def law_names() -> tuple[str, ...]:
+    """The laws that a setting may name: those of :data:`sketchprune.laws.LAWS` that can be made from sizes."""
+    return tuple(name for name, law in laws.LAWS.items() if hasattr(law, "proportional"))
+
+
 def completed(setting: Setting) -> Setting:
-    """The setting with its objective's steps and step size. ValueError for what does not go together."""
+    """The setting with the default steps and step size of its objective.
+
+    Raises:
+        ValueError: for what does not go together.
+    """
     _check(setting)
     if setting.objective == "trained-loss":
         return replace(
@@ -87,200 +112,307 @@ def completed(setting: Setting) -> Setting:
     return setting
 
 
-def _check(setting: Setting):
-    if setting.objective not in OBJECTIVES[setting.model]:
-        raise ValueError(
-            f"objective: got {setting.objective} for the model {setting.model}; "
-            f"takes {' or '.join(OBJECTIVES[setting.model])}"
-        )
+def problem(setting: Setting, dataset: Dataset) -> Problem:
+    """The problem that a completed setting names.
+
+    Args:
+        setting: from :func:`completed`.
+        dataset: the data that it names.
+
+    Raises:
+        ValueError: for a density that keeps nothing, data that give every weight the size 0, and a law that has no 0/1
+            masks of its own where ``binary`` asks for them.
+    """
+    return (_linear if setting.model == "linear" else _network)(setting, dataset)
+
+
+def rounding_error(problem: Problem, masks: Mask, values: Float[np.ndarray, "best"]) -> float:
+    """The largest relative error of values in float32 against the same objective in float64.
+
+    Args:
+        problem: what was searched.
+        masks: masks, stacked on a leading axis.
+        values: their objectives, as the search found them.
+
+    Returns:
+        One number; NaN for no masks.
+    """
+    if not len(values):
+        return math.nan
+    with jax.enable_x64(True):
+        every = jax.jit(lambda stacked: jax.lax.map(problem.objective_float64, stacked))
+        exact = np.asarray(every(masks))
+    scale = np.where(exact == 0, 1, np.abs(exact))
+    return float(np.max(np.abs(values - exact) / scale))
+
+
+def _check(setting: Setting) -> None:
+    """Refuses what is out of range, and what does not go together."""
+    _one_of("model", setting.model, tuple(OBJECTIVES))
+    _one_of("law", setting.law, law_names())
+    _one_of("probabilities", setting.probabilities, PROBABILITIES)
+    _one_of("objective", setting.objective, OBJECTIVES[setting.model], f" for the model {setting.model}")
     if not 0 < setting.density <= 1:
-        raise ValueError(f"density: got {setting.density:g}; takes a number in (0, 1]")
+        raise ValueError(f"density is {setting.density:g}; it takes a number in (0, 1]")
     if setting.steps is not None and not 0 <= setting.steps < 2**31:
-        raise ValueError(f"steps: got {setting.steps}; takes a whole number from 0 to 2^31 - 1")
+        raise ValueError(f"steps is {setting.steps}; it takes a whole number from 0 to 2^31 - 1")
     if setting.step_size is not None and not 0 < setting.step_size < math.inf:
-        raise ValueError(f"step-size: got {setting.step_size:g}; takes a finite number > 0")
-    # What would change nothing is refused.
+        raise ValueError(f"step-size is {setting.step_size:g}; it takes a finite number > 0")
+    _check_that_all_matters(setting)
+
+
+def _check_that_all_matters(setting: Setting) -> None:
+    """Refuses what would change nothing."""
     if setting.objective not in ("training-error", "trained-loss"):
         for name, value in (("steps", setting.steps), ("step-size", setting.step_size)):
             if value is not None:
                 raise ValueError(
-                    f"{name}: got {value} with the objective {setting.objective}, which trains nothing; "
-                    "takes training-error or trained-loss"
+                    f"{name} is {value} with the objective {setting.objective}, which trains nothing; "
+                    "it takes training-error or trained-loss"
                 )
     if setting.objective == "training-error" and setting.steps is None and setting.step_size is not None:
-        raise ValueError(f"step-size: got {setting.step_size:g} and no steps, so that of convergence; takes --steps")
-    if setting.binary and setting.law == "fixed":
-        raise ValueError("binary: got --binary with the law fixed, of 0/1 masks alone; takes multinomial or poisson")
-    if setting.binary and setting.objective == "training-error":
         raise ValueError(
-            "binary: got --binary with the objective training-error, the same for every mask that keeps the same; "
-            "takes linear-error"
+            f"step-size is {setting.step_size:g} without steps, where training goes on to convergence; it takes --steps"
+        )
+    if setting.objective == "training-error" and setting.binary:
+        raise ValueError(
+            "binary is True with the objective training-error, which depends only on what a mask keeps; "
+            "it takes False, or the objective linear-error"
         )
 
 
-def problem(setting: Setting, dataset: Dataset) -> Problem:
-    """The problem that a completed setting names.
-
-    ValueError for a density that keeps nothing, and for data that give every weight the size 0.
-    """
-    return (_linear if setting.model == "linear" else _network)(setting, dataset)
+def _one_of(name: str, value: str, choices: tuple[str, ...], condition: str = "") -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value}{condition}; it takes {' or '.join(choices)}")
 
 
 # --- linear models
 
 
+class _LinearModel(NamedTuple):
+    x: Float[Array, "n d"]
+    y: Float[Array, "n"]
+    w: Float[Array, "d"]
+
+
 def _linear(setting: Setting, dataset: Dataset) -> Problem:
+    model = _linear_model(setting, dataset)
+    law, keep = _law(setting, _linear_sizes(setting, model))
+    objective = functools.partial(_linear_objective, setting, model, _max_kept(law))
+    return Problem(
+        law=law.sample,
+        objective=objective(jnp.float32),
+        objective_float64=lambda mask: objective(jnp.float64)(mask),
+        keep=keep,
+        weights=model.w.size,
+        theory=_linear_theory(setting, model, law),
+        zero_mask=jnp.zeros_like(model.w),
+    )
+
+
+def _linear_model(setting: Setting, dataset: Dataset) -> _LinearModel:
+    """Standardised features, the first class against the others, and Gaussian weights."""
     images = jnp.asarray(dataset.x.reshape(len(dataset.x), -1), jnp.float32)
     x, hot = linalg.compress(data.standardise(images), data.one_hot(dataset.y, dataset.num_classes))
     x, y = x.astype(jnp.float32), (2 * hot[:, 0] - hot.sum(axis=1)).astype(jnp.float32)
-    w = jax.random.normal(jax.random.key(setting.seed), (x.shape[1],), jnp.float32)
-    keep = _keep(setting, w.size)
-    if setting.probabilities == "optimal":
-        sizes = sketch.magnitudes(x, w)
-    else:
-        sizes = abs(w) if setting.probabilities == "data-free" else jnp.ones_like(w)
-    sizes = jnp.where(jnp.any(x != 0, axis=0), sizes, 0)  # a zero column costs a draw and changes nothing
-    law, chances, keep = _law(setting, sizes, keep)
-
-    most = None if setting.law == "poisson" else keep
-    timing: dict[str, Any] = {}
-    if setting.steps is not None and setting.step_size is not None:
-        timing = {"steps": setting.steps, "step_size": setting.step_size / float(jnp.linalg.norm(x, 2)) ** 2}
-
-    def objective(dtype: Any) -> Callable[[Any], Any]:
-        wide = functools.partial(jnp.asarray, dtype=dtype)
-        if setting.objective == "linear-error":
-            return search.linear_error(wide(x), wide(w))
-        return search.training_error(wide(x), wide(y), keep=most, **timing)
-
-    theory = _linear_theory(setting, x, w, y, chances, keep)
-    zero = jnp.zeros(w.shape, jnp.float32)
-    return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, w.size, theory, zero)
+    return _LinearModel(x, y, jax.random.normal(jax.random.key(setting.seed), (x.shape[1],), jnp.float32))
 
 
-def _linear_theory(setting, x, w, y, chances, keep) -> dict[str, float]:
-    """Expectations of the objective, and what it exceeds with probability DELTA at most."""
-    found: dict[str, Any] = {}
+def _linear_sizes(setting: Setting, model: _LinearModel) -> Float[Array, "d"]:
+    """What the law is in proportion to; 0 for zero columns, which would take a draw and change nothing."""
+    sizes = {
+        "optimal": sketch.magnitudes(model.x, model.w),
+        "data-free": abs(model.w),
+        "uniform": jnp.ones_like(model.w),
+    }
+    return jnp.where(jnp.any(model.x != 0, axis=0), sizes[setting.probabilities], 0)
+
+
+def _linear_objective(setting: Setting, model: _LinearModel, max_kept: int | None, dtype: Any) -> Objective:
+    x, y, w = (jnp.asarray(part, dtype) for part in model)
+    if setting.objective == "linear-error":
+        return objectives.linear_error(x, w)
+    if setting.steps is None or setting.step_size is None:
+        return objectives.training_error(x, y, keep=max_kept)
+    # The step size is relative to 1/λ_max, at which gradient descent is stable for any mask.
+    step_size = setting.step_size / float(jnp.linalg.norm(model.x, 2)) ** 2
+    return objectives.training_error(x, y, keep=max_kept, steps=setting.steps, step_size=step_size)
+
+
+def _linear_theory(setting: Setting, model: _LinearModel, law: Any) -> dict[str, float]:
+    """The expectation of the objective, and what it exceeds with probability DELTA at most."""
     if setting.objective == "training-error":
-        if setting.steps is None and setting.law == "multinomial":
-            found["expectation at most"] = laws.Multinomial(chances, keep).training_bound(x, y)
-        elif setting.steps is None and setting.law == "poisson":
-            found["expectation at most"] = laws.Poisson(chances).training_bound(x, y)
-    elif setting.law == "multinomial":
-        found["expectation"] = laws.Multinomial(chances, keep, binary=setting.binary).error(sketch.linear_items(x, w))
-        if not setting.binary and setting.probabilities == "optimal":
-            found["McDiarmid"] = sketch.mcdiarmid_tail(x, w, keep, DELTA) ** 2
-        elif not setting.binary:
-            beta = sketch.near_optimality(sketch.optimal_probabilities(x, w), chances)
-            found["Drineas, Kannan and Mahoney"] = sketch.dkm_tail(x, w, keep, DELTA, beta=beta) ** 2
-    elif setting.law == "poisson":
-        found["expectation"] = laws.Poisson(chances, binary=setting.binary).error(sketch.linear_items(x, w))
-    elif len(w) <= 16:
-        found["expectation"] = laws.FixedSize(chances, keep).error(sketch.linear_items(x, w))
-    return _with_tail(found)
+        if setting.steps is not None or not hasattr(law, "training_bound"):
+            return {}
+        return _with_markov({"expectation at most": law.training_bound(model.x, model.y)})
+    found = _expectation(law, sketch.linear_items(model.x, model.w))
+    return _with_markov(found | _multinomial_tail(setting, model, law))
+
+
+def _multinomial_tail(setting: Setting, model: _LinearModel, law: Any) -> dict[str, Array]:
+    """The tail bound on the error of an unbiased multinomial sketch; nothing for another law."""
+    if not isinstance(law, laws.Multinomial) or law.binary:
+        return {}
+    x, w = model.x, model.w
+    if setting.probabilities == "optimal":
+        return {"McDiarmid": sketch.mcdiarmid_tail(x, w, law.budget, DELTA) ** 2}
+    beta = sketch.near_optimality(sketch.optimal_probabilities(x, w), law.probabilities)
+    return {"Drineas, Kannan and Mahoney": sketch.dkm_tail(x, w, law.budget, DELTA, beta=beta) ** 2}
 
 
 # --- networks
 
 
+class _Network(NamedTuple):
+    """A network and its data.
+
+    Attributes:
+        apply: the network as the tangent kernel reads it.
+        run: the same network as it runs fastest.
+        params: its parameters.
+        x: inputs.
+        y: labels.
+    """
+
+    apply: ApplyFn
+    run: ApplyFn
+    params: Params
+    x: Float[Array, "n ..."]
+    y: Array
+
+    def prunable(self, tree: PyTree) -> list[Array]:
+        """The leaves that may be pruned, of a tree like the parameters."""
+        chosen = jax.tree.leaves(masks.prunable(self.params))
+        return [leaf for leaf, prune in zip(jax.tree.leaves(tree), chosen, strict=True) if prune]
+
+    def whole(self, leaves: list[Array], *, others: float) -> PyTree:
+        """A tree like the parameters, with these leaves where it may be pruned and one number elsewhere."""
+        given = iter(leaves)
+        return jax.tree.map(
+            lambda leaf, prune: next(given) if prune else jnp.full_like(leaf, others),
+            self.params,
+            masks.prunable(self.params),
+        )
+
+
 def _network(setting: Setting, dataset: Dataset) -> Problem:
+    network = _network_model(setting, dataset)
+    norms = None
+    if setting.probabilities == "optimal" or setting.objective == "ntk-error":
+        norms = kernels.column_norms(network.apply, network.params, network.x[: _NUM_SAMPLES["ntk-error"]])
+    law, keep = _law(setting, network.prunable(_network_sizes(setting, network, norms)))
+
+    def mask(key: Key) -> Mask:
+        return network.whole(law.sample(key), others=1)
+
+    objective = functools.partial(_network_objective, setting, network)
+    weights = network.prunable(network.params)
+    return Problem(
+        law=mask,
+        objective=objective(jnp.float32),
+        objective_float64=lambda mask: objective(jnp.float64)(mask),
+        keep=keep,
+        weights=sum(leaf.size for leaf in weights),
+        theory=_network_theory(setting, network, norms, law),
+        zero_mask=network.whole([jnp.zeros_like(leaf) for leaf in weights], others=1),
+    )
+
+
+def _network_model(setting: Setting, dataset: Dataset) -> _Network:
     rng = np.random.default_rng(setting.seed)
-    count = min(len(dataset.x), _SAMPLES[setting.objective])
+    count = min(len(dataset.x), _NUM_SAMPLES[setting.objective])
     chosen = rng.choice(len(dataset.x), count, replace=False)
     pixels = (dataset.images if setting.model == "lenet" else dataset.x)[chosen]
     x = jnp.asarray(pixels / (np.abs(dataset.x).max() or 1), jnp.float32)
     y = jnp.asarray(dataset.y[chosen], jnp.int32)
-    model = looped = models.mlp(64, 64, dataset.num_classes)
+    model = fastest = models.mlp(64, 64, dataset.num_classes)
     if setting.model == "lenet":
-        # Convolutions with many kernels, in loops, are slow on a CPU; the tangent kernel looks for them as they are.
-        model, looped = (models.lenet(dataset.num_classes, patches=patches) for patches in (False, True))
+        # Many masks are convolutions with many kernels, which in loops are slow on a CPU; as products of patches they
+        # are not. The tangent kernel needs to see convolutions.
+        model, fastest = (models.lenet(dataset.num_classes, patches=patches) for patches in (False, True))
     apply, params = models.initial(model, jax.random.key(setting.seed), x)
-    run, _ = models.initial(looped, jax.random.key(setting.seed), x)
-    prunable = masks.prunable(params)
-    weights = sum(leaf.size for leaf in _some(params, prunable))
-    keep = _keep(setting, weights)
-    norms = None
-    if setting.probabilities == "optimal" or setting.objective == "ntk-error":
-        few = x[: _SAMPLES["ntk-error"]]
-        norms = kernels.column_norms(apply, params, few)
-    sizes: PyTree = jax.tree.map(jnp.ones_like, params)
-    if setting.probabilities == "data-free":
-        sizes = jax.tree.map(jnp.abs, params)
-    elif setting.probabilities == "optimal":
-        sizes = norms
-    some_law, chances, keep = _law(setting, _some(sizes, prunable), keep)
-
-    def law(key: Any) -> Any:
-        drawn = iter(some_law(key))
-        return jax.tree.map(lambda leaf, prune: next(drawn) if prune else jnp.ones_like(leaf), params, prunable)
-
-    def objective(dtype: Any) -> Callable[[Any], Any]:
-        wide = functools.partial(jnp.asarray, dtype=dtype)
-        start = jax.tree.map(wide, params)
-        if setting.objective == "ntk-error":
-            return search.ntk_error(apply, start, wide(x))
-        if setting.objective == "initial-loss":
-            return search.initial_loss(run, train.cross_entropy, start, (wide(x), y))
-        assert setting.steps is not None and setting.step_size is not None
-        adam = optax.adam(setting.step_size)
-        return search.trained_loss(run, train.cross_entropy, start, (wide(x), y), adam, setting.steps)
-
-    found: dict[str, Any] = {}
-    if setting.objective == "ntk-error" and not setting.binary and setting.law != "fixed":
-        squares = [norm**2 for norm in _some(norms, prunable)]
-        if setting.law == "poisson":
-            found["expectation"] = _over(squares, chances) - sum(jnp.sum(square) for square in squares)
-        else:
-            pruned = jax.tree.map(lambda leaf, prune: jnp.full(leaf.shape, float(prune)), params, prunable)
-            kernel = kernels.ntk(apply, params, x, mask=pruned)
-            found["expectation"] = (_over(squares, chances) - jnp.sum(kernel**2)) / keep
-    theory = _with_tail(found)
-    zero = jax.tree.map(lambda leaf, prune: jnp.full(leaf.shape, float(not prune), jnp.float32), params, prunable)
-    return Problem(law, objective(jnp.float32), lambda mask: objective(jnp.float64)(mask), keep, weights, theory, zero)
+    run, _ = models.initial(fastest, jax.random.key(setting.seed), x)
+    return _Network(apply, run, params, x, y)
 
 
-def _some(tree: PyTree, prunable: PyTree) -> list[Array]:
-    """The prunable leaves."""
-    return [leaf for leaf, prune in zip(jax.tree.leaves(tree), jax.tree.leaves(prunable), strict=True) if prune]
+def _network_sizes(setting: Setting, network: _Network, norms: PyTree | None) -> PyTree:
+    """What the law is in proportion to."""
+    if setting.probabilities == "optimal":
+        return norms
+    return jax.tree.map(jnp.abs if setting.probabilities == "data-free" else jnp.ones_like, network.params)
 
 
-def _over(numerators: list[Array], denominators: list[Array]) -> Float[Array, ""]:
-    """Σ a/b with 0/0 = 0."""
-    pairs = zip(numerators, denominators, strict=True)
-    return sum((jnp.sum(jnp.where(a == 0, 0, a / b)) for a, b in pairs), jnp.zeros(()))
+def _network_objective(setting: Setting, network: _Network, dtype: Any) -> Objective:
+    x = jnp.asarray(network.x, dtype)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), network.params)
+    if setting.objective == "ntk-error":
+        return objectives.ntk_error(network.apply, params, x)
+    loss, batch = train.cross_entropy, (x, network.y)
+    if setting.objective == "initial-loss":
+        return objectives.initial_loss(network.run, loss, params, batch)
+    assert setting.steps is not None and setting.step_size is not None
+    return objectives.trained_loss(network.run, loss, params, batch, optax.adam(setting.step_size), setting.steps)
+
+
+def _network_theory(setting: Setting, network: _Network, norms: PyTree | None, law: Any) -> dict[str, float]:
+    """The expectation of the tangent kernel's error under a reweighted mask; nothing is known of the losses."""
+    if setting.objective != "ntk-error" or setting.binary:  # the error of 0/1 masks takes all pairs of weights
+        return {}
+    return _with_markov(_expectation(law, _tangent_items(network, norms)))
+
+
+def _tangent_items(network: _Network, norms: PyTree) -> laws.Items:
+    """The items J_iJ_iᵀ of the prunable weights."""
+
+    def combination(coefficients: list[Array]) -> Float[Array, ""]:
+        kernel = kernels.ntk(network.apply, network.params, network.x, mask=network.whole(coefficients, others=0))
+        return jnp.sum(kernel**2)
+
+    def gram() -> Float[Array, "d d"]:
+        raise ValueError("a network has too many weights for the Gram matrix of their kernels")
+
+    return laws.Items([norm**2 for norm in network.prunable(norms)], combination, gram)
 
 
 # --- laws
 
 
-def _keep(setting: Setting, weights: int) -> int:
+def _law(setting: Setting, sizes: PyTree) -> tuple[Any, int]:
+    """The law in proportion to sizes, and how many weights it keeps or draws."""
+    weights = sum(leaf.size for leaf in jax.tree.leaves(sizes))
+    positive = sum(int(jnp.sum(leaf > 0)) for leaf in jax.tree.leaves(sizes))
     keep = round(setting.density * weights)
     if not keep:
-        raise ValueError(f"density: got {setting.density:g}, which keeps none of {weights} weights; takes a larger one")
-    return keep
-
-
-def _law(setting: Setting, sizes: PyTree, keep: int) -> tuple[Callable[[Any], Any], PyTree, int]:
-    """The law in proportion to sizes, its probabilities or rates, and what it keeps or draws."""
-    positive = sum(int(jnp.sum(leaf > 0)) for leaf in jax.tree.leaves(sizes))
+        raise ValueError(f"density is {setting.density:g}, which keeps none of {weights} weights; it takes a larger one")
     if not positive:
         raise ValueError(
-            f"data: got {setting.data}, which gives every weight the size 0, as features do that are constant or 0; "
-            "takes data with features that vary"
+            f"data is {setting.data}, which gives every weight the size 0, as features do that are constant or 0; "
+            "it takes data with features that vary"
         )
-    if setting.law == "multinomial":
-        total = sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(sizes))
-        chances = jax.tree.map(lambda leaf: leaf / total, sizes)
-        return laws.Multinomial(chances, keep, binary=setting.binary).sample, chances, keep
-    keep = min(keep, positive)
-    if setting.law == "poisson":
-        chances = laws.poisson_rates(sizes, keep)
-        return laws.Poisson(chances, binary=setting.binary).sample, chances, keep
-    return laws.FixedSize(sizes, keep).sample, sizes, keep
+    law = laws.LAWS[setting.law]
+    if law is not laws.Multinomial:  # which may draw one weight again and again
+        keep = min(keep, positive)
+    return law.proportional(sizes, keep, binary=setting.binary), keep
 
 
-def _with_tail(found: dict[str, Any]) -> dict[str, float]:
-    """As numbers; where no sharper bound is known the tail is Markov's, which needs only the expectation."""
+def _max_kept(law: Any) -> int | None:
+    """The most weights that a mask of the law keeps; None where it may keep all."""
+    match law:
+        case laws.Multinomial(budget=count) | laws.FixedSize(size=count):
+            return count
+    return None
+
+
+def _expectation(law: Any, items: laws.Items) -> dict[str, Array]:
+    """The expected error of a law, where it can be had for this many items."""
+    try:
+        return {"expectation": law.error(items)}
+    except ValueError:
+        return {}
+
+
+def _with_markov(found: dict[str, Array]) -> dict[str, float]:
+    """As numbers; where no sharper bound is known, with Markov's, which needs only the expectation."""
     numbers = {name: float(value) for name, value in found.items()}
     if len(numbers) == 1:
         (mean,) = numbers.values()

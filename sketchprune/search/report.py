@@ -1,4 +1,4 @@
-"""The files of ``sketchprune search``: the best masks, the numbers, and the histogram with the theory on it."""
+"""The files of ``sketchprune search``: the best masks, the numbers, and a histogram with the theory drawn on it."""
 
 import io
 import json
@@ -12,38 +12,53 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sketchprune._files import strict_json, write_atomically
-from sketchprune.search.random_search import SearchResult
 from sketchprune.search.problems import DELTA
+from sketchprune.search.random_search import SearchResult
 
 QUANTILES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-_BARS = 80
-"""Of the figure at most: bins are merged until they are so few."""
+"""The levels that result.json lists."""
+_MAX_BARS = 80
+"""The most bars in the figure; neighbouring bins are merged to have no more."""
 
 
 def write(
     folder: Path,
     result: SearchResult,
+    *,
     theory: Mapping[str, float],
     zero_mask: float,
-    facts: Mapping[str, Any],
     label: str,
-):
-    """Write best.npz, result.json and histogram.png, each by an atomic rename."""
+    facts: Mapping[str, Any],
+) -> None:
+    """Write best.npz, result.json and histogram.png, each by an atomic rename.
+
+    Args:
+        folder: where they go.
+        result: what the search found.
+        theory: what theory says, by name; see :class:`sketchprune.search.problems.Problem`.
+        zero_mask: the objective of the zero mask.
+        label: what the objective is called in the figure.
+        facts: further entries of result.json.
+    """
     paths, _ = jax.tree_util.tree_flatten_with_path(result.masks)
     arrays: dict[str, Any] = {"mask" + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, indices=result.indices, values=result.values, **arrays)
-    write_atomically(folder / "best.npz", buffer.getvalue())
+    best = io.BytesIO()
+    np.savez_compressed(best, indices=result.indices, values=result.values, **arrays)
+    write_atomically(folder / "best.npz", best.getvalue())
     found = numbers(result, theory) | {"zero_mask": zero_mask} | dict(facts)
-    text = json.dumps(strict_json(found), indent=1, allow_nan=False)
-    write_atomically(folder / "result.json", text + "\n")
-    buffer = io.BytesIO()
-    histogram(result, theory, zero_mask, label).savefig(buffer, format="png", dpi=200)
-    write_atomically(folder / "histogram.png", buffer.getvalue())
+    write_atomically(folder / "result.json", json.dumps(strict_json(found), indent=1, allow_nan=False) + "\n")
+    picture = io.BytesIO()
+    histogram(result, theory=theory, zero_mask=zero_mask, label=label).savefig(picture, format="png", dpi=200)
+    write_atomically(folder / "histogram.png", picture.getvalue())
 
 
 def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]:
-    """What result.json says of a search."""
+    """What result.json says of a search.
+
+    Args:
+        result: what the search found.
+        theory: what theory says, by name.
+    """
     best = zip(result.indices.tolist(), result.values.tolist(), strict=True)
     return {
         "num_masks": result.num_masks,
@@ -64,13 +79,20 @@ def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]
 
 
 def standard_error(result: SearchResult) -> float:
-    """Of the mean, √(variance/count) with the count of the finite values, of which the mean is; NaN of none."""
+    """The standard error of the mean, √(variance/count) over the finite values; NaN if there is none."""
     finite = result.num_masks - result.undefined - result.infinite
     return math.sqrt(result.variance / finite) if finite else math.nan
 
 
-def histogram(result: SearchResult, theory: Mapping[str, float], zero_mask: float, label: str) -> Figure:
-    """How many masks have which objective, the best, the mean, the zero mask's, and what theory says."""
+def histogram(result: SearchResult, *, theory: Mapping[str, float], zero_mask: float, label: str) -> Figure:
+    """How many masks have which objective, with the best, the mean, the zero mask's, and what theory says.
+
+    Args:
+        result: what the search found.
+        theory: what theory says, by name; at most two of them are drawn.
+        zero_mask: the objective of the zero mask.
+        label: what the objective is called.
+    """
     figure = Figure(figsize=(5.5, 3.2), layout="constrained")
     axes = figure.subplots()
     counts, edges = _bars(result)
@@ -81,7 +103,7 @@ def histogram(result: SearchResult, theory: Mapping[str, float], zero_mask: floa
     logarithmic = len(counts) and edges[0] > 0
     if math.isfinite(zero_mask) and (zero_mask > 0 or not logarithmic):
         axes.axvline(zero_mask, color="grey", linestyle=":", linewidth=1.2, label=f"zero mask: {zero_mask:.4g}")
-    styles = iter((("#EE6677", "--"), ("#228833", "-.")))
+    styles = (("#EE6677", "--"), ("#228833", "-."))
     for (name, value), (colour, line) in zip(theory.items(), styles, strict=False):
         said = name if name.startswith("expectation") else f"{name}, {1 - DELTA:.0%} of masks below"
         axes.axvline(value, color=colour, linestyle=line, linewidth=1.2, label=f"{said}: {value:.4g}")
@@ -93,15 +115,17 @@ def histogram(result: SearchResult, theory: Mapping[str, float], zero_mask: floa
 
 
 def _bars(result: SearchResult) -> tuple[np.ndarray, np.ndarray]:
-    """The occupied finite bins, neighbours merged until they are few."""
+    """Counts and edges of the occupied finite bins, neighbours merged until there are few enough."""
     edges = result.edges
     finite = np.isfinite(edges[:-1]) & np.isfinite(edges[1:])
-    counts, low, high = result.histogram[finite], edges[:-1][finite], edges[1:][finite]
+    counts = result.histogram[finite]
+    low = edges[:-1][finite]
+    high = edges[1:][finite]
     occupied = np.flatnonzero(counts)
     if not len(occupied):
         return np.zeros(0), np.zeros(1)
-    first, last = occupied[0], occupied[-1] + 1
-    step = -(-(last - first) // _BARS)
+    first = occupied[0]
+    last = occupied[-1] + 1
+    step = -(-(last - first) // _MAX_BARS)
     starts = np.arange(first, last, step)
-    ends = np.append(low[starts], high[last - 1])
-    return np.add.reduceat(counts[:last], starts), ends
+    return np.add.reduceat(counts[:last], starts), np.append(low[starts], high[last - 1])

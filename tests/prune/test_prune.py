@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketchprune import data, masks, models, prune, scores
-from theory.engine import taken
+from theory.measurements import take_rows as taken
 
 SHAPES = {"a": (4, 6), "b": (6, 6), "c": (6, 2)}
 BATCH = (jnp.ones((3, 4)), jnp.zeros((3, 2)))

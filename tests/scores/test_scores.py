@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sketchprune import masks, scores
-from theory.engine import taken
+from theory.measurements import take_rows as taken
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """Compiled in half the time, for programs that run once."""

@@ -10,9 +10,11 @@ import numpy as np
 from flax import struct
 
 from sketchprune.data import Dataset
-from theory import verify
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.engine import Programs
+from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
 from theory.verdict import Tier
+from theory.verification import verify_with
 
 DATA = Dataset(np.arange(12.0).reshape(4, 3), np.array([0, 1, 0, 1]), "toys", 2)
 TINY = Tier("tiny", instances=4, looks=(64, 512, 4096), tolerance=0.1, search_steps=60)
@@ -56,9 +58,13 @@ def promoted(claim, mutant):
     return replace(claim, mutants=(), trial=lambda *arguments: {"claim": claim.trial(*arguments)[mutant]})
 
 
+programs = cache(Programs)
+"""Kept, so that a second verification of a claim compiles nothing."""
+
+
 @cache
 def verdict(claim, seed=0, tier=TINY):
-    return verify(claim, tier=tier, seed=seed, data=DATA)
+    return verify_with(programs(claim), tier, seed, DATA)
 
 
 def square_of_sum(v, _):

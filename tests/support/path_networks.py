@@ -29,10 +29,11 @@ class Small(NamedTuple):
         return paths.enumerate_paths(layers, None if mask is None else masks)
 
 
-def _mlp(p, x):
-    for w in p[:-1]:
+def relu_network(weights, x):
+    """A dense ReLU network without biases, of any depth."""
+    for w in weights[:-1]:
         x = jax.nn.relu(x @ w)
-    return x @ p[-1]
+    return x @ weights[-1]
 
 
 def _scaled(p, x):
@@ -78,7 +79,7 @@ def _two_convs_layers(p):
 
 SMALL_NETWORKS = {
     "linear": Small(lambda p, x: x @ p[0], (_normal(1, 4, 2),), (4,), list),
-    "mlp": Small(_mlp, (_normal(2, 4, 3), _normal(3, 3, 3), _normal(4, 3, 2)), (4,), list),
+    "mlp": Small(relu_network, (_normal(2, 4, 3), _normal(3, 3, 3), _normal(4, 3, 2)), (4,), list),
     "scaled": Small(_scaled, (_normal(5, 3, 4), _normal(6, 4, 2), _normal(7, 2, 2)), (3,), _scaled_layers),
     "pooled": Small(_pooled, (_normal(8, 3, 3, 1, 2), _normal(9, 8, 2)), (4, 4, 1), _pooled_layers),
     "convs": Small(

@@ -1,5 +1,6 @@
 """What a claim refuses to be."""
 
+import jax
 import pytest
 
 import theory
@@ -23,31 +24,31 @@ ONE = claim().cases[0]
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(id="Toy Claim"), "id: got 'Toy Claim'; takes lower-case words joined by '-' and '/'"),
-        (dict(id="toy/"), "id: got 'toy/'"),
-        (dict(id="toy//claim"), "id: got 'toy//claim'"),
-        (dict(id="toy/-claim"), "id: got 'toy/-claim'"),
-        (dict(id="toy/claim\n"), "id: got"),
-        (dict(id=""), "id: got ''"),
-        (dict(cases=()), "cases of toy/claim: got none; takes at least one Case"),
-        (dict(cases=(ONE, ONE)), r"cases of toy/claim: got the names \['one', 'one'\]; takes names that differ"),
+        (dict(id="Toy Claim"), "id is 'Toy Claim'; it takes lower-case words joined by '-' and '/'"),
+        (dict(id="toy/"), "id is 'toy/'"),
+        (dict(id="toy//claim"), "id is 'toy//claim'"),
+        (dict(id="toy/-claim"), "id is 'toy/-claim'"),
+        (dict(id="toy/claim\n"), "id is"),
+        (dict(id=""), "id is ''"),
+        (dict(cases=()), "cases of toy/claim is \\(\\); it takes at least one Case"),
+        (dict(cases=(ONE, ONE)), r"cases of toy/claim have the names \['one', 'one'\]; it takes names that differ"),
         (
             dict(kind=Effect(), cases=(Case("all", ONE.make, control=True), Case("more", ONE.make, long=True))),
-            "cases of toy/claim: got controls and long ones; takes at least one that is neither",
+            "cases of toy/claim are controls or long; it takes at least one that is neither",
         ),
         (
             dict(cases=(ONE, Case("other", ONE.make, control=True))),
-            "cases of toy/claim: got a control; a Bound takes none",
+            "kind of toy/claim is Bound, with a control among the cases; it takes none",
         ),
-        (dict(mutants=("half", "half")), r"mutants of toy/claim: got \('half', 'half'\); takes names that differ"),
-        (dict(mutants=("claim",)), "mutants of toy/claim: got .*, none of them 'claim'"),
+        (dict(mutants=("half", "half")), r"mutants of toy/claim is \('half', 'half'\); it takes names that differ"),
+        (dict(mutants=("claim",)), "mutants of toy/claim is .*, none of them 'claim'"),
         (
             dict(cases=(Case("all", ONE.make, enumerable=True),)),
-            "outcomes of toy/claim: got None; an enumerable case takes a function",
+            "outcomes of toy/claim is None; an enumerable case takes a function",
         ),
         (
             dict(kind=Probability(), outcomes=len, cases=(Case("all", ONE.make, enumerable=True),)),
-            "cases of toy/claim: got an enumerable one; a Probability takes cases whose outcomes are drawn",
+            "kind of toy/claim is Probability, with an enumerable case; it takes cases whose outcomes are drawn",
         ),
     ],
 )
@@ -69,7 +70,8 @@ def test_claims_are_told_apart_by_identity():
 
 
 def test_defaults():
-    assert claim().draw(None, "key") == "key"
+    key = jax.random.key(0)
+    assert claim().draw(None, key) is key
     assert claim().prepare("instance") == "instance"
     assert (claim().expected, claim().mutants, claim().hypotheses) == ("SUPPORTED", (), {})
 

@@ -1,41 +1,106 @@
-"""Instances and keys: nothing depends on what else is verified, on tiers or on batches."""
+"""Programs: compiled once, shared by statements and cases, released with their claim; tiles of trials."""
 
-from dataclasses import replace
+import gc
+import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.claims import DATA, FALSE, KINDS, LONGER, SAMPLE, VECTOR, verdict
-from theory.engine import groups
-from theory.verdict import SUPPORTED
+from tests.support.claims import DATA, KINDS, LONGER, TINY, VECTOR, coins, toy, unbiased
+from theory import engine, verify
+from theory.claim import Sides
+from theory.engine import Program, Programs, Runs, tile_size
+from theory.instances import chance_key
+from theory.kinds import Expectation, Identity
 
 
-def test_a_case_more_changes_no_other():
-    for claim in (FALSE["identity"], FALSE["effect"]):
-        alone = verdict(claim).cases["vector"]
-        same_shape = verdict(replace(claim, cases=(SAMPLE, VECTOR))).cases
-        another = verdict(replace(claim, cases=(VECTOR, LONGER))).cases
-        assert list(same_shape) == ["toys", "vector"]
-        assert same_shape["vector"] == another["vector"] == alone
+def test_a_program_is_compiled_once_for_each_shape_and_precision():
+    traces = []
+
+    def double(x):
+        traces.append((x.shape, x.dtype.name, jnp.arange(2.0).dtype.name))
+        return 2 * x
+
+    program = Program(double)
+    for x in (np.ones(2), np.zeros(2), np.ones(3), np.ones(3, np.float32)):
+        np.testing.assert_array_equal(program(x), 2 * x)
+    with jax.enable_x64(False):
+        program(np.ones(3, np.float32))
+    assert traces == [
+        ((2,), "float64", "float64"), ((3,), "float64", "float64"), ((3,), "float32", "float64"),
+        ((3,), "float32", "float32"),
+    ]  # fmt: skip
 
 
-def test_an_id_of_its_own_gives_keys_of_its_own():
-    """The same statement under another id sees other instances: claims are independent of one another."""
-    other = verdict(replace(FALSE["effect"], id="toy/other"))
-    assert other.cases["vector"].measured != verdict(FALSE["effect"]).cases["vector"].measured
+def test_programs_of_a_claim_are_released_with_its_verdict(monkeypatch):
+    made = []
+
+    class Watched(Programs):
+        def __init__(self, claim):
+            super().__init__(claim)
+            made.append(self)
+
+    monkeypatch.setattr("theory.verification.Programs", Watched)
+    claim = toy(Expectation(), unbiased, draw=coins, mutants=("not reweighted",))
+    verify(claim, tier=TINY, data=DATA)
+    (programs,) = made
+    watched = [weakref.ref(programs), *map(weakref.ref, programs._made.values())]
+    assert len(watched) > 1
+    made.clear()
+    del programs
+    gc.collect()
+    assert not any(reference() for reference in watched)
+    claim = weakref.ref(claim)
+    gc.collect()
+    assert claim() is None or not gc.is_tracked(claim())
 
 
-def test_an_instance_is_the_same_at_every_tier():
-    few, many = (groups(KINDS["equal"], count, 0, DATA)[0] for count in (2, 5))
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:2]), few.raw, many.raw)
-    np.testing.assert_array_equal(few.keys, many.keys[:2])
-    assert len(np.unique(many.keys, axis=0)) == 5
-    assert not np.array_equal(groups(KINDS["equal"], 2, 1, DATA)[0].raw.x, few.raw.x)
+def test_nothing_of_a_claim_is_kept_in_the_module():
+    caches = [name for name, value in vars(engine).items() if hasattr(value, "cache_info")]
+    assert caches == []
 
 
-def test_instances_that_do_not_fit_a_batch_are_mapped():
-    assert verdict(replace(FALSE["identity"], batch=2)) == verdict(FALSE["identity"])
-    small = verdict(replace(KINDS["equal"], batch=2))
-    assert small.verdict == SUPPORTED and small.trials == verdict(KINDS["equal"]).trials
-    assert small.cases["vector"].interval == pytest.approx(verdict(KINDS["equal"]).cases["vector"].interval)
+@pytest.mark.parametrize(("batch", "count", "expected"), [(4096, 32, 128), (256, 4, 64), (2, 4, 1), (100, 3, 32)])
+def test_tiles_are_powers_of_two_that_fit_the_batch(batch, count, expected):
+    claim = toy(Identity(), lambda v, _: Sides(v.x, v.x), batch=batch)
+    assert tile_size(claim, count) == expected
+    assert expected & (expected - 1) == 0
+
+
+def test_sums_over_trials_are_those_of_the_trials():
+    """Of each case alone, from whichever trial on, however many tiles there are: against a loop in NumPy."""
+    claim = toy(Expectation(), unbiased, draw=coins, mutants=("not reweighted",), batch=16, cases=(VECTOR, LONGER))
+    programs = Programs(claim)
+    runs = Runs(programs, TINY, 0, DATA)
+    assert runs.whole_tiles(1) == 4 and runs.whole_tiles(11) == 8 and runs.sampled_cases == 2
+    group = runs.groups[1]
+    (case,) = group.cases
+    found = runs.trials(group, case, first=4, count=8, single=False)
+    assert list(found) == ["claim", "not reweighted"]
+    draw = jax.jit(lambda words, p, trial: jax.random.bernoulli(chance_key(words, trial), p, (5,)))
+    for row in range(TINY.instances):
+        v = jax.tree.map(lambda leaf, row=row: leaf[row], group.instances)
+        kept = np.stack([draw(group.keys[row], v.p, trial) for trial in range(4, 12)])
+        measured = kept / v.p * v.x
+        deviation = (measured - v.x) / abs(v.x)
+        own = jax.tree.map(lambda leaf, row=row: leaf[row], found["claim"])
+        np.testing.assert_array_equal(own.trials, 8)
+        np.testing.assert_allclose(own.sides.measured, measured.sum(axis=0), rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(own.sides.scale, 8 * abs(v.x), rtol=1e-14)
+        for power, total in ((1, own.deviation), (2, own.squares), (4, own.fourth_powers)):
+            np.testing.assert_allclose(total, (deviation**power).sum(axis=0), rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(own.failures, (measured > v.x + 1e-9).sum(axis=0))
+        assert not own.broken.any() and not own.changed_scales.any() and np.isnan(own.sides.delta).all()
+
+
+def test_statements_come_in_their_order():
+    """A program returns a dictionary in sorted order; the claim comes first all the same."""
+
+    def trial(v, _):
+        return {name: Sides(jnp.sum(v.x), jnp.sum(v.x)) for name in ("zeta", "claim", "alpha")}
+
+    runs = Runs(Programs(toy(Identity(), trial, mutants=("zeta", "alpha"))), TINY, 0, DATA)
+    assert list(runs.evaluate(runs.groups[0])) == ["claim", "zeta", "alpha"] == list(runs.statements)
+    assert KINDS["identity"].mutants == ("squares alone",)

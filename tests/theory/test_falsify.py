@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tests.support.claims import DATA, VECTOR, Vector, toy, verdict
-from theory.claim import Bound, Case, Sides
+from theory.claim import Case, Sides
 from theory.cli import main
 from theory.falsify import falsify
+from theory.kinds import Bound
 from theory.verdict import REFUTED, SUPPORTED
 
 
@@ -30,11 +31,11 @@ def test_the_search_finds_what_no_instance_shows():
     found = verdict(toy(Bound(search=("x",)), planted, cases=(VECTOR, SMALL_ENTRIES)[1:]))
     assert found.verdict == REFUTED
     replay = found.counterexample
-    assert (replay["case"], replay["found_by"]) == ("small-entries", "search")
-    assert replay["measured"] == max(replay["values"]["x"]) > replay["theory"] == 1.2
-    assert replay["values"]["p"] == 0.5  # p is not searched
+    assert (replay.case, replay.found_by) == ("small-entries", "search")
+    assert replay.measured == max(replay.values["x"]) > replay.theory == 1.2
+    assert replay.values["p"] == 0.5  # p is not searched
     case = found.cases["small-entries"]
-    assert (case.verdict, case.measured, case.theory) == (REFUTED, replay["measured"], 1.2)
+    assert (case.verdict, case.measured, case.theory) == (REFUTED, replay.measured, 1.2)
 
 
 def test_the_search_refutes_mutants():
@@ -52,7 +53,7 @@ def test_the_search_stays_within_the_hypotheses():
     assert verdict(claim).verdict == SUPPORTED
     # It passes a counterexample on its way out, and remembers it.
     found = verdict(replace(claim, hypotheses={"x ≤ 1.3": lambda v: v.x <= 1.3}))
-    assert found.verdict == REFUTED and 1.2 < found.counterexample["measured"] <= 1.3
+    assert found.verdict == REFUTED and 1.2 < found.counterexample.measured <= 1.3
 
 
 def test_the_search_moves_what_is_prepared_afterwards():
@@ -62,7 +63,7 @@ def test_the_search_moves_what_is_prepared_afterwards():
         cases=(SMALL_ENTRIES,),
         prepare=lambda v: v.x,
     )
-    assert verdict(claim).counterexample["found_by"] == "search"
+    assert verdict(claim).counterexample.found_by == "search"
 
 
 @pytest.mark.parametrize("nothing", [jnp.inf, jnp.nan])
@@ -74,7 +75,7 @@ def test_the_search_is_not_misled_by_a_side_that_says_nothing(nothing):
         return {"claim": right, "mutant": right._replace(theory=nothing * v.x)}
 
     found = verdict(toy(Bound(search=("x",)), trial, cases=(SMALL_ENTRIES,), mutants=("mutant",)))
-    assert found.verdict == REFUTED and found.counterexample["found_by"] == "search"
+    assert found.verdict == REFUTED and found.counterexample.found_by == "search"
 
 
 def test_how_close_a_search_comes():
@@ -82,7 +83,7 @@ def test_how_close_a_search_comes():
     false = toy(Bound(search=("x",)), planted, cases=(SMALL_ENTRIES, VECTOR))
     small, vector = falsify(false, steps=60, seed=0, data=DATA)
     assert small.refutes and small.start <= 1 / 1.2 < 1 < small.ratio
-    assert small.instance["measured"] == max(small.instance["values"]["x"]) == pytest.approx(1.2 * small.ratio)
+    assert small.instance.measured == max(small.instance.values["x"]) == pytest.approx(1.2 * small.ratio)
     assert vector.refutes and vector.ratio >= vector.start > 1
     tight = toy(Bound(search=("x",)), lambda v, _: Sides(v.x[0], jnp.linalg.norm(v.x)), cases=(SMALL_ENTRIES,))
     (found,) = falsify(tight, steps=300, seed=0, data=DATA)
@@ -121,6 +122,6 @@ def test_the_command(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "counterexample: case near" in said and "theory 1.5" in said and "fixed" not in said
     assert main(["falsify", f"{mine}::my/fixed"]) == 2
-    assert "takes a bound with fields that a search may move" in capsys.readouterr().err
+    assert "takes a bound that names fields to move" in capsys.readouterr().err
     assert main(["falsify", str(mine), "--steps", "-1"]) == 2
-    assert "steps, seed: got -1, 0" in capsys.readouterr().err
+    assert "steps is -1; it takes a whole number >= 0" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 
 from sketchprune import masks, train
 from sketchprune.train import many as _fit_many
-from theory.engine import taken
+from theory.measurements import take_rows as taken
 
 MODELS, STEPS = 5, 10
 OPTIMIZER = optax.adam(0.05)

@@ -1,5 +1,4 @@
-"""The `sketchprune` command."""
+"""The ``sketchprune`` command."""
 
 from theory.cli.app import entry as entry
 from theory.cli.app import main as main
-from theory.cli.app import status as status

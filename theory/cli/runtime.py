@@ -1,54 +1,68 @@
-"""JAX as the commands of this project use it."""
+"""The settings of the process in which a command runs JAX.
+
+XLA's CPU backend splits batched LAPACK and BLAS calls over its pool of threads, and the thread that makes such a call
+waits for the others. When every thread of the pool waits, none is left to do the work, and the process hangs without
+using the processor. This script shows it with jaxlib 0.10.2 on two cores, in most runs::
+
+    import os
+    os.environ["NPROC"] = "2"  # XLA reads the size of its pool from it
+    import jax
+    x = jax.random.normal(jax.random.key(0), (4, 256, 24, 24))
+    solve = jax.jit(lambda x: [jax.scipy.linalg.solve_triangular(a, a) for a in x])
+    for _ in range(200):
+        jax.block_until_ready(solve(x))
+
+With the compiler option ``xla_cpu_multi_thread_eigen=False`` a program makes one such call at a time. The programs of
+the verifier are compiled with it (:class:`theory.engine.Program`), so that at most as many threads wait as claims are
+verified at once; :func:`configure` gives the pool that many threads more than there are cores.
+"""
 
 import os
+import warnings
 import zlib
 from pathlib import Path
 
 CORES = os.cpu_count() or 1
 THREADS = min(CORES + 2, 8)
-"""Claims verified at once. A program runs in one thread; two claims more than cores, since only one can be traced at a
-time; no more than eight, since a claim takes up to half a GiB."""
+"""How many claims are verified at once.
+
+The programs of a claim run in one thread each. Two claims more than cores, since tracing holds Python's lock and only
+one claim can trace at a time. No more than eight, since a claim takes up to half a GiB of memory.
+"""
+_POOL_VARIABLE = "NPROC"
+_NUM_CHECKED_ENTRIES = 32
+"""A kill cuts short at most the entry that each thread is writing. Those are among the newest at the next start."""
 
 
-def configure(*, x64: bool = True, device_per_core: bool = False):
-    """Turn the persistent compilation cache on, x64 unless told otherwise, and give XLA threads to spare.
+def configure(*, x64: bool = False, device_per_core: bool = False):
+    """Set JAX up for a command: threads for XLA, the persistent compilation cache, precision and devices.
 
-    ``device_per_core``: a CPU becomes as many devices as it has cores, unless JAX is told a number already; for work
-    that goes over devices. To be called before JAX starts its backend (see :class:`theory.engine.Program` for the
-    threads). ValueError when JAX starts on no device.
+    It has to be called before JAX starts its backend.
+
+    Args:
+        x64: whether arrays are in 64 bits unless a dtype is given. Verifying needs nothing set: it turns x64 on around
+            its own work.
+        device_per_core: whether a CPU becomes as many devices as it has cores, for work that is spread over devices.
+            A number that the user has given to JAX goes first.
+
+    Raises:
+        ValueError: JAX finds no device that it can start on.
     """
-    os.environ["NPROC"] = str(CORES + THREADS)  # what XLA reads the size of its pool from
+    os.environ[_POOL_VARIABLE] = str(CORES + THREADS)
     import jax
 
     jax.config.update("jax_enable_x64", x64)
-    told = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
-    if device_per_core and not told and "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if device_per_core and not _num_devices_given():
         jax.config.update("jax_num_cpu_devices", CORES)
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            pass  # works without one, slower
-        else:
-            jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)  # 0 would leave the limit to JAX
+    _use_compilation_cache()
     try:
         jax.devices()
     except RuntimeError as error:
         raise ValueError(f"JAX starts on no device: {error}") from None
 
 
-def source() -> str:
-    """A checksum of the library and the claims, as they are on disk: after a change, a verdict is on something else."""
-    packages = [Path(__file__).parents[1], Path(__file__).parents[2] / "sketchprune"]
-    files = sorted(file for package in packages for file in package.rglob("*.py"))
-    return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
-
-
 def versions() -> dict[str, str]:
-    """Of everything that numbers depend on."""
+    """The version of everything that the numbers depend on, by name."""
     import platform
     from importlib.metadata import version
 
@@ -56,6 +70,70 @@ def versions() -> dict[str, str]:
 
     from sketchprune import __version__
 
-    numerics = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
-    own = {"sketchprune": __version__, "source": source(), "python": platform.python_version()}
-    return own | numerics | {"backend": jax.default_backend()}
+    own = {"sketchprune": __version__, "source": source_checksum(), "python": platform.python_version()}
+    packages = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
+    return own | packages | {"backend": jax.default_backend()}
+
+
+def source_checksum() -> str:
+    """A checksum of the library and the claims as they are on disk.
+
+    After a change to either, an earlier verdict may be about something else.
+    """
+    theory = Path(__file__).parents[1]
+    packages = [theory, theory.parent / "sketchprune"]
+    files = sorted(file for package in packages for file in package.rglob("*.py"))
+    return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
+
+
+def discard_cut_entries(cache: Path, *, newest: int = _NUM_CHECKED_ENTRIES):
+    """Delete the entries of a compilation cache that a kill cut short, so that they are compiled and written again.
+
+    JAX writes an entry in place, never replaces one, and warns of a damaged one each time that it reads it.
+
+    Args:
+        cache: the folder of the cache.
+        newest: how many entries are looked at, the newest first.
+    """
+    entries = sorted(cache.glob("*-cache"), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in entries[:newest]:
+        if not _is_complete(entry.read_bytes()):
+            entry.unlink(missing_ok=True)
+
+
+def _use_compilation_cache():
+    """Keep compiled programs on disk, in the user's cache folder unless JAX is told another; see configure."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            discard_cut_entries(cache)
+        except OSError:
+            return  # commands work without a cache, more slowly
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)  # 0 would leave the limit to JAX
+    # An entry that JAX cannot read or write costs a compilation and changes no result, so the user need not know.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry", UserWarning)
+
+
+def _is_complete(entry: bytes) -> bool:
+    """Whether an entry of the cache holds a whole zlib stream. Other formats count as complete: JAX reads them."""
+    if entry and not entry.startswith(b"\x78"):  # the first byte of a zlib stream
+        return True
+    stream = zlib.decompressobj()
+    try:
+        stream.decompress(entry)
+    except zlib.error:
+        return False
+    return stream.eof
+
+
+def _num_devices_given() -> bool:
+    """Whether the user has told JAX into how many devices it splits the CPU."""
+    import jax
+
+    in_config = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
+    return in_config or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

@@ -1,93 +1,73 @@
-"""What a run has found so far, on disk: a line a verdict, so that a kill loses at most the claim in hand."""
+"""The journal of a run: one line of JSON for each verdict, so that a kill loses at most the claim in hand."""
 
 import json
-import math
 import os
-import shlex
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from sketchprune._files import strict_json, write_atomically
-from theory.cli.select import Selected
-from theory.verdict import LEVEL, CaseVerdict, Verdict
+from theory.report.run import Run, Selected
+from theory.verdict import Verdict
 
-SCHEMA = 1
-"""Version of the files' fields."""
 NAME = "verdicts.jsonl"
+"""The journal's file in the folder of a report. Its first line holds the settings of the run."""
+
+ClaimKey = tuple[str, int | None]
+"""What tells claims of a journal apart: the argument, and the checksum of the user's file."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What verdicts have in common that may stand in one report.
+def key(item: Selected) -> ClaimKey:
+    """The key of a claim in a journal."""
+    return item.argument, item.file_crc32
 
-    Attributes:
-        seed: of all random keys.
-        tier: the tier's name.
-        data: "digits" or the path, as it was given.
-        data_crc32: checksum of the data's arrays.
-        versions: of everything that the numbers depend on.
-        level: probability of a wrong decision, per decision.
-        schema: version of the files' fields.
+
+def begin(folder: Path, run: Run, *, resume: bool) -> dict[ClaimKey, Verdict]:
+    """Open the journal of a folder, and return the verdicts that it holds already.
+
+    Without ``resume`` the journal starts empty.
+
+    Args:
+        folder: the folder of the report; it is made if it does not exist.
+        run: the settings of this run.
+        resume: whether to go on with the run that the folder holds.
+
+    Raises:
+        ValueError: the folder cannot be written, its journal cannot be read, or it is the journal of another run.
     """
-
-    seed: int
-    tier: str
-    data: str
-    data_crc32: int
-    versions: Mapping[str, str]
-    level: float = LEVEL
-    schema: int = SCHEMA
-
-    def command(self, *arguments: str) -> str:
-        """The command, quoted for a shell, that verifies these claims again."""
-        words = ["sketchprune", "verify", *arguments, "--tier", self.tier, "--seed", str(self.seed)]
-        return shlex.join(words + (["--data", self.data] if self.data != "digits" else []))
-
-
-def begin(folder: Path, run: Run, *, resume: bool) -> dict[tuple[str, int | None], Verdict]:
-    """Open the folder's journal; the verdicts it holds already, by argument and checksum of the file.
-
-    Without ``resume`` the journal starts empty. Raises ValueError where the folder cannot be written, or
-    holds the verdicts of another run.
-    """
-    lines = _lines(folder / NAME) if resume else []
-    if lines and (differs := _differences(run, lines[0])):
-        raise ValueError(
-            f"out: {folder} holds verdicts of another run ({'; '.join(differs)}); "
-            "takes the settings of that run, another --out, or a start without --resume"
-        )
+    path = folder / NAME
+    lines = _complete_lines(path) if resume else []
+    if lines:
+        _check_same_run(folder, run, lines[0])
+    else:
+        lines = [asdict(run)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A line that a kill cut short goes away here.
-        write_atomically(folder / NAME, "".join(map(_line, lines or [asdict(run)])))
+        # Writing the complete lines anew drops a line that a kill cut short.
+        write_atomically(path, "".join(map(_line, lines)))
     except OSError as error:
-        raise ValueError(f"out: got {folder}: {error.strerror}; takes a folder that can be written") from None
-    return {(entry["argument"], entry["file_crc32"]): restored(entry["verdict"]) for entry in lines[1:]}
+        raise ValueError(
+            f"out is {folder}, which cannot be written ({error.strerror}); it takes a folder that can be written"
+        ) from None
+    return {(entry["argument"], entry["file_crc32"]): Verdict.from_json(entry["verdict"]) for entry in lines[1:]}
 
 
-def append(folder: Path, chosen: Selected, verdict: Verdict):
-    """Add a verdict to the journal; it is on disk when this returns."""
-    entry = {"argument": chosen.argument, "file_crc32": chosen.file_crc32, "verdict": strict_json(asdict(verdict))}
+def append(folder: Path, item: Selected, verdict: Verdict):
+    """Add a verdict to the journal. It is on disk when this returns."""
+    entry = {"argument": item.argument, "file_crc32": item.file_crc32, "verdict": strict_json(asdict(verdict))}
     with open(folder / NAME, "a", encoding="utf-8") as file:
         file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
 
 
-def restored(entry: dict[str, Any]) -> Verdict:
-    """The verdict that ``strict_json(asdict(verdict))`` stands for; its numbers that are None are NaN."""
-    cases: Any = {name: _case(case) for name, case in entry["cases"].items()}
-    return Verdict(**entry | {"cases": cases})
-
-
 def fingerprint(arrays: Any) -> int:
-    """A checksum of the arrays of a pytree, their shapes and types."""
-    import jax
-    import numpy as np
-
+    """A checksum of the arrays of a pytree, of their shapes and of their dtypes."""
     crc32 = 0
     for leaf in map(np.asarray, jax.tree.leaves(arrays)):
         crc32 = zlib.crc32(f"{leaf.shape} {leaf.dtype}".encode(), crc32)
@@ -95,42 +75,48 @@ def fingerprint(arrays: Any) -> int:
     return crc32
 
 
-def _case(entry: dict[str, Any]) -> CaseVerdict:
-    numbers: dict[str, Any] = {name: _number(entry[name]) for name in ("measured", "theory", "looseness")}
-    numbers["interval"] = entry["interval"] and tuple(map(_number, entry["interval"]))
-    return CaseVerdict(**entry | numbers)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 def _line(entry: Any) -> str:
     return json.dumps(entry, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _lines(path: Path) -> list[Any]:
-    """The complete lines of a journal; none where there is no journal."""
+def _complete_lines(path: Path) -> list[Any]:
+    """The complete lines of a journal; none if there is no journal."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"out: got {path}, which cannot be read: {error}") from None
+        raise ValueError(f"out holds {path}, which cannot be read ({error}); it takes another folder") from None
     complete = text[: text.rfind("\n") + 1]
     try:
         return [json.loads(line) for line in complete.splitlines()]
     except json.JSONDecodeError as error:
-        raise ValueError(f"out: got {path}, which is no journal: {error}") from None
+        raise ValueError(f"out holds {path}, which is no journal ({error}); it takes another folder") from None
+
+
+def _check_same_run(folder: Path, run: Run, header: Any):
+    """Refuse a journal whose first line does not hold the settings of this run."""
+    if differences := _differences(run, header):
+        raise ValueError(
+            f"out is {folder}, which holds verdicts of another run ({'; '.join(differences)}); "
+            "it takes the settings of that run, another --out, or a start without --resume"
+        )
 
 
 def _differences(run: Run, header: Any) -> list[str]:
+    """How the settings of a journal and of this run differ."""
     if not (isinstance(header, dict) and isinstance(header.get("versions"), dict)):
         return ["its first line is no header"]
-    ours, theirs = ({**fields, **fields["versions"], "versions": None} for fields in (asdict(run), header))
-    words = {"data_crc32": "checksum of data"}
+    ours = _flat_settings(asdict(run))
+    theirs = _flat_settings(header)
+    names = {"data_crc32": "checksum of data"}
     return [
-        f"{words.get(name, name)} {theirs.get(name)}, not {value}"
+        f"{names.get(name, name)} {theirs.get(name)}, not {value}"
         for name, value in ours.items()
         if theirs.get(name) != value
     ]
+
+
+def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with each version as a setting of its own."""
+    return {**settings, **settings["versions"], "versions": None}

@@ -1,54 +1,91 @@
 """The papers behind the claims, read from ``references.bib``."""
 
-import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
-_ENTRY = re.compile(r"^@\w+\{(?P<key>[^,\s]+),\n(?P<fields>.*?)^\}", re.MULTILINE | re.DOTALL)
-_FIELD = re.compile(r"^\s*(?P<name>\w+) = \{(?P<value>.*)\},$", re.MULTILINE)
+from pybtex.database import Entry, parse_string
+from pybtex.richtext import Text
+
+from theory.claim import Source
+
+_RELATIONS = {
+    "stated": "stated there",
+    "derived": "derived from it",
+    "known-false": "a false strengthening of it",
+}
+"""Status of a source -> what the statement has to do with it."""
 
 
 @cache
-def references() -> dict[str, dict[str, str]]:
-    """Key -> field -> text, braces removed."""
+def references() -> Mapping[str, Entry]:
+    """The entries of the bibliography by key.
+
+    >>> references()["lueker1998subsetsum"].fields["year"]
+    '1998'
+    """
     text = resources.files("theory.report").joinpath("references.bib").read_text(encoding="utf-8")
-    return {
-        entry["key"]: {
-            field["name"]: re.sub(r"[{}]", "", field["value"]).replace("--", "–")
-            for field in _FIELD.finditer(entry["fields"])
-        }
-        for entry in _ENTRY.finditer(text)
-    }
+    return parse_string(text, "bibtex").entries
 
 
 def citation(key: str) -> str:
-    """The reference in one line: authors, year, title, where it appeared; a key that the file has not as it stands.
+    """One line for a reference: authors, year, title, and where it appeared.
+
+    A key that the bibliography does not have is the name of a paper, and is returned as it is.
 
     >>> citation("lueker1998subsetsum")[:43]
     'George S. Lueker (1998). Exponentially Smal'
     >>> citation("A manuscript of mine")
     'A manuscript of mine'
     """
-    if key not in references():
+    entry = references().get(key)
+    if entry is None:
         return key
-    fields = references()[key]
-    title = fields["title"] if fields["title"].endswith("?") else fields["title"] + "."
-    return f"{_authors(fields['author'])} ({fields['year']}). {title} {_venue(fields)}."
+    fields = _plain_fields(entry)
+    title = fields["title"]
+    stop = "" if title.endswith("?") else "."
+    return f"{_authors(entry)} ({fields['year']}). {title}{stop} {_venue(fields)}."
 
 
-def _authors(field: str) -> str:
-    names = [" ".join(reversed(name.split(", "))) for name in field.split(" and ")]
+def source_line(source: Source) -> str:
+    """The citation of a source, with the place in it and what it has to do with the statement."""
+    details = []
+    if source.key in references():
+        details.append(f"{source.key}:")
+    if source.locus:
+        details.append(f"{source.locus},")
+    details.append(_RELATIONS[source.status])
+    return f"{citation(source.key)} [{' '.join(details)}]"
+
+
+def _plain_fields(entry: Entry) -> Mapping[str, str]:
+    """The fields of an entry, without LaTeX."""
+    assert entry.fields is not None  # an entry that was read from a file has fields
+    return {name: str(Text.from_latex(value)) for name, value in entry.fields.items()}
+
+
+def _authors(entry: Entry) -> str:
+    """The authors' names, first names first."""
+    assert entry.persons is not None  # as with the fields
+    names = [
+        " ".join([*person.first_names, *person.middle_names, *person.prelast_names, *person.last_names])
+        for person in entry.persons["author"]
+    ]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _venue(fields: dict[str, str]) -> str:
-    volume = fields.get("volume", "") + (f"({fields['number']})" if "number" in fields else "")
+def _venue(fields: Mapping[str, str]) -> str:
+    """Journal or proceedings with volume and pages, then the DOI or the arXiv number."""
     where = fields.get("journal") or fields.get("booktitle", "")
     if "series" in fields:
         where += f", {fields['series']}"
-    where = f"{where} {volume}".strip() + (f":{fields['pages']}" if "pages" in fields and volume else "")
-    if "pages" in fields and not volume:
+    if "volume" in fields:
+        number = f"({fields['number']})" if "number" in fields else ""
+        pages = f":{fields['pages']}" if "pages" in fields else ""
+        where = f"{where} {fields['volume']}{number}{pages}"
+    elif "pages" in fields:
         where += f", pages {fields['pages']}"
-    arxiv = f"arXiv:{fields['eprint']}" if "eprint" in fields else ""
-    doi = f"doi:{fields['doi']}" if "doi" in fields else ""
-    return ", ".join(part for part in (where, doi or arxiv) if part)
+    link = f"arXiv:{fields['eprint']}" if "eprint" in fields else ""
+    if "doi" in fields:
+        link = f"doi:{fields['doi']}"
+    return ", ".join(part for part in (where, link) if part)

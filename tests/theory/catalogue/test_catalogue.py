@@ -11,14 +11,14 @@ import numpy as np
 import optax
 import pytest
 
-from sketchprune import data, linalg, paths, train
+from sketchprune import data, linalg, train
 from theory import CATALOGUE, verify
 from theory.catalogue import squares
-from theory.catalogue.paths import cases as networks
 from theory.catalogue.sketch import cases, moments, trained_means, training
 from theory.catalogue.sketch.data_free import worst_columns
-from theory.claim import STATEMENT, Effect, Expectation, Probability, Rate
-from theory.report.files import mathml
+from theory.kinds import Effect, Expectation, Probability, Rate
+from theory.kinds.kind import STATEMENT
+from theory.report.html import mathml
 from theory.report.references import references
 from theory.verdict import SUPPORTED, UNMET, VACUOUS, Tier
 
@@ -247,50 +247,3 @@ def test_what_a_mask_keeps_is_all_that_training_sees():
     mask, kept, found, masked = jax.device_get(both(instance, jax.random.key(0)))
     assert kept.x.shape[1] == training.KEPT and 0 < np.sum(mask > 0) <= training.KEPT
     assert found == pytest.approx(masked, rel=1e-10)
-
-
-# --- Networks edge by edge
-
-
-@pytest.mark.parametrize("case", networks.ALL, ids=lambda case: case.name)
-def test_the_listed_paths_are_the_library_s(case):
-    """In another order: the same values, Jacobian and features; and the pre-activations are clear of zero."""
-    net = case.make(rng(), digits())
-    layers = [
-        paths.Edges(net.theta, index, c, c.shape[1:])
-        for index, c in zip(net.indices, net.coefficients, strict=True)
-    ]  # fmt: skip
-    theirs = paths.enumerate_paths(layers, [net.kept] * 3)
-    # There each layer has weights of its own, so that a path's derivatives are in three blocks of columns.
-    blocks = np.asarray(theirs.jacobian).reshape(len(theirs.units), 3, -1).sum(axis=1)
-
-    @jax.jit
-    def ours(net):
-        found = networks.listed(net)
-        return found, networks.path_features(net, found), net.run(net.pruned, net.x)
-
-    found, features, (outputs, hidden) = jax.device_get(ours(net))
-    at = np.ravel_multi_index(theirs.units.T, networks.WIDTHS)
-    np.testing.assert_allclose(found.values[at], theirs.values, rtol=1e-13)
-    np.testing.assert_allclose(found.jacobian[at], blocks, rtol=1e-13)
-    assert not np.delete(found.jacobian, at, axis=0).any()
-    present = found.uses[at].sum(axis=1) == 3
-    np.testing.assert_allclose(
-        features[:, at] * present, np.asarray(theirs.features(net.x)).reshape(len(features), -1) * present, rtol=1e-13
-    )
-    np.testing.assert_allclose(features @ found.values, outputs.ravel(), atol=1e-13)
-    for layer in hidden:
-        assert not ((abs(layer) > 0) & (abs(layer) < networks.CLEAR * abs(layer).max())).any()
-
-
-def test_the_convolution_is_one():
-    """Edge by edge: strides, padding, shared kernels and the mean over positions are those of jax.lax."""
-    net = next(case for case in networks.ALL if case.name.startswith("conv")).make(rng(1), digits())
-
-    def convolve(x, kernel, stride, padding):
-        return jax.lax.conv_general_dilated(x, kernel, (stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC"))
-
-    first = jax.nn.relu(convolve(net.x[..., None], net.pruned[:8].reshape(4, 1, 2), 3, (1, 1)))
-    second = jax.nn.relu(convolve(first, net.pruned[8:16].reshape(2, 2, 2), 1, (1, 0)))
-    expected = second.mean(axis=1) @ net.pruned[16:20].reshape(2, 2)
-    np.testing.assert_allclose(net.run(net.pruned, net.x)[0], expected, atol=1e-13)

@@ -8,7 +8,8 @@ from theory.cli.select import reason, select
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 
 FILE = """
-from theory.claim import Bound, Case, Claim, Source
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound
 from neighbour import MAKE
 
 def claim(id):
@@ -72,14 +73,23 @@ def test_a_file_that_changed_is_another_selection(file):
 @pytest.mark.parametrize(
     "word, message",
     [
-        ("sketch/unbaised", r"got 'sketch/unbaised', an unknown claim; nearest are sketch/unbiased"),
-        ("sketch", r"an unknown claim; nearest are sketch/\*"),
-        ("zzz", r"an unknown claim; `sketchprune list` names"),
-        ("paths/*", r"got 'paths/\*', which matches nothing; the catalogue holds sketch/\*, tangent/\*"),
-        ("my_bounds.py::my/onne", r"nearest are my/one"),
-        ("my_bounds.py::x*", r"matches nothing; my_bounds.py defines my/\*, your/\*"),
-        ("absent.py", r"selection: got absent.py: No such file or directory; takes a Python file"),
-        ("neighbour.py", r"neighbour.py defines no claim; takes a file with a Claim at its top level"),
+        ("sketch/unbaised", r"selection is 'sketch/unbaised', an unknown claim; .* \(nearest: sketch/unbiased"),
+        ("sketch", r"an unknown claim; it takes an id or a pattern \(nearest: sketch/\*"),
+        ("zzz", r"an unknown claim; .*; `sketchprune list` shows"),
+        (
+            "paths/*",
+            r"'paths/\*', which matches nothing; it takes a pattern of the ids in the catalogue: sketch/\*, tangent/\*",
+        ),
+        ("my_bounds.py::my/onne", r"nearest: my/one"),
+        ("my_bounds.py::x*", r"matches nothing; it takes a pattern of the ids in my_bounds.py: my/\*, your/\*"),
+        (
+            "absent.py",
+            r"selection is absent.py, which cannot be read \(No such file or directory\); it takes a Python file",
+        ),
+        (
+            "neighbour.py",
+            r"selection is neighbour.py, which defines no claim; it takes a file with a Claim at its top level",
+        ),
     ],
 )
 def test_what_is_not_there_is_said(file, word, message):
@@ -92,16 +102,16 @@ def test_what_is_not_there_is_said(file, word, message):
     [
         (
             "x = 1\n1 / 0\n",
-            r"broken.py fails to import: ZeroDivisionError: division by zero \(broken.py, line 2\)",
+            r"broken.py, which fails to import with ZeroDivisionError: division by zero \(broken.py, line 2\); it",
         ),
-        ("def f(:\n", r"broken.py fails to import: SyntaxError: .* \(broken.py, line 1\)"),
+        ("def f(:\n", r"broken.py, which fails to import with SyntaxError: .* \(broken.py, line 1\)"),
         (
             "import absent_module\n",
             r"ModuleNotFoundError: No module named 'absent_module' \(broken.py, line 1\)",
         ),
         ("raise SystemExit(3)\n", r"SystemExit: 3 \(broken.py, line 1\)"),
-        (FILE + "claim('no id')\n", r"ValueError: id: got 'no id'"),
-        (FILE + "AGAIN = claim('my/two')\n", r"id: got 'my/two' twice in broken.py; takes ids that differ"),
+        (FILE + "claim('no id')\n", r"ValueError: id is 'no id'"),
+        (FILE + "AGAIN = claim('my/two')\n", r"id is 'my/two' twice in broken.py; it takes ids that differ"),
     ],
 )
 def test_a_broken_file_is_an_error_with_its_line(file, text, message):
@@ -122,7 +132,7 @@ def test_one_id_in_two_places(file):
 
 
 def test_an_empty_catalogue():
-    with pytest.raises(ValueError, match="matches nothing; the catalogue holds nothing"):
+    with pytest.raises(ValueError, match="matches nothing; .*: there are none"):
         select([], ())
 
 

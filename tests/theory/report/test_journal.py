@@ -9,15 +9,13 @@ import pytest
 
 from sketchprune._files import strict_json, write_atomically
 from tests.support.claims import claim
-from theory.cli.select import Selected
-from theory.report.journal import NAME, Run, append, begin, fingerprint, restored
-from theory.verdict import CaseVerdict, Verdict
+from theory.report.journal import NAME, append, begin, fingerprint
+from theory.report.run import Run, Selected
+from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Replay, Verdict
 
 RUN = Run(seed=0, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
-CASE = CaseVerdict("SUPPORTED", 4096, 32, 31, 0.5, 0.75, 1.5, (0.4, 0.6), "exact binomial")
-VERDICT = Verdict(
-    "sketch/one", "bound", "SUPPORTED", "SUPPORTED", 0.1, {"digits": CASE}, {"half": "REFUTED"}, None, 2.5
-)
+CASE = CaseVerdict(SUPPORTED, 4096, 32, 31, 0.5, 0.75, 1.5, (0.4, 0.6), "exact binomial")
+VERDICT = Verdict("sketch/one", "bound", SUPPORTED, SUPPORTED, 0.1, {"digits": CASE}, {"half": REFUTED}, None, 2.5)
 
 
 def selected(id, file_crc32=None):
@@ -65,7 +63,7 @@ def test_without_resume_the_journal_starts_empty(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"seed": 1}, r"another run \(seed 0, not 1\); takes the settings of that run"),
+        ({"seed": 1}, r"another run \(seed 0, not 1\); it takes the settings of that run"),
         ({"tier": "full"}, r"\(tier quick, not full\)"),
         ({"data": "x.npz", "data_crc32": 8}, r"\(data digits, not x.npz; checksum of data 7, not 8\)"),
         ({"versions": {"sketchprune": "0.2.0", "jax": "0.10.2"}}, r"\(sketchprune 0.1.0, not 0.2.0\)"),
@@ -93,7 +91,9 @@ def test_what_is_no_journal_is_refused(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "report"):
-        with pytest.raises(ValueError, match=r"out: got .*file.*; takes a folder that can be written"):
+        with pytest.raises(
+            ValueError, match=r"out is .*file.*, which cannot be written .*; it takes a folder that can be written"
+        ):
             begin(folder, RUN, resume=False)
 
 
@@ -110,20 +110,20 @@ def test_write_replaces_at_once_and_leaves_nothing_behind(tmp_path):
 
 
 def test_strict_json_of_any_verdict():
+    values = {"w": np.array([1.0, np.nan]), "sizes": (np.int64(3),)}
     wild = replace(
         VERDICT,
-        cases={"digits": replace(CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float32(0.5)))},
-        counterexample={"component": (np.int64(3),), "values": {"w": np.array([1.0, np.nan])}},
+        cases={"digits": replace(CASE, measured=math.inf, looseness=math.nan, interval=(-math.inf, np.float64(0.5)))},
+        counterexample=Replay("digits", 0, "trials", component=3, measured=math.nan, theory=1.0, values=values),
     )
     entry = json.loads(json.dumps(strict_json(asdict(wild)), allow_nan=False))
-    assert entry["cases"]["digits"]["measured"] is None and entry["cases"]["digits"]["interval"] == [
-        None,
-        0.5,
-    ]
-    assert entry["counterexample"] == {"component": [3], "values": {"w": [1.0, None]}}
-    again = restored(entry)
+    case = entry["cases"]["digits"]
+    assert case["measured"] is None and case["interval"] == [None, 0.5]
+    assert entry["counterexample"]["component"] == 3 and entry["counterexample"]["measured"] is None
+    assert entry["counterexample"]["values"] == {"w": [1.0, None], "sizes": [3]}
+    again = Verdict.from_json(entry)
     assert strict_json(asdict(again)) == entry and math.isnan(again.cases["digits"].measured)
-    assert restored(strict_json(asdict(VERDICT))) == VERDICT
+    assert Verdict.from_json(strict_json(asdict(VERDICT))) == VERDICT
 
 
 def test_fingerprint_sees_values_shapes_and_types():

@@ -12,19 +12,20 @@ import pytest
 
 from sketchprune._files import strict_json
 from theory.catalogue import CATALOGUE
-from theory.claim import Bound, Case, Claim, Effect, Expectation, Identity, Probability, Rate, Source
-from theory.cli.select import Selected
-from theory.report.axes import axis
-from theory.report.files import as_csv, as_html, as_json, mathml, write_report
-from theory.report.journal import Run, restored
+from theory.claim import Case, Claim, Source
+from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
+from theory.report.files import write_report
+from theory.report.html import as_html, mathml
 from theory.report.references import citation, references
-from theory.verdict import CaseVerdict, Verdict
+from theory.report.run import Report, Run, Selected
+from theory.report.tables import as_csv, as_json
+from theory.verdict import REFUTED, SUPPORTED, UNMET, CaseVerdict, Decision, Replay, Verdict
 
 RUN = Run(seed=3, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
 NAN = math.nan
 
 
-def case(measured, theory, looseness, interval, method, trials=4096, verdict="SUPPORTED"):
+def case(measured, theory, looseness, interval, method, trials=4096, verdict=SUPPORTED):
     return CaseVerdict(verdict, trials, 32, 32, measured, theory, looseness, interval, method)
 
 
@@ -37,7 +38,7 @@ KINDS = {
     "rate": (Rate((2, 4)), case(-0.52, -0.5, NAN, (-0.55, -0.49), "slopes")),
     "effect": (Effect(0.01), case(0.02, -0.01, NAN, (0.01, 0.03), "paired")),
 }
-UNMET = CaseVerdict("UNMET", 0, 32, 0, NAN, NAN, NAN, None, "rounding")
+NO_INSTANCE = CaseVerdict(UNMET, 0, 32, 0, NAN, NAN, NAN, None, "rounding")
 
 
 def example(name, **changes):
@@ -58,35 +59,41 @@ def example(name, **changes):
     fields = dict(
         id=claim.id,
         kind=type(kind).__name__.lower(),
-        verdict="SUPPORTED",
-        expected=claim.expected,
+        verdict=SUPPORTED,
+        expected=claim.expected and Decision(claim.expected),
         tolerance=0.1,
-        cases={"digits": digits, "iid": UNMET},
-        mutants={"half": "REFUTED"},
+        cases={"digits": digits, "iid": NO_INSTANCE},
+        mutants={"half": REFUTED},
         counterexample=None,
         elapsed_s=1.5,
     )
     return Selected(claim, claim.id), Verdict(**fields | changes)
 
 
-COUNTEREXAMPLE = {
-    "case": "digits",
-    "instance": 3,
-    "found_by": "search",
-    "component": [0],
-    "measured": math.inf,
-    "theory": 1.0,
-    "values": {"w": [[1.0, NAN], [0.5, 2.0]], "s": 3},
-}
-WRONG = example("bound", verdict="REFUTED", counterexample=COUNTEREXAMPLE)
+COUNTEREXAMPLE = Replay(
+    case="digits",
+    instance=3,
+    found_by="search",
+    component=0,
+    measured=math.inf,
+    theory=1.0,
+    values={"w": [[1.0, NAN], [0.5, 2.0]], "s": 3},
+)
+WRONG = example("bound", verdict=REFUTED, counterexample=COUNTEREXAMPLE)
 ALL = [example(name) for name in KINDS if name != "bound"] + [WRONG]
-CHOSEN, VERDICTS = [item for item, _ in ALL], [verdict for _, verdict in ALL]
+VERDICTS = [verdict for _, verdict in ALL]
+REPORT = Report(RUN, ALL)
+
+
+def with_verdicts(verdicts):
+    """The report above, with other verdicts on its claims."""
+    return Report(RUN, [(item, verdict) for (item, _), verdict in zip(ALL, verdicts, strict=True)])
 
 
 def test_json_has_the_documented_fields_and_is_strict():
-    report = json.loads(as_json(RUN, CHOSEN, VERDICTS, {}), parse_constant=pytest.fail)
+    report = json.loads(as_json(REPORT), parse_constant=pytest.fail)
     assert list(report) == ["schema", "versions", "seed", "tier", "data", "level", "claims", "failed"]
-    for entry, item in zip(report["claims"], CHOSEN, strict=True):
+    for entry, item in zip(report["claims"], (item for item, _ in ALL), strict=True):
         assert list(entry) == [
             "id", "kind", "verdict", "expected", "tolerance", "cases", "mutants", "counterexample", "command",
             "elapsed_s",
@@ -106,7 +113,7 @@ def test_json_has_the_documented_fields_and_is_strict():
 def test_only_elapsed_differs_between_two_runs():
     again = [replace(verdict, elapsed_s=99.0) for verdict in VERDICTS]
     assert as_csv(again) == as_csv(VERDICTS)
-    one, two = (re.sub(r'"elapsed_s": .*', "", as_json(RUN, CHOSEN, v, {})) for v in (VERDICTS, again))
+    one, two = (re.sub(r'"elapsed_s": .*', "", as_json(report)) for report in (REPORT, with_verdicts(again)))
     assert one == two
 
 
@@ -143,7 +150,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_no_other_file_and_its_links_lead_somewhere():
-    text = as_html(RUN, CHOSEN, VERDICTS, {})
+    text = as_html(REPORT)
     page = Page(text)
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
@@ -155,7 +162,7 @@ def test_the_page_needs_no_other_file_and_its_links_lead_somewhere():
 
 
 def test_the_page_says_what_happened():
-    text = as_html(RUN, CHOSEN, VERDICTS, {})
+    text = as_html(REPORT)
     assert "Means &amp; &lt;bounds&gt;" in text
     assert "6 of 7 claims as expected" in text
     assert "Lemma 4, stated there" in text and citation("drineas2006matmul") in text
@@ -165,20 +172,20 @@ def test_the_page_says_what_happened():
 
 
 def test_a_resumed_verdict_gives_the_same_files():
-    again = [restored(strict_json(asdict(verdict))) for verdict in VERDICTS]
-    assert as_json(RUN, CHOSEN, again, {}) == as_json(RUN, CHOSEN, VERDICTS, {})
+    again = [Verdict.from_json(strict_json(asdict(verdict))) for verdict in VERDICTS]
+    assert as_json(with_verdicts(again)) == as_json(REPORT)
     assert as_csv(again) == as_csv(VERDICTS)
 
 
 def test_files_are_written(tmp_path):
-    assert write_report(tmp_path, RUN, CHOSEN, VERDICTS, {}) == tmp_path / "index.html"
+    assert write_report(tmp_path, REPORT) == tmp_path / "index.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "verdicts.csv", "verdicts.json"]
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_has_an_axis_on_which_its_cases_lie(name):
     item, verdict = example(name)
-    drawn = axis(item.claim, verdict)
+    drawn = item.claim.kind.axis(verdict)
     assert drawn is not None
     strip = drawn.strips["digits"]
     places = [strip.point, *(strip.interval or ()), *drawn.band, *(place for place, _ in drawn.marks)]
@@ -189,31 +196,31 @@ def test_every_kind_has_an_axis_on_which_its_cases_lie(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_claim_without_numbers_has_no_axis_and_a_page_all_the_same(name):
-    item, verdict = example(name, cases={"digits": UNMET, "iid": UNMET}, verdict="UNMET")
-    assert axis(item.claim, verdict) is None
-    Page(as_html(RUN, [item], [verdict], {}))
+    item, verdict = example(name, cases={"digits": NO_INSTANCE, "iid": NO_INSTANCE}, verdict=UNMET)
+    assert item.claim.kind.axis(verdict) is None
+    Page(as_html(Report(RUN, [(item, verdict)])))
 
 
 def test_an_exact_identity_lies_at_the_left_end():
     exact = case(0.0, 1e-13, NAN, None, "rounding")
     item, verdict = example("identity", cases={"digits": exact, "iid": exact})
-    drawn = axis(item.claim, verdict)
+    drawn = item.claim.kind.axis(verdict)
     assert drawn is not None and drawn.strips["digits"].point == 0.0
 
 
 def test_a_violated_bound_lies_outside_the_band():
-    broken = case(2.0, 1.0, 0.5, None, "rounding", verdict="REFUTED")
-    item, verdict = example("bound", cases={"digits": broken, "iid": UNMET}, verdict="REFUTED")
-    drawn = axis(item.claim, verdict)
+    broken = case(2.0, 1.0, 0.5, None, "rounding", verdict=REFUTED)
+    item, verdict = example("bound", cases={"digits": broken, "iid": NO_INSTANCE}, verdict=REFUTED)
+    drawn = item.claim.kind.axis(verdict)
     assert drawn is not None and (point := drawn.strips["digits"].point) is not None and point < drawn.band[0]
 
 
 def test_unknown_latex_is_an_error_and_the_page_shows_its_source():
-    with pytest.raises(ValueError, match="takes LaTeX that latex2mathml knows"):
+    with pytest.raises(ValueError, match=r"statement is .*; it takes LaTeX that latex2mathml knows"):
         mathml(r"\nosuchcommand x")
     item, verdict = example("bound")
     odd = replace(item, claim=replace(item.claim, statement=r"\nosuchcommand <x>"))
-    assert r"<code>\nosuchcommand &lt;x&gt;</code>" in as_html(RUN, [odd], [verdict], {})
+    assert r"<code>\nosuchcommand &lt;x&gt;</code>" in as_html(Report(RUN, [(odd, verdict)]))
 
 
 PAPERS = {
@@ -227,9 +234,10 @@ PAPERS = {
 
 def test_the_bibliography_is_complete():
     assert set(references()) == PAPERS
-    for key, fields in references().items():
-        assert {"author", "title", "year"} <= set(fields)
-        assert fields["year"] in key and key.startswith(fields["author"].split(",")[0].lower())
+    for key, entry in references().items():
+        assert {"title", "year"} <= set(entry.fields)
+        assert entry.fields["year"] in key
+        assert key.startswith(entry.persons["author"][0].last_names[0].lower())
         assert not re.search(r"[{}\\]", citation(key))
 
 

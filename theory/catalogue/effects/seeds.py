@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 from sketchprune import masks, models, scores, train
 from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Key, Mask, Params, Scores
-from theory.claim import Case, Claim, Effect
+from theory.claim import Case, Claim
+from theory.kinds import Effect
 
 NETWORKS = {
     "": functools.partial(models.mlp, 64, 64, bias=False),

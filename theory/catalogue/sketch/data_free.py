@@ -20,7 +20,8 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
 )
 from theory.catalogue.sketch.moments import BAR, expected_error
 from theory.catalogue.squares import squared
-from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Bound, Expectation, Identity
 
 # --- sketch/data-free
 

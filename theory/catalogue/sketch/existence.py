@@ -15,7 +15,8 @@ from sketchprune.types import Key
 from theory.catalogue.sketch.cases import Rng, random_signs, random_weights, real, some_columns
 from theory.catalogue.sketch.moments import BAR, DKM
 from theory.catalogue.squares import squared
-from theory.claim import Bound, Case, Claim, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Bound
 
 ROWS = ITEMS = 16
 BUDGET = 4
@@ -109,7 +110,7 @@ def _existence(model: Model, key: Key) -> dict[str, Sides]:
     law, items = laws.Multinomial(p, BUDGET), sketch.linear_items(x, w)
     drawn = jax.vmap(law.sample)(jax.random.split(draw_key, SKETCHES))
     best_sketch = jnp.min(jnp.sum(((drawn - 1) * w @ x.T) ** 2, axis=1))
-    _, local = subsets.local_search(x, w, BUDGET, start_key, starts=STARTS)
+    _, local = subsets.local_search(x, w, BUDGET, key=start_key, starts=STARTS)
     multinomial, poisson = law.error(items), laws.Poisson(model.rates).error(items)
     measured = [least_poisson_error(x, w, model.rates), best_sketch, model.reweighted]
     theory = [poisson, multinomial, multinomial]

@@ -23,7 +23,8 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     random_weights,
 )
 from theory.catalogue.squares import squared
-from theory.claim import Bound, Case, Claim, Expectation, Identity, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound, Expectation, Identity
 
 DKM = Source("drineas2006matmul", "stated", "Lemma 4")
 BAR = Source("bar2023sketching")

@@ -11,7 +11,8 @@ from sketchprune.types import Key
 from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, draw_instance, random_weights
 from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error
 from theory.catalogue.squares import squared
-from theory.claim import Bound, Case, Claim, Probability, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound, Probability
 
 DELTAS = (0.2, 0.05, 0.01)
 """Failure rates δ at which tail bounds are tested."""

@@ -29,7 +29,8 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
 from theory.catalogue.sketch.moments import BAR
 from theory.catalogue.sketch.training import VectorMask, trained_error, trained_weights
 from theory.catalogue.squares import squared
-from theory.claim import Case, Claim, Expectation, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Expectation
 
 # --- sketch/training-error-ridge
 

@@ -21,7 +21,8 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
 )
 from theory.catalogue.sketch.moments import BAR
 from theory.catalogue.squares import squared, stepped_half_squares, with_step
-from theory.claim import Bound, Case, Claim, Expectation, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Bound, Expectation
 
 VectorMask = Bool[Array, " d"] | Float[Array, " d"]
 STEPS = 10_000

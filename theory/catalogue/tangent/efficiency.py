@@ -26,7 +26,8 @@ from theory.catalogue.tangent.cases import (  # fmt: skip
     tiny_on_real,
 )
 from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel
-from theory.claim import Case, Claim, Expectation, Sides
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Expectation
 
 MIXED = 0.5
 """γ: the part of a mixed law that is uniform. A bare |score| can come as near to zero as it likes where J does not."""

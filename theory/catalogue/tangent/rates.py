@@ -22,7 +22,8 @@ from sketchprune.kernels import infinite, linearised
 from sketchprune.types import Key
 from theory.catalogue.squares import stepped_half_squares, with_step
 from theory.catalogue.tangent.cases import PIXELS, Rng, Weights, real
-from theory.claim import Case, Claim, Rate, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Rate
 
 SAMPLES, INPUTS = 4, PIXELS // 4
 """Every second pixel of every second row: the rate is in the width of the hidden layers."""

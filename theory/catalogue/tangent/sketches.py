@@ -15,7 +15,8 @@ from theory.catalogue.tangent.cases import (  # fmt: skip
     Tangent,
     linearise,
 )
-from theory.claim import Claim, Expectation, Sides
+from theory.claim import Claim, Sides
+from theory.kinds import Expectation
 
 
 def masked_kernel(tangent: Tangent, mask: Float[Array, " P"]) -> Float[Array, "N N"]:

@@ -9,7 +9,8 @@ from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.tangent.cases import ALL, NON_ZERO, SMALL, Network, Rng, Tangent, complete, linearise
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
-from theory.claim import Case, Claim, Expectation, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Expectation
 
 TIMES = (0.1, 0.5, 2.0, 10.0, 50.0)
 """Times, in units of one over the largest eigenvalue of Θ."""

@@ -12,7 +12,8 @@ from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.tangent.cases import NON_ZERO, Network, Rng, Tangent, cases, linearise, mlp_on_gaussian
 from theory.catalogue.tangent.sketches import BAR, masked_kernel, spectral_norm
-from theory.claim import Case, Claim, Probability, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Probability
 
 BERNSTEIN = Source("tropp2015concentration", "stated")
 DELTAS = (0.2, 0.05, 0.01)

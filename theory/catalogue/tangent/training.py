@@ -29,7 +29,8 @@ from theory.catalogue.tangent.cases import (  # fmt: skip
     unflatten,
 )
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
-from theory.claim import Bound, Case, Claim, Identity, Sides, Source
+from theory.claim import Case, Claim, Sides, Source
+from theory.kinds import Bound, Identity
 
 LEE = Source("lee2019wide", "stated")
 JACOT = Source("jacot2018ntk", "stated")

@@ -1,0 +1,43 @@
+"""Scores from the gradient of the loss: SNIP and GraSP."""
+
+import jax
+import jax.numpy as jnp
+
+from sketchprune.scores.contract import Pruned, score
+from sketchprune.types import Params
+
+
+@score
+def snip(net: Pruned) -> Params:
+    """Connection sensitivity (SNIP), |θ_i ∂L/∂θ_i|.
+
+    It is the first-order change of the loss when weight i is removed. ``key`` is not used. The loss sees the outputs of
+    all samples at once, so it need not be a mean.
+
+    Cost: one forward and one backward pass; one forward pass more for more than 256 samples.
+    Source: lee2019snip, sketch/linear-scores, paths/score-forms.
+
+    >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
+    >>> snip(lambda w, x: x @ w, loss, jnp.array([1.0, -2.0]), (jnp.eye(2), jnp.zeros(2))).tolist()
+    [1.0, 4.0]
+    """
+    return jax.tree.map(lambda g, w: abs(g * w), net.gradient(), net.params)
+
+
+@score
+def grasp(net: Pruned) -> Params:
+    """What the norm of the gradient needs (GraSP), θ_i (Hg)_i, with g and H the gradient and Hessian of the loss.
+
+    Both are taken in the kept weights. Removing weight i changes ‖g‖²/2 by −θ_i (Hg)_i to first order, so that what is
+    kept by this score is what ‖g‖ needs. The paper removes its highest scores, which are the negative of these. Scores
+    are signed. ``key`` is not used.
+
+    Cost: about three gradients.
+    Source: wang2020grasp, paths/score-forms.
+
+    >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
+    >>> grasp(lambda w, x: x @ w, loss, jnp.array([1.0, -2.0]), (2 * jnp.eye(2), jnp.zeros(2))).tolist()
+    [16.0, 64.0]
+    """
+    direction = net.zero_where_pruned(net.gradient())
+    return jax.tree.map(jnp.multiply, net.hessian_product(direction), net.params)

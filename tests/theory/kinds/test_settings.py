@@ -1,0 +1,53 @@
+"""What the fields of each kind may be."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from theory.kinds import Bound, Effect, Expectation, Rate
+
+
+def untyped(kind, **fields):
+    """Checks fields whose types are wrong: a type checker, which runs in tests, would be there first."""
+    kind.__post_init__(SimpleNamespace(**fields))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: untyped(Bound, search="x"), r"search is 'x'; it takes a tuple of field names, such as \('x',\)"),
+        (lambda: untyped(Bound, search=(1,)), r"search is \(1,\); it takes a tuple of field names"),
+        (lambda: untyped(Expectation, relation="less"), "relation is 'less'; it takes 'equal' or 'at most'"),
+        (lambda: untyped(Rate, relation="at least"), "relation is 'at least'; it takes 'equal' or 'at most'"),
+        (lambda: Rate((2,)), r"sizes is \(2,\); it takes at least two whole numbers >= 1, ascending"),
+        (lambda: Rate((4, 2)), r"sizes is \(4, 2\); it takes at least two"),
+        (lambda: Rate((0, 2)), r"sizes is \(0, 2\); it takes at least two"),
+        (lambda: Rate((2, 4), margin=-0.1), "margin is -0.1; it takes a number >= 0"),
+        (lambda: Effect(margin=float("nan")), "margin is nan; it takes a number >= 0"),
+    ],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_kinds_are_values():
+    assert Rate((2, 4)) == Rate((2, 4), "equal", 0.1) != Rate((2, 8))
+    assert len({Bound(), Bound(("x",)), Bound(), Expectation()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "meaning"),
+    [
+        (Bound(), "measured ≤ theory on every admissible instance."),
+        (Expectation("at most"), "E measured = E theory, or ≤, over the outcomes of a trial. Here: at most."),
+        (Rate((2, 4)), "the slope of log measured against log size. Here: equal."),
+    ],
+)
+def test_meanings_name_the_settings(kind, meaning):
+    assert kind.meaning.endswith(meaning)
+
+
+def test_what_a_kind_asks_of_a_trial():
+    assert Rate((2, 4)).trial_arguments == (2,) and Bound().trial_arguments == ()
+    assert Bound(("x",)).searched_fields == ("x",) and Expectation().searched_fields == ()

@@ -1,0 +1,40 @@
+"""``sketchprune list``: one line for each claim."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from theory.cli.arguments import Selection
+from theory.cli.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from theory.claim import Claim
+
+
+def list_claims(selection: Selection = ()) -> int:
+    """List the claims of the catalogue, of patterns or of files.
+
+    Args:
+        selection: claims, patterns such as 'sketch/*', Python files that define claims.
+    """
+    from theory.catalogue import CATALOGUE
+    from theory.cli.console import say, terminal
+    from theory.cli.select import select
+
+    say(terminal(), _lines([item.claim for item in select(selection, CATALOGUE)]))
+    return ExitStatus.OK
+
+
+def _lines(claims: "Sequence[Claim]") -> "Iterable[Text]":
+    """Id, kind and title of each claim."""
+    from rich.text import Text
+
+    from theory.verdict import REFUTED
+
+    width = max((len(claim.id) for claim in claims), default=0)
+    for claim in claims:
+        remark = "  (known to be false)" if claim.expected == REFUTED else ""
+        line = Text(f"{claim.id:<{width}}  {claim.kind.words.name:<11}  {claim.title}{remark}")
+        line.stylize("bold", 0, len(claim.id))
+        yield line

@@ -1,0 +1,193 @@
+"""The instances of a claim: made by its cases, prepared, checked against its hypotheses, and written down.
+
+All instances of the cases that share a shape are stacked on one axis, so that one program serves them all:
+compilation is nearly the whole cost of a claim.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, UInt, UInt32
+
+from sketchprune.data import Dataset
+from sketchprune.types import Key
+from theory.claim import Case, Claim, Instance
+from theory.verdict import Replay
+
+MAX_REPLAYED_ENTRIES = 2**14
+"""A replay writes down arrays of at most so many entries; of larger ones the dtype and the shape."""
+_32_BITS = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
+
+Words = UInt32[np.ndarray, "instances words"]
+
+
+@dataclass(frozen=True)
+class CaseRows:
+    """One case of a group.
+
+    Attributes:
+        name: with the name of the data set in it.
+        control: whether it is a control arm.
+        index: its place in the group.
+        rows: its instances among those of the group.
+        admissible: which of them met the hypotheses.
+    """
+
+    name: str
+    control: bool
+    index: int
+    rows: slice
+    admissible: Bool[np.ndarray, " instances"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Instances of the cases of one shape, as numpy arrays; the leading axis runs over cases, then instances.
+
+    Attributes:
+        cases: the cases.
+        enumerable: whether all outcomes of a trial are enumerated.
+        raw: what the cases made.
+        instances: the same, prepared.
+        keys: [cases * instances, words], key data; instance i of a case has the same at every tier.
+    """
+
+    cases: tuple[CaseRows, ...]
+    enumerable: bool
+    raw: Instance
+    instances: Instance
+    keys: Words
+
+    def case_of(self, row: int) -> CaseRows:
+        """The case that an instance of the group belongs to."""
+        return next(case for case in self.cases if case.rows.start <= row < case.rows.stop)
+
+    def replay(self, case: CaseRows, row: int, component: int, sides: tuple[float, float], found_by: str) -> Replay:
+        """An instance of the group, written down.
+
+        Args:
+            case: one of the group.
+            row: the instance's place among those of the case.
+            component: the component of the sides that is meant.
+            sides: what was measured of it, and what the theory says.
+            found_by: how it was found.
+        """
+        return write_down(self.raw, case.rows.start + row, case.name, row, component, sides, found_by)
+
+
+def write_down(
+    raw: Instance, row: int, case: str, instance: int, component: int, sides: tuple[float, float], found_by: str
+) -> Replay:
+    """One of several instances, with its small arrays as lists.
+
+    Args:
+        raw: instances as their case made them, stacked.
+        row: which of them.
+        case: name of the case.
+        instance: what the replay says of its place in the case.
+        component: the component of the sides that is meant.
+        sides: what was measured of it, and what the theory says.
+        found_by: how it was found.
+    """
+    values: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(raw):
+        array = np.asarray(leaf[row])
+        field = jax.tree_util.keystr(path).lstrip(".")
+        small = array.size <= MAX_REPLAYED_ENTRIES
+        values[field] = array.tolist() if small else f"{array.dtype} {list(array.shape)}"
+    measured, theory = sides
+    return Replay(case, instance, found_by, component, measured, theory, values)
+
+
+def make_groups(
+    claim: Claim,
+    count: int,
+    seed: int,
+    dataset: Dataset,
+    prepare: Callable[[Instance], tuple[Instance, np.ndarray]],
+    *,
+    long: bool = False,
+) -> tuple[Group, ...]:
+    """Instances of every case that runs, in groups of one shape.
+
+    Args:
+        claim: whose cases make them.
+        count: instances per case.
+        seed: with the claim's id and the case's name it decides every instance and key.
+        dataset: the data of the data cases.
+        prepare: from raw instances to the prepared ones, and which of them meet the hypotheses.
+        long: whether long cases run.
+    """
+    by_shape: dict[Any, list[tuple[Case, Instance, np.ndarray]]] = {}
+    for case in claim.chosen(long=long):
+        raw, keys = make_case(claim.id, case, count, seed, dataset)
+        leaves, tree = jax.tree.flatten(raw)
+        shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        named = replace(case, name=case.name.format(data=dataset.name))
+        by_shape.setdefault(shape, []).append((named, raw, keys))
+    groups = []
+    for members in by_shape.values():
+        cases, raws, keys = zip(*members, strict=True)
+        raw = jax.tree.map(lambda *leaves: np.concatenate(leaves), *raws)
+        instances, admissible = prepare(raw)
+        rows = [slice(index * count, (index + 1) * count) for index in range(len(cases))]
+        groups.append(
+            Group(
+                tuple(
+                    CaseRows(case.name, case.control, index, span, admissible[span])
+                    for index, (case, span) in enumerate(zip(cases, rows, strict=True))
+                ),
+                cases[0].enumerable,
+                raw,
+                instances,
+                np.concatenate(keys),
+            )
+        )
+    return tuple(groups)
+
+
+def make_case(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, Words]:
+    """Instances of one case, stacked, and the data of their keys.
+
+    Each comes from a generator of its own, seeded by names: adding a claim, a case or an instance changes no other.
+
+    Args:
+        claim_id: the claim's.
+        case: what makes them.
+        count: how many.
+        seed: the run's.
+        dataset: the data of the data cases.
+    """
+    names = [zlib.crc32(name.encode()) for name in (claim_id, case.name)]
+    rngs = [np.random.default_rng([seed, *names, index]) for index in range(count)]
+    instances = [case.make(rng, dataset) for rng in rngs]
+    keys = np.stack([rng.integers(2**32, size=2, dtype=np.uint32) for rng in rngs])
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *instances), keys
+
+
+def chance_key(words: UInt[Array, "2"], trial: Array | int = 0) -> Key:
+    """The key of one trial of an instance.
+
+    The generator is a keyed function, so keys that count up give independent streams, and counting is what costs
+    least to compile and to run.
+
+    Args:
+        words: the data of the instance's key.
+        trial: the number of the trial.
+    """
+    return jax.random.wrap_key_data(words.at[1].add(jnp.asarray(trial, words.dtype)), impl="threefry2x32")
+
+
+def is_admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
+    """Whether one prepared instance meets every hypothesis of the claim."""
+    return jnp.all(jnp.array([True, *(jnp.all(holds(instance)) for holds in claim.hypotheses.values())]))
+
+
+def in_32_bits(instance: Instance) -> Instance:
+    """The instance with its fields of 64 bits in 32."""
+    return jax.tree.map(lambda leaf: leaf.astype(_32_BITS.get(leaf.dtype, leaf.dtype)), instance)

@@ -1,0 +1,169 @@
+"""Decisions without chance: both sides evaluated once per instance, and compared to rounding.
+
+Shared by identities, bounds, and expectations whose outcomes are all enumerated.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from theory.kinds.kind import STATEMENT, Findings, case_verdict, unmet
+from theory.measurements import Evaluation, SideArrays, TrialSums, take_rows
+from theory.statistics import ROUNDING
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Replay
+
+if TYPE_CHECKING:
+    import theory.engine
+    import theory.instances
+
+MIN_RESIDUAL_SHRINKAGE = 1e4
+"""By what factor an identity's residual must shrink from float32 to float64: rounding does, a near-miss does not."""
+
+Admissible = Bool[np.ndarray, " instances"]
+Badness = Callable[[Any], np.ndarray]
+"""From an evaluation, or from sums over trials, to how much each [instance, component] contradicts the statement."""
+
+
+def decide_equality(
+    sides: Evaluation, single: Evaluation | None, admissible: Admissible, *, method: str = "rounding"
+) -> CaseVerdict:
+    """measured = theory, to rounding, on every admissible instance of a case.
+
+    REFUTED where the largest residual exceeds what rounding explains, or a side is not finite. INCONCLUSIVE where the
+    residual is hardly smaller in float64 than in float32: it may be a near-miss, and no rounding.
+
+    Args:
+        sides: evaluated in float64.
+        single: the same in float32; None leaves that comparison out.
+        admissible: which instances met the hypotheses.
+        method: what the verdict calls it.
+
+    Returns:
+        The verdict, whose ``measured`` is the largest residual relative to its scale, and whose ``theory`` is the
+        largest that rounding explains.
+    """
+    if not admissible.any():
+        return unmet(admissible, method=method)
+    kept = take_rows(sides, admissible)
+    residual = float(np.max(abs(kept.deviation)))
+    decision = SUPPORTED if residual <= ROUNDING and not kept.broken.any() else REFUTED
+    if decision == SUPPORTED and single is not None:
+        coarse = float(np.max(abs(take_rows(single, admissible).deviation)))
+        if coarse != 0 and not coarse >= MIN_RESIDUAL_SHRINKAGE * residual:
+            decision = INCONCLUSIVE
+    return case_verdict(decision, admissible, method=method, measured=residual, theory=ROUNDING)
+
+
+def decide_inequality(sides: Evaluation, admissible: Admissible, *, method: str = "rounding") -> CaseVerdict:
+    """measured <= theory, to rounding, on every admissible instance of a case.
+
+    Args:
+        sides: evaluated in float64.
+        admissible: which instances met the hypotheses.
+        method: what the verdict calls it.
+
+    Returns:
+        The verdict, with the medians of both sides and of their ratio.
+    """
+    if not admissible.any():
+        return unmet(admissible, method=method)
+    kept = take_rows(sides, admissible)
+    decision = REFUTED if kept.violated.any() or kept.broken.any() else SUPPORTED
+    return case_verdict(decision, admissible, method=method, **medians(kept.values))
+
+
+def is_vacuous(sides: SideArrays) -> bool:
+    """Whether the bound exceeds the trivial one, in the median of the entries for which a trivial one is known."""
+    known = np.isfinite(sides.trivial)
+    exceeds = (sides.theory > sides.trivial * (1 + 1e-9))[known]
+    return bool(known.any()) and float(np.mean(exceeds)) > 0.5
+
+
+def medians(sides: SideArrays) -> dict[str, Any]:
+    """``measured``, ``theory`` and ``looseness``: medians of both sides and of theory/measured where it is finite."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.asarray(sides.theory) / np.asarray(sides.measured)
+    finite = ratio[np.isfinite(ratio)]
+    return {
+        "measured": float(np.median(sides.measured)),
+        "theory": float(np.median(sides.theory)),
+        "looseness": float(np.median(finite)) if finite.size else np.nan,
+    }
+
+
+def measure_group(
+    runs: "theory.engine.Runs",
+    group: "theory.instances.Group",
+    decide: Callable[[Evaluation, Evaluation | None, Admissible], CaseVerdict],
+    badness: Badness,
+    *,
+    compare_single: bool,
+) -> Findings:
+    """Decide the claim and its mutants on the cases of a group, from one evaluation per instance.
+
+    Args:
+        runs: the claim's programs.
+        group: the cases.
+        decide: from the sides of one case in float64 and in float32, and its admissible instances, to its verdict.
+        badness: how much each entry of the claim's own sides contradicts it.
+        compare_single: whether the sides are also evaluated in float32; else ``decide`` gets None.
+
+    Returns:
+        A verdict on every case, and the worst instance of the first case that refutes the claim.
+    """
+    sides = runs.evaluate(group)
+    single = runs.evaluate(group, single=True) if compare_single else None
+    found = {
+        name: {
+            case.name: decide(
+                take_rows(sides[name], case.rows),
+                None if single is None else take_rows(single[name], case.rows),
+                case.admissible,
+            )
+            for case in group.cases
+        }
+        for name in runs.statements
+    }
+    counterexample = contradiction(group, found[STATEMENT], sides[STATEMENT], badness, found_by="instance")
+    return Findings(found, counterexample)
+
+
+def contradiction(
+    group: "theory.instances.Group",
+    verdicts: Mapping[str, CaseVerdict],
+    sides: Evaluation | TrialSums,
+    badness: Badness,
+    *,
+    found_by: str,
+) -> Replay | None:
+    """The worst instance of the first refuted case of a group; None where no case is refuted.
+
+    Args:
+        group: the cases.
+        verdicts: case name -> verdict on the claim.
+        sides: the claim's sides on all instances of the group, or their sums over trials.
+        badness: how much each entry contradicts the claim.
+        found_by: what the replay says of how it was found.
+    """
+    for case in group.cases:
+        if verdicts[case.name].verdict == REFUTED:
+            here = take_rows(sides, case.rows)
+            row, component = worst_entry(badness(here), here.broken, case.admissible)
+            return group.replay(case, row, component, here.pair(row, component), found_by)
+    return None
+
+
+def worst_entry(badness: np.ndarray, broken: np.ndarray, admissible: Admissible) -> tuple[int, int]:
+    """The admissible instance and its component with the largest badness; what is broken or nan is the worst.
+
+    Args:
+        badness: [instances, components].
+        broken: where a number is not finite, same shape.
+        admissible: which instances met the hypotheses.
+    """
+    badness = np.where(np.asarray(broken) > 0, np.inf, np.nan_to_num(badness, nan=np.inf))
+    badness = np.where(admissible[:, None], badness, -np.inf)
+    row, component = np.unravel_index(np.argmax(badness), badness.shape)
+    return int(row), int(component)

@@ -1,0 +1,179 @@
+"""Expectations: E measured = E theory, or at most that, over the outcomes of a trial."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from theory import statistics
+from theory.kinds import exact, trials
+from theory.kinds.axes import Axis, Strip, linear, looseness
+from theory.kinds.exact import Admissible
+from theory.kinds.kind import Findings, Kind, Words, check_relation, unmet
+from theory.measurements import Evaluation, SideArrays, TrialSums, take_rows
+from theory.statistics import Interval, Relation
+from theory.verdict import LEVEL, CaseVerdict, Tier, Verdict
+
+if TYPE_CHECKING:
+    import theory.engine
+
+MAX_FOURTH_MOMENT_SHARE = 0.01
+"""No normal interval where Σd⁴ > 1 % of (Σd²)²: too few trials dominate the variance."""
+FLOAT32_ROUNDING = 1e-5
+"""Relative rounding of a float32 trial, which does not average out over trials."""
+
+
+@dataclass(frozen=True)
+class Expectation(Kind):
+    """E measured = E theory, or ≤, over the outcomes of a trial.
+
+    Decided on the deviation (measured − theory) / scale: averaged over trials and over the admissible instances of a
+    case, or on every instance where all outcomes are enumerated.
+
+    Attributes:
+        relation: "equal" or "at most".
+    """
+
+    relation: Relation = "equal"
+
+    words: ClassVar[Words] = Words(
+        name="expectation",
+        meaning="E measured = E theory, or ≤, over the outcomes of a trial.",
+        measured="median over instances of the mean",
+        theory="median of the theory's side",
+        interval="of measured − theory, relative to the scale",
+    )
+    takes_enumerable: ClassVar[bool] = True
+    optional_sides: ClassVar[tuple[str, ...]] = ("scale", "trivial", "range")
+
+    def __post_init__(self):
+        check_relation(self.relation)
+
+    @property
+    def meaning(self) -> str:
+        """The meaning, with the relation."""
+        return f"{self.words.meaning} Here: {self.relation}."
+
+    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+        """All outcomes where they are enumerated; else trials, in float32, until all is decided."""
+        found = Findings.none(runs.statements)
+        decide = partial(self.decide, claim_id=runs.claim.id)
+        for group in runs.groups:
+            if group.enumerable:
+                found |= exact.measure_group(
+                    runs, group, self.decide_enumerated, self.badness, compare_single=self.relation == "equal"
+                )
+            else:
+                found |= trials.measure_group(runs, group, tier, decide, self.badness, single=True, earlier=found)
+        return found
+
+    def decide_enumerated(self, sides: Evaluation, single: Evaluation | None, admissible: Admissible) -> CaseVerdict:
+        """The verdict on one case whose sides are expectations over all outcomes: an identity, or a bound.
+
+        Args:
+            sides: evaluated in float64.
+            single: the same in float32, for "equal".
+            admissible: which instances met the hypotheses.
+        """
+        if self.relation == "equal":
+            return exact.decide_equality(sides, single, admissible, method="enumerated")
+        return exact.decide_inequality(sides, admissible, method="enumerated")
+
+    def decide(
+        self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL, claim_id: str = "a claim"
+    ) -> CaseVerdict:
+        """The verdict on one case from the sums of its trials so far.
+
+        Args:
+            sums: over trials, [instances, components].
+            admissible: which instances met the hypotheses.
+            tier: its tolerance still supports the statement.
+            level: probability of a wrong decision, over all components and looks.
+            claim_id: names the claim in messages.
+
+        Raises:
+            ValueError: chance decides the scale.
+        """
+        if not admissible.any():
+            return unmet(admissible, method="none")
+        kept = take_rows(sums, admissible)
+        if kept.changed_scales.any():
+            raise ValueError(
+                f"scale in the trial of {claim_id} changes from trial to trial, as |theory| may where no scale is "
+                "given; it takes one that chance does not decide, Sides(..., scale=...)"
+            )
+        judgement = self.judge(kept, tier, level)
+        return trials.verdict(judgement, kept, admissible, exact.medians(_means(kept)))
+
+    def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
+        """Decisions on the components, from sums over trials on admissible instances.
+
+        Args:
+            sums: [instances, components].
+            tier: its tolerance still supports the statement.
+            level: probability of a wrong decision, over all components and looks.
+        """
+        interval, method = mean_interval(sums, trials.level_per_interval(level, sums, tier))
+        farthest = np.maximum(abs(interval.low), abs(interval.high))
+        return trials.Judgement(
+            statistics.decide_mean(interval, self.relation, tier.tolerance, FLOAT32_ROUNDING),
+            interval,
+            worst=int(np.argmax(np.nan_to_num(farthest, nan=np.inf))),
+            method=method,
+        )
+
+    def badness(self, sides: Evaluation | TrialSums) -> np.ndarray:
+        """How much each [instance, component] contradicts the statement."""
+        return abs(sides.deviation) if self.relation == "equal" else np.asarray(sides.deviation)
+
+    def tolerance(self, tier: Tier) -> float:
+        """The relative deviation of a mean that still supports the claim."""
+        return tier.tolerance
+
+    def axis(self, verdict: Verdict) -> Axis | None:
+        """For "equal" the deviation; for "at most" how loose the bound is."""
+        if self.relation == "at most":
+            return looseness({name: case.looseness for name, case in verdict.cases.items()})
+        strips = {name: _deviation(case) for name, case in verdict.cases.items()}
+        band = (-verdict.tolerance, verdict.tolerance)
+        return linear("deviation ÷ scale", strips, marks={0.0: "theory"}, band=band)
+
+
+def mean_interval(sums: TrialSums, level: float) -> tuple[Interval, str]:
+    """Interval of the mean deviation over the trials of all instances, for each component.
+
+    Empirical Bernstein where the range of the outcomes is known, which holds at every number of trials; else normal,
+    which is asymptotic, and infinite where too few trials say something: then what is rare may not have come yet.
+
+    Args:
+        sums: over trials on admissible instances, [instances, components].
+        level: probability that the interval of one component misses its mean.
+
+    Returns:
+        The intervals, [components], and the name of the method.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        count = sums.trials.sum(axis=0)
+        mean = (sums.deviation / sums.trials).mean(axis=0)
+        means = sums.means()
+        width = (means.range / means.scale).max(axis=0)
+        if np.isfinite(width).all():
+            variance = np.maximum((sums.squares.sum(axis=0) - count * mean**2) / (count - 1), 0)
+            return statistics.bernstein_interval(count, mean, variance, width, level), "empirical Bernstein"
+        within = np.maximum(sums.squares - sums.deviation**2 / sums.trials, 0) / (sums.trials - 1)
+        error = np.sqrt((within / sums.trials).sum(axis=0)) / len(sums.trials)
+        dominated = sums.fourth_powers.sum(axis=0) > MAX_FOURTH_MOMENT_SHARE * sums.squares.sum(axis=0) ** 2
+        all_alike = (error == 0) & (mean != 0)
+        error = np.where(dominated | all_alike, np.inf, error)
+        return statistics.normal_interval(mean, error, level), "asymptotic"
+
+
+def _means(sums: TrialSums) -> SideArrays:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sums.means()
+
+
+def _deviation(case: CaseVerdict) -> Strip:
+    """The interval is one of the deviation; where all outcomes are enumerated, ``measured`` is the deviation."""
+    return Strip(case.measured) if case.interval is None else Strip(sum(case.interval) / 2, case.interval)

@@ -1,0 +1,112 @@
+"""Probabilities: P(measured > theory) <= delta."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from theory import statistics
+from theory.kinds import exact, trials
+from theory.kinds.axes import Axis, Strip, linear
+from theory.kinds.exact import Admissible
+from theory.kinds.kind import Findings, Kind, Words, unmet
+from theory.measurements import TrialSums, take_rows
+from theory.verdict import LEVEL, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
+
+if TYPE_CHECKING:
+    import theory.engine
+
+
+@dataclass(frozen=True)
+class Probability(Kind):
+    """P(measured > theory) <= delta over the outcomes of a trial, and over the admissible instances of a case.
+
+    A trial returns the failure rate that the statement allows as ``Sides.delta``. Exact binomial intervals decide.
+    """
+
+    words: ClassVar[Words] = Words(
+        name="probability",
+        meaning="P(measured > theory) ≤ delta over the outcomes of a trial, and over the admissible instances of a "
+        "case.",
+        measured="failure frequency of the worst component",
+        theory="the failure rate δ that the claim allows",
+        interval="of the failure rate",
+    )
+    required_sides: ClassVar[tuple[str, ...]] = ("delta",)
+
+    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+        """Trials, in float64, until all is decided."""
+        found = Findings.none(runs.statements)
+        for group in runs.groups:
+            found |= trials.measure_group(runs, group, tier, self.decide, self.badness, single=False, earlier=found)
+        return found
+
+    def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
+        """The verdict on one case from the sums of its trials so far.
+
+        Args:
+            sums: over trials, [instances, components].
+            admissible: which instances met the hypotheses.
+            tier: its number of looks shares the level.
+            level: probability of a wrong decision, over all components and looks.
+        """
+        if not admissible.any():
+            return unmet(admissible, method="none")
+        kept = take_rows(sums, admissible)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = kept.means()
+        judgement = self.judge(kept, tier, level)
+        worst = judgement.worst
+        numbers = {
+            "measured": float(_failures(kept)[worst] / trials.count_trials(kept)[worst]),
+            "theory": float(_delta(kept)[worst]),
+            "looseness": exact.medians(means)["looseness"],
+        }
+        verdict = trials.verdict(judgement, kept, admissible, numbers)
+        if verdict.verdict == SUPPORTED and exact.is_vacuous(means):
+            return replace(verdict, verdict=VACUOUS)
+        return verdict
+
+    def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
+        """Decisions on the components, from sums over trials on admissible instances.
+
+        Args:
+            sums: [instances, components].
+            tier: its number of looks shares the level.
+            level: probability of a wrong decision, over all components and looks.
+        """
+        failed, count, delta = _failures(sums), trials.count_trials(sums), _delta(sums)
+        interval = statistics.binomial_interval(failed, count, trials.level_per_interval(level, sums, tier))
+        decisions = statistics.decide_failure_rate(interval, delta)
+        return trials.Judgement(decisions, interval, int(np.argmax(failed / count / delta)), "exact binomial")
+
+    def badness(self, sums: TrialSums) -> np.ndarray:
+        """How much each [instance, component] contradicts the statement."""
+        return np.asarray(sums.failures)
+
+    def tolerance(self, tier: Tier) -> float:
+        """By what part of δ a failure rate may exceed it and pass."""
+        return statistics.FAILURE_RATE_TOLERANCE
+
+    def axis(self, verdict: Verdict) -> Axis | None:
+        """Failure rates, relative to the one that is allowed."""
+        strips = {name: _relative(case) for name, case in verdict.cases.items()}
+        return linear("failure rate ÷ δ", strips, marks={1.0: "δ", 2.0: "2δ"}, band=(0.0, 1.0), floor=0.0)
+
+
+def _failures(sums: TrialSums) -> np.ndarray:
+    """Failures of each component over all instances; a trial that is not finite is one."""
+    return (sums.failures + sums.broken).sum(axis=0)
+
+
+def _delta(sums: TrialSums) -> np.ndarray:
+    """The failure rate that each component allows: the largest over instances."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.fmax.reduce(sums.means().delta, axis=0)
+
+
+def _relative(case: CaseVerdict) -> Strip:
+    if not case.theory:
+        return Strip(None)
+    interval = case.interval and (case.interval[0] / case.theory, case.interval[1] / case.theory)
+    return Strip(case.measured / case.theory, interval)

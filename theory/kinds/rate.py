@@ -1,0 +1,124 @@
+"""Rates: measured ~ size^theory."""
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from theory import statistics
+from theory.kinds.axes import Axis, Strip, linear
+from theory.kinds.exact import Admissible
+from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_relation, limits, unmet
+from theory.statistics import Relation
+from theory.verdict import EFFECT_LEVEL, REFUTED, CaseVerdict, Tier, Verdict
+
+if TYPE_CHECKING:
+    import theory.engine
+    import theory.instances
+
+
+@dataclass(frozen=True)
+class Rate(Kind):
+    """measured(size) ~ size^theory: the slope of log measured against log size.
+
+    ``trial(instance, outcome, size)`` is compiled once for each size; its ``theory`` is the exponent. Student's
+    interval of the slopes of the instances decides.
+
+    Attributes:
+        sizes: the sizes, ascending.
+        relation: "equal", or "at most" where the exponent is an upper rate.
+        margin: how far an exponent may lie from the theory's and still support it.
+    """
+
+    sizes: tuple[int, ...]
+    relation: Relation = "equal"
+    margin: float = 0.1
+
+    words: ClassVar[Words] = Words(
+        name="rate",
+        meaning="measured(size) ~ size^theory: the slope of log measured against log size.",
+        measured="exponent",
+        theory="the theory's exponent",
+        interval="of the exponent",
+    )
+
+    def __post_init__(self):
+        check_relation(self.relation)
+        if len(self.sizes) < 2 or self.sizes[0] < 1 or any(a >= b for a, b in itertools.pairwise(self.sizes)):
+            raise ValueError(f"sizes is {self.sizes}; it takes at least two whole numbers >= 1, ascending")
+        if not self.margin >= 0:
+            raise ValueError(f"margin is {self.margin}; it takes a number >= 0")
+
+    @property
+    def meaning(self) -> str:
+        """The meaning, with the relation."""
+        return f"{self.words.meaning} Here: {self.relation}."
+
+    @property
+    def trial_arguments(self) -> tuple[Any, ...]:
+        """A trial takes the size."""
+        return (self.sizes[0],)
+
+    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+        """One evaluation per instance and size."""
+        found = Findings.none(runs.statements)
+        for group in runs.groups:
+            found |= self._measure_group(runs, group)
+        return found
+
+    def _measure_group(self, runs: "theory.engine.Runs", group: "theory.instances.Group") -> Findings:
+        by_size = [runs.evaluate_at(group, size) for size in self.sizes]
+        found = {}
+        for name in runs.statements:
+            components = by_size[0][name].values.measured.shape[1]
+            if components != 1:
+                raise ValueError(f"sides {name!r} of {runs.claim.id} have {components} components; a rate takes one")
+            values = np.stack([sides[name].values.measured[:, 0] for sides in by_size], axis=1)
+            exponent = float(by_size[0][name].values.theory[0, 0])
+            found[name] = {case.name: self.decide(values[case.rows], exponent, case.admissible) for case in group.cases}
+        return Findings(found)
+
+    def decide(
+        self,
+        values: Float[np.ndarray, "instances sizes"],
+        exponent: float,
+        admissible: Admissible,
+        *,
+        level: float = EFFECT_LEVEL,
+    ) -> CaseVerdict:
+        """The verdict on one case from the slopes of the values' logarithms.
+
+        Args:
+            values: what was measured; what is not finite and > 0 refutes.
+            exponent: the theory's.
+            admissible: which instances met the hypotheses.
+            level: probability that the interval misses the mean slope.
+        """
+        if not admissible.any():
+            return unmet(admissible, method="slopes")
+        kept = values[admissible]
+        if not (np.isfinite(kept) & (kept > 0)).all():
+            return case_verdict(REFUTED, admissible, method="slopes", theory=exponent, trials=kept.size)
+        slope, interval = statistics.slope_interval(np.log(self.sizes), np.log(kept), level)
+        return case_verdict(
+            statistics.decide_exponent(interval, exponent, self.relation, self.margin),
+            admissible,
+            method="slopes",
+            measured=slope,
+            theory=exponent,
+            trials=kept.size,
+            interval=limits(interval),
+        )
+
+    def tolerance(self, tier: Tier) -> float:
+        """How far an exponent may lie from the theory's, at every tier."""
+        return self.margin
+
+    def axis(self, verdict: Verdict) -> Axis | None:
+        """Exponents."""
+        strips = {name: Strip(case.measured, case.interval) for name, case in verdict.cases.items()}
+        theory = next(iter(verdict.cases.values())).theory
+        band = (theory - verdict.tolerance, theory + verdict.tolerance)
+        return linear("exponent", strips, marks={theory: "theory"}, band=band)

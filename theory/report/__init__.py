@@ -1,0 +1,1 @@
+"""What a verification leaves: a page for people, tables for programs, and a journal to resume from."""

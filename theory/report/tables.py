@@ -1,0 +1,55 @@
+"""The verdicts as tables for programs: verdicts.json and verdicts.csv."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from sketchprune._files import strict_json
+from theory.report.run import Report, Run, Selected
+from theory.verdict import Verdict
+
+_CASE_COLUMNS = ("verdict", "trials", "instances", "admissible", "measured", "theory", "looseness")
+
+
+def as_json(report: Report) -> str:
+    """The run and its verdicts as strict JSON: a number that is not finite is null.
+
+    What ``measured``, ``theory``, ``looseness`` and ``interval`` mean depends on the kind of the claim: see
+    :class:`theory.CaseVerdict`. Two runs of the same settings differ in ``elapsed_s`` alone.
+    """
+    run = report.run
+    fields = {
+        "schema": run.schema,
+        "versions": run.versions,
+        "seed": run.seed,
+        "tier": run.tier,
+        "data": run.data,
+        "level": run.level,
+        "claims": [_entry(run, item, verdict) for item, verdict in report.verdicts],
+        "failed": dict(report.failed),
+    }
+    return json.dumps(fields, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _entry(run: Run, item: Selected, verdict: Verdict) -> dict[str, Any]:
+    """The fields of one claim in verdicts.json."""
+    fields = strict_json(asdict(verdict))
+    elapsed_s = fields.pop("elapsed_s")
+    return fields | {"command": run.command(item.argument), "elapsed_s": elapsed_s}
+
+
+def as_csv(verdicts: Iterable[Verdict]) -> str:
+    """One row for each case of each claim; a number that is not finite is an empty cell."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("id", "kind", "claim_verdict", "expected", "case", *_CASE_COLUMNS, "low", "high", "method"))
+    for verdict in verdicts:
+        for name, case in verdict.cases.items():
+            fields = strict_json(asdict(case))
+            interval = fields["interval"] or (None, None)
+            claim = (verdict.id, verdict.kind, verdict.verdict, verdict.expected)
+            rows.writerow((*claim, name, *(fields[column] for column in _CASE_COLUMNS), *interval, case.method))
+    return text.getvalue()
