@@ -352,12 +352,25 @@ def _network_theory(setting: Setting, network: _Network, law: Any) -> dict[str, 
     """The expectation of the tangent kernel's error under a reweighted mask; nothing is known of the losses."""
     if setting.objective != "ntk-error" or setting.binary:  # the error of 0/1 masks takes all pairs of weights
         return {}
+    return _with_markov(_expectation(law, _tangent_items(network)))
 
-    def apply(leaves: list[Array], x: Array) -> Array:
-        return network.apply(network.with_prunable(network.params, leaves), x)
 
-    items = kernels.ntk_items(apply, network.prunable(network.params), network.x)
-    return _with_markov(_expectation(law, items))
+def _tangent_items(network: _Network) -> laws.Items:
+    """The items J_iJ_iᵀ of the prunable weights."""
+    every = kernels.ntk_items(network.apply, network.params, network.x)
+    zeros = jax.tree.map(jnp.zeros_like, network.params)
+    prunable = jax.tree.map(
+        lambda leaf, prune: np.full(leaf.shape, prune), network.params, masks.prunable(network.params)
+    )
+
+    def combination(coefficients: list[Array]) -> Float[Array, ""]:
+        return every.combination(network.with_prunable(zeros, coefficients))
+
+    def gram() -> Float[Array, "d d"]:
+        chosen = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(prunable)])
+        return every.gram()[chosen][:, chosen]
+
+    return laws.Items(network.prunable(every.squares), combination, gram)
 
 
 # --- laws
