@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from figures._config import Config
 from figures._digits import Pixels, digits
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
-from sketchprune import masks, sketch
+from sketchprune import laws, masks, sketch
 from sketchprune.types import Key
 
 BUDGETS = np.array([4, 8, 16, 32, 64, 128, 256])
@@ -50,8 +50,8 @@ def _panel(key: Key, x: Float[Array, "n d"], count: int) -> dict[str, Array]:
     weight_key, mask_key = jax.random.split(key)
     w = jax.random.normal(weight_key, (WEIGHTS, x.shape[1]))
     top, bound = jax.vmap(jax.vmap(_top, (None, 0, None)), (None, None, 0))(x, w, jnp.asarray(KEEP))
-    laws = jnp.stack([jax.vmap(law, (None, 0))(x, w) for law in LAWS.values()])
-    keys = jax.random.split(mask_key, laws.shape[:2])
+    chances = jnp.stack([jax.vmap(law, (None, 0))(x, w) for law in LAWS.values()])
+    keys = jax.random.split(mask_key, chances.shape[:2])
 
     def over_weights(law: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         keys, p = law
@@ -59,7 +59,7 @@ def _panel(key: Key, x: Float[Array, "n d"], count: int) -> dict[str, Array]:
         return theory.mean(axis=0), mean.mean(axis=0), jnp.sqrt(variance.sum(axis=0)) / WEIGHTS
 
     numbers = {"top_mean": top.mean(axis=1), "top_theory": bound.mean(axis=1)}
-    for quantity, values in zip(("theory", "mean", "error"), lax.map(over_weights, (keys, laws)), strict=True):
+    for quantity, values in zip(("theory", "mean", "error"), lax.map(over_weights, (keys, chances)), strict=True):
         numbers |= {f"{name}_{quantity}": row for name, row in zip(LAWS, values, strict=True)}
     return numbers
 
