@@ -96,7 +96,12 @@ class Programs:
 
 
 def tile_size(claim: Claim, count: int) -> int:
-    """Trials that run at once on each of ``count`` instances: a power of two, so that it divides every look."""
+    """Trials that run at once on each of several instances: a power of two, so that it divides every look.
+
+    Args:
+        claim: its ``batch`` bounds the trials that run at once on all instances.
+        count: number of instances.
+    """
     return 1 << max(0, (claim.batch // count).bit_length() - 1)
 
 

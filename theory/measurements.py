@@ -23,6 +23,10 @@ def take_rows(record: Record, rows: Any) -> Record:
     Args:
         record: a pytree of arrays.
         rows: what the arrays are indexed with: an index, a slice, or a boolean array.
+
+    Example:
+        >>> take_rows({"x": np.arange(6).reshape(3, 2)}, np.array([True, False, True]))["x"].tolist()
+        [[0, 1], [4, 5]]
     """
     return jax.tree.map(lambda leaf: leaf[rows], record)
 
@@ -59,7 +63,12 @@ class Evaluation(NamedTuple):
     broken: Leaf
 
     def pair(self, row: int, component: int) -> tuple[float, float]:
-        """The measured side and the theory's, of one instance and component."""
+        """The measured side and the theory's.
+
+        Args:
+            row: the instance.
+            component: its component.
+        """
         return float(self.values.measured[row, component]), float(self.values.theory[row, component])
 
 
@@ -92,7 +101,12 @@ class TrialSums(NamedTuple):
             return SideArrays(*(total / self.trials for total in self.sides))
 
     def pair(self, row: int, component: int) -> tuple[float, float]:
-        """The means of the measured side and of the theory's, of one instance and component."""
+        """The means of the measured side and of the theory's.
+
+        Args:
+            row: the instance.
+            component: its component.
+        """
         trials = max(self.trials[row, component], 1)
         return float(self.sides.measured[row, component] / trials), float(self.sides.theory[row, component] / trials)
 

@@ -48,6 +48,10 @@ def check_claim(claim: Claim, data: Dataset | None = None, *, evaluate: bool = T
 
     Cost:
         Tracing the trial once per shape of instances; with ``evaluate`` also compiling it.
+
+    Example:
+        >>> from theory import CATALOGUE, check_claim
+        >>> check_claim(CATALOGUE[1], evaluate=False)
     """
     _check_words(claim)
     with jax.enable_x64(True):

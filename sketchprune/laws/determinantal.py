@@ -23,16 +23,16 @@ class Determinantal(struct.PyTreeNode, eq=False):
     Masks are boolean vectors. K is symmetric with eigenvalues in [0, 1]. :meth:`ridge` makes the kernel of a data
     matrix, with which trained columns have the error of a ridge regression.
 
-    A record of arrays: it crosses jit, vmap and grad.
+    A record of arrays: it crosses jit, vmap and grad. That the eigenvalues lie in [0, 1] is not checked.
+
+    Attributes:
+        kernel: K, [d, d].
+        tau: τ of a law made by :meth:`ridge`; otherwise None.
 
     Source: sketch/dpp-training-error.
 
     >>> Determinantal(jnp.diag(jnp.array([1.0, 0.0]))).sample(jax.random.key(0)).tolist()
     [True, False]
-
-    Attributes:
-        kernel: K, [d, d].
-        tau: the regulariser of :meth:`ridge`, or None.
     """
 
     kernel: Any
@@ -48,10 +48,16 @@ class Determinantal(struct.PyTreeNode, eq=False):
             x: [n, d].
             tau: τ > 0; the larger, the fewer columns are kept.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: for τ ≤ 0.
 
         Cost: O(nd² + d³).
+
+        >>> Determinantal.ridge(jnp.eye(2), 1.0).inclusion().tolist()
+        [0.5, 0.5]
         """
         _checks.positive("tau", tau)
         gram = product(x.T, x)
@@ -89,7 +95,14 @@ class Determinantal(struct.PyTreeNode, eq=False):
         return lax.scan(decide, start, jnp.arange(kernel.shape[0]))[1]
 
     def inclusion(self) -> Float[Array, "d"]:
-        """P(item i is kept) = K_ii."""
+        """P(m_i ≠ 0) = K_ii.
+
+        Returns:
+            The diagonal of the kernel, [d].
+
+        Raises:
+            ValueError: for a kernel that is not square.
+        """
         self._check()
         return jnp.diagonal(self.kernel)
 
@@ -100,6 +113,9 @@ class Determinantal(struct.PyTreeNode, eq=False):
 
         Args:
             items: the vectors B_i.
+
+        Returns:
+            One number.
 
         Raises:
             ValueError: for a kernel that is not square.
@@ -142,6 +158,9 @@ class Determinantal(struct.PyTreeNode, eq=False):
             x: [n, d], the data that the law was made of.
             y: [n]; vmap over several targets.
 
+        Returns:
+            The expectation of a squared norm.
+
         Raises:
             ValueError: for a law without τ.
 
@@ -170,6 +189,9 @@ def effective_dimension(x: Matrix, tau: Number) -> Float[Array, ""]:
     Args:
         x: [n, d].
         tau: τ > 0.
+
+    Returns:
+        One number between 0 and the rank of x.
 
     Raises:
         ValueError: for τ ≤ 0.

@@ -22,17 +22,18 @@ MOST_ITEMS = 16
 class FixedSize(struct.PyTreeNode, eq=False):
     """Exactly s items, drawn one after another without replacement in proportion to the weights that are left.
 
-    Masks are boolean. Items of weight 0 are never kept (a device may take subnormal weights for 0).
+    Masks are boolean. Items of weight 0 are never kept (a device may take subnormal weights for 0). The error, the
+    inclusion probabilities and the outcomes are summed over all subsets, so that they need few items.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
-
-    >>> FixedSize(jnp.array([0.3, 0.0, 0.7]), 2).sample(jax.random.key(0)).tolist()
-    [True, False, True]
 
     Attributes:
         weights: a pytree of finite floats >= 0; only their ratios matter.
         size: s, at least 0 and at most the number of weights that are > 0; it may be traced.
+
+    >>> FixedSize(jnp.array([0.3, 0.0, 0.7]), 2).sample(jax.random.key(0)).tolist()
+    [True, False, True]
     """
 
     weights: PyTree
@@ -47,8 +48,14 @@ class FixedSize(struct.PyTreeNode, eq=False):
             keep: the number of kept items, at most the number of sizes that are > 0.
             binary: must be False, for these masks are never reweighted.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: for ``binary``.
+
+        >>> FixedSize.proportional(jnp.array([1.0, 3.0]), 1).size
+        1
         """
         if binary:
             raise ValueError("binary is True; FixedSize takes False, since its masks are 0/1 in any case")
@@ -74,7 +81,10 @@ class FixedSize(struct.PyTreeNode, eq=False):
         return _sample(key, self.weights, self.size)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
-        """P(item i is kept), by the chance of every subset.
+        """P(m_i ≠ 0), by the chance of every subset.
+
+        Returns:
+            A pytree shaped like the weights.
 
         Raises:
             ValueError: as :meth:`sample`, and for more than 16 items.
@@ -86,8 +96,6 @@ class FixedSize(struct.PyTreeNode, eq=False):
 
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = Σ⟨B_i, B_j⟩Q_ij with Q_ij = P(neither i nor j is kept).
-
-        Q is summed over every subset, so that items must be few.
 
         Args:
             items: the vectors B_i.

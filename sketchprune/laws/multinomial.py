@@ -23,14 +23,8 @@ class Multinomial(struct.PyTreeNode, eq=False):
     m_i = c_i/(s p_i), where c_i counts how often item i was drawn, and 0 where p_i = 0. With ``binary`` it is
     1[c_i > 0] instead, which is not unbiased.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
-
-    Source: drineas2006matmul, sketch/unbiased.
-
-    >>> law = Multinomial(jnp.array([0.0, 1.0]), 3)
-    >>> law.sample(jax.random.key(0)).tolist()
-    [0.0, 1.0]
 
     Attributes:
         probabilities: p, a pytree of floats that sum to one over all leaves together.
@@ -38,6 +32,12 @@ class Multinomial(struct.PyTreeNode, eq=False):
         max_budget: how many draws are made, of which those past ``budget`` do not count; static. By default the
             budget, where that is a Python or NumPy integer.
         binary: whether masks are 0/1; static.
+
+    Source: drineas2006matmul, sketch/unbiased.
+
+    >>> law = Multinomial(jnp.array([0.0, 1.0]), 3)
+    >>> law.sample(jax.random.key(0)).tolist()
+    [0.0, 1.0]
     """
 
     probabilities: PyTree
@@ -46,7 +46,8 @@ class Multinomial(struct.PyTreeNode, eq=False):
     binary: bool = struct.field(pytree_node=False, default=False, kw_only=True)
 
     def __post_init__(self):
-        # Unflattening comes through here as well, with whatever a transformation put into the leaves.
+        # A law that crosses jit has a traced budget; the number of its draws must stay known. JAX also comes through
+        # here when it rebuilds a law, and may have put anything into the leaves: nothing else is done.
         if self.max_budget is None and isinstance(self.budget, int | np.integer):
             object.__setattr__(self, "max_budget", int(self.budget))
 
@@ -62,8 +63,16 @@ class Multinomial(struct.PyTreeNode, eq=False):
             binary: whether masks are 0/1.
             max_budget: a bound on ``keep``, needed where that is traced.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: for sizes that are negative, not finite or all zero.
+
+        Cost: O(d).
+
+        >>> Multinomial.proportional(jnp.array([1.0, 3.0]), 2).probabilities.tolist()
+        [0.25, 0.75]
         """
         known = _checks.weights("sizes", sizes)
         if known is not None and not known.positive:
@@ -96,6 +105,12 @@ class Multinomial(struct.PyTreeNode, eq=False):
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
         """P(m_i ≠ 0) = 1 − (1 − p_i)^s, to rounding for small p_i too.
+
+        Returns:
+            A pytree shaped like the probabilities.
+
+        Raises:
+            ValueError: as :meth:`sample`.
 
         Cost: O(d).
         """
@@ -172,6 +187,9 @@ class Multinomial(struct.PyTreeNode, eq=False):
         Args:
             x: [n, d], with one column for each item; the probabilities are one vector.
             y: [n]; vmap over several targets.
+
+        Returns:
+            A bound on a squared norm.
 
         Raises:
             ValueError: as :meth:`sample`.

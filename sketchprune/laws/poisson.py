@@ -22,17 +22,17 @@ class Poisson(struct.PyTreeNode, eq=False):
     m_i = b_i/π_i with b_i ~ Bernoulli(π_i), and 0 where π_i = 0. With ``binary`` it is b_i instead, which is not
     unbiased.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
+
+    Attributes:
+        rates: π, a pytree of floats in [0, 1].
+        binary: whether masks are 0/1; static.
 
     Source: sketch/poisson.
 
     >>> Poisson(jnp.array([0.0, 1.0])).sample(jax.random.key(0)).tolist()
     [0.0, 1.0]
-
-    Attributes:
-        rates: π, a pytree of floats in [0, 1].
-        binary: whether masks are 0/1; static.
     """
 
     rates: PyTree
@@ -47,8 +47,16 @@ class Poisson(struct.PyTreeNode, eq=False):
             keep: the expected number of kept items, above 0 and at most the number of sizes that are > 0.
             binary: whether masks are 0/1.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: as :func:`poisson_rates`.
+
+        Cost: O(d log d).
+
+        >>> Poisson.proportional(jnp.array([6.0, 1.0, 1.0]), 2).rates.tolist()
+        [1.0, 0.5, 0.5]
         """
         return cls(poisson_rates(sizes, keep), binary=binary)
 
@@ -70,7 +78,14 @@ class Poisson(struct.PyTreeNode, eq=False):
         return _sample(key, self.rates, binary=self.binary)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
-        """P(m_i ≠ 0) = π_i."""
+        """P(m_i ≠ 0) = π_i.
+
+        Returns:
+            The rates.
+
+        Raises:
+            ValueError: as :meth:`sample`.
+        """
         _checks.rates("rates", self.rates)
         return self.rates
 
@@ -130,6 +145,9 @@ class Poisson(struct.PyTreeNode, eq=False):
         Args:
             x: [n, d], with one column for each item; the rates are one vector.
             y: [n]; vmap over several targets.
+
+        Returns:
+            A bound on a squared norm.
 
         Raises:
             ValueError: for rates outside [0, 1].

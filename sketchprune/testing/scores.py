@@ -60,6 +60,7 @@ def check_score(
     params = jax.tree.map(np.asarray, params)
 
     def run(params: Params, batch: Any, mask: Mask | None = None, *, score: ScoreFn = score, **keys: Any) -> Scores:
+        params, batch, mask = jax.tree.map(jnp.asarray, (params, batch, mask))
         return score(apply, loss, params, batch, mask=mask, **({"key": key} | keys), **options)
 
     found = _traced_variants(name, run, params, batch)

@@ -47,7 +47,7 @@ def test_clipping_without_redistribution_keeps_less():
         (lambda: laws.layer_densities("erk", [(2, 2)], 0), r"density is 0; it takes a number in \(0, 1\]"),
         (lambda: laws.layer_densities("erk", [(2, 2)], 1.01), "density is 1.01"),
         (lambda: laws.layer_densities("erk", [(2, 2)], float("nan")), "density is nan"),
-        (lambda: laws.layer_densities("erk", [], 0.5), r"shapes is \[\]; it takes one shape a layer"),
+        (lambda: laws.layer_densities("erk", [], 0.5), r"shapes is \[\]; it takes one shape for each layer"),
         (lambda: laws.layer_densities("erk", [(0, 3)], 0.5), "at least one weight"),
     ],
 )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from sketchprune.search import _cluster, mesh
+from sketchprune.search._rendezvous import rendezvous
 from tests.support import search_process as example
 
 
@@ -108,7 +109,7 @@ def meeting(*processes, count, timeout=10.0):
 
     def come(process_id):
         try:
-            mesh.rendezvous(coordinator, count, process_id, timeout=timeout)
+            rendezvous(coordinator, count, process_id, timeout=timeout)
         except (ValueError, TimeoutError) as error:
             return error
 
@@ -140,7 +141,7 @@ def test_processes_that_disagree_are_told():
     stranger = threading.Thread(target=strange, args=(coordinator,))
     stranger.start()
     with pytest.raises(TimeoutError, match="process 1 of 2 did not join"):
-        mesh.rendezvous(coordinator, 2, 0, timeout=1.0)
+        rendezvous(coordinator, 2, 0, timeout=1.0)
     stranger.join()
 
 

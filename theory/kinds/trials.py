@@ -37,7 +37,13 @@ class Judgement(NamedTuple):
 
 
 def level_per_interval(level: float, sums: TrialSums, tier: Tier) -> float:
-    """The level of one interval, where all components at all looks share ``level``."""
+    """The level of one interval, where the intervals of all components at all looks share a level.
+
+    Args:
+        level: what they share.
+        sums: [instances, components].
+        tier: its looks are counted.
+    """
     return level / (sums.trials.shape[1] * len(tier.looks))
 
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from sketchprune import data, prune, scores, sketch
+from tests.support import few, quick_jit
 from theory import Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import claims, seeds
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
@@ -18,7 +19,7 @@ from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
 RNG = np.random.default_rng(0)
 
 
-@settings(max_examples=30, deadline=None)
+@few(30)
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=6), st.lists(st.integers(-3, 3), min_size=6, max_size=6))
 def test_rank_correlation_is_scipys(a, b):
     found = float(claims.spearman(jnp.array(a, float), jnp.array(b, float)))
@@ -31,7 +32,7 @@ def test_rank_correlation_is_scipys(a, b):
 def test_shuffled_masks_keep_the_counts_of_layers_and_their_pairing():
     stack = (jnp.asarray(RNG.random((3, 4, 5)) < 0.4), jnp.asarray(RNG.random((3, 5, 2)) < 0.4))
     stack = (stack[0].at[1].set(stack[0][0]), stack[1])
-    mixed = seeds.shuffled(jax.random.key(0), stack)
+    mixed = seeds.shuffled_within_layers(jax.random.key(0), stack)
     for before, after in zip(stack, mixed, strict=True):
         np.testing.assert_array_equal(before.sum((1, 2)), after.sum((1, 2)))
         assert (before != after).any()
@@ -41,11 +42,11 @@ def test_shuffled_masks_keep_the_counts_of_layers_and_their_pairing():
 @pytest.mark.parametrize("network", seeds.NETWORKS)
 def test_training_heeds_masks_and_controls(network):
     """Kept whole, nothing is changed by shuffling; the dense network learns the digits."""
-    instance = seeds.seed(RNG, data.load(), network)
+    instance = seeds.make_seed(RNG, data.load(), network)
     dense = jax.tree.map(lambda leaf: jnp.ones((1, *leaf.shape)), instance.params)
     empty = jax.tree.map(jnp.zeros_like, dense)
     stack = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), dense, empty)
-    run = jax.jit(lambda control: seeds.trained(instance.replace(control=control), stack, jax.random.key(0)))
+    run = jax.jit(lambda control: seeds.train_masks(instance.replace(control=control), stack, jax.random.key(0)))
     _, losses, errors = run(seeds.AS_PRUNED)
     assert losses[0, -1] < losses[0, 0] / 5 and errors[0] < 0.2
     np.testing.assert_allclose(losses[1], np.log(10), rtol=1e-6)
@@ -58,12 +59,12 @@ def test_laws_heed_the_size_of_a_score_alone():
     signed = {"kernel": RNG.standard_normal((3, 4)), "bias": np.full(4, np.inf)}
     signed["kernel"][1, 2] = -np.inf
     kept = np.where(np.isinf(signed["kernel"]), 0, abs(signed["kernel"]))
-    found = claims.law(signed)
+    found = claims.score_law(signed)
     np.testing.assert_allclose(found["kernel"], kept / kept.sum(), rtol=1e-12)
     np.testing.assert_array_equal(found["bias"], 0)
     for other in (jax.tree.map(lambda leaf: 7 * leaf, signed), signed | {"kernel": -abs(signed["kernel"])}):
-        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, claims.law(other))
-    optimal = claims.law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
+        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, claims.score_law(other))
+    optimal = claims.score_law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
     one, other = (np.asarray(law["kernel"])[kept > 0] for law in (optimal, found))
     assert float(sketch.efficiency(optimal, found)) == pytest.approx(1 / np.sum(one**2 / other), rel=1e-12)
     assert float(sketch.efficiency(optimal, optimal)) == 1
@@ -71,26 +72,30 @@ def test_laws_heed_the_size_of_a_score_alone():
 
 def test_masks_and_efficiencies_are_those_of_the_scores():
     """The Jacobian's own columns against each score, in numpy; masks of one size, the top the signed score's."""
-    instance = seeds.seed(np.random.default_rng(3), data.load())
-    key = jax.random.key(1)
-    efficiency, sampled, top = jax.jit(claims.masks_of_scores)(instance, key)
-    names = list(scores.SCORES)
+    instance = seeds.make_seed(np.random.default_rng(3), data.load())
+    checked = ("magnitude", "grasp", "synflow")
+    table = {name: scores.SCORES[name] for name in (*checked, "ntk_trace")}
+
+    @quick_jit
+    def program(instance, key):
+        found = claims.masks_of_scores(instance, key, table), seeds.stacked_scores(instance, table, key)
+        return *found, jax.jacrev(instance.apply)(instance.params, instance.x[0][:64])
+
+    (efficiency, sampled, top), found, jacobian = program(instance, jax.random.key(1))
 
     def by_row(tree):
         return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(tree)], axis=1)
 
-    jacobian = jax.jit(jax.jacrev(instance.apply))(instance.params, instance.x[0][:64])
     optimal = np.concatenate(
         [np.square(leaf, dtype=float).sum(axis=(0, 1)).ravel() for leaf in jax.tree.leaves(jacobian)]
     )
     optimal /= optimal.sum()
-    assert efficiency[names.index("ntk_trace")] == pytest.approx(1, abs=1e-6)
+    assert efficiency[-1] == pytest.approx(1, abs=1e-6)
     assert ((efficiency > 0) & (efficiency < 1 + 1e-6)).all()
     keep = round(claims.COMPARED_AT * prune.size(instance.params))
-    checked = ("magnitude", "grasp", "synflow")
-    score_of = dict(zip(checked, by_row(seeds.scored(instance, checked, key)), strict=True))
-    for name, score in score_of.items():
-        row = names.index(name)
+    score_of = dict(zip(table, by_row(found), strict=True))
+    for row, name in enumerate(checked):
+        score = score_of[name]
         law = abs(score) / abs(score).sum()
         used = optimal > 0
         assert efficiency[row] == pytest.approx(1 / np.sum(optimal[used] ** 2 / law[used]), rel=1e-3)
@@ -98,6 +103,12 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
     assert (score_of["grasp"] < 0).any()
     for stack in (sampled, top):
         assert set(by_row(stack).sum(axis=1)) == {keep}
+
+
+def test_efficiency_needs_the_optimal_law():
+    instance = seeds.make_seed(RNG, PLAIN)
+    with pytest.raises(ValueError, match=r"table is \['magnitude'\]; it takes one with ntk_trace"):
+        claims.masks_of_scores(instance, jax.random.key(0), {"magnitude": scores.magnitude})
 
 
 # --- Words and cases

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from sketchprune import laws, masks
 from sketchprune.data import Dataset
@@ -27,7 +27,7 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     uncorrelated,
 )
 from theory.catalogue.sketch.moments import BAR
-from theory.catalogue.sketch.training import trained_error, trained_weights
+from theory.catalogue.sketch.training import VectorMask, trained_error, trained_weights
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Expectation
@@ -157,7 +157,7 @@ def _enumerate_determinantal(model: Determinantal) -> tuple[Array, Array]:
     return subsets.astype(chances.dtype), jnp.stack([chances, chances, fixed / fixed.sum()], axis=1)
 
 
-def _dpp(model: Determinantal, kept: Shaped[Array, " d"]) -> dict[str, Sides]:
+def _dpp(model: Determinantal, kept: VectorMask) -> dict[str, Sides]:
     left = trained_error(model.instance.x, model.instance.y, kept)
     measured = jnp.stack([left, jnp.sum(kept), left][: model.theory.shape[0]])
     right = Sides(measured, model.theory)

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import laws, linalg, sketch, train
 from sketchprune.data import Dataset
-from sketchprune.types import Key
+from sketchprune.types import Key, Matrix, PerRow
 from theory.catalogue.sketch.cases import (  # fmt: skip
     EVALUATED,
     ROWS,
@@ -24,6 +24,7 @@ from theory.catalogue.squares import squared, stepped_half_squares, with_step
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Bound, Expectation
 
+VectorMask = Bool[Array, " d"] | Float[Array, " d"]
 STEPS = 10_000
 """Training stops after this many steps, or earlier when the gradient vanishes."""
 
@@ -33,12 +34,13 @@ def predict(params: Float[Array, " d"], x: Float[Array, "n d"]) -> Float[Array, 
     return x @ params
 
 
-def trained_weights(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, " d"]) -> Float[Array, " d"]:
+def trained_weights(x: Matrix, y: PerRow, kept: VectorMask) -> Float[Array, " d"]:
     """The weights to which optax's accelerated gradient descent on the kept coordinates converges, from zero.
 
     Coordinates are scaled so that columns have unit norm. This does not change the error at the end, and columns of
     very unequal norms would otherwise take millions of steps.
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     norms = jnp.linalg.norm(x, axis=0)
     scale = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
     unit = x * scale
@@ -61,7 +63,7 @@ def trained_weights(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[
     return scale * params
 
 
-def trained_error(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, " d"]) -> Float[Array, ""]:
+def trained_error(x: Matrix, y: PerRow, kept: VectorMask) -> Float[Array, ""]:
     """‖Xu − y‖² after training the kept coordinates."""
     return squared(x @ trained_weights(x, y, kept) - y)
 

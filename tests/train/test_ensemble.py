@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from sketchprune import masks, train
-from sketchprune.train import many as _fit_many
-from theory.measurements import take_rows as taken
+from sketchprune.train import ensemble
+from tests.support import taken
 
 MODELS, STEPS = 5, 10
 OPTIMIZER = optax.adam(0.05)
@@ -117,15 +117,16 @@ def test_memory_bounds_what_all_threads_hold(monkeypatch, cores, evaluated):
     def far(params):
         return mean_square(wide(params, x), y)
 
-    whole, held, tiles = _fit_many._fit_tile, [], []
+    whole, held, tiles = ensemble._fit_tile, [], []
 
-    def compiled(*arguments):
-        tiles.append(len(arguments[9][0]))
+    def compiled(params, mask, key, data, *, plan):
+        tiles.append(len(mask[0]))
         if len(tiles) == 1:
-            held.append(whole.lower(*arguments).compile().memory_analysis().temp_size_in_bytes)
+            program = whole.lower(params, mask, key, data, plan=plan).compile()
+            held.append(program.memory_analysis().temp_size_in_bytes)
         return jnp.zeros((tiles[-1], 1))
 
-    monkeypatch.setattr(_fit_many, "_fit_tile", compiled)
+    monkeypatch.setattr(ensemble, "_fit_tile", compiled)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     options = {"evaluate": far, "checkpoints": (0, 3)} if evaluated else {}
     train.fit_many(

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from sketchprune import laws, linalg, masks, train
-from theory.measurements import take_rows as taken
+from tests.support import taken
 
 OPTIMIZERS = {
     "sgd": optax.sgd(0.02),
