@@ -3,15 +3,18 @@
 import operator
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator/denominator with 0/0 = 0, its derivative too; other numbers over 0 are infinite, a NaN stays one.
+    """numerator/denominator with 0/0 = 0, whose derivative is 0 as well.
 
-    >>> ratio(jnp.array([0.0, 1.0, 1.0]), jnp.array([0.0, 0.0, 2.0]))
-    Array([0. , inf, 0.5], dtype=float64)
+    Other numbers over 0 are infinite, and a NaN stays one.
+
+    >>> ratio(jnp.array([0.0, 1.0, 1.0]), jnp.array([0.0, 0.0, 2.0])).tolist()
+    [0.0, inf, 0.5]
     """
     empty = (numerator == 0) & (denominator == 0)
     return jnp.where(empty, 0, numerator / jnp.where(empty, 1, denominator))
@@ -20,11 +23,11 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def decay_and_gain(rate: Float[Array, "*r"], steps: Int[Array, "*t"]) -> tuple[Array, Array]:
     """(1 − rate)^steps and 1 − (1 − rate)^steps, each to rounding for small rates and for any number of steps.
 
-    >>> decay_and_gain(jnp.array([0.5, 3.0]), jnp.array([2, 3]))
-    (Array([ 0.25, -8.  ], dtype=float64), Array([0.75, 9.  ], dtype=float64))
+    >>> [part.round(3).tolist() for part in decay_and_gain(jnp.array([0.5, 3.0]), jnp.array([2, 3]))]
+    [[0.25, -8.0], [0.75, 9.0]]
     """
     monotone = rate <= 1
-    # log|1 − rate|, of which log1p is the accurate form on the side where training takes place.
+    # log|1 − rate|; log1p is accurate for rates below one, where training converges.
     logarithm = jnp.where(monotone, jnp.log1p(-jnp.where(monotone, rate, 0)), jnp.log(jnp.where(monotone, 1, rate - 1)))
     exponent = jnp.where(steps == 0, 0, steps.astype(rate.dtype) * logarithm)
     flips = ~monotone & (steps % 2 == 1)
@@ -32,19 +35,19 @@ def decay_and_gain(rate: Float[Array, "*r"], steps: Int[Array, "*t"]) -> tuple[A
     return jnp.where(flips, -power, power), jnp.where(flips, 1 + power, -jnp.expm1(exponent))
 
 
-def product(a: Array, b: Array) -> Array:
+def product(a: Array | np.ndarray, b: Array | np.ndarray) -> Array:
     """The matrix product a @ b in the full precision of its dtype, on every device."""
     return jnp.matmul(a, b, precision="highest")
 
 
 def count_true(*flags: Bool[Array, "..."]) -> Int[Array, "flags"]:
-    """How many are true in each of several arrays of one size.
+    """The number of true entries in each of several arrays of one size, as int32.
 
-    One reduction of several operands: what the flags are made of is read once, and it is many times faster on a CPU
-    than a sum of booleans.
+    It is one reduction of several operands: the arrays that the flags are computed from are read once, and on a CPU it
+    is many times faster than a sum of booleans.
 
-    >>> count_true(jnp.array([True, False]), jnp.array([True, True]))
-    Array([1, 2], dtype=int32)
+    >>> count_true(jnp.array([True, False]), jnp.array([True, True])).tolist()
+    [1, 2]
     """
     zeros = (jnp.int32(0),) * len(flags)
     ones = tuple(flag.ravel().astype(jnp.int32) for flag in flags)

@@ -1,7 +1,8 @@
-"""Checks of argument values, made where the values are known and skipped under a trace.
+"""Checks of arguments: nothing is checked while a value is traced, for it does not exist yet.
 
-Under ``jit``, ``vmap`` or ``grad`` a value does not exist yet, so nothing can be said about it; every public
-function documents what it returns then.
+Every public function documents what it returns under ``jit``, ``vmap`` and ``grad`` for input that it refuses
+otherwise.
+All messages have one form: what the argument is called, what it is, and what it may be.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ def concrete(value: Any) -> np.ndarray | None:
 
 
 def traced(value: Any) -> bool:
-    """Whether the value does not exist yet; nothing is copied to find out."""
+    """Whether the value is traced; nothing is copied from a device to find out."""
     try:
         getattr(value, "is_fully_addressable", None)
     except jax.errors.ConcretizationTypeError:
@@ -33,7 +34,7 @@ def traced(value: Any) -> bool:
 
 
 def floating_leaves(name: str, tree: PyTree) -> tuple[list[str], list[Any], Any]:
-    """The leaves of a pytree of floating arrays, what messages call each of them, and the structure."""
+    """The leaves of a pytree of floating arrays, the name of each in messages, and the structure."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     if not leaves:
         raise ValueError(f"{name} is a pytree without arrays; it takes at least one")
@@ -45,10 +46,15 @@ def floating_leaves(name: str, tree: PyTree) -> tuple[list[str], list[Any], Any]
 
 
 class Facts(NamedTuple):
-    """What is known of all entries together, found where they are: only these numbers come to the host."""
+    """What is known of all entries of a pytree together; only these numbers come to the host.
+
+    Attributes:
+        positive: the number of entries > 0; a device that takes subnormal numbers for 0 does so here.
+        above_one: the number of entries > 1.
+        total: the sum.
+    """
 
     positive: int
-    """How many are > 0; a device that takes subnormal numbers for 0 does so here."""
     above_one: int
     total: float
 
@@ -57,7 +63,7 @@ class Facts(NamedTuple):
 def _facts(leaves: list[Array]) -> list[tuple[Array, Array]]:
     """For each leaf how many entries are no weights, are > 0 and are > 1; and the sum."""
     raised = [leaf.astype(jnp.promote_types(jnp.result_type(leaf), jnp.float32)) for leaf in leaves]
-    # Counted, since on a CPU the minimum and the maximum of many numbers pass over a NaN.
+    # Counted, because on a CPU a maximum over many numbers drops a NaN: https://github.com/openxla/xla/issues/21461
     return [(count_true(~((leaf >= 0) & (leaf < jnp.inf)), leaf > 0, leaf > 1), leaf.sum()) for leaf in raised]
 
 
@@ -67,7 +73,7 @@ def weights(name: str, tree: PyTree) -> Facts | None:
     known = {label: leaf for label, leaf in zip(names, leaves, strict=True) if not traced(leaf)}
     if not known:
         return None
-    with jax.ensure_compile_time_eval():  # so that a law which a traced function closes over is known inside it
+    with jax.ensure_compile_time_eval():  # a traced function may close over a law that is known
         found = [tuple(map(np.asarray, facts)) for facts in _facts(list(map(jnp.asarray, known.values())))]
     for (label, leaf), (counts, _) in zip(known.items(), found, strict=True):
         if counts[0]:
@@ -81,7 +87,7 @@ def weights(name: str, tree: PyTree) -> Facts | None:
 
 
 def probabilities(name: str, tree: PyTree) -> None:
-    """Probabilities: they sum to one within √eps of the coarsest dtype among the leaves."""
+    """Refuses what is no weight, and weights whose sum is not 1 within √eps of the coarsest dtype among the leaves."""
     facts = weights(name, tree)
     eps = max(float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in jax.tree.leaves(tree))
     if facts is not None and abs(facts.total - 1) > eps**0.5:
@@ -89,7 +95,7 @@ def probabilities(name: str, tree: PyTree) -> None:
 
 
 def rates(name: str, tree: PyTree) -> None:
-    """Entries in [0, 1]."""
+    """Refuses entries outside [0, 1]."""
     facts = weights(name, tree)
     if facts is not None and facts.above_one:
         largest = max(np.max(leaf, initial=0) for leaf in map(np.asarray, jax.tree.leaves(tree)))
@@ -97,7 +103,7 @@ def rates(name: str, tree: PyTree) -> None:
 
 
 def whole(name: str, value: Any, *, least: int) -> np.ndarray | None:
-    """A whole number (or an array of them), none smaller than ``least``."""
+    """The value, which must be a whole number (or an array of them) >= ``least``; None while it is traced."""
     values = concrete(value)
     if values is not None and (not np.issubdtype(values.dtype, np.integer) or (values.size and values.min() < least)):
         raise ValueError(f"{name} is {value}; it takes a whole number >= {least}")
@@ -105,28 +111,28 @@ def whole(name: str, value: Any, *, least: int) -> np.ndarray | None:
 
 
 def interval(name: str, value: Any, *, closed: bool) -> None:
-    """A number in (0, 1), or in (0, 1] when ``closed``."""
+    """Refuses numbers outside (0, 1), or outside (0, 1] when ``closed``."""
     values = concrete(value)
     if values is not None and not ((values > 0) & ((values <= 1) if closed else (values < 1))).all():
         raise ValueError(f"{name} is {value}; it takes a number in (0, 1{']' if closed else ')'}")
 
 
 def positive(name: str, value: Any) -> None:
-    """A finite number > 0 (or an array of them)."""
+    """Refuses what is not a finite number > 0 (or an array of them)."""
     values = concrete(value)
     if values is not None and not ((values > 0) & (values < np.inf)).all():
         raise ValueError(f"{name} is {value}; it takes a finite number > 0")
 
 
 def needed(key: Key | None, why: str) -> Key:
-    """The key, where one is."""
+    """The key, which must be given."""
     if key is None:
         raise ValueError(f"key is None; it takes a key, {why}")
     return key
 
 
 def steps(step_size: Any, counts: Any) -> None:
-    """One finite step size > 0, and whole numbers of steps."""
+    """Refuses what is not one finite step size > 0 with whole numbers of steps."""
     whole("steps", counts, least=0)
     positive("step_size", step_size)
     if jnp.ndim(step_size):

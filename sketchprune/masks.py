@@ -9,18 +9,26 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 
 from sketchprune import _checks
 from sketchprune._arithmetic import count_true
-from sketchprune.types import Mask, Params, Scores
+from sketchprune.types import Count, Mask, Params, Scores
 
 
 def prunable(params: Params) -> PyTree[bool]:
     """Which leaves pruning touches: those with two axes or more, or the only leaf.
 
-    Biases and norm scales, which have one axis, are not pruned. Python booleans, known under any trace.
-    O(leaves).
+    Biases and norm scales, which have one axis, are not pruned.
+
+    Args:
+        params: the parameters, of which only shapes count.
+
+    Returns:
+        A pytree of Python booleans, known under any trace.
+
+    Cost: O(leaves).
 
     >>> prunable({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
     {'bias': False, 'kernel': True}
@@ -34,38 +42,60 @@ def prunable(params: Params) -> PyTree[bool]:
 def apply(params: Params, mask: Mask) -> Params:
     """The pruned parameters, m∘θ.
 
-    Keeps the dtype of the parameters. A boolean mask puts zeros whatever the weights are; a floating one
-    multiplies. ValueError when a mask leaf is not shaped like its parameters. O(d).
+    A boolean mask puts zeros whatever the weights are, a NaN included; a floating one multiplies.
 
-    >>> apply(jnp.array([1.0, -2.0, 3.0]), jnp.array([True, False, True]))
-    Array([1., 0., 3.], dtype=float64)
+    Args:
+        params: θ, a pytree of arrays.
+        mask: m, a pytree of arrays of the same shapes.
+
+    Returns:
+        A pytree shaped like the parameters, in their dtypes.
+
+    Raises:
+        ValueError: for a mask of another structure, or a leaf of another shape.
+
+    Cost: O(d).
+
+    >>> apply(jnp.array([1.0, -2.0, 3.0]), jnp.array([True, False, True])).tolist()
+    [1.0, 0.0, 3.0]
     """
     if jax.tree.structure(params) != jax.tree.structure(mask):
         expected = jax.tree.structure(params)
         raise ValueError(f"mask is {jax.tree.structure(mask)}; it takes the structure of params, {expected}")
 
-    def product(path, weight: Array, kept: Array) -> Array:
+    def pruned(path, weight: ArrayLike, kept: ArrayLike) -> Array:
         if jnp.shape(weight) != jnp.shape(kept):
             name = "mask" + jax.tree_util.keystr(path)
             raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")
         if jnp.result_type(kept) == jnp.bool_:
             return jnp.where(kept, weight, 0)
-        return (weight * kept).astype(jnp.result_type(weight))
+        return (jnp.asarray(weight) * kept).astype(jnp.result_type(weight))
 
-    return jax.tree_util.tree_map_with_path(product, params, mask)
+    return jax.tree_util.tree_map_with_path(pruned, params, mask)
 
 
-def keep_top(scores: Scores, keep: int | Int[Array, ""]) -> Mask:
+def keep_top(scores: Scores, keep: Count) -> Mask:
     """The ``keep`` highest scores over all leaves together, exactly that many under any ties.
 
-    +inf is never pruned: kept and not counted. -inf is already pruned: never kept. Of equal scores (0.0 and
-    -0.0 are equal) the first in leaf order stays. ``keep`` may be traced. ValueError for a NaN (naming the
-    leaf), for scores that are no floats, for ``keep`` below 0 or above the count of finite scores. Under a
-    trace too large a ``keep`` keeps every finite score and a NaN makes the whole mask False. No sort: O(d) a
-    pass over the bits of the scores, two bits a pass, until the count is right.
+    +inf is never pruned: kept and not counted. -inf is already pruned: never kept. Of equal scores (0.0 and -0.0 are
+    equal) the first in leaf order stays. Under a trace too large a ``keep`` keeps every finite score, and a NaN makes
+    the whole mask False.
 
-    >>> keep_top(jnp.array([0.5, 2.0, 0.5, -1.0]), 2)
-    Array([ True,  True, False, False], dtype=bool)
+    Args:
+        scores: a pytree of floats, which may differ in dtype from leaf to leaf.
+        keep: how many finite scores are kept; it may be traced.
+
+    Returns:
+        A boolean pytree shaped like the scores.
+
+    Raises:
+        ValueError: for a NaN (naming the leaf), for scores that are no floats, and for ``keep`` below 0 or above the
+            number of finite scores.
+
+    Cost: O(d) for each pass over the bits of the scores, two bits a pass, until the count is right. No sort.
+
+    >>> keep_top(jnp.array([0.5, 2.0, 0.5, -1.0]), 2).tolist()
+    [True, True, False, False]
     """
     names, leaves, structure = _checks.floating_leaves("scores", scores)
     wanted = _checks.whole("keep", keep, least=0)
@@ -90,18 +120,20 @@ def _keep_top(
     codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]
     lowest, highest = (_ordered_code(jnp.asarray(end, dtype)) for end in (-jnp.inf, jnp.inf))
     # A NaN has a code beyond those of the infinities.
-    tallies = [count_true((code > lowest) & (code < highest), (code < lowest) | (code > highest)) for code in codes]
-    finite, undefined = jnp.stack(tallies, axis=1)
-    available, undefined = finite.sum(dtype=jnp.int32), undefined > 0
+    counts = [count_true((code > lowest) & (code < highest), (code < lowest) | (code > highest)) for code in codes]
+    finite, undefined = jnp.stack(counts, axis=1)
+    available = finite.sum(dtype=jnp.int32)
+    undefined = undefined > 0
     # Code 0 stands for what is not ranked: the infinities (and a NaN, which empties the mask below).
     ranked = [jnp.where((code > lowest) & (code < highest), code, 0) for code in codes]
     keep = jnp.clip(keep, 0, available).astype(jnp.int32)
     threshold, reached = _threshold(ranked, keep, available, jnp.finfo(dtype).bits)
 
     def among_ties() -> list[Bool[Array, "_"]]:
-        # Second key: above the threshold all come first, at the threshold the lower index comes first.
+        # A second ranking: codes above the threshold come first, and of those at the threshold the lower index.
         size = sum(code.size for code in codes)
-        order, offset = [], 0
+        order = []
+        offset = 0
         for code in ranked:
             index = offset + lax.iota(jnp.uint32, code.size)
             order.append(jnp.where(code > threshold, size + 1, jnp.where(code == threshold, size - index, 0)))
@@ -130,10 +162,10 @@ def _ordered_code(values: Float[Array, "..."]) -> UInt[Array, "..."]:
 def _threshold(
     codes: list[UInt[Array, "_"]], keep: Int[Array, ""], available: Int[Array, ""], width: int
 ) -> tuple[UInt[Array, ""], Int[Array, ""]]:
-    """A threshold >= 1 reached by exactly ``keep`` codes, or else the largest that as many or more reach.
+    """A threshold >= 1 that exactly ``keep`` codes reach, or else the largest that at least ``keep`` codes reach.
 
-    And how many reach it; ``available`` of them reach 1. Built from its highest bits down, two at a time: one pass
-    over the codes tries three candidates.
+    With it comes the number of codes that reach it. ``available`` is the number of codes >= 1. The threshold is built
+    from its highest bits down, two bits at a time: one pass over the codes tries three candidates.
     """
     dtype = codes[0].dtype
 

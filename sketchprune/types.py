@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Real
 
 Key = PRNGKeyArray
 """A typed JAX key, as ``jax.random.key`` makes it."""
-Number = int | float | Real[Array, ""]
+Number = int | float | np.number | Real[Array | np.ndarray, ""]
+"""One real number, which may be traced."""
+Count = int | np.integer | Int[Array | np.ndarray, ""]
+"""One whole number; it may be traced."""
+Matrix = Float[Array | np.ndarray, "n d"]
+"""Samples in rows, features in columns."""
+PerColumn = Float[Array | np.ndarray, "d"]
+"""One number for each feature."""
+PerRow = Float[Array | np.ndarray, "n"]
+"""One number for each sample."""
 Params = PyTree[ArrayLike]
 """A network's parameters. A bare vector is a pytree, so theorems on linear models share every function."""
 Mask = PyTree[ArrayLike]
@@ -29,3 +38,5 @@ ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]
 """``loss(outputs, targets)``: one number, the mean over the samples unless its docstring says otherwise."""
+ScoreFn = Callable[..., Scores]
+"""``score(apply, loss, params, batch, *, mask=None, key=None) -> Scores``; see :mod:`sketchprune.scores`."""

@@ -1,5 +1,7 @@
 """Closed-form training against explicit gradient descent, at any rank and any mask."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from sketchprune import linalg
 
 N, D = 6, 5
+limit, compress = jax.jit(linalg.limit), jax.jit(linalg.compress)
+trajectory = jax.jit(linalg.trajectory)
 MASKS = {
     "none": None,
     "some": [True, False, True, True, False],
@@ -43,14 +47,13 @@ def test_closed_forms_are_gradient_descent(kind, mask):
     x, y, start = instance(kind)
     kept = None if MASKS[mask] is None else jnp.array(MASKS[mask])
     largest = np.linalg.norm(x if kept is None else x * (MASKS[mask] != np.zeros(D)), 2) ** 2 or 1.0
-    arrays = [jnp.asarray(value) for value in (x, y, start)]
-    steps = jnp.array([0, 1, 2, 7, 40])
+    steps = np.array([0, 1, 2, 7, 40])
     for speed in (0.1, 1.0, 1.7, 2.2):  # the last diverges
-        points = linalg.trajectory(*arrays, speed / largest, steps, mask=kept)
-        explicit = descend(x, y, start, speed / largest, 40, MASKS[mask])[np.asarray(steps)]
+        points = trajectory(x, y, start, speed / largest, steps, mask=kept)
+        explicit = descend(x, y, start, speed / largest, 40, MASKS[mask])[steps]
         np.testing.assert_allclose(points, explicit, rtol=1e-8, atol=1e-10)
-    end = linalg.limit(*arrays, mask=kept)
-    late = linalg.trajectory(*arrays, 1 / largest, jnp.array([10**15]), mask=kept)[0]
+    end = limit(x, y, start, mask=kept)
+    late = trajectory(x, y, start, 1 / largest, np.array([0, 1, 2, 7, 10**15]), mask=kept)[-1]
     np.testing.assert_allclose(late, end, rtol=1e-9, atol=1e-10)
     if kept is not None:
         assert (end[kept == 0] == 0).all() and (late[kept == 0] == 0).all()
@@ -58,7 +61,7 @@ def test_closed_forms_are_gradient_descent(kind, mask):
 
 def test_limit_is_the_nearest_least_squares_solution():
     x, y, start = instance("collinear")
-    end = np.asarray(linalg.limit(jnp.asarray(x), jnp.asarray(y), jnp.asarray(start)))
+    end = np.asarray(limit(x, y, start))
     np.testing.assert_allclose(x.T @ (x @ end - y), 0, atol=1e-12)
     null = np.linalg.svd(x)[2][np.linalg.matrix_rank(x) :]
     np.testing.assert_allclose(null @ (end - start), 0, atol=1e-12)
@@ -68,46 +71,48 @@ def test_trajectory_at_tiny_and_huge_arguments():
     """A slow direction over 10^12 steps, where 1 − z alone would lose digits of z; arrival in one step."""
     x, y = jnp.diag(jnp.array([1.0, 1e-6])), jnp.array([1.0, 1e-6])
     steps = jnp.array([0, 1, 10**12])
-    points = linalg.trajectory(x, y, jnp.zeros(2), 1.0, steps)
+    points = trajectory(x, y, jnp.zeros(2), 1.0, steps)
     slow = -np.expm1(np.asarray(steps) * np.log1p(-1e-12))
     np.testing.assert_allclose(points[:, 0], [0, 1, 1], rtol=1e-14)
     np.testing.assert_allclose(points[:, 1], slow, rtol=1e-9)
 
 
 def test_masks_under_vmap_are_the_loop():
-    x, y, start = map(jnp.asarray, instance("zero column"))
-    masks = jax.random.bernoulli(jax.random.key(0), 0.5, (8, D))
+    x, y, start = instance("zero column")
+    masks = np.random.default_rng(0).random((8, D)) < 0.5
     ends = jax.jit(jax.vmap(lambda mask: linalg.limit(x, y, start, mask=mask)))(masks)
-    steps = jnp.array([3, 100])
+    steps = np.array([0, 1, 2, 7, 100])
     paths = jax.jit(jax.vmap(lambda mask: linalg.trajectory(x, y, start, 0.05, steps, mask=mask)))(masks)
     for mask, end, path in zip(masks, ends, paths, strict=True):
-        np.testing.assert_allclose(end, linalg.limit(x, y, start, mask=mask), atol=1e-11)
-        np.testing.assert_allclose(path, linalg.trajectory(x, y, start, 0.05, steps, mask=mask), atol=1e-11)
+        np.testing.assert_allclose(end, limit(x, y, start, mask=mask), atol=1e-11)
+        np.testing.assert_allclose(path, trajectory(x, y, start, 0.05, steps, mask=mask), atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", ["tall", "wide", "collinear", "zero"])
 def test_compress_leaves_the_problem_as_it_was(kind):
-    x, y, start = map(jnp.asarray, instance(kind))
-    x, y = jnp.tile(x, (1 if kind == "wide" else 7, 1)), jnp.tile(y, 1 if kind == "wide" else 7)
-    small_x, small_y = linalg.compress(x, y)
+    x, y, start = instance(kind)
+    times = 1 if kind == "wide" else 7
+    x, y = np.tile(x, (times, 1)), np.tile(y, times)
+    small_x, small_y = map(np.asarray, compress(x, y))
     assert small_x.shape == (D + 1, D) and small_y.shape == (D + 1,)
     np.testing.assert_allclose(small_x.T @ small_x, x.T @ x, atol=1e-12)
     np.testing.assert_allclose(small_x.T @ small_y, x.T @ y, atol=1e-12)
     assert float(small_y @ small_y) == pytest.approx(float(y @ y))
-    mask = jnp.array([True, True, False, True, True])
+    mask = np.array([True, True, False, True, True])
     for problem in (x, y), (small_x, small_y):
         residual = problem[0] @ (mask * start) - problem[1]
-        assert float(residual @ residual) == pytest.approx(float(jnp.sum((x @ (mask * start) - y) ** 2)))
-    steps = jnp.array([1, 5, 1000])
-    paths = [linalg.trajectory(*problem, start, 0.005, steps, mask=mask) for problem in ((x, y), (small_x, small_y))]
+        assert float(residual @ residual) == pytest.approx(float(np.sum((x @ (mask * start) - y) ** 2)))
+    steps = np.array([0, 1, 2, 5, 1000])
+    paths = [trajectory(*problem, start, 0.005, steps, mask=mask) for problem in ((x, y), (small_x, small_y))]
     np.testing.assert_allclose(*paths, atol=1e-10)
 
 
 def test_dtypes_are_kept_and_bad_steps_refused():
     x, y, start = (jnp.asarray(value, jnp.float32) for value in instance("tall"))
-    assert linalg.limit(x, y, start).dtype == jnp.float32
-    assert linalg.trajectory(x, y, start, 0.01, jnp.array([1])).dtype == jnp.float32
-    assert linalg.compress(x, y)[0].dtype == jnp.float32
+    steps = jnp.array([1])
+    for function in (linalg.limit, functools.partial(linalg.trajectory, step_size=0.01, steps=steps)):
+        assert jax.eval_shape(function, x, y, start).dtype == jnp.float32
+    assert jax.eval_shape(linalg.compress, x, y)[0].dtype == jnp.float32
     for steps in (jnp.array([-1]), jnp.array([0.5])):
         with pytest.raises((ValueError, TypeError), match="steps is .*; it takes a whole number >= 0|Type-check"):
             linalg.trajectory(x, y, start, 0.01, steps)
@@ -117,8 +122,41 @@ def test_dtypes_are_kept_and_bad_steps_refused():
 
 
 def test_steps_of_any_shape_lead_the_shape_of_the_points():
-    x, y, start = map(jnp.asarray, instance("tall"))
-    steps = jnp.arange(6)
-    flat = linalg.trajectory(x, y, start, 0.05, steps)
-    np.testing.assert_allclose(linalg.trajectory(x, y, start, 0.05, steps.reshape(2, 3)), flat.reshape(2, 3, D))
+    x, y, start = instance("tall")
+    steps = np.arange(6)
+    flat = trajectory(x, y, start, 0.05, steps)
+    np.testing.assert_allclose(trajectory(x, y, start, 0.05, steps.reshape(2, 3)), flat.reshape(2, 3, D))
     np.testing.assert_allclose(linalg.trajectory(x, y, start, 0.05, 4), flat[4])
+
+
+def test_the_decomposition_is_thin_and_drops_rounding():
+    x, *_ = instance("collinear")
+    left, singular, right = jax.jit(linalg.thin_svd)(x)
+    assert left.shape == (N, D) and singular.shape == (D,) and right.shape == (D, D)
+    np.testing.assert_allclose(left * singular @ right, x, atol=1e-12)
+    assert singular[-1] == 0 and (singular[:-1] > 0).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_entries_that_are_not_finite_give_nan(wrong):
+    """LAPACK never returns on some of these."""
+    parts = jax.jit(linalg.thin_svd)(np.ones((3, 3)) + np.diag([wrong, 0, 0]))
+    assert all(np.isnan(part).all() for part in parts)
+
+
+def test_ritz_values_are_eigenvalues_once_the_space_is_exhausted():
+    eigenvalues = np.array([5.0, 5.0, 5.0, 2.0, 0.5, 0.0])  # a Krylov space has one direction for each distinct one
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    matrix = basis * eigenvalues @ basis.T
+    start = np.random.default_rng(1).normal(size=6)
+
+    @functools.partial(jax.jit, static_argnames="filler")
+    def ritz(start, filler):
+        return linalg.ritz_values(lambda v: matrix @ v, start, 10, filler=filler)
+
+    found = np.asarray(ritz(start, -1.0)).round(9) + 0
+    assert found.shape == (6,) and set(found) - {-1} == set(eigenvalues) and -1 in found
+    between = ritz(start, None)
+    assert between.shape == (6,) and between[0] >= -1e-10 and between[-1] <= 5 + 1e-10
+    few = linalg.ritz_values(lambda v: matrix @ v, jnp.asarray(start), 2)
+    assert few.shape == (2,) and 0 <= few[0] <= few[1] <= 5

@@ -3,23 +3,35 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Shaped
 
+from sketchprune._jaxpr import aval
+
 Layout = Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]]
+"""A rearrangement of an array's entries, which may also copy them or pad with zeros."""
 
 
-def aval(atom: Var | Literal) -> Any:
-    """Shape and dtype of a variable; the public type of them does not say that they are there."""
-    return atom.aval
+class Layouts(NamedTuple):
+    """The layouts of one product.
+
+    Attributes:
+        inputs: Takes the input operand to [q, t, i].
+        weight: Takes the weight operand to [q, j, i].
+        outputs: Takes the result to [q, t, j].
+    """
+
+    inputs: Layout
+    weight: Layout
+    outputs: Layout
 
 
-def dot(equation: JaxprEqn, weight: int) -> tuple[Layout, Layout, Layout]:
-    """Layouts of input, weight and result of a dot_general whose operand ``weight`` is the weight."""
+def dot_layouts(equation: JaxprEqn, weight: int) -> Layouts:
+    """The layouts of a dot_general whose operand number ``weight`` is the weight."""
     contracted, batch = equation.params["dimension_numbers"]
     fed = 1 - weight
 
@@ -32,7 +44,7 @@ def dot(equation: JaxprEqn, weight: int) -> tuple[Layout, Layout, Layout]:
     left = range(len(groups), len(groups) + len(free(0)))
     right = range(left.stop, left.stop + len(free(1)))
     positions, outputs = (left, right) if weight == 1 else (right, left)
-    return (
+    return Layouts(
         _merge(batch[fed], free(fed), contracted[fed]),
         _merge(batch[weight], free(weight), contracted[weight]),
         _merge(groups, positions, outputs),
@@ -40,7 +52,7 @@ def dot(equation: JaxprEqn, weight: int) -> tuple[Layout, Layout, Layout]:
 
 
 def _merge(*groups: Sequence[int]) -> Layout:
-    """Each group of axes becomes one axis."""
+    """The layout in which each group of axes becomes one axis."""
 
     def layout(array: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
         sizes = [math.prod(array.shape[axis] for axis in group) for group in groups]
@@ -49,10 +61,29 @@ def _merge(*groups: Sequence[int]) -> Layout:
     return layout
 
 
-def convolution(equation: JaxprEqn) -> tuple[Layout, Layout, Layout]:
-    """Layouts of images, kernel and result of a convolution: t runs over places, i over patch entries."""
+def convolution_layouts(equation: JaxprEqn) -> Layouts:
+    """The layouts of a convolution: t runs over places in the result, i over the entries of a patch."""
+    numbers = equation.params["dimension_numbers"]
+    groups = equation.params["feature_group_count"]
+
+    def kernel(weight: Shaped[Array, "..."]) -> Shaped[Array, "q j i"]:
+        weight = weight.transpose(numbers.rhs_spec)
+        outputs, channels = weight.shape[:2]
+        weight = weight.reshape(groups, outputs // groups, channels, -1)
+        return weight.transpose(0, 1, 3, 2).reshape(groups, outputs // groups, -1)
+
+    def result(array: Shaped[Array, "..."]) -> Shaped[Array, "q t j"]:
+        array = features_last(array, numbers.out_spec)
+        return array.reshape(-1, groups, array.shape[-1] // groups).transpose(1, 0, 2)
+
+    return Layouts(_patches(equation), kernel, result)
+
+
+def _patches(equation: JaxprEqn) -> Layout:
+    """The layout from the images of a convolution to the patches that its kernel meets."""
     params = equation.params
-    numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+    numbers = params["dimension_numbers"]
+    groups = params["feature_group_count"]
     kernel = [aval(equation.invars[1]).shape[axis] for axis in numbers.rhs_spec[2:]]
     places = [aval(equation.outvars[0]).shape[axis] for axis in numbers.out_spec[2:]]
     padding = [
@@ -60,32 +91,23 @@ def convolution(equation: JaxprEqn) -> tuple[Layout, Layout, Layout]:
         for (low, high), dilation in zip(params["padding"], params["lhs_dilation"], strict=True)
     ]
 
-    def images_layout(images: Shaped[Array, "..."]) -> Shaped[Array, "q t i"]:
+    def layout(images: Shaped[Array, "..."]) -> Shaped[Array, "q t i"]:
         images = features_last(images, numbers.lhs_spec)
         images = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *padding, (0, 0, 0)])
-        count, channels = images.shape[0], images.shape[-1]
+        count = images.shape[0]
+        channels = images.shape[-1]
         # One strided slice for each kernel entry: XLA's own extraction of patches is a grouped convolution.
         entries = windows(
             images,
-            (1, *kernel, 1),
-            (1, *params["window_strides"], 1),
-            (1, *params["rhs_dilation"], 1),
-            (count, *places, channels),
+            window=(1, *kernel, 1),
+            strides=(1, *params["window_strides"], 1),
+            dilation=(1, *params["rhs_dilation"], 1),
+            places=(count, *places, channels),
         )
         patches = jnp.stack([entry.reshape(-1, groups, channels // groups) for entry in entries], axis=2)
         return patches.transpose(1, 0, 2, 3).reshape(groups, patches.shape[0], -1)
 
-    def kernel_layout(weight: Shaped[Array, "..."]) -> Shaped[Array, "q j i"]:
-        weight = weight.transpose(numbers.rhs_spec)
-        outputs, channels = weight.shape[:2]
-        weight = weight.reshape(groups, outputs // groups, channels, -1)
-        return weight.transpose(0, 1, 3, 2).reshape(groups, outputs // groups, -1)
-
-    def result_layout(result: Shaped[Array, "..."]) -> Shaped[Array, "q t j"]:
-        result = features_last(result, numbers.out_spec)
-        return result.reshape(-1, groups, result.shape[-1] // groups).transpose(1, 0, 2)
-
-    return images_layout, kernel_layout, result_layout
+    return layout
 
 
 def features_last(images: Shaped[Array, "..."], spec: Sequence[int]) -> Shaped[Array, "n ... c"]:
@@ -101,7 +123,7 @@ def windows(
     dilation: Sequence[int],
     places: Sequence[int],
 ) -> Iterator[Shaped[Array, "..."]]:
-    """For each entry of a sliding window, in row-major order, what it meets at every place."""
+    """For each entry of a sliding window, in row-major order, the array's entries that it meets at all places."""
     for entry in itertools.product(*map(range, window)):
         start = [at * step for at, step in zip(entry, dilation, strict=True)]
         stop = [low + (n - 1) * step + 1 for low, n, step in zip(start, places, strides, strict=True)]

@@ -1,29 +1,29 @@
-"""Empirical neural tangent kernels, Θ = J diag(m) Jᵀ: structured, masked; products, trace, spectrum.
+"""Empirical neural tangent kernels Θ = J diag(m) Jᵀ, whole and by their Frobenius norm.
 
-J is the Jacobian of the outputs [N, K] in all floating parameters, at exactly the parameters given: for the
-kernel of a pruned network pass masked parameters as well as the mask. Integer and other non-differentiable
-leaves, and the mask's leaves for them, count for nothing. NaN and infinity in parameters or inputs go
-through: the entries they touch are NaN.
+J is the Jacobian of the outputs [N, K] in all P floating parameters, at exactly the parameters given. Integer and
+other leaves without derivatives, and the mask's leaves for them, count for nothing. NaN and infinity in parameters
+or inputs pass through: the entries that they touch are NaN.
 
-Programs are compiled once for each ``apply`` and shape; masks of nearly equal density share them. As under
-`jax.jit`, arrays that ``apply`` closes over (running averages, say) are those of the first call: give it anew, or as
-a new function, when they change. The programs keep ``apply`` and these arrays until `jax.clear_caches`.
+Programs are compiled once for each ``apply`` and shape, and masks of nearly equal density share them. As under
+`jax.jit`, arrays that ``apply`` closes over (running averages, say) are those of the first call: when they change,
+pass a new function. The programs keep ``apply`` and these arrays alive until `jax.clear_caches`.
 """
 
-import math
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jax import lax
+from jaxtyping import Array, Float
 
 from sketchprune import _checks
+from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
-from sketchprune.kernels import _blocks
-from sketchprune.kernels.structure import is_floating
-from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params
+from sketchprune.kernels._blocks import Pair, fold_pairs
+from sketchprune.kernels._network import check_inputs, mask_leaves, network
+from sketchprune.types import ApplyFn, Inputs, Mask, Params
 
 
 def ntk(
@@ -38,38 +38,82 @@ def ntk(
 ) -> Float[Array, "n m k k"] | Float[Array, "n m"]:
     """The neural tangent kernel of any network, exact, at a fraction of the cost of forming its Jacobian.
 
-    Θ[n, m, k, l] = Σ_i m_i ∂f_k(x1_n)/∂θ_i ∂f_l(x2_m)/∂θ_i; with ``trace_outputs`` Σ_k Θ[n, m, k, k];
-    ``x2`` is ``x1`` unless given. The mask selects columns of the Jacobian at ``params``, which it leaves as they are:
-    for the kernel of a pruned network give `masks.apply(params, mask)` as well. The result has the dtype of the
-    outputs; matrix products are at precision "highest".
+    Θ[n, m, k, l] = Σ_i m_i ∂f_k(x1_n)/∂θ_i ∂f_l(x2_m)/∂θ_i.
 
-    Valid for any ``apply(params, x)`` whose outputs [N, K] treat samples one by one (it is called with one
-    sample at a time). Dense layers and convolutions are found in its jaxpr; see `sketchprune.structure`. A
-    mask is boolean or floating. Where its values are known (no trace), few columns kept are gathered; a mask
-    that is traced or keeps many uses Hadamard products. Raises ValueError for a mask or inputs that do not
-    fit, no samples, complex parameters, and outputs that are not real and [N, K].
+    The mask selects columns of the Jacobian at ``params``, which it leaves as they are: for the kernel of a pruned
+    network pass `masks.apply(params, mask)` as well. Dense layers and convolutions are found in the jaxpr of
+    ``apply`` (see `kernels.structure`); whatever else has parameters takes the plain Jacobian. `ntk_reference` is
+    the plain version for everything.
 
-    Memory: the kernel and under 1 GiB beside it in float32, by working on blocks of samples and of columns;
-    ``block_size`` sets the samples in a block. More only where one sample takes more: a leaf without structure
-    (an embedding table) K times its size. Without ``x2`` half of the blocks are computed. Cost: a forward pass
-    and K pullbacks a sample, or, where what is kept of all samples exceeds 256 MiB, as many for each block it
-    meets; then for each pair of samples and each weight matrix [d_in, d_out] at one position d_in + K² d_out,
-    under a mask d_in d_out + K² d_out or K² times the columns kept. `reference` is the plain version.
+    Args:
+        apply: ``apply(params, x) -> [N, K]``, which must treat samples one by one; it is called on single samples.
+        params: The parameters, any pytree.
+        x1: Samples [N, ...].
+        x2: Samples [M, ...] of the same shape; ``x1`` by default, when half of the kernel is computed.
+        mask: Booleans or floating numbers shaped like ``params``. Where its values are known (no trace) and few
+            are not zero, the kept columns are gathered; otherwise Hadamard products take it whole.
+        trace_outputs: Return Σ_k Θ[n, m, k, k] instead.
+        block_size: Samples in a block; by default as many as memory and caches allow.
 
-    Source: jacot2018ntk; checked by tangent/closed-form.
+    Returns:
+        Θ as [N, M, K, K], or [N, M] with ``trace_outputs``, in the dtype of the outputs. Matrix products are at
+        precision "highest".
 
-    >>> ntk(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 2.0], [3.0, 4.0]]))[..., 0, 0].tolist()
-    [[5.0, 11.0], [11.0, 25.0]]
+    Raises:
+        ValueError: A mask or inputs that do not fit, no samples, complex parameters, or outputs that are not real
+            and [N, K].
+
+    Cost:
+        Memory: the kernel, and under 1 GiB beside it in float32, or K times the largest leaf that is no layer's.
+        Time: a forward pass and K pullbacks for each sample (for each block it meets, where what is stored of all
+        samples would exceed 256 MiB). Then for each pair of samples and each weight matrix [a, b] at one position
+        a + K² b multiply-adds; under a mask a b + K² b, or K² times the columns kept.
+
+    Source:
+        jacot2018ntk; checked by tangent/closed-form.
+
+    Example:
+        >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> ntk(lambda w, x: x @ w, jnp.ones((2, 1)), x)[..., 0, 0].tolist()
+        [[5.0, 11.0], [11.0, 25.0]]
     """
-    _check_inputs(x1, x2)
+    check_inputs(x1, x2)
     if block_size is not None:
         _checks.whole("block_size", block_size, least=1)
-    masks, kept = _masks(params, mask)
-    options = {"kept": kept, "trace": trace_outputs, "block_size": block_size}
-    return _blocks.ntk(static(apply), params, masks, x1, x2, **options)
+    masks, bounds = mask_leaves(params, mask)
+    return _ntk(static(apply), params, masks, x1, x2, bounds=bounds, trace_outputs=trace_outputs, block_size=block_size)
 
 
-def reference(
+@functools.partial(jax.jit, static_argnames=("apply", "bounds", "trace_outputs", "block_size"))
+def _ntk(
+    apply: ApplyFn,
+    params: Params,
+    masks: Sequence[Any],
+    x1: Array,
+    x2: Array | None,
+    *,
+    bounds: tuple[int | None, ...],
+    trace_outputs: bool,
+    block_size: int | None,
+) -> Float[Array, "..."]:
+    """The kernel, written block by block; without ``x2`` each block is written to its mirrored place as well."""
+    with jax.default_matmul_precision("highest"):
+        net = network(apply, params, masks, x1, bounds=bounds)
+        outputs = () if trace_outputs else (net.outputs, net.outputs)
+        no_offset = (jnp.int32(0),) * len(outputs)
+
+        def write(kernel: Array, values: Array, pair: Pair) -> Array:
+            kernel = lax.dynamic_update_slice(kernel, values, (pair.first, pair.second, *no_offset))
+            if x2 is not None:
+                return kernel
+            mirrored = values.T if trace_outputs else values.transpose(1, 0, 3, 2)
+            return lax.dynamic_update_slice(kernel, mirrored, (pair.second, pair.first, *no_offset))
+
+        empty = jnp.zeros((len(x1), len(x1 if x2 is None else x2), *outputs), net.dtype)
+        return fold_pairs(write, empty, net, x1, x2, trace=trace_outputs, block_size=block_size)
+
+
+def ntk_reference(
     apply: ApplyFn,
     params: Params,
     x1: Inputs,
@@ -78,191 +122,118 @@ def reference(
     mask: Mask | None = None,
     trace_outputs: bool = False,
 ) -> Float[Array, "n m k k"] | Float[Array, "n m"]:
-    """As `ntk`, from the whole Jacobian: what `ntk` is tested against.
+    """The neural tangent kernel from the whole Jacobian: the plain version that `ntk` is tested against.
 
-    Θ = J diag(m) Jᵀ. Takes (but ``block_size``), returns and raises what `ntk` does. Cost: N K pullbacks
-    of all samples at once; memory N K d.
+    Θ = J diag(m) Jᵀ.
 
-    Source: jacot2018ntk.
+    Args:
+        apply: ``apply(params, x) -> [N, K]``, samples one by one.
+        params: The parameters, any pytree.
+        x1: Samples [N, ...].
+        x2: Samples [M, ...] of the same shape; ``x1`` by default.
+        mask: Booleans or floating numbers shaped like ``params``.
+        trace_outputs: Return Σ_k Θ[n, m, k, k] instead.
 
-    >>> reference(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 2.0]])).tolist()
-    [[[[5.0]]]]
+    Returns:
+        Θ as [N, M, K, K], or [N, M] with ``trace_outputs``, in the dtype of the outputs.
+
+    Raises:
+        ValueError: As for `ntk`.
+
+    Cost:
+        N K pullbacks of all samples at once, then N M K² P multiply-adds; memory N K P.
+
+    Source:
+        jacot2018ntk.
+
+    Example:
+        >>> ntk_reference(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 2.0]])).tolist()
+        [[[[5.0]]]]
     """
-    _check_inputs(x1, x2)
-    masks, _ = _masks(params, mask)
-    return _blocks.reference(static(apply), params, masks, x1, x2, trace=trace_outputs)
+    check_inputs(x1, x2)
+    masks, _ = mask_leaves(params, mask)
+    return _ntk_reference(static(apply), params, masks, x1, x2, trace_outputs=trace_outputs)
 
 
-def ntk_vector_product(
-    apply: ApplyFn, params: Params, x: Inputs, vector: Float[Array, "n k"], *, mask: Mask | None = None
-) -> Float[Array, "n k"]:
-    """The kernel times a vector, without the kernel.
+@functools.partial(jax.jit, static_argnames=("apply", "trace_outputs"))
+def _ntk_reference(
+    apply: ApplyFn, params: Params, masks: Sequence[Any], x1: Array, x2: Array | None, *, trace_outputs: bool
+) -> Float[Array, "..."]:
+    """The kernel as one product of Jacobians."""
+    with jax.default_matmul_precision("highest"):
+        net = network(apply, params, masks, x1)
+        own, rebuild = differentiable_leaves(params)
 
-    Θ v = J (m ∘ (Jᵀ v)), in the dtype of the outputs. Valid, and raising, as `ntk`; also for a ``vector``
-    that is not shaped like the outputs. Cost: one pullback and one pushforward of all samples; memory that of
-    the pass.
+        def jacobian(x: Array) -> Float[Array, "n k p"]:
+            parts = jax.jacrev(lambda own: apply(rebuild(own), x))(own)
+            return jnp.concatenate([part.reshape(len(x), net.outputs, -1) for part in parts], axis=2)
 
-    Source: jacot2018ntk.
-
-    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> ntk_vector_product(lambda w, x: x @ w, jnp.ones((2, 1)), x, jnp.array([[1.0], [0.0]])).tolist()
-    [[5.0], [11.0]]
-    """
-    _check_inputs(x, None)
-    masks, _ = _masks(params, mask)
-    return _blocks.product(static(apply), params, masks, x, vector)
-
-
-def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
-    """The squared length of each column of the Jacobian: the part of the kernel's trace a parameter carries.
-
-    m_i ‖J_i‖² = m_i Σ_nk (∂f_k(x_n)/∂θ_i)², shaped like ``params``; zeros for leaves that are not floating.
-    In the dtype of the outputs. Valid, and raising, as `ntk`.
-
-    Cost: a forward pass and K pullbacks a sample, in blocks of samples; for a weight matrix at one position
-    N d_in d_out more, since Σ_k a_i² g_kj² factors; elsewhere its Jacobian is formed, N K t d_in d_out.
-
-    Source: bar2023sketching; the optimal probabilities of tangent/sketch-moment are proportional to it.
-
-    >>> column_norms(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
-    [[10.0], [20.0]]
-    """
-    _check_inputs(x, None)
-    masks, _ = _masks(params, mask)
-    return _blocks.column_norms(static(apply), params, masks, x)
-
-
-def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
-    """The trace of the kernel, without the kernel.
-
-    Tr Θ = Σ_i m_i ‖J_i‖². Valid, raising and costing as `column_norms`. Source: jacot2018ntk.
-
-    >>> trace(lambda w, x: x @ w, jnp.ones((2, 1)), jnp.array([[1.0, 2.0], [3.0, 4.0]])).item()
-    30.0
-    """
-    norms = jax.tree.leaves(column_norms(apply, params, x, mask=mask))
-    return jnp.sum(jnp.stack([jnp.sum(norm) for norm in norms]))
+        weights = at_floating(params, [selection.weight for selection in net.selections])
+        weight = jnp.concatenate([weight.reshape(-1) for weight in weights])
+        left = jacobian(x1)
+        right = left if x2 is None else jacobian(x2)
+        kernel = jnp.einsum("nkp,p,mkp->nm" if trace_outputs else "nkp,p,mlp->nmkl", left, weight, right)
+        return kernel.astype(net.dtype)
 
 
 def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
-    """The Frobenius norm of the kernel, by blocks that are not kept.
+    """The Frobenius norm of the kernel, from blocks that are not kept.
 
-    ‖Θ‖_F = √Σ Θ[n, m, k, l]², each block's entries scaled so that their squares do not overflow. Valid, raising
-    and costing as `ntk`, in less memory. Source: jacot2018ntk.
+    ‖Θ‖_F = √Σ Θ[n, m, k, l]².
 
-    >>> x = jnp.array([[3.0, 0.0], [0.0, 2.0]])
-    >>> round(frobenius_norm(lambda w, x: x @ w, jnp.ones((2, 1)), x).item() ** 2, 3)
-    97.0
+    The entries of each block are scaled so that their squares do not overflow. The mask may have negative entries.
+
+    Args:
+        apply: ``apply(params, x) -> [N, K]``, samples one by one.
+        params: The parameters, any pytree.
+        x: Samples [N, ...].
+        mask: Booleans or floating numbers shaped like ``params``.
+
+    Returns:
+        One number in the dtype of the outputs.
+
+    Raises:
+        ValueError: As for `ntk`.
+
+    Cost:
+        Time as for `ntk`; memory that of `ntk` without the kernel.
+
+    Source:
+        jacot2018ntk.
+
+    Example:
+        >>> x = jnp.array([[3.0, 0.0], [0.0, 2.0]])
+        >>> round(frobenius_norm(lambda w, x: x @ w, jnp.ones((2, 1)), x).item() ** 2, 3)
+        97.0
     """
-    _check_inputs(x, None)
-    masks, kept = _masks(params, mask)
-    return _blocks.frobenius_norm(static(apply), params, masks, x, kept=kept)
+    check_inputs(x)
+    masks, bounds = mask_leaves(params, mask)
+    return _frobenius_norm(static(apply), params, masks, x, bounds=bounds)
 
 
-def extreme_eigenvalues(
-    apply: ApplyFn,
-    params: Params,
-    x: Inputs,
-    *,
-    mask: Mask | None = None,
-    num_products: int = 64,
-    key: Key | None = None,
+@functools.partial(jax.jit, static_argnames=("apply", "bounds"))
+def _frobenius_norm(
+    apply: ApplyFn, params: Params, masks: Sequence[Any], x: Array, *, bounds: tuple[int | None, ...]
+) -> Float[Array, ""]:
+    """The norm as the largest entry, times the root of the sum of squares relative to it."""
+    with jax.default_matmul_precision("highest"):
+        net = network(apply, params, masks, x, bounds=bounds)
+        zero = jnp.zeros((), net.dtype)
+        largest, squares = fold_pairs(_add_squares, (zero, zero), net, x, None, trace=False, block_size=None)
+        return largest * jnp.sqrt(squares)
+
+
+def _add_squares(
+    total: tuple[Float[Array, ""], Float[Array, ""]], values: Float[Array, "n m k k"], pair: Pair
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The least and the greatest eigenvalue of the kernel, by Lanczos iteration, without the kernel.
-
-    Ritz values of Θ on the Krylov space of ``num_products`` products with a random start (``key``, a fixed
-    one unless given): λ_min ≤ least and greatest ≤ λ_max. Both are exact, to rounding, with N K products or
-    more; the greatest is long before, the least of an ill-conditioned kernel is not.
-
-    Valid, and raising, as `ntk_vector_product`; also for ``num_products`` below 1. Cost: that many products,
-    with full orthogonalisation; memory ``num_products`` N K.
-
-    Source: jacot2018ntk.
-
-    >>> x = jnp.array([[3.0, 0.0], [0.0, 1.0]])
-    >>> [round(value.item(), 3) for value in extreme_eigenvalues(lambda w, x: x @ w, jnp.ones((2, 1)), x)]
-    [1.0, 9.0]
-    """
-    _check_inputs(x, None)
-    _checks.whole("num_products", num_products, least=1)
-    masks, _ = _masks(params, mask)
-    key = jax.random.key(0) if key is None else key
-    return _blocks.extreme_eigenvalues(static(apply), params, masks, x, key, num_products=num_products)
-
-
-def _check_inputs(x1: Any, x2: Any) -> None:
-    for name, x in (("x1" if x2 is not None else "x", x1), ("x2", x2)):
-        if x is not None and not hasattr(x, "dtype"):
-            raise ValueError(f"{name} is a {type(x).__name__}; it takes an array, samples on the first axis")
-        if x is not None and (not jnp.ndim(x) or not len(x)):
-            raise ValueError(f"{name} has shape {jnp.shape(x)}; it takes at least one sample, on the first axis")
-    if x2 is not None and jnp.shape(x1)[1:] != jnp.shape(x2)[1:]:
-        raise ValueError(f"x2 holds samples of shape {jnp.shape(x2)[1:]}; it takes those of x1, {jnp.shape(x1)[1:]}")
-
-
-def _masks(params: Params, mask: Mask | None) -> tuple[list[Array | None], tuple[int | None, ...]]:
-    """Each leaf's mask, None where it changes nothing, and a bound on the columns kept where known."""
-    named, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [jax.tree_util.keystr(path) for path, _ in named]
-    for name, (_, leaf) in zip(names, named, strict=True):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
-            raise ValueError(f"params{name} is complex; it takes real numbers")
-    if not any(is_floating(leaf) for _, leaf in named):
-        raise ValueError("params has no floating leaf to differentiate in; it takes at least one")
-    if mask is None:
-        return [None] * len(named), (None,) * len(named)
-    given, mask_structure = jax.tree_util.tree_flatten_with_path(mask)
-    given_names = [jax.tree_util.keystr(path) for path, _ in given]
-    if astray := sorted(set(names) ^ set(given_names)):
-        missing = [name for name in astray if name in names]
-        raise ValueError(
-            f"mask{astray[0]} is {'missing' if missing else 'not a leaf of params'}; mask takes the structure of params"
-        )
-    if structure != mask_structure:
-        raise ValueError(f"mask is {mask_structure}; it takes the structure of params, {structure}")
-    pairs = [
-        _leaf_mask(f"mask{name}", leaf, kept) for name, (_, leaf), (_, kept) in zip(names, named, given, strict=True)
-    ]
-    return [mask for mask, _ in pairs], _bounds([kept for _, kept in pairs], jax.tree.leaves(params))
-
-
-def _leaf_mask(name: str, leaf: Any, mask: Any) -> tuple[Array | None, int | None]:
-    if jnp.shape(mask) != jnp.shape(leaf):
-        raise ValueError(f"{name} has shape {jnp.shape(mask)}; it takes that of its parameter, {jnp.shape(leaf)}")
-    dtype = jnp.result_type(mask)
-    if dtype != jnp.bool_ and not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"{name} has dtype {dtype}; it takes booleans or floating numbers")
-    if not is_floating(leaf):
-        return None, None
-    known = _checks.concrete(mask)
-    if known is None:
-        return mask, None
-    if (known == 1).all():
-        return None, None
-    return mask, int(np.count_nonzero(known))
-
-
-def _bounds(kept: Sequence[int | None], leaves: Sequence[Any]) -> tuple[int | None, ...]:
-    """Bounds on the numbers kept that are the same for nearly all random masks of one law.
-
-    Compiled programs depend on them. The density of all leaves together, rounded up to a power of 2^(1/4), and four
-    standard deviations of the number that a random mask of that density keeps of a leaf; twice, four times, … that
-    density in leaves that keep more, ½, ¼, … of it in those of more than 64 weights that keep less.
-    """
-    sizes = [jnp.size(leaf) for count, leaf in zip(kept, leaves, strict=True) if count is not None]
-    total = sum(count for count in kept if count is not None)
-    if not total:
-        return tuple(kept)
-    density = 2.0 ** (math.ceil(4 * math.log2(total / sum(sizes))) / 4)
-
-    def bound(count: int, size: int) -> int:
-        expected = density * size
-        while expected > 64 and 2 * count <= expected:
-            expected /= 2
-        while expected + 4 * expected**0.5 < count:
-            expected *= 2
-        return min(size, math.ceil(expected + 4 * expected**0.5))
-
-    return tuple(
-        None if count is None else bound(count, jnp.size(leaf)) for count, leaf in zip(kept, leaves, strict=True)
-    )
+    """The largest entry so far and the sum of squares relative to it, with the block's entries added."""
+    largest, squares = total
+    n, m = values.shape[:2]
+    # Samples that an earlier block had are counted there.
+    rows = pair.first + jnp.arange(n) >= pair.first_new
+    columns = pair.second + jnp.arange(m) >= pair.second_new
+    now = jnp.maximum(largest, jnp.max(abs(values)))
+    scale = jnp.where(now > 0, now, 1)
+    counted = jnp.where(rows[:, None] & columns, jnp.sum((values / scale) ** 2, axis=(2, 3)), 0)
+    times = jnp.where(pair.first == pair.second, 1, 2)  # a block off the diagonal stands for its mirrored one too
+    return now, squares * (largest / scale) ** 2 + times * jnp.sum(counted)

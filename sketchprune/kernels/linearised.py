@@ -1,73 +1,80 @@
 """Training of the linearised network: gradient flow and descent in closed form, and the network itself.
 
-Near parameters θ_0 a network is f(θ_0) + J(θ − θ_0). Under the sum loss ½‖f − y‖² its outputs follow the
-kernel Θ = JJᵀ alone, so the closed forms take a kernel: dense, pruned, sketched or infinite-width.
-`linearise` is the measured side: the same model as a function of its parameters, for any optimiser.
+Near parameters θ_0 a network is f(θ_0) + J(θ − θ_0). Under the sum loss ½‖f − y‖² its outputs follow the kernel
+Θ = JJᵀ alone, so the closed forms take a kernel: dense, pruned, sketched or infinite-width. `linearise` gives the
+same model as a function of its parameters, for any optimiser: it is the measured side of claims about the closed
+forms.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain, product
 from sketchprune.types import ApplyFn, Params
 
-Outputs = Float[Array, "n k"] | Float[Array, " n"]
-"""Outputs of n samples; [n] where there is one output, or where samples and outputs are already one axis."""
-Kernel = Float[Array, "n n"] | Float[Array, "n n k k"]
-"""Θ as [n, n, k, k], as the matrix [nk, nk] with the sample as the slower index, or as [n, n] when every
-output has the same kernel and no two outputs share any (Θ ⊗ I_k, as at infinite width)."""
-
-
-class _Modes(NamedTuple):
-    """The closed forms are offset + left (factor(values) ∘ right), in the eigenvectors of the kernel."""
-
-    values: Float[Array, " r"]
-    null: Array
-    left: Float[Array, "m r"]
-    right: Float[Array, "r c"]
-    offset: Float[Array, "m c"]
+Outputs = Float[Array | np.ndarray, "n k"] | Float[Array | np.ndarray, " n"]
+"""Outputs of n samples; [n] where there is one output, or where samples and outputs are one axis already."""
+Kernel = Float[Array | np.ndarray, "r r"] | Float[Array | np.ndarray, "n n k k"]
+"""Θ as [n, n, k, k], as the matrix [nk, nk] with the sample as the slower index, or as [n, n] when every output has
+the same kernel and no two outputs share any (Θ ⊗ I_k, as at infinite width)."""
+CrossKernel = Float[Array | np.ndarray, "rows columns"] | Float[Array | np.ndarray, "m n k k"]
+"""Θ_* between m other points and the n training points, in the form of the `Kernel`."""
 
 
 def flow(
     kernel: Kernel,
     outputs: Outputs,
-    targets: Real[Array, "n k"] | Real[Array, " n"],
+    targets: Real[Array | np.ndarray, "n k"] | Real[Array | np.ndarray, " n"],
     times: ArrayLike,
     *,
-    cross: Float[Array, "m n"] | Float[Array, "m n k k"] | None = None,
-    cross_outputs: Float[Array, "m k"] | Float[Array, " m"] | None = None,
+    cross: CrossKernel | None = None,
+    cross_outputs: Float[Array | np.ndarray, "m k"] | Float[Array | np.ndarray, " m"] | None = None,
 ) -> Float[Array, "..."]:
     """Outputs of the linearised model under gradient flow on the sum loss ½‖f − y‖², at the given times.
 
-    f_t = y + e^{−Θt}(f_0 − y), with ``kernel`` Θ, ``outputs`` f_0 and ``targets`` y. At other points, with
-    ``cross`` the kernel Θ_* between them and the training points and ``cross_outputs`` f_0*, the result is
-    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − e^{−λt})/λ, in place of f_t.
+    f_t = y + e^{−Θt}(f_0 − y), with ``kernel`` Θ, ``outputs`` f_0 and ``targets`` y. At other points, with ``cross``
+    Θ_* and ``cross_outputs`` f_0*, the result is f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − e^{−λt})/λ.
 
-    ``times`` is one number or an array of any shape, which leads the shape of the result; infinity is the
-    limit. Time is that of the sum loss: under the mean over N numbers, divide it by N. The result has the
-    common dtype of the other arrays. Relative precision is kept in f_t − y when ``targets`` is zero: to
-    follow a residual far below y, pass f_0 − y as ``outputs``.
+    Valid for a symmetric positive semi-definite Θ, singular or not. Eigenvalues up to r ε λ_max (r the size of the
+    matrix, ε the dtype's) count as zero. There f_t = f_0, and other points get nothing, since the rows of Θ_* lie
+    in the range of Θ when both are blocks of one such kernel. NaN gives NaN.
 
-    Valid for a symmetric positive semi-definite Θ, singular or not. Eigenvalues up to r ε λ_max (r the size
-    of the matrix, ε the dtype's) count as zero: there f_t = f_0, and other points get nothing, since the rows
-    of Θ_* are in the range of Θ when both are blocks of one such kernel. NaN gives NaN. Raises ValueError for
-    shapes that do not fit, no samples, negative or NaN times, and an asymmetric kernel or one with an
-    eigenvalue below −√ε λ_max; values are not looked at under a trace.
+    Relative precision is kept in f_t − y when ``targets`` is zero: to follow a residual far below y, pass f_0 − y
+    as ``outputs``.
 
-    Cost: r³ for the eigenvectors, r² for every time and output; r = n for a shared kernel, else nk.
+    Args:
+        kernel: Θ, [n, n, k, k], [nk, nk], or [n, n] for a kernel that all outputs share.
+        outputs: f_0 at the training points, [n, k] or [n].
+        targets: y, shaped like ``outputs``.
+        times: One number or an array of any shape, infinity allowed. Time is that of the sum loss: under the mean
+            over N numbers, divide it by N.
+        cross: Θ_* between other points and the training points.
+        cross_outputs: f_0 at the other points, [m, k] or [m].
 
-    Source: lee2019wide, jacot2018ntk; tangent/trajectory.
+    Returns:
+        f_t, or f_t* with ``cross``, with the shape of ``times`` in front, in the common dtype of the other arrays.
 
-    >>> kernel = jnp.array([[1.0, 0.0], [0.0, 0.0]])
-    >>> flow(kernel, jnp.array([4.0, 4.0]), jnp.zeros(2), jnp.array([0.0, jnp.inf])).tolist()
-    [[4.0, 4.0], [0.0, 4.0]]
+    Raises:
+        ValueError: Shapes that do not fit, no samples, negative or NaN times, and a kernel that is not symmetric or
+            has an eigenvalue below −√ε λ_max. Values are not looked at under a trace.
+
+    Cost:
+        r³ for the eigenvectors and r² for every time and output; r = n for a shared kernel, else nk.
+
+    Source:
+        lee2019wide, jacot2018ntk; tangent/trajectory.
+
+    Example:
+        >>> kernel = jnp.array([[1.0, 0.0], [0.0, 0.0]])
+        >>> flow(kernel, jnp.array([4.0, 4.0]), jnp.zeros(2), jnp.array([0.0, jnp.inf])).tolist()
+        [[4.0, 4.0], [0.0, 4.0]]
     """
     known = _checks.concrete(times)
     if known is not None and not (known >= 0).all():
@@ -80,30 +87,46 @@ def flow(
 def descent(
     kernel: Kernel,
     outputs: Outputs,
-    targets: Real[Array, "n k"] | Real[Array, " n"],
+    targets: Real[Array | np.ndarray, "n k"] | Real[Array | np.ndarray, " n"],
     step_size: ArrayLike,
-    steps: Int[Array, "..."] | np.ndarray | int,
+    steps: Int[Array | np.ndarray, "..."] | int,
     *,
-    cross: Float[Array, "m n"] | Float[Array, "m n k k"] | None = None,
-    cross_outputs: Float[Array, "m k"] | Float[Array, " m"] | None = None,
+    cross: CrossKernel | None = None,
+    cross_outputs: Float[Array | np.ndarray, "m k"] | Float[Array | np.ndarray, " m"] | None = None,
 ) -> Float[Array, "..."]:
     """Outputs of the linearised model after steps of gradient descent on the sum loss ½‖f − y‖².
 
-    f_t = y + (I − ηΘ)^t (f_0 − y), with η the ``step_size``; at other points
-    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − (1 − ηλ)^t)/λ. Arguments and result are those of `flow`,
-    but for ``steps``, whole numbers of any integer dtype, and one positive step size.
+    f_t = y + (I − ηΘ)^t (f_0 − y), with η the ``step_size``. At other points
+    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − (1 − ηλ)^t)/λ.
 
-    Accurate for any number of steps, 10^12 included: powers of numbers near one are taken through log1p. The
-    limit of infinitely many steps is `flow` at time infinity when η < 2/λ_max. Above that the outputs grow
-    without bound, here as in training, up to inf and NaN. Valid, and raises ValueError, as `flow` does; also
-    when the steps are not integers or the step size is not a positive finite number.
+    Accurate for any number of steps, 10^12 included: powers of numbers near one are taken through log1p. The limit
+    of infinitely many steps is `flow` at time infinity when η < 2/λ_max. Above that the outputs grow without bound,
+    here as in training, up to inf and NaN.
 
-    Cost: that of `flow`.
+    Args:
+        kernel: As for `flow`.
+        outputs: As for `flow`.
+        targets: As for `flow`.
+        step_size: η, one finite number > 0.
+        steps: Whole numbers >= 0 of any integer dtype: one, or an array of any shape.
+        cross: As for `flow`.
+        cross_outputs: As for `flow`.
 
-    Source: lee2019wide; tangent/closed-form.
+    Returns:
+        As `flow`, with the shape of ``steps`` in front.
 
-    >>> descent(2 * jnp.eye(2), jnp.array([4.0, 8.0]), jnp.zeros(2), 0.5, jnp.arange(3)).tolist()
-    [[4.0, 8.0], [0.0, 0.0], [0.0, 0.0]]
+    Raises:
+        ValueError: As for `flow`; also for steps that are not whole numbers >= 0, and for a bad step size.
+
+    Cost:
+        That of `flow`.
+
+    Source:
+        lee2019wide; tangent/closed-form.
+
+    Example:
+        >>> descent(2 * jnp.eye(2), jnp.array([4.0, 8.0]), jnp.zeros(2), 0.5, jnp.arange(3)).tolist()
+        [[4.0, 8.0], [0.0, 0.0], [0.0, 0.0]]
     """
     _checks.steps(step_size, steps)
     modes, shape = _modes(kernel, outputs, targets, cross, cross_outputs)
@@ -114,24 +137,33 @@ def descent(
 def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
     """The network linearised at the given parameters, itself a network of parameters of that structure.
 
-    f_lin(θ, x) = f(θ_0, x) + J(θ_0, x)(θ − θ_0), θ_0 the ``params`` given here. At θ_0 it is f, and its
-    Jacobian is J(θ_0, x) at every θ, so any optimiser trains it as it trains f.
+    f_lin(θ, x) = f(θ_0, x) + J(θ_0, x)(θ − θ_0), θ_0 the ``params`` given here.
 
-    Leaves that are not floating (integer counters, keys) are left out: they stay as they are in ``params``.
-    Valid where ``apply`` is differentiable; ReLU has derivative 0 at 0, as in `jax.nn.relu`. Works under jit,
-    vmap and grad. Raises ValueError when called with parameters of another structure, shape or dtype, naming
-    the leaf, and when the outputs are not real floating numbers.
+    At θ_0 it is f, and its Jacobian is J(θ_0, x) at every θ, so any optimiser trains it as it trains f. Leaves that
+    are not floating (integer counters, keys) stay as they are in ``params``. Valid where ``apply`` is
+    differentiable; ReLU has derivative 0 at 0, as in `jax.nn.relu`. Works under jit, vmap and grad.
 
-    Cost: a call is one forward and one tangent pass of ``apply``; its gradient one pullback more.
+    Args:
+        apply: ``apply(params, x) -> [n, k]``.
+        params: θ_0, any pytree.
 
-    Source: lee2019wide; tangent/closed-form, tangent/trajectory.
+    Returns:
+        ``apply_linearised(params, x) -> [n, k]``. It raises ValueError for parameters of another structure, shape or
+        dtype than θ_0, naming the leaf, and when the outputs are not real floating numbers.
 
-    >>> cube = linearise(lambda w, x: w**3 * x, jnp.array(1.0))
-    >>> cube(jnp.array(2.0), jnp.array([[1.0]])).tolist()  # 1 + 3 (2 − 1)
-    [[4.0]]
+    Cost:
+        A call is one forward and one tangent pass of ``apply``; its gradient is one pullback more.
+
+    Source:
+        lee2019wide; tangent/closed-form, tangent/trajectory.
+
+    Example:
+        >>> cube = linearise(lambda w, x: w**3 * x, jnp.array(1.0))
+        >>> cube(jnp.array(2.0), jnp.array([[1.0]])).tolist()  # 1 + 3 (2 − 1)
+        [[4.0]]
     """
 
-    def apply_linearised(new: Params, x: Array) -> Float[Array, "n k"]:
+    def apply_linearised(new: Params, x: Any) -> Float[Array, "n k"]:
         tangents = _tangents(new, params)
         outputs, change = jax.jvp(lambda origin: apply(origin, x), (params,), (tangents,))
         if not jnp.issubdtype(outputs.dtype, jnp.floating):
@@ -142,7 +174,7 @@ def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
 
 
 def _tangents(new: Params, params: Params) -> Params:
-    """new − params, with the zeros that `jax.jvp` wants on leaves that have no derivative."""
+    """The difference new − params, with zeros of JAX's type float0 on leaves that have no derivative."""
     origin, structure = jax.tree_util.tree_flatten_with_path(params)
     if jax.tree.structure(new) != structure:
         raise ValueError(f"params is {jax.tree.structure(new)}; it takes the structure linearised at, {structure}")
@@ -159,11 +191,67 @@ def _tangents(new: Params, params: Params) -> Params:
     return jax.tree.unflatten(structure, tangents)
 
 
-def _modes(
-    kernel: Array, outputs: Array, targets: Array, cross: Array | None, cross_outputs: Array | None
-) -> tuple[_Modes, tuple[int, ...]]:
+class _Modes(NamedTuple):
+    """A problem in the eigenvectors of its kernel: the closed forms are offset + left (factor(values) ∘ right).
+
+    Attributes:
+        values: The eigenvalues of the kernel.
+        null: Which of them count as zero.
+        left: From the eigenvectors to the outputs.
+        right: What begins in each eigenvector, for each column of outputs.
+        offset: What the factors do not touch.
+    """
+
+    values: Float[Array, " r"]
+    null: Bool[Array, " r"]
+    left: Float[Array, "m r"]
+    right: Float[Array, "r c"]
+    offset: Float[Array, "m c"]
+
+
+class _Spectrum(NamedTuple):
+    """Eigenvalues in ascending order, eigenvectors, and what makes a matrix a kernel.
+
+    Attributes:
+        values: The eigenvalues.
+        vectors: The eigenvectors, in columns.
+        null: Which eigenvalues count as zero.
+        symmetric: Whether the matrix equals its transpose.
+        positive: Whether no eigenvalue is negative.
+    """
+
+    values: Float[Array, " r"]
+    vectors: Float[Array, "r r"]
+    null: Bool[Array, " r"]
+    symmetric: Bool[Array, ""]
+    positive: Bool[Array, ""]
+
+
+def _modes(kernel: Any, outputs: Any, targets: Any, cross: Any, cross_outputs: Any) -> tuple[_Modes, tuple[int, ...]]:
     """The problem in the eigenvectors of its kernel, and the shape of one answer; all shapes are checked."""
     kernel, outputs, targets = jnp.asarray(kernel), jnp.asarray(outputs), jnp.asarray(targets)
+    dtype = _common_dtype(kernel, outputs, targets)
+    n = outputs.shape[0]
+    k = math.prod(outputs.shape[1:])
+    shared = k > 1 and kernel.shape == (n, n)
+    columns = k if shared else 1
+    spectrum = _checked_spectrum(_matrix("kernel", kernel, n, n, k, shared).astype(dtype))
+    values, vectors, null = spectrum.values, spectrum.vectors, spectrum.null
+    start = outputs.reshape(-1, columns).astype(dtype)
+    goal = targets.reshape(-1, columns).astype(dtype)
+    if cross is None:
+        if cross_outputs is not None:
+            raise ValueError("cross is None; it takes the kernel to the points of cross_outputs")
+        return _Modes(values, null, vectors, product(vectors.T, start - goal), goal), outputs.shape
+    cross, cross_outputs = _checked_cross(cross, cross_outputs, outputs)
+    rows = _matrix("cross", cross, cross_outputs.shape[0], n, k, shared).astype(dtype)
+    offset = cross_outputs.reshape(-1, columns).astype(dtype)
+    modes = _Modes(values, null, product(rows, vectors), product(vectors.T, goal - start), offset)
+    return modes, cross_outputs.shape
+
+
+def _common_dtype(kernel: Array, outputs: Array, targets: Array) -> np.dtype:
+    """The dtype of the answer. Raises ValueError for outputs and targets that do not fit, or are not real."""
     if outputs.ndim not in (1, 2) or outputs.size == 0:
         raise ValueError(f"outputs has shape {outputs.shape}; it takes [n, k] or [n], n and k > 0")
     if targets.shape != outputs.shape:
@@ -171,24 +259,11 @@ def _modes(
     dtype = jnp.result_type(kernel, outputs, targets)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"kernel and outputs are {kernel.dtype}, {outputs.dtype}; they take real floating numbers")
-    n, k = outputs.shape[0], math.prod(outputs.shape[1:])
-    shared = k > 1 and kernel.shape == (n, n)
-    matrix = _matrix("kernel", kernel, n, n, k, shared)
-    columns = k if shared else 1
-    origin = outputs.reshape(-1, columns).astype(dtype)
-    goal = targets.reshape(-1, columns).astype(dtype)
-    values, vectors, null, *conditions = _eigen(matrix.astype(dtype))
-    symmetric, positive = map(_checks.concrete, conditions)
-    if symmetric is not None and not symmetric:
-        raise ValueError("kernel differs from its transpose; it takes a symmetric matrix")
-    if positive is not None and not positive:
-        raise ValueError(f"kernel has the eigenvalue {values[0]}; it takes a positive semi-definite matrix")
-    if cross is None:
-        if cross_outputs is not None:
-            raise ValueError("cross is None; it takes the kernel to the points of cross_outputs")
-        modes = _Modes(values, null, vectors, product(vectors.T, origin - goal), goal)
-        return modes, outputs.shape
-    cross = jnp.asarray(cross)
+    return dtype
+
+
+def _checked_cross(cross: Any, cross_outputs: Any, outputs: Array) -> tuple[Array, Array]:
+    """The kernel to other points and their outputs as arrays. Raises ValueError where they do not fit."""
     if cross_outputs is None:
         raise ValueError("cross_outputs is None; it takes the first outputs at the points of cross")
     cross_outputs = jnp.asarray(cross_outputs)
@@ -197,13 +272,11 @@ def _modes(
             f"cross_outputs has shape {cross_outputs.shape}; it takes that of outputs, {outputs.shape}, "
             "but for the number of points"
         )
-    rows = _matrix("cross", cross, cross_outputs.shape[0], n, k, shared).astype(dtype)
-    offset = cross_outputs.reshape(-1, columns).astype(dtype)
-    modes = _Modes(values, null, product(rows, vectors), product(vectors.T, goal - origin), offset)
-    return modes, cross_outputs.shape
+    return jnp.asarray(cross), cross_outputs
 
 
-def _matrix(name: str, kernel: Array, m: int, n: int, k: int, shared: bool) -> Array:
+def _matrix(name: str, kernel: Array, m: int, n: int, k: int, shared: bool) -> Float[Array, "rows columns"]:
+    """The kernel as a matrix: [m, n] if all outputs share it, else [mk, nk]."""
     if shared and kernel.shape == (m, n):
         return kernel
     if not shared and kernel.shape == (m * k, n * k):
@@ -214,35 +287,54 @@ def _matrix(name: str, kernel: Array, m: int, n: int, k: int, shared: bool) -> A
     raise ValueError(f"{name} has shape {kernel.shape}; it takes {shapes} for these outputs")
 
 
-@jax.jit
-def _eigen(matrix: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """Eigenvalues, ascending, and vectors; which values are zero; is it symmetric; has it no negative value.
+def _checked_spectrum(matrix: Float[Array, "r r"]) -> _Spectrum:
+    """The spectrum. Raises ValueError for a matrix that is not symmetric or positive, where its values are known."""
+    spectrum = _spectrum(matrix)
+    symmetric = _checks.concrete(spectrum.symmetric)
+    if symmetric is not None and not symmetric:
+        raise ValueError("kernel differs from its transpose; it takes a symmetric matrix")
+    positive = _checks.concrete(spectrum.positive)
+    if positive is not None and not positive:
+        raise ValueError(f"kernel has the eigenvalue {spectrum.values[0]}; it takes a positive semi-definite matrix")
+    return spectrum
 
-    NaN is neither zero nor reason to refuse: it goes on into the outputs.
-    """
+
+@jax.jit
+def _spectrum(matrix: Float[Array, "r r"]) -> _Spectrum:
+    """NaN is neither zero nor a reason to refuse the matrix: it goes on into the outputs."""
     values, vectors = jnp.linalg.eigh(matrix)
     epsilon = jnp.finfo(values.dtype).eps
     largest = jnp.abs(values).max()
-    null = values <= len(values) * epsilon * largest
-    symmetric = ~(jnp.abs(matrix - matrix.T).max() > epsilon**0.5 * jnp.abs(matrix).max())
-    positive = ~(values[0] < -(epsilon**0.5) * largest)
-    return values, vectors, null, symmetric, positive
+    return _Spectrum(
+        values,
+        vectors,
+        null=values <= len(values) * epsilon * largest,
+        symmetric=~(jnp.abs(matrix - matrix.T).max() > epsilon**0.5 * jnp.abs(matrix).max()),
+        positive=~(values[0] < -(epsilon**0.5) * largest),
+    )
 
 
 @jax.jit
-def _flow_factors(modes: _Modes, times: Array) -> tuple[Array, Array]:
-    values, times = jnp.where(modes.null, 1, modes.values), times[..., None]
-    decay, gain = jnp.exp(-values * times), -jnp.expm1(-values * times) / values
+def _flow_factors(modes: _Modes, times: Float[Array, "*t"]) -> tuple[Float[Array, "*t r"], Float[Array, "*t r"]]:
+    """e^{−λt} and φ_t(λ) for each eigenvalue, with their values at zero where it counts as zero."""
+    values = jnp.where(modes.null, 1, modes.values)
+    times = times[..., None]
+    decay = jnp.exp(-values * times)
+    gain = -jnp.expm1(-values * times) / values
     return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain)
 
 
 @jax.jit
-def _descent_factors(modes: _Modes, step_size: Array, steps: Array) -> tuple[Array, Array]:
-    values, steps = jnp.where(modes.null, 1, modes.values), steps[..., None]
-    decay, gain = decay_and_gain(step_size * values, steps)
+def _descent_factors(
+    modes: _Modes, step_size: Float[Array, ""], steps: Int[Array, "*t"]
+) -> tuple[Float[Array, "*t r"], Float[Array, "*t r"]]:
+    """(1 − ηλ)^t and φ_t(λ) for each eigenvalue, with their values at zero where it counts as zero."""
+    values = jnp.where(modes.null, 1, modes.values)
+    decay, gain = decay_and_gain(step_size * values, steps[..., None])
     return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain / values)
 
 
-def _assemble(modes: _Modes, factor: Float[Array, "*t r"], shape: tuple[int, ...]) -> Array:
+def _assemble(modes: _Modes, factor: Float[Array, "*t r"], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """The closed form from its factor in each eigenvector."""
     change = jnp.einsum("mr,...r,rc->...mc", modes.left, factor, modes.right, precision="highest")
     return (modes.offset + change).reshape(*factor.shape[:-1], *shape)

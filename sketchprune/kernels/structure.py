@@ -1,43 +1,52 @@
-"""Reads a network's jaxpr: which equation consumes which parameter, its input, its output sensitivity.
+"""Reads a network's jaxpr: which equation consumes which parameter, and in what form.
 
-A parameter leaf that one product consumes (`dot_general`, or `conv_general_dilated` as its kernel) has the
-Jacobian J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j]: a is what the product was fed, g the sensitivity of
-output k to what came out; q runs over groups, t over positions (one for a dense layer on a vector), i over
-inputs or patch entries, j over outputs. All that the kernels do faster than the plain Jacobian follows from
-this form. A bias is the weight of an input that is always one. A leaf consumed in any other way is left to
-plain differentiation.
+A parameter leaf that one product consumes (`dot_general`, or `conv_general_dilated` as its kernel) has the Jacobian
 
-Everything here concerns one sample: callers vmap.
+    J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j].
+
+Here a is the input of the product and g the sensitivity of output k to its result. The index q runs over groups, t
+over positions (one for a dense layer on a vector), i over inputs or patch entries, and j over outputs. Everything
+that the kernels compute faster than through the plain Jacobian follows from this form. A bias is the weight of an
+input that is always one. A leaf that is consumed in any other way is left to plain differentiation.
+
+All functions here speak of one sample; callers vmap over samples.
 """
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, primitives
-from jaxtyping import Array, Float, PyTree, Shaped
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, primitives
+from jaxtyping import Array, Shaped
 
-from sketchprune.kernels._evaluation import evaluate, evaluate_fast
-from sketchprune.kernels._layouts import Layout, aval, convolution, dot
+from sketchprune._jaxpr import Atom, Environment, aval, evaluate
+from sketchprune._leaves import is_floating
+from sketchprune.kernels._layouts import Layout, Layouts, convolution_layouts, dot_layouts
 from sketchprune.types import ApplyFn, Params
 
-Atom = Var | Literal
 Leaves = Sequence[Shaped[Array, "..."]] | Mapping[int, Shaped[Array, "..."]]
+"""Arrays shaped like the parameter leaves, found by the number of the leaf."""
 
 
 class View(NamedTuple):
-    """A leaf after equations that keep its Gram matrix: moved, and times scalars or their inverses."""
+    """A parameter leaf after equations that move its entries or scale all of them alike.
+
+    Attributes:
+        leaf: The number of the leaf.
+        moves: The rearrangements of its entries, in the order in which they are applied.
+        factors: The scalars that multiply it, each with a flag that says whether it divides instead.
+    """
 
     leaf: int
     moves: tuple[Layout, ...] = ()
     factors: tuple[tuple[Atom, bool], ...] = ()
 
     def of(self, leaves: Leaves) -> Shaped[Array, "..."]:
-        """The leaf's entries (or its mask's) where this view has them; the factors are left out."""
+        """The leaf's entries (or its mask's) where this view has them, without the factors."""
         entries = leaves[self.leaf]
         for move in self.moves:
             entries = move(entries)
@@ -45,27 +54,41 @@ class View(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One product of the network, in the form J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j]."""
+    """One product of the network, in the form J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j].
+
+    Attributes:
+        position: The number of the product's equation in the program.
+        operand: Which operand of the equation is the input; the other one is the weight.
+        weight: The leaf that is the weight.
+        bias: The leaf that is added to the result, if there is one.
+        input_layout: Takes the input operand to [q, t, i], without the constant input of a bias.
+        output_layout: Takes the result to [q, t, j].
+        groups: The length of q.
+        positions: The length of t.
+        inputs: The length of i; with a bias this counts the constant input, which comes last.
+        outputs: The length of j.
+    """
 
     position: int
-    """Which equation of the program."""
     operand: int
-    """Which operand of it is the input, the other being the weight."""
     weight: View
     bias: View | None
     input_layout: Layout
-    """From the operand to [q, t, i], the bias not yet counted."""
     output_layout: Layout
-    """From the result to [q, t, j]."""
     groups: int
     positions: int
     inputs: int
-    """With a bias one more than the product has: the last input is the one that is always one."""
     outputs: int
 
     @property
     def leaves(self) -> tuple[int, ...]:
+        """The numbers of the leaves: the weight, then the bias."""
         return (self.weight.leaf,) if self.bias is None else (self.weight.leaf, self.bias.leaf)
+
+    @property
+    def size(self) -> int:
+        """The number of Jacobian columns, weight and bias together."""
+        return self.groups * self.outputs * self.inputs
 
     def columns(self, leaves: Leaves) -> Shaped[Array, "q j i"]:
         """Arrays shaped like the parameter leaves, in the order of this layer's Jacobian columns."""
@@ -76,183 +99,125 @@ class Layer(NamedTuple):
 
 
 class Structure(NamedTuple):
+    """The layers of a network and the leaves that no layer holds.
+
+    Attributes:
+        program: The jaxpr from the parameter leaves and one sample [1, ...] to its outputs [1, K].
+        layers: The products found, in program order.
+        plain: The floating leaves that are used, but not by a layer.
+    """
+
     program: ClosedJaxpr
-    """From the parameter leaves and one sample [1, ...] to its outputs [1, K]."""
     layers: tuple[Layer, ...]
     plain: tuple[int, ...]
-    """The floating leaves that are used, but not by a layer."""
-
-
-class Sensitivities(NamedTuple):
-    """What one sample's Jacobian is made of, in the dtype of the outputs."""
-
-    inputs: list[Float[Array, "q t i"]]
-    """a of each layer."""
-    outputs: list[Float[Array, "k q t j"]]
-    """g of each layer."""
-    jacobians: list[Float[Array, "k p"]]
-    """The plain Jacobian of each remaining leaf."""
-
-
-def is_floating(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-
-
-def at_floating(params: Params, tree: PyTree[Shaped[Array, "..."]]) -> list[Shaped[Array, "..."]]:
-    """The leaves of a tree like ``params`` where those of ``params`` are floating.
-
-    >>> at_floating({"n": 1, "w": 0.5}, {"n": 2, "w": 3})
-    [3]
-    """
-    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(tree), strict=True)
-    return [leaf for own, leaf in pairs if is_floating(own)]
-
-
-def differentiable_leaves(params: Params) -> tuple[list[Float[Array, "..."]], Callable[[Sequence[Any]], Any]]:
-    """The leaves to differentiate in, and from others in their place to parameters.
-
-    >>> own, rebuild = differentiable_leaves({"n": 1, "w": jnp.zeros(())})
-    >>> own, rebuild([2.0])
-    ([Array(0., dtype=float64)], {'n': 1, 'w': 2.0})
-    """
-    leaves, tree = jax.tree.flatten(params)
-
-    def rebuild(own: Sequence[Any]) -> Any:
-        rest = iter(own)
-        return tree.unflatten([next(rest) if is_floating(leaf) else leaf for leaf in leaves])
-
-    return [jnp.asarray(leaf) for leaf in at_floating(params, params)], rebuild
 
 
 def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.ShapeDtypeStruct) -> Structure:
     """The structure of a network, found in its jaxpr at the shapes and dtypes of ``params`` and one sample.
 
-    Calls to jit and remat are entered where a parameter goes in; custom derivatives are never unfolded (an
-    unfolded relu would have derivative ½ at 0). A leaf is followed through reshapes, transposes, changes of
-    floating dtype and scalar factors to its consumer. A leaf used twice, inside a loop, or by anything but a
-    product is plain: so are scales and biases after a norm, small enough to cost nothing. Integer and other
-    non-differentiable leaves, and unused ones, are left out.
+    Calls to jit and remat are entered where a parameter goes in. Custom derivatives are never unfolded: an unfolded
+    relu would have derivative ½ at 0. A leaf is followed through reshapes, transposes, changes of floating dtype and
+    scalar factors to its consumer.
 
-    Cost: two traces of ``apply``; nothing is computed.
+    A leaf that is used twice, inside a loop, or by anything but a product is plain. So are scales and biases after a
+    normalisation, which are small enough to cost nothing. Leaves that are unused or not floating are left out.
 
-    >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2), "scale": jnp.ones(2)}
-    >>> found = read(lambda p, x: p["scale"] * (x @ p["w"] + p["b"]), params, jnp.ones((1, 3)))
-    >>> [(layer.inputs, layer.outputs) for layer in found.layers], found.plain
-    ([(4, 2)], (1,))
+    Args:
+        apply: ``apply(params, x) -> [n, K]``.
+        params: A pytree of parameters; only shapes and dtypes matter.
+        sample: One sample [1, ...], or its shape and dtype.
+
+    Returns:
+        The program, its layers and the plain leaves.
+
+    Cost:
+        Two traces of ``apply``; nothing is computed.
+
+    Example:
+        >>> params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2), "scale": jnp.ones(2)}
+        >>> found = read(lambda p, x: p["scale"] * (x @ p["w"] + p["b"]), params, jnp.ones((1, 3)))
+        >>> [(layer.inputs, layer.outputs) for layer in found.layers], found.plain
+        ([(4, 2)], (1,))
     """
     leaves, tree = jax.tree.flatten(params)
+    floating = [is_floating(leaf) for leaf in leaves]
     nested = jax.make_jaxpr(lambda leaves, x: apply(tree.unflatten(leaves), x))(leaves, sample)
-    is_leaf = [*(is_floating(leaf) for leaf in leaves), False]
-    program = jax.make_jaxpr(lambda *args: _unnested(nested, args, is_leaf)[0])(*leaves, sample)
-    equations = program.jaxpr.eqns
-    uses = Counter(
-        atom
-        for atom in itertools.chain(program.jaxpr.outvars, *(equation.invars for equation in equations))
-        if isinstance(atom, Var)
+    program = jax.make_jaxpr(lambda *arguments: _evaluate_inlined(nested, arguments, [*floating, False])[0])(
+        *leaves, sample
     )
-    views = {var: View(leaf) for leaf, var in enumerate(program.jaxpr.invars[:-1]) if is_leaf[leaf] and uses[var] == 1}
-    layers: dict[Var, Layer] = {}  # by the result of the product
-    for position, equation in enumerate(equations):
-        for operand, atom in enumerate(equation.invars):
-            if not isinstance(atom, Var) or (view := views.get(atom)) is None:
-                continue
-            result = equation.outvars[0]
-            if (seen := _followed(view, equation, operand)) is not None:
-                if uses[result] == 1:
-                    views[result] = seen
-            elif (layer := _layer(view, position, equation, operand)) is not None:
-                layers[result] = layer
-            elif equation.primitive is primitives.add_p:
-                other = equation.invars[1 - operand]
-                layer = layers.get(other) if isinstance(other, Var) and uses[other] == 1 else None
-                if layer is not None and layer.bias is None and (bias := _bias(view, layer, leaves)) is not None:
-                    layers[other] = layer._replace(bias=bias, inputs=layer.inputs + 1)
-    held = {leaf for layer in layers.values() for leaf in layer.leaves}
-    plain = (
-        leaf for leaf, var in enumerate(program.jaxpr.invars[:-1]) if is_leaf[leaf] and uses[var] and leaf not in held
-    )
-    return Structure(program, tuple(layers.values()), tuple(plain))
+    uses = _count_uses(program.jaxpr)
+    variables = program.jaxpr.invars[:-1]  # the last one is the sample
+    views = {variable: View(leaf) for leaf, variable in enumerate(variables) if floating[leaf] and uses[variable] == 1}
+    layers = _find_layers(program.jaxpr, views, uses, leaves)
+    held = {leaf for layer in layers for leaf in layer.leaves}
+    plain = [leaf for leaf, variable in enumerate(variables) if floating[leaf] and uses[variable] and leaf not in held]
+    return Structure(program, layers, tuple(plain))
 
 
-def sensitivities(
-    structure: Structure, leaves: Sequence[Shaped[Array, "..."]], sample: Shaped[Array, "1 ..."]
-) -> Sensitivities:
-    """One forward pass, and one pullback vmapped over the outputs.
-
-    A zero is added to the result of each layer's product: the cotangent of that zero is the sensitivity.
-
-    >>> found = read(lambda w, x: jnp.tanh(x @ w), jnp.ones((3, 1)), jnp.ones((1, 3)))
-    >>> a, g, _ = sensitivities(found, [jnp.zeros((3, 1))], jnp.array([[1.0, 2.0, 3.0]]))
-    >>> a[0].tolist(), g[0].tolist()
-    ([[[1.0, 2.0, 3.0]]], [[[[1.0]]]])
-    """
-    program, layers, plain = structure
-
-    def tapped(taps: list[Array], differentiated: list[Array]):
-        arguments = [*leaves, sample]
-        for leaf, traced in zip(plain, differentiated, strict=True):
-            arguments[leaf] = traced
-        env = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
-        env.update(zip(program.jaxpr.invars, arguments, strict=True))
-
-        def value(atom: Atom) -> Array:
-            return atom.val if isinstance(atom, Literal) else env[atom]
-
-        for position, equation in enumerate(program.jaxpr.eqns):
-            results = evaluate_fast(program.jaxpr, equation, [value(atom) for atom in equation.invars])
-            for layer, tap in zip(layers, taps, strict=True):
-                if layer.position == position:
-                    results = [results[0] + tap]
-            env.update(zip(equation.outvars, results, strict=True))
-        outputs = value(program.jaxpr.outvars[0])[0]
-        return outputs, [_layer_input(layer, program.jaxpr.eqns[layer.position], value) for layer in layers]
-
-    products = [aval(program.jaxpr.eqns[layer.position].outvars[0]) for layer in layers]
-    taps = [jnp.zeros(product.shape, product.dtype) for product in products]
-    outputs, pullback, inputs = jax.vjp(tapped, taps, [leaves[leaf] for leaf in plain], has_aux=True)
-    cotangents, jacobians = jax.vmap(pullback)(jnp.eye(outputs.size, dtype=outputs.dtype))
-    found = Sensitivities(
-        inputs,
-        [jax.vmap(layer.output_layout)(g) for layer, g in zip(layers, cotangents, strict=True)],
-        [jacobian.reshape(outputs.size, -1) for jacobian in jacobians],
-    )
-    return jax.tree.map(lambda part: part.astype(outputs.dtype), found)
-
-
-def _unnested(nested: ClosedJaxpr, arguments: Iterable[Any], is_leaf: Iterable[bool]) -> tuple[list[Any], list[bool]]:
-    """Evaluates a jaxpr, entering jit and remat where a leaf goes in; and which results are views of one."""
+def _evaluate_inlined(
+    nested: ClosedJaxpr, arguments: Iterable[Any], is_leaf: Iterable[bool]
+) -> tuple[list[Any], list[bool]]:
+    """Evaluate a jaxpr, entering jit and remat where a leaf goes in; return the results and which are views of one."""
     jaxpr = nested.jaxpr
-    env = dict(zip(jaxpr.constvars, nested.consts, strict=True))
-    env.update(zip(jaxpr.invars, arguments, strict=True))
-    leafy = {var for var, flag in zip(jaxpr.invars, is_leaf, strict=True) if flag}
-
-    def value(atom: Atom) -> Any:
-        return atom.val if isinstance(atom, Literal) else env[atom]
+    values = Environment(nested, arguments)
+    leafy = {variable for variable, flag in zip(jaxpr.invars, is_leaf, strict=True) if flag}
 
     def is_view(atom: Atom) -> bool:
         return isinstance(atom, Var) and atom in leafy
 
     for equation in jaxpr.eqns:
-        values = [value(atom) for atom in equation.invars]
+        operands = values.read_all(equation.invars)
         flags = [is_view(atom) for atom in equation.invars]
         if any(flags) and equation.primitive in (primitives.jit_p, primitives.remat_p):
             inner = equation.params["jaxpr"]
             inner = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-            results, flags = _unnested(inner, values, flags)
+            results, flags = _evaluate_inlined(inner, operands, flags)
         else:
-            results = evaluate(jaxpr, equation, values)
-            seen = (_followed(View(0), equation, operand) for operand, flag in enumerate(flags) if flag)
-            flags = [any(view is not None for view in seen)] * len(results)
-        env.update(zip(equation.outvars, results, strict=True))
-        leafy.update(var for var, flag in zip(equation.outvars, flags, strict=True) if flag)
-    return [value(atom) for atom in jaxpr.outvars], [is_view(atom) for atom in jaxpr.outvars]
+            results = evaluate(jaxpr, equation, operands)
+            moved = (_followed(View(0), equation, operand) for operand, flag in enumerate(flags) if flag)
+            flags = [any(view is not None for view in moved)] * len(results)
+        values.write(equation.outvars, results)
+        leafy.update(variable for variable, flag in zip(equation.outvars, flags, strict=True) if flag)
+    return values.read_all(jaxpr.outvars), [is_view(atom) for atom in jaxpr.outvars]
+
+
+def _count_uses(jaxpr: Jaxpr) -> Counter[Var]:
+    """How often each variable is an operand or an output."""
+    atoms = itertools.chain(jaxpr.outvars, *(equation.invars for equation in jaxpr.eqns))
+    return Counter(atom for atom in atoms if isinstance(atom, Var))
+
+
+def _find_layers(jaxpr: Jaxpr, views: dict[Var, View], uses: Counter[Var], leaves: Sequence[Any]) -> tuple[Layer, ...]:
+    """The products that consume a leaf; ``views`` grows while the leaves are followed."""
+    layers: dict[Var, Layer] = {}  # by the variable that holds the result of the product
+    for position, equation in enumerate(jaxpr.eqns):
+        result = equation.outvars[0]
+        for operand, atom in enumerate(equation.invars):
+            view = views.get(atom) if isinstance(atom, Var) else None
+            if view is None:
+                continue
+            moved = _followed(view, equation, operand)
+            if moved is not None:
+                if uses[result] == 1:
+                    views[result] = moved
+                continue
+            layer = _layer(view, position, equation, operand)
+            if layer is not None:
+                layers[result] = layer
+            elif equation.primitive is primitives.add_p:
+                other = equation.invars[1 - operand]
+                if isinstance(other, Var) and other in layers and uses[other] == 1:
+                    layers[other] = _with_bias(layers[other], view, leaves)
+    return tuple(layers.values())
 
 
 def _followed(view: View, equation: JaxprEqn, operand: int) -> View | None:
     """The view of the equation's result when it only moves the leaf's entries or scales them all alike."""
     moves: tuple[Layout, ...] = ()
     factors: tuple[tuple[Atom, bool], ...] = ()
-    source, result, params = aval(equation.invars[operand]), aval(equation.outvars[0]), equation.params
+    source = aval(equation.invars[operand])
+    result = aval(equation.outvars[0])
+    params = equation.params
     match equation.primitive:
         case primitives.reshape_p if params["dimensions"] is None:
             moves = (lambda entries: entries.reshape(result.shape),)
@@ -267,7 +232,7 @@ def _followed(view: View, equation: JaxprEqn, operand: int) -> View | None:
         case primitives.convert_element_type_p if jnp.issubdtype(result.dtype, jnp.floating):
             pass
         case primitives.neg_p | primitives.copy_p:
-            pass
+            pass  # a sign cancels in the kernel, where each column meets itself
         case primitives.mul_p if aval(equation.invars[1 - operand]).shape == () and result.shape == source.shape:
             factors = ((equation.invars[1 - operand], False),)
         case primitives.div_p if operand == 0 and aval(equation.invars[1]).shape == ():
@@ -279,48 +244,48 @@ def _followed(view: View, equation: JaxprEqn, operand: int) -> View | None:
 
 def _layer(view: View, position: int, equation: JaxprEqn, operand: int) -> Layer | None:
     """The layer whose weight the view is, when the equation is a product that fits the form."""
+    layouts = _layouts(equation, operand)
+    if layouts is None:
+        return None
+    groups, outputs, inputs = jax.eval_shape(layouts.weight, aval(equation.invars[operand])).shape
+    return Layer(
+        position=position,
+        operand=1 - operand,
+        weight=view._replace(moves=(*view.moves, layouts.weight)),
+        bias=None,
+        input_layout=layouts.inputs,
+        output_layout=layouts.outputs,
+        groups=groups,
+        positions=jax.eval_shape(layouts.outputs, aval(equation.outvars[0])).shape[1],
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def _layouts(equation: JaxprEqn, weight: int) -> Layouts | None:
+    """The layouts of input, weight and result, when the equation is a product whose operand ``weight`` is one."""
     if not jnp.issubdtype(aval(equation.outvars[0]).dtype, jnp.floating):
         return None
     if equation.primitive is primitives.dot_general_p:
-        layouts = dot(equation, operand)
-    elif (
-        equation.primitive is primitives.conv_general_dilated_p
-        and operand == 1
-        and equation.params["batch_group_count"] == 1
-    ):
-        layouts = convolution(equation)
-    else:
-        return None
-    input_layout, weight_layout, output_layout = layouts
-    weight = view._replace(moves=(*view.moves, weight_layout))
-    groups, outputs, inputs = jax.eval_shape(weight_layout, aval(equation.invars[operand])).shape
-    positions = jax.eval_shape(output_layout, aval(equation.outvars[0])).shape[1]
-    return Layer(position, 1 - operand, weight, None, input_layout, output_layout, groups, positions, inputs, outputs)
+        return dot_layouts(equation, weight)
+    if equation.primitive is primitives.conv_general_dilated_p:
+        is_kernel = weight == 1 and equation.params["batch_group_count"] == 1
+        return convolution_layouts(equation) if is_kernel else None
+    return None
 
 
-def _bias(view: View, layer: Layer, leaves: Sequence[Any]) -> View | None:
-    """The view as a column [q, j, 1] of the layer's weight, if it has one entry for each group and output."""
+def _with_bias(layer: Layer, view: View, leaves: Sequence[Any]) -> Layer:
+    """The layer with the view as its bias; unchanged if it has one or the view does not fit.
 
-    def column(entries: Shaped[Array, "..."]) -> Shaped[Array, "q j 1"]:
+    A bias fits when it has one entry for each group and output, so that it becomes a column [q, j, 1] of the weight.
+    """
+
+    def column(entries: Shaped[Array, "..."]) -> Shaped[Array, "q j t"]:
         return layer.output_layout(entries).swapaxes(1, 2)
 
+    if layer.bias is not None:
+        return layer
     bias = view._replace(moves=(*view.moves, column))
-    shape = jax.eval_shape(bias.of, leaves).shape
-    return bias if shape == (layer.groups, layer.outputs, 1) else None
-
-
-def _layer_input(layer: Layer, equation: JaxprEqn, value: Callable[[Atom], Array]) -> Float[Array, "q t i"]:
-    dtype = aval(equation.outvars[0]).dtype
-
-    def factor(view: View) -> Array:
-        scale = jnp.ones((), dtype)
-        for atom, inverse in view.factors:
-            scale = scale / value(atom) if inverse else scale * value(atom)
-        return scale.astype(dtype)
-
-    fed = layer.input_layout(value(equation.invars[layer.operand])).astype(dtype)
-    fed = fed * factor(layer.weight) if layer.weight.factors else fed
-    if layer.bias is None:
-        return fed
-    ones = jnp.broadcast_to(factor(layer.bias), (*fed.shape[:2], 1))
-    return jnp.concatenate([fed, ones], axis=2)
+    if jax.eval_shape(bias.of, leaves).shape != (layer.groups, layer.outputs, 1):
+        return layer
+    return layer._replace(bias=bias, inputs=layer.inputs + 1)

@@ -5,23 +5,25 @@ from jaxtyping import Array, Float
 
 from sketchprune import linalg
 from sketchprune._arithmetic import product
+from sketchprune.types import Matrix, PerRow
 
 
-def unit_columns(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+def unit_columns(x: Matrix) -> Float[Array, "n d"]:
     """The columns divided by their norms; zero columns stay."""
+    x = jnp.asarray(x)
     norms = jnp.linalg.norm(x, axis=0)
     return x / jnp.where(norms > 0, norms, 1)
 
 
-def distance(matrix: Float[Array, "n d"], vector: Float[Array, "n"]) -> Float[Array, ""]:
+def distance(matrix: Matrix, vector: PerRow) -> Float[Array, ""]:
     """The squared distance of the vector to the range, whatever the rank."""
-    left, singular, _ = linalg.factors(matrix)
+    left, singular, _ = linalg.thin_svd(matrix)
     left = jnp.where(singular == 0, 0, left)
     return jnp.sum((vector - product(left, product(left.T, vector))) ** 2)
 
 
-def spectrum(x: Float[Array, "n d"], y: Float[Array, "n"]) -> tuple[Array, Array, Array]:
+def spectrum(x: Matrix, y: PerRow) -> tuple[Array, Array, Array]:
     """The eigenvalues of XXᵀ that may be non-zero, ⟨v_k, y⟩ for each, and the square of the rest of y."""
-    left, singular, _ = linalg.factors(x)
+    left, singular, _ = linalg.thin_svd(x)
     along = product(left.T, y)
     return singular**2, along, jnp.sum((y - product(left, along)) ** 2)

@@ -1,4 +1,4 @@
-"""Layer densities: how much of each layer a random mask keeps."""
+"""Layer densities: the fraction of each layer that a random mask keeps."""
 
 from collections.abc import Sequence
 from math import prod
@@ -18,18 +18,37 @@ def layer_densities(
 ) -> np.ndarray:
     """The density p_l of each layer, first layer first, such that Σp_l N_l = ρN.
 
-    N_l is the size of layer l, N = ΣN_l, ρ the ``density``. uniform: p_l = ρ. erk: p_l ∝ (Σ dims)/(Π dims),
-    at most 1. balanced: p_l = min(1, c/N_l). pyramidal: p_l = x^l, never more than 1. Layers that would
-    exceed 1 stay at 1 and the others take what is left over; ``redistribute=False`` clips instead, as is
-    often done, and then keeps less than ρN. Float64, on the host. ValueError for another rule, a density
-    outside (0, 1], and no or empty layers. O(L log L). Source: evci2020rigl, gadhikar2023random.
+    N_l is the size of layer l, N = ΣN_l and ρ the density. By rule:
+
+    - uniform: p_l = ρ;
+    - erk: p_l ∝ (Σ dims)/(Π dims), at most 1;
+    - balanced: p_l = min(1, c/N_l), the same number of weights in every layer that is not full;
+    - pyramidal: p_l = x^l, never more than 1.
+
+    Layers that would exceed 1 stay at 1 and the others take what is left over. With ``redistribute=False`` they are
+    clipped instead, as is often done; that keeps less than ρN.
+
+    Args:
+        rule: the name of the rule.
+        shapes: the shape of each layer's weights.
+        density: ρ, in (0, 1].
+        redistribute: whether what a full layer cannot take goes to the others.
+
+    Returns:
+        One float64 for each layer, on the host.
+
+    Raises:
+        ValueError: for another rule, a density outside (0, 1], and no layers or empty ones.
+
+    Cost: O(L²) for L layers.
+    Source: evci2020rigl, gadhikar2023random.
 
     >>> layer_densities("balanced", [(1, 2), (2, 4)], 0.5).tolist()
     [1.0, 0.375]
     """
     sizes = np.array([prod(shape) for shape in shapes], np.float64)
     if not len(sizes) or not (sizes > 0).all():
-        raise ValueError(f"shapes is {list(shapes)}; it takes one shape a layer, each with at least one weight")
+        raise ValueError(f"shapes is {list(shapes)}; it takes one shape for each layer, each with at least one weight")
     if not 0 < density <= 1:
         raise ValueError(f"density is {density}; it takes a number in (0, 1]")
     if rule == "uniform":
@@ -60,7 +79,7 @@ def _proportional(ratios: np.ndarray, sizes: np.ndarray, density: int | float, r
 def _pyramidal(sizes: np.ndarray, density: float) -> np.ndarray:
     depths = np.arange(1, len(sizes) + 1)
     low, high = 0.0, 1.0
-    # Σ N_l x^l increases with x: halve until the two ends are neighbours.
+    # Σ N_l x^l increases with x: halve the interval until no number lies between its ends.
     while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if (sizes * middle**depths).sum() < density * sizes.sum() else (low, middle)
     return high**depths

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import _checks, linalg
 from sketchprune._arithmetic import product
@@ -14,7 +14,7 @@ from sketchprune.laws._joined import check_count, pairwise
 from sketchprune.laws._regression import spectrum
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Number
+from sketchprune.types import Count, Key, Matrix, Number, PerRow
 
 
 class Determinantal(struct.PyTreeNode, eq=False):
@@ -23,23 +23,23 @@ class Determinantal(struct.PyTreeNode, eq=False):
     Masks are boolean vectors. K is symmetric with eigenvalues in [0, 1]. :meth:`ridge` makes the kernel of a data
     matrix, with which trained columns have the error of a ridge regression.
 
-    A record of arrays: it crosses jit, vmap and grad.
+    A record of arrays: it crosses jit, vmap and grad. That the eigenvalues lie in [0, 1] is not checked.
+
+    Attributes:
+        kernel: K, [d, d].
+        tau: τ of a law made by :meth:`ridge`; otherwise None.
 
     Source: sketch/dpp-training-error.
 
     >>> Determinantal(jnp.diag(jnp.array([1.0, 0.0]))).sample(jax.random.key(0)).tolist()
     [True, False]
-
-    Attributes:
-        kernel: K, [d, d].
-        tau: the regulariser of :meth:`ridge`, or None.
     """
 
     kernel: Any
     tau: Any = struct.field(default=None, kw_only=True)
 
     @classmethod
-    def ridge(cls, x: Float[Array, "n d"], tau: Number) -> "Determinantal":
+    def ridge(cls, x: Matrix, tau: Number) -> "Determinantal":
         """P(S) ∝ det(X_SᵀX_S/τ) on the columns of X: the kernel XᵀX(XᵀX + τI)⁻¹.
 
         It keeps :func:`effective_dimension` columns on average.
@@ -48,10 +48,16 @@ class Determinantal(struct.PyTreeNode, eq=False):
             x: [n, d].
             tau: τ > 0; the larger, the fewer columns are kept.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: for τ ≤ 0.
 
         Cost: O(nd² + d³).
+
+        >>> Determinantal.ridge(jnp.eye(2), 1.0).inclusion().tolist()
+        [0.5, 0.5]
         """
         _checks.positive("tau", tau)
         gram = product(x.T, x)
@@ -89,7 +95,14 @@ class Determinantal(struct.PyTreeNode, eq=False):
         return lax.scan(decide, start, jnp.arange(kernel.shape[0]))[1]
 
     def inclusion(self) -> Float[Array, "d"]:
-        """P(item i is kept) = K_ii."""
+        """P(m_i ≠ 0) = K_ii.
+
+        Returns:
+            The diagonal of the kernel, [d].
+
+        Raises:
+            ValueError: for a kernel that is not square.
+        """
         self._check()
         return jnp.diagonal(self.kernel)
 
@@ -100,6 +113,9 @@ class Determinantal(struct.PyTreeNode, eq=False):
 
         Args:
             items: the vectors B_i.
+
+        Returns:
+            One number.
 
         Raises:
             ValueError: for a kernel that is not square.
@@ -133,7 +149,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
 
         return kept, jax.vmap(chance)(kept)
 
-    def training_bound(self, x: Float[Array, "n d"], y: Float[Array, "n"]) -> Float[Array, ""]:
+    def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """The expected ‖Xu − y‖² when the kept columns are trained to the end, exactly: τyᵀ(XXᵀ + τI)⁻¹y.
 
         Only for laws made by :meth:`ridge` from the same x.
@@ -141,6 +157,9 @@ class Determinantal(struct.PyTreeNode, eq=False):
         Args:
             x: [n, d], the data that the law was made of.
             y: [n]; vmap over several targets.
+
+        Returns:
+            The expectation of a squared norm.
 
         Raises:
             ValueError: for a law without τ.
@@ -164,12 +183,15 @@ class Determinantal(struct.PyTreeNode, eq=False):
             raise ValueError(f"kernel has shape {shape}; it takes a square matrix")
 
 
-def effective_dimension(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]:
+def effective_dimension(x: Matrix, tau: Number) -> Float[Array, ""]:
     """The expected number of columns that :meth:`Determinantal.ridge` keeps: Tr XXᵀ(XXᵀ + τI)⁻¹.
 
     Args:
         x: [n, d].
         tau: τ > 0.
+
+    Returns:
+        One number between 0 and the rank of x.
 
     Raises:
         ValueError: for τ ≤ 0.
@@ -181,11 +203,11 @@ def effective_dimension(x: Float[Array, "n d"], tau: Number) -> Float[Array, ""]
     1.0
     """
     _checks.positive("tau", tau)
-    eigenvalues = linalg.factors(x)[1] ** 2
+    eigenvalues = linalg.thin_svd(x)[1] ** 2
     return jnp.sum(eigenvalues / (eigenvalues + tau))
 
 
-def fixed_size_dpp_error(x: Float[Array, "n d"], y: Float[Array, "n"], size: int | Int[Array, ""]) -> Float[Array, ""]:
+def fixed_size_dpp_error(x: Matrix, y: PerRow, size: Count) -> Float[Array, ""]:
     """The expected training error when |S| = s and P(S) ∝ det X_SᵀX_S: Σ_k⟨v_k, y⟩²e_s(λ_{∖k})/e_s(λ).
 
     λ and v are the eigenpairs of XXᵀ, e_s the elementary symmetric polynomial and λ_{∖k} the other eigenvalues. All is
@@ -222,7 +244,7 @@ def fixed_size_dpp_error(x: Float[Array, "n d"], y: Float[Array, "n"], size: int
 
 
 def _log_symmetric(logarithms: Float[Array, "r"]) -> Float[Array, "r+1"]:
-    """log e_0, …, log e_r of the exponentials: multiply the factors 1 + λ_k z one after another."""
+    """The logarithms of e_0, …, e_r of the exponentials: multiply the factors 1 + λ_k z one after another."""
     first = jnp.full(len(logarithms) + 1, -jnp.inf).at[0].set(0).astype(logarithms.dtype)
 
     def multiply(terms, logarithm):

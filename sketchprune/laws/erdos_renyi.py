@@ -24,19 +24,19 @@ Shapes = tuple[tuple[int, ...], ...]
 class ErdosRenyi(struct.PyTreeNode, eq=False):
     """Independent entries, each kept with the density of its leaf: m_i ~ Bernoulli(p_l) for i in leaf l.
 
-    Masks are boolean. A binary :class:`sketchprune.laws.Poisson` law with one rate a leaf.
+    Masks are boolean: those of a binary :class:`sketchprune.laws.Poisson` law with one rate for each leaf.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
+
+    Attributes:
+        densities: p, a pytree with one float in [0, 1] for each leaf of the parameters.
+        shapes: the shapes of those leaves, in the order of jax.tree.leaves; static.
 
     Source: gadhikar2023random.
 
     >>> ErdosRenyi({"a": 1.0, "b": 0.0}, ((2,), (1,))).sample(jax.random.key(0))["a"].tolist()
     [True, True]
-
-    Attributes:
-        densities: p, a pytree with one number in [0, 1] a leaf of the parameters.
-        shapes: the shapes of those leaves, in the order of jax.tree.leaves; static.
     """
 
     densities: PyTree
@@ -53,6 +53,9 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
             redistribute: whether what a full layer cannot take goes to the others.
+
+        Returns:
+            The law.
 
         Raises:
             ValueError: as :func:`sketchprune.laws.layer_densities`.
@@ -77,7 +80,14 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         return jax.tree.map(lambda leaf: leaf > 0, self._poisson().sample(key))
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
-        """P(m_i ≠ 0) = p_l."""
+        """P(m_i ≠ 0) = p_l.
+
+        Returns:
+            A pytree of the given shapes.
+
+        Raises:
+            ValueError: as :meth:`sample`.
+        """
         return self._poisson().inclusion()
 
     def error(self, items: Items) -> Float[Array, ""]:
@@ -86,13 +96,17 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         Args:
             items: the vectors B_i.
 
+        Returns:
+            One number.
+
         Raises:
             ValueError: for densities outside [0, 1].
 
         Cost: O(d) and one combination.
         Source: sketch/binary-bias-variance.
         """
-        return self._poisson().error(items)
+        rates = jax.tree.map(lambda rate, square: rate.astype(square.dtype), self.inclusion(), items.squares)
+        return Poisson(rates, binary=True).error(items)
 
     def outcomes(self) -> tuple[Mask, Float[Array, "outcomes"]]:
         """Every subset as a mask, in the order of :func:`sketchprune.laws.all_subsets`, with its probability.
@@ -109,6 +123,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         return jax.tree.map(lambda leaf: leaf > 0, found), chances
 
     def _poisson(self) -> Poisson:
+        _checks.rates("densities", self.densities)
         return Poisson(_broadcast(lambda p, shape: jnp.asarray(p), self.densities, self.shapes), binary=True)
 
 
@@ -117,15 +132,15 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
 
     Masks are boolean.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
+
+    Attributes:
+        counts: k, a pytree with one whole number for each leaf of the parameters, from 0 to the size of that leaf.
+        shapes: the shapes of those leaves, in the order of jax.tree.leaves; static.
 
     >>> ErdosRenyiCounts({"a": 2, "b": 0}, ((2,), (1,))).sample(jax.random.key(0))["a"].tolist()
     [True, True]
-
-    Attributes:
-        counts: k, a pytree with one whole number a leaf of the parameters, from 0 to the size of that leaf.
-        shapes: the shapes of those leaves, in the order of jax.tree.leaves; static.
     """
 
     counts: PyTree
@@ -144,6 +159,9 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
             redistribute: whether what a full layer cannot take goes to the others.
+
+        Returns:
+            The law.
 
         Raises:
             ValueError: as :func:`sketchprune.laws.layer_densities`.
@@ -170,7 +188,14 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         return _sample(key, self.counts, self.shapes)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
-        """P(m_i ≠ 0) = k_l/n_l, with n_l the size of the leaf."""
+        """P(m_i ≠ 0) = k_l/n_l, with n_l the size of the leaf.
+
+        Returns:
+            A pytree of the given shapes.
+
+        Raises:
+            ValueError: as :meth:`sample`.
+        """
         self._check()
         return _broadcast(lambda count, shape: count / math.prod(shape), self.counts, self.shapes)
 
@@ -182,12 +207,15 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         Args:
             items: the vectors B_i.
 
+        Returns:
+            One number.
+
         Raises:
             ValueError: as :meth:`sample`.
 
         Cost: O(d) and one combination more than there are leaves.
         """
-        rates = self.inclusion()
+        rates = jax.tree.map(lambda rate, square: rate.astype(square.dtype), self.inclusion(), items.squares)
         leaves, structure = jax.tree.flatten(rates)
         squares = jax.tree.leaves(items.squares)
         found = items.combination(jax.tree.map(lambda rate: 1 - rate, rates))

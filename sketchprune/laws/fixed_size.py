@@ -13,7 +13,7 @@ from sketchprune._arithmetic import product, ratio
 from sketchprune.laws._joined import joined, pairwise, split, tree_size
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Mask
+from sketchprune.types import Count, Key, Mask
 
 MOST_ITEMS = 16
 """The largest number of items whose subsets are all visited."""
@@ -22,24 +22,25 @@ MOST_ITEMS = 16
 class FixedSize(struct.PyTreeNode, eq=False):
     """Exactly s items, drawn one after another without replacement in proportion to the weights that are left.
 
-    Masks are boolean. Items of weight 0 are never kept (a device may take subnormal weights for 0).
+    Masks are boolean. Items of weight 0 are never kept (a device may take subnormal weights for 0). The error, the
+    inclusion probabilities and the outcomes are summed over all subsets, so that they need few items.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
-
-    >>> FixedSize(jnp.array([0.3, 0.0, 0.7]), 2).sample(jax.random.key(0)).tolist()
-    [True, False, True]
 
     Attributes:
         weights: a pytree of finite floats >= 0; only their ratios matter.
         size: s, at least 0 and at most the number of weights that are > 0; it may be traced.
+
+    >>> FixedSize(jnp.array([0.3, 0.0, 0.7]), 2).sample(jax.random.key(0)).tolist()
+    [True, False, True]
     """
 
     weights: PyTree
     size: Any
 
     @classmethod
-    def proportional(cls, sizes: PyTree, keep: int | Int[Array, ""], *, binary: bool = False) -> "FixedSize":
+    def proportional(cls, sizes: PyTree, keep: Count, *, binary: bool = False) -> "FixedSize":
         """``keep`` items drawn in proportion to sizes.
 
         Args:
@@ -47,8 +48,14 @@ class FixedSize(struct.PyTreeNode, eq=False):
             keep: the number of kept items, at most the number of sizes that are > 0.
             binary: must be False, for these masks are never reweighted.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: for ``binary``.
+
+        >>> FixedSize.proportional(jnp.array([1.0, 3.0]), 1).size
+        1
         """
         if binary:
             raise ValueError("binary is True; FixedSize takes False, since its masks are 0/1 in any case")
@@ -74,7 +81,10 @@ class FixedSize(struct.PyTreeNode, eq=False):
         return _sample(key, self.weights, self.size)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
-        """P(item i is kept), by the chance of every subset.
+        """P(m_i ≠ 0), by the chance of every subset.
+
+        Returns:
+            A pytree shaped like the weights.
 
         Raises:
             ValueError: as :meth:`sample`, and for more than 16 items.
@@ -86,8 +96,6 @@ class FixedSize(struct.PyTreeNode, eq=False):
 
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = Σ⟨B_i, B_j⟩Q_ij with Q_ij = P(neither i nor j is kept).
-
-        Q is summed over every subset, so that items must be few.
 
         Args:
             items: the vectors B_i.
@@ -134,18 +142,25 @@ class FixedSize(struct.PyTreeNode, eq=False):
             raise ValueError(
                 f"weights has {count} entries; it takes at most {MOST_ITEMS}, since all subsets are visited"
             )
-        weights = joined(self.weights)
-        subsets, items = jnp.arange(2**count), jnp.arange(count)
-        kept = all_subsets(count)
-        before = subsets[:, None] - (kept << items)  # the subset without the item that came last
-        left = jnp.where(kept, 0, weights).sum(1)
-        last = kept * ratio(jnp.broadcast_to(weights, kept.shape), left[before])
+        return _subset_chances(self.weights, self.size)
 
-        def add_item(_, chance):
-            return jnp.sum(chance[before] * last, 1)
 
-        first = ((subsets == 0) & (self.size >= 0)).astype(weights.dtype)
-        return kept.astype(weights.dtype), lax.fori_loop(0, self.size, add_item, first)
+@jax.jit
+def _subset_chances(weights: PyTree, size: Int[Array, ""]) -> tuple[Float[Array, "subsets d"], Float[Array, "subsets"]]:
+    flat = joined(weights)
+    count = len(flat)
+    subsets, items = jnp.arange(2**count), jnp.arange(count)
+    kept = all_subsets(count)
+    before = subsets[:, None] - (kept << items)  # the subset without the item that came last
+    left = jnp.where(kept, 0, flat).sum(1)
+    last = kept * ratio(jnp.broadcast_to(flat, kept.shape), left[before])
+
+    def add_item(drawn: Array, chances: Array) -> Array:
+        return jnp.where(drawn < size, jnp.sum(chances[before] * last, 1), chances)
+
+    first = ((subsets == 0) & (size >= 0)).astype(flat.dtype)
+    # A fixed number of steps, one more than there are items, so that the loop has a derivative.
+    return kept.astype(flat.dtype), lax.fori_loop(0, count + 1, add_item, first)
 
 
 @jax.jit

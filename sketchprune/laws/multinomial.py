@@ -14,7 +14,7 @@ from sketchprune._arithmetic import product, ratio
 from sketchprune.laws._joined import check_count, check_support, joined, pairwise, split, tree_sum
 from sketchprune.laws._regression import unit_columns
 from sketchprune.laws.items import Items
-from sketchprune.types import Key, Mask
+from sketchprune.types import Count, Key, Mask, Matrix, PerRow
 
 
 class Multinomial(struct.PyTreeNode, eq=False):
@@ -23,14 +23,8 @@ class Multinomial(struct.PyTreeNode, eq=False):
     m_i = c_i/(s p_i), where c_i counts how often item i was drawn, and 0 where p_i = 0. With ``binary`` it is
     1[c_i > 0] instead, which is not unbiased.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
-
-    Source: drineas2006matmul, sketch/unbiased.
-
-    >>> law = Multinomial(jnp.array([0.0, 1.0]), 3)
-    >>> law.sample(jax.random.key(0)).tolist()
-    [0.0, 1.0]
 
     Attributes:
         probabilities: p, a pytree of floats that sum to one over all leaves together.
@@ -38,6 +32,12 @@ class Multinomial(struct.PyTreeNode, eq=False):
         max_budget: how many draws are made, of which those past ``budget`` do not count; static. By default the
             budget, where that is a Python or NumPy integer.
         binary: whether masks are 0/1; static.
+
+    Source: drineas2006matmul, sketch/unbiased.
+
+    >>> law = Multinomial(jnp.array([0.0, 1.0]), 3)
+    >>> law.sample(jax.random.key(0)).tolist()
+    [0.0, 1.0]
     """
 
     probabilities: PyTree
@@ -46,13 +46,14 @@ class Multinomial(struct.PyTreeNode, eq=False):
     binary: bool = struct.field(pytree_node=False, default=False, kw_only=True)
 
     def __post_init__(self):
-        # Unflattening comes through here as well, with whatever a transformation put into the leaves.
+        # A law that crosses jit has a traced budget; the number of its draws must stay known. JAX also comes through
+        # here when it rebuilds a law, and may have put anything into the leaves: nothing else is done.
         if self.max_budget is None and isinstance(self.budget, int | np.integer):
             object.__setattr__(self, "max_budget", int(self.budget))
 
     @classmethod
     def proportional(
-        cls, sizes: PyTree, keep: int | Int[Array, ""], *, binary: bool = False, max_budget: int | None = None
+        cls, sizes: PyTree, keep: Count, *, binary: bool = False, max_budget: int | None = None
     ) -> "Multinomial":
         """``keep`` draws with p_i in proportion to sizes.
 
@@ -62,8 +63,16 @@ class Multinomial(struct.PyTreeNode, eq=False):
             binary: whether masks are 0/1.
             max_budget: a bound on ``keep``, needed where that is traced.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: for sizes that are negative, not finite or all zero.
+
+        Cost: O(d).
+
+        >>> Multinomial.proportional(jnp.array([1.0, 3.0]), 2).probabilities.tolist()
+        [0.25, 0.75]
         """
         known = _checks.weights("sizes", sizes)
         if known is not None and not known.positive:
@@ -96,6 +105,12 @@ class Multinomial(struct.PyTreeNode, eq=False):
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
         """P(m_i ≠ 0) = 1 − (1 − p_i)^s, to rounding for small p_i too.
+
+        Returns:
+            A pytree shaped like the probabilities.
+
+        Raises:
+            ValueError: as :meth:`sample`.
 
         Cost: O(d).
         """
@@ -160,7 +175,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
             masks = counts / jnp.where(flat > 0, self.budget * flat, 1)
         return split(masks, self.probabilities), jnp.prod(flat[sequences], axis=1)
 
-    def training_bound(self, x: Float[Array, "n d"], y: Float[Array, "n"]) -> Float[Array, ""]:
+    def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained to the end: ‖y‖² − bᵀH⁻¹b.
 
         b = Xᵀy and H = (1 − 1/s)XᵀX + diag(‖x_i‖²/p_i)/s: the least E‖X(m∘w) − y‖² over all w. Zero columns and
@@ -173,6 +188,9 @@ class Multinomial(struct.PyTreeNode, eq=False):
             x: [n, d], with one column for each item; the probabilities are one vector.
             y: [n]; vmap over several targets.
 
+        Returns:
+            A bound on a squared norm.
+
         Raises:
             ValueError: as :meth:`sample`.
 
@@ -184,7 +202,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
         1.0
         """
         self._check()
-        left, singular, _ = linalg.factors(jnp.sqrt(self.probabilities) * unit_columns(x))
+        left, singular, _ = linalg.thin_svd(jnp.sqrt(self.probabilities) * unit_columns(x))
         along = product(left.T, y)
         # 1 − σ²/((1 − 1/s)σ² + 1/s) without cancellation; σ² ≤ Σp = 1.
         remains = (1 - singular**2) / ((self.budget - 1) * singular**2 + 1)

@@ -13,7 +13,7 @@ from sketchprune.laws._joined import check_count, check_support, joined, split, 
 from sketchprune.laws._regression import distance, unit_columns
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Mask
+from sketchprune.types import Key, Mask, Matrix, Number, PerRow
 
 
 class Poisson(struct.PyTreeNode, eq=False):
@@ -22,24 +22,24 @@ class Poisson(struct.PyTreeNode, eq=False):
     m_i = b_i/π_i with b_i ~ Bernoulli(π_i), and 0 where π_i = 0. With ``binary`` it is b_i instead, which is not
     unbiased.
 
-    A record of arrays: it crosses jit, vmap and grad. Methods check their numbers wherever these are known, and not
+    A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
+
+    Attributes:
+        rates: π, a pytree of floats in [0, 1].
+        binary: whether masks are 0/1; static.
 
     Source: sketch/poisson.
 
     >>> Poisson(jnp.array([0.0, 1.0])).sample(jax.random.key(0)).tolist()
     [0.0, 1.0]
-
-    Attributes:
-        rates: π, a pytree of floats in [0, 1].
-        binary: whether masks are 0/1; static.
     """
 
     rates: PyTree
     binary: bool = struct.field(pytree_node=False, default=False, kw_only=True)
 
     @classmethod
-    def proportional(cls, sizes: PyTree, keep: int | float | Real[Array, ""], *, binary: bool = False) -> "Poisson":
+    def proportional(cls, sizes: PyTree, keep: Number, *, binary: bool = False) -> "Poisson":
         """The water-filled rates of :func:`poisson_rates`: π_i ∝ sizes up to 1, ``keep`` items on average.
 
         Args:
@@ -47,8 +47,16 @@ class Poisson(struct.PyTreeNode, eq=False):
             keep: the expected number of kept items, above 0 and at most the number of sizes that are > 0.
             binary: whether masks are 0/1.
 
+        Returns:
+            The law.
+
         Raises:
             ValueError: as :func:`poisson_rates`.
+
+        Cost: O(d log d).
+
+        >>> Poisson.proportional(jnp.array([6.0, 1.0, 1.0]), 2).rates.tolist()
+        [1.0, 0.5, 0.5]
         """
         return cls(poisson_rates(sizes, keep), binary=binary)
 
@@ -70,7 +78,14 @@ class Poisson(struct.PyTreeNode, eq=False):
         return _sample(key, self.rates, binary=self.binary)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
-        """P(m_i ≠ 0) = π_i."""
+        """P(m_i ≠ 0) = π_i.
+
+        Returns:
+            The rates.
+
+        Raises:
+            ValueError: as :meth:`sample`.
+        """
         _checks.rates("rates", self.rates)
         return self.rates
 
@@ -119,7 +134,7 @@ class Poisson(struct.PyTreeNode, eq=False):
             masks = masks / jnp.where(flat > 0, flat, 1)
         return split(masks, self.rates), chances
 
-    def training_bound(self, x: Float[Array, "n d"], y: Float[Array, "n"]) -> Float[Array, ""]:
+    def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained: yᵀ(I + XD⁻¹Xᵀ)⁻¹y.
 
         D = diag((1/π_i − 1)‖x_i‖²): the least E‖X(m∘w) − y‖² over all w. Columns with π_i = 1 enter without penalty,
@@ -130,6 +145,9 @@ class Poisson(struct.PyTreeNode, eq=False):
         Args:
             x: [n, d], with one column for each item; the rates are one vector.
             y: [n]; vmap over several targets.
+
+        Returns:
+            A bound on a squared norm.
 
         Raises:
             ValueError: for rates outside [0, 1].
@@ -155,7 +173,7 @@ def _sample(key: Key, rates: PyTree, *, binary: bool) -> Mask:
     return split(mask if binary else ratio(mask, flat), rates)
 
 
-def poisson_rates(sizes: PyTree, budget: int | float | Real[Array, ""]) -> PyTree[Float[Array, "..."]]:
+def poisson_rates(sizes: PyTree, budget: Number) -> PyTree[Float[Array, "..."]]:
     """The best rates for independent sampling at an expected size, by water-filling.
 
     π_i = min(1, λa_i), with λ such that Σπ_i = s over the items with a_i > 0. With a_i = ‖B_i‖ they minimise

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune.kernels.structure import differentiable_leaves
+from sketchprune._leaves import differentiable_leaves
 from sketchprune.paths._exponents import Exponent, power_of_two
 from sketchprune.paths._flow import Flow, Leaves, alive, flow, support
 from sketchprune.types import ApplyFn, Mask, Params

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from sketchprune.kernels.structure import at_floating, differentiable_leaves
+from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune.paths._exponents import Exponent, exponent_of
 from sketchprune.paths._path_sums import PathSum, Reader, raised, rescaled
 from sketchprune.types import ApplyFn, Mask, Params
@@ -74,7 +74,7 @@ def flow(
 
     def total_and_lost_bits(powers: Leaves) -> tuple[Array, tuple[Exponent, Exponent]]:
         terms = [weight._replace(values=values) for weight, values in zip(weights, powers, strict=True)]
-        (outputs,) = reader(program.jaxpr, program.consts, [*rebuild(terms), start])
+        (outputs,) = reader(program, [*rebuild(terms), start])
         if not isinstance(outputs, PathSum) or not outputs.from_input:
             raise ValueError("apply returns what does not depend on x; it takes a network")
         value = jnp.sum(outputs.values)

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, primitives
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, primitives
 from jaxtyping import Array, Float
 
 from sketchprune import _checks
-from sketchprune.kernels._evaluation import evaluate
-from sketchprune.kernels.structure import is_floating
+from sketchprune._jaxpr import Environment, aval, evaluate
+from sketchprune._leaves import is_floating
 from sketchprune.paths._exponents import Exponent, exponent_of, power_of_two
 
 
@@ -101,29 +101,25 @@ class Reader(NamedTuple):
     forbid_reuse: bool = False
     indicators: bool = False
 
-    def __call__(self, jaxpr: Jaxpr, consts: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
-        env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *operands), strict=True))
-
-        def value(atom: Any) -> Any:
-            return atom.val if isinstance(atom, Literal) else env[atom]
-
-        for equation in jaxpr.eqns:
-            given = [value(atom) for atom in equation.invars]
+    def __call__(self, program: ClosedJaxpr, operands: Sequence[Any]) -> list[Any]:
+        environment = Environment(program, operands)
+        for equation in program.jaxpr.eqns:
+            given = environment.read_all(equation.invars)
             if any(isinstance(operand, PathSum) for operand in given):
-                results = self._path_sums(_Operation(jaxpr, equation, given))
+                results = self._path_sums(_Operation(program.jaxpr, equation, given))
             elif all(_checks.concrete(operand) is not None for operand in given):
                 with jax.ensure_compile_time_eval():  # so that a zero is known to be one under jit too
-                    results = evaluate(jaxpr, equation, given)
+                    results = evaluate(program.jaxpr, equation, given)
             else:
-                results = evaluate(jaxpr, equation, given)
-            env.update(zip(equation.outvars, results, strict=True))
-        return [value(atom) for atom in jaxpr.outvars]
+                results = evaluate(program.jaxpr, equation, given)
+            environment.write(equation.outvars, results)
+        return environment.read_all(program.jaxpr.outvars)
 
     def _path_sums(self, operation: _Operation) -> list[Any]:
         primitive, params = operation.equation.primitive, operation.equation.params
         if primitive in _CALLS:
             inner = params["jaxpr" if "jaxpr" in params else "call_jaxpr"]
-            return self(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operation.operands)
+            return self(inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ()), operation.operands)
         found = _RULES[primitive](self, operation) if primitive in _RULES else None
         if found is None:
             raise ValueError(
@@ -180,7 +176,7 @@ def _unchanged(_: Reader, operation: _Operation) -> PathSum:
 def _converted(_: Reader, operation: _Operation) -> PathSum | None:
     """Another floating dtype."""
     (term,) = operation.operands
-    if is_floating(operation.equation.outvars[0].aval):  # pyright: ignore[reportAttributeAccessIssue]
+    if is_floating(aval(operation.equation.outvars[0])):
         return term._replace(values=operation.on(term.values))
     return None
 

@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from sketchprune import _checks, masks
+from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
-from sketchprune.kernels.structure import at_floating, differentiable_leaves
 from sketchprune.linalg import ritz_values
 from sketchprune.paths._derivatives import squared_network
 from sketchprune.paths._exponents import Exponent, scaled

@@ -1,20 +1,22 @@
-"""How many weights to keep: in all, layer by layer, and round by round."""
+"""How many weights to keep: over all layers together, and layer by layer."""
 
-import operator
 import re
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from sketchprune import _checks, laws, masks
+from sketchprune.laws.densities import Rule
 from sketchprune.types import Params
 
 
 def size(params: Params) -> int:
-    """How many weights may be pruned. ValueError for an empty leaf.
+    """How many weights may be pruned.
+
+    Raises:
+        ValueError: for an empty leaf.
 
     >>> import jax.numpy as jnp
     >>> size({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
@@ -26,9 +28,14 @@ def size(params: Params) -> int:
 
 
 def count(params: Params, density: float) -> int:
-    """``keep`` at a density: the nearest whole number of weights.
+    """How many weights are kept at a density: the nearest whole number.
 
-    ValueError for a density outside (0, 1] and one that keeps none.
+    Args:
+        params: the parameters.
+        density: the fraction of prunable weights that is kept, in (0, 1].
+
+    Raises:
+        ValueError: for a density out of range, and for one that keeps no weight.
 
     >>> import jax.numpy as jnp
     >>> count(jnp.ones(10), 0.25)
@@ -41,16 +48,22 @@ def count(params: Params, density: float) -> int:
     return kept
 
 
-def layer_counts(
-    params: Params,
-    density: float,
-    rule: Literal["uniform", "erk", "balanced", "pyramidal"] = "uniform",
-) -> PyTree[int]:
-    """``keep`` layer by layer, by a rule of :func:`sketchprune.laws.layer_densities`; together as :func:`count`.
+def layer_counts(params: Params, density: float, rule: Rule = "uniform") -> PyTree[int]:
+    """How many weights each layer keeps, by a rule for layer densities; together as many as :func:`count`.
 
-    Whole numbers by largest remainders. Layers are in the order of their names, numbers in them as numbers; the
-    order matters to "pyramidal" alone. ValueError as :func:`count`, for another rule, and, naming it, for a layer
-    that would keep nothing.
+    Densities become whole numbers by largest remainders. Layers are in the order of their names, with the numbers in
+    names compared as numbers; the order matters to "pyramidal" alone.
+
+    Args:
+        params: the parameters.
+        density: the fraction of all prunable weights that is kept, in (0, 1].
+        rule: "uniform", "erk", "balanced" or "pyramidal"; see :func:`sketchprune.laws.layer_densities`.
+
+    Returns:
+        One count for each leaf, 0 for those that are never pruned.
+
+    Raises:
+        ValueError: as :func:`count`, for another rule, and, naming it, for a layer that would keep nothing.
 
     >>> import jax.numpy as jnp
     >>> layer_counts({"first": jnp.ones((2, 4)), "second": jnp.ones((4, 1))}, 0.5)
@@ -73,50 +86,8 @@ def layer_counts(
     return jax.tree.unflatten(structure, [each.get(i, 0) for i in range(len(paths))])
 
 
-def exponential(start: int | PyTree[int], keep: int | PyTree[int], rounds: int) -> Any:
-    """Counts after each round that shrink by one factor: start (keep/start)^{r/R}. Pytrees leaf by leaf.
-
-    ValueError unless 1 ≤ keep ≤ start (0 = start is allowed, for leaves that are never pruned) and rounds ≥ 1.
-
-    >>> exponential(100, 1, 2)
-    array([10,  1])
-    """
-    return _schedule(lambda start, keep, part: start * (keep / start) ** part, start, keep, rounds)
-
-
-def linear(start: int | PyTree[int], keep: int | PyTree[int], rounds: int) -> Any:
-    """Counts after each round that shrink by one amount: start − (start − keep) r/R. As :func:`exponential`.
-
-    >>> linear(100, 10, 3)
-    array([70, 40, 10])
-    """
-    return _schedule(lambda start, keep, part: start - (start - keep) * part, start, keep, rounds)
-
-
-def one_at_a_time(start: int | PyTree[int], keep: int | PyTree[int]) -> Any:
-    """One weight less each round; of a pytree one less in each leaf, until it has its count. As :func:`exponential`.
-
-    >>> one_at_a_time(5, 2)
-    array([4, 3, 2])
-    """
-    rounds = max(1, *jax.tree.leaves(jax.tree.map(operator.sub, start, keep)))
-    return _schedule(lambda start, keep, part: np.maximum(start - rounds * part, keep), start, keep, rounds)
-
-
-def _schedule(law: Callable[..., Any], start: Any, keep: Any, rounds: int) -> Any:
-    _checks.whole("rounds", rounds, least=1)
-
-    def leaf(start: int, keep: int) -> np.ndarray:
-        if start == 0 == keep:
-            return np.zeros(rounds, int)
-        if not 1 <= keep <= start:
-            raise ValueError(f"keep is {keep}; it takes 1 to {start}, the number of weights")
-        return np.rint(law(start, keep, np.arange(1, rounds + 1) / rounds)).astype(int)
-
-    return jax.tree.map(leaf, start, keep)
-
-
 def check_leaves(params: Params) -> None:
+    """Refuses parameters that are not floating, and empty leaves."""
     names, leaves, _ = _checks.floating_leaves("params", params)
     for name, leaf in zip(names, leaves, strict=True):
         if not leaf.size:
@@ -124,4 +95,5 @@ def check_leaves(params: Params) -> None:
 
 
 def _natural(name: str) -> list[Any]:
+    """A sorting key in which the numbers of a name are numbers."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -33,11 +33,11 @@ def summed(function: Callable[..., Params], x: Inputs, *weights: Array, block_si
     return lax.scan(add, zeros, tuple(blocks))[0]
 
 
-def _in_blocks(array: Array, block_size: int, *, fill_with_zeros: bool) -> Array:
+def _in_blocks(array: Inputs, block_size: int, *, fill_with_zeros: bool) -> Array:
     """[blocks, block_size, ...]; the last block is filled up with zeros, or with copies of the last sample."""
     count = math.ceil(len(array) / block_size) * block_size
     index = jnp.arange(count)
-    filled = array[jnp.minimum(index, len(array) - 1)]
+    filled = jnp.asarray(array)[jnp.minimum(index, len(array) - 1)]
     if fill_with_zeros:
         filled = jnp.where((index < len(array)).reshape(-1, *(1 for _ in array.shape[1:])), filled, 0)
     return filled.reshape(-1, block_size, *array.shape[1:])

@@ -51,7 +51,7 @@ class Pruned(NamedTuple):
     x: Any = None
     y: Any = None
     mask: Mask | None = None
-    key: Key | None = None
+    key: Any = None
     block_size: int = BLOCK_SIZE
 
     def gradient(self) -> Params:
@@ -144,7 +144,9 @@ class Score(Protocol):
 @overload
 def score(formula: Callable[..., Params], /) -> Score: ...
 @overload
-def score(*, uses: Uses = "batch", needs_key: str | None = None, block_size: int = BLOCK_SIZE) -> Callable[..., Score]: ...
+def score(
+    *, uses: Uses = "batch", needs_key: str | None = None, block_size: int = BLOCK_SIZE
+) -> Callable[..., Score]: ...
 def score(
     formula: Callable[..., Params] | None = None,
     /,

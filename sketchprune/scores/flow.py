@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from sketchprune.paths._derivatives import SquaredNetwork, squared_network
 from sketchprune.paths._exponents import Exponent, exponent_of, power_of_two, scaled
-from sketchprune.paths._flow import Leaves, alive, flow
+from sketchprune.paths._flow import Flow, Leaves, alive, flow
 from sketchprune.scores.contract import Pruned, score
 from sketchprune.types import Params
 
@@ -36,8 +36,8 @@ def synflow(net: Pruned, *, inputs: str = "ones") -> Params:
         inputs: "ones", or "data" for the mean of |x| over the batch.
 
     Raises:
-        ValueError: for another value of ``inputs``, and for networks whose outputs are no sums over paths, such as those
-            that multiply two functions of x.
+        ValueError: for another value of ``inputs``, and for networks whose outputs are no sums over paths, such as
+            those that multiply two functions of x.
 
     Cost: one forward and one backward pass on one sample; three of each where these show that heavy weights on no path
     could matter.
@@ -169,19 +169,25 @@ def _shares(net: Pruned, params: Params, fed: Float[Array, "..."], power: int, f
     products = [slope * part for slope, part in zip(slopes, found.powers, strict=True)]
     info = jnp.finfo(total.dtype)
     reliable = (total > 0) & (lost_bits < info.maxexp // 2) & jnp.isfinite(_largest(products))
-    if form == "conserved":
-        return _Shares(_representable(products, exponent), reliable)
-    # Leaf l has |θ_l|^q = powers_l 2^(q e_l), so an odd power of |θ_l| brings an exponent of its own for each leaf.
     if form == "authors":
-        values = [_times(product, part) for product, part in zip(products, found.powers, strict=True)]
-        exponents = [exponent + e for e in found.exponents]
-    else:
-        sizes = [abs(w) * power_of_two(-e, w.dtype) for w, e in zip(jax.tree.leaves(params), found.exponents, strict=True)]
-        live = [jnp.where(size > 0, slope, 0) for slope, size in zip(slopes, sizes, strict=True)]
-        values = [_times(slope, size) for slope, size in zip(live, sizes, strict=True)]
-        exponents = [exponent - e for e in found.exponents]
-    aligned, common = _aligned([(value, own + e) for (value, own), e in zip(values, exponents, strict=True)])
-    return _Shares(_representable(aligned, common), reliable)
+        products, exponent = _times_sizes(found, params, products, exponent)
+    elif form == "later":
+        products, exponent = _times_sizes(found, params, slopes, exponent, per_square=True)
+    return _Shares(_representable(products, exponent), reliable)
+
+
+def _times_sizes(
+    found: Flow, params: Params, factors: Leaves, exponent: Exponent, *, per_square: bool = False
+) -> tuple[Leaves, Exponent]:
+    """factors·|θ|, where factors have the exponent of R_q; with ``per_square`` they are slopes in θ²."""
+    terms = []
+    for leaf, factor, own in zip(jax.tree.leaves(params), factors, found.exponents, strict=True):
+        size = abs(leaf) * power_of_two(-own, leaf.dtype)  # of |θ| = size * 2**own
+        # The slope in a weight that is zero may be larger than all others, and would then set the scale.
+        factor = jnp.where(size > 0, factor, 0)
+        shift = exponent_of(factor)
+        terms.append((scaled(factor, -shift) * size, exponent + shift + (-own if per_square else own)))
+    return _aligned(terms)
 
 
 def _fed(net: Pruned, power: int, inputs: str) -> Float[Array, "..."]:
@@ -216,17 +222,11 @@ def _like_params(net: Pruned, leaves: Leaves) -> Params:
 
 
 def _representable(values: Leaves, exponent: Exponent) -> Leaves:
-    """values * 2**exponent, or times another power of two that brings the largest into the range of the dtype."""
+    """The values * 2**exponent, or times another power of two that brings the largest into the range of the dtype."""
     bits = jnp.finfo(values[0].dtype).maxexp
     largest = exponent + exponent_of(_largest(values))
     shift = jnp.clip(largest, -bits // 4, bits // 2) - largest
     return [scaled(value, exponent + shift) for value in values]
-
-
-def _times(a: Float[Array, "..."], b: Float[Array, "..."]) -> tuple[Float[Array, "..."], Exponent]:
-    """a·b as an array and an exponent, with the largest of a near one so that the product does not underflow."""
-    shift = exponent_of(a)
-    return scaled(a, -shift) * b, shift
 
 
 def _aligned(terms: list[tuple[Float[Array, "..."], Exponent]]) -> tuple[Leaves, Exponent]:

@@ -11,8 +11,8 @@ from sketchprune.types import Params
 def random(net: Pruned) -> Params:
     """Random scores, independent and uniform on [0, 1).
 
-    The top of them is a uniformly random mask of its size. Only ``params`` and ``key`` are used; ``apply``, ``loss`` and
-    ``batch`` may be None.
+    The top of them is a uniformly random mask of its size. Only ``params`` and ``key`` are used, so ``apply``, ``loss``
+    and ``batch`` may be None.
 
     Raises:
         ValueError: without a key.
@@ -32,7 +32,7 @@ def random(net: Pruned) -> Params:
 def magnitude(net: Pruned) -> Params:
     """The size of a weight, |θ_i|.
 
-    Only ``params`` is used; ``apply``, ``loss`` and ``batch`` may be None.
+    Only ``params`` is used, so ``apply``, ``loss`` and ``batch`` may be None.
 
     Cost: O(d).
     Source: frankle2019lottery.

@@ -5,10 +5,12 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from sketchprune import kernels
-from sketchprune.kernels import _blocks, _contraction
+from sketchprune.kernels import _blocks, _plan, columns
+from sketchprune.kernels._blocks import cut
 from tests.support import normal, quick_jit
 from tests.support.networks import assert_same, instance, matrix, random_mask
 
@@ -16,10 +18,8 @@ from tests.support.networks import assert_same, instance, matrix, random_mask
 @pytest.fixture
 def small_memory(monkeypatch):
     """As if memory held few samples: nothing is stored, columns come in slices, blocks overlap."""
-    monkeypatch.setattr(_blocks, "STORED", 1000)
-    monkeypatch.setattr(_contraction, "STORED", 1000)
-    monkeypatch.setattr(_blocks, "PAIRED", 4000)
-    monkeypatch.setattr(_contraction, "PAIRED", 300)
+    monkeypatch.setattr(_plan, "MAX_STORED", 1000)
+    monkeypatch.setattr(_plan, "MAX_PAIRED", 1000)
 
 
 def test_in_little_memory(small_memory):
@@ -38,7 +38,7 @@ def test_in_little_memory(small_memory):
         )
 
     whole, kept, crossed, norm, trace = results(params, sketch)
-    plain = quick_jit(functools.partial(kernels.reference, apply))
+    plain = quick_jit(functools.partial(kernels.ntk_reference, apply))
     assert_same(whole, plain(params, x))
     assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
     theta = plain(params, x, mask=sketch)
@@ -104,3 +104,44 @@ def test_passes_hold_few_samples_where_a_pass_is_what_takes_memory():
 def memory(compiled):
     sizes = compiled.memory_analysis()
     return sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+
+
+def test_a_norm_counts_samples_of_overlapping_blocks_once():
+    """599 samples are cut into three blocks of 200, of which the last two share a sample."""
+    params = [normal(0, 64, 128), normal(1, 128, 1)]
+    x = normal(2, 599, 64)
+
+    def apply(params, x):
+        return jnp.tanh(x @ params[0]) @ params[1]
+
+    cuts = blocks_of(lambda: kernels.frobenius_norm(apply, params, x))
+    assert [spans.starts.tolist() for spans in cuts] == [[0, 200, 399]]
+    theta = quick_jit(functools.partial(kernels.ntk_reference, apply, trace_outputs=True))(params, x)
+    np.testing.assert_allclose(kernels.frobenius_norm(apply, params, x), jnp.linalg.norm(theta), rtol=1e-12)
+
+
+def test_column_norms_count_samples_of_overlapping_blocks_once(monkeypatch):
+    """Of weights at one position, at several, and of a leaf that is no layer's."""
+    monkeypatch.setattr(_plan, "MAX_STORED", 800)
+    params = {"first": normal(0, 3, 4), "last": normal(1, 4, 2), "scale": normal(2, 4)}
+    x = normal(3, 7, 5, 3)
+
+    def apply(params, x):
+        return (params["scale"] * jnp.tanh(x @ params["first"])).mean(1) @ params["last"]
+
+    cuts = blocks_of(lambda: kernels.column_norms(apply, params, x))
+    (spans,) = cuts
+    assert (spans.starts.tolist(), spans.new.tolist()) == ([0, 3, 4], [0, 3, 6])
+    norms = kernels.column_norms(apply, params, x)
+    jacobian = quick_jit(jax.jacrev(apply))(params, x)
+    jax.tree.map(assert_same, norms, jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1)), jacobian))
+
+
+def blocks_of(run):
+    """How samples were cut into blocks in a program that is compiled while ``run`` is called."""
+    cuts = []
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_blocks, columns):
+            patch.setattr(module, "cut", lambda *args: cuts.append(cut(*args)) or cuts[-1])
+        run()
+    return cuts

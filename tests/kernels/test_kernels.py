@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketchprune import kernels
+from sketchprune.kernels import _network
 from tests.support import normal, quick_jit
 from tests.support.networks import NETWORKS, assert_same, instance, matrix, random_mask
 
@@ -36,7 +37,7 @@ def test_is_the_plain_kernel(name):
         return found
 
     actual = results(kernels.ntk, params, sketch)
-    expected = results(kernels.reference, params, sketch)
+    expected = results(kernels.ntk_reference, params, sketch)
     for case, values in expected.items():
         assert_same(actual[case], values), case
 
@@ -48,7 +49,7 @@ def test_products_trace_norms_and_spectrum(name):
     @quick_jit
     def results(params, vector, mask):
         functions = (kernels.trace, kernels.frobenius_norm, kernels.extreme_eigenvalues)
-        theta = kernels.reference(apply, params, x, mask=mask)
+        theta = kernels.ntk_reference(apply, params, x, mask=mask)
         product = kernels.ntk_vector_product(apply, params, x, vector, mask=mask)
         return theta, product, *(function(apply, params, x, mask=mask) for function in functions)
 
@@ -132,7 +133,7 @@ def test_can_be_differentiated():
 
     actual, expected = (
         quick_jit(jax.grad(functools.partial(total, kernel), argnums=(0, 1)))(params, sketch)
-        for kernel in (functools.partial(kernels.ntk, block_size=2), kernels.reference)
+        for kernel in (functools.partial(kernels.ntk, block_size=2), kernels.ntk_reference)
     )
     jax.tree.map(assert_same, actual, expected)
 
@@ -196,7 +197,7 @@ def test_the_dtype_is_that_of_the_outputs():
     def apply(w, x):
         return (x @ w).astype(jnp.float16)
 
-    for function in (kernels.ntk, kernels.reference, kernels.frobenius_norm):
+    for function in (kernels.ntk, kernels.ntk_reference, kernels.frobenius_norm):
         assert function(apply, jnp.ones((3, 2)), jnp.ones((2, 3))).dtype == jnp.float16
 
 
@@ -281,11 +282,11 @@ def test_bounds_on_what_is_kept():
     for _ in range(300):
         leaves = [np.empty(size) for size in rng.integers(1, 10**5, 4)]
         kept = [int(leaf.size * rng.random() ** rng.integers(1, 20)) for leaf in leaves]
-        bounds = kernels._bounds([*kept, None], [*leaves, np.empty(7)])
+        bounds = _network._stable_bounds([*kept, None], [*leaves, np.empty(7)])
         assert bounds[4] is None
         for count, bound, leaf in zip(kept, bounds, leaves, strict=False):
             assert count <= bound <= min(leaf.size, max(2 * count + 8 * count**0.5, 64 + 32) + 1)
-    assert kernels._bounds([0, None, 0], [np.ones(3)] * 3) == (0, None, 0)
+    assert _network._stable_bounds([0, None, 0], [np.ones(3)] * 3) == (0, None, 0)
 
 
 def test_an_apply_that_cannot_be_hashed():
@@ -341,7 +342,7 @@ def test_bad_input_elsewhere():
     for wrong in (0, 2.5, True):
         with pytest.raises(ValueError, match=f"num_products is {wrong}; it takes a whole number >= 1"):
             kernels.extreme_eigenvalues(*LINEAR, num_products=wrong)
-    for function in (kernels.trace, kernels.column_norms, kernels.frobenius_norm, kernels.reference):
+    for function in (kernels.trace, kernels.column_norms, kernels.frobenius_norm, kernels.ntk_reference):
         with pytest.raises(ValueError, match=r"x has shape \(0, 3\)"):
             function(*LINEAR[:2], jnp.ones((0, 3)))
         with pytest.raises(ValueError, match="apply returns int64"):

@@ -7,19 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
-from sketchprune.kernels.structure import read, sensitivities
-
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""Compiled in half the time, for programs that run once."""
-few = settings(deadline=None, max_examples=6, derandomize=True)
-
-
-def normal(seed, *shape, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+from sketchprune.kernels.sensitivities import sensitivities
+from sketchprune.kernels.structure import read
+from tests.support import few, normal, quick_jit
 
 
 def check_form(apply, params, x):
@@ -52,7 +46,7 @@ def check_form(apply, params, x):
     weight_left=st.booleans(),
     groups=st.integers(1, 3),
 )
-@few
+@few(6)
 def test_any_dot_general(order, weight_order, weight_left, groups):
     sizes = {"n": 1, "q": groups, "t": 2, "i": 3, "c": 2, "j": 4}
     fed = "".join("nqtic"[at] for at in order)
@@ -79,7 +73,7 @@ def test_any_dot_general(order, weight_order, weight_left, groups):
     padding=st.sampled_from(["SAME", "VALID", ((2, 0), (-1, 3))]),
     numbers=st.sampled_from([("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("HWNC", "IHWO", "CNHW")]),
 )
-@few
+@few(6)
 def test_any_convolution(stride, dilation, spread, groups, padding, numbers):
     if spread == 2 and isinstance(padding, str):
         padding = ((1, 1), (1, 1))

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 import pytest
 
+from sketchprune import laws
+
 NETWORKS = {
     "mlp": [(784, 300), (300, 100), (100, 10)],
     "bottleneck": [(3, 3, 3, 64), (1, 1, 64, 512), (512, 10)],
@@ -45,7 +47,7 @@ def test_clipping_without_redistribution_keeps_less():
         (lambda: laws.layer_densities("erk", [(2, 2)], 0), r"density is 0; it takes a number in \(0, 1\]"),
         (lambda: laws.layer_densities("erk", [(2, 2)], 1.01), "density is 1.01"),
         (lambda: laws.layer_densities("erk", [(2, 2)], float("nan")), "density is nan"),
-        (lambda: laws.layer_densities("erk", [], 0.5), r"shapes is \[\]; it takes one shape a layer"),
+        (lambda: laws.layer_densities("erk", [], 0.5), r"shapes is \[\]; it takes one shape for each layer"),
         (lambda: laws.layer_densities("erk", [(0, 3)], 0.5), "at least one weight"),
     ],
 )

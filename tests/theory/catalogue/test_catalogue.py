@@ -1,6 +1,5 @@
 """The claims that ship, and what their measured sides are made of, against brute force."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -11,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy import stats
 
-from sketchprune import data, linalg, masks, paths, train
+from sketchprune import data, linalg, train
 from theory import CATALOGUE, verify
 from theory.catalogue import squares
-from theory.catalogue.paths import cases as networks
 from theory.catalogue.sketch import cases, moments, trained_means, training
 from theory.catalogue.sketch.data_free import worst_columns
 from theory.kinds import Effect
@@ -119,12 +116,12 @@ def test_columns_are_as_their_names_say():
 
 def test_training_on_all_images_is_training_on_the_compressed_ones():
     """1,797 images in 74 rows: gradient descent cannot tell them apart."""
-    x, y = cases.real(rng(), digits(), standardise=True)
+    x, y = map(jnp.asarray, cases.real(rng(), digits(), standardise=True))
     assert x.shape == (cases.ROWS, cases.FEATURES) and y.shape == (cases.ROWS,)
-    pixels = np.asarray(data.standardise(digits().x))
-    targets = np.where(digits().y == rng().integers(10), 1.0, -1.0)
-    start, kept = rng(1).standard_normal(64), (rng(2).random(64) < 0.3).astype(float)
-    step = 1 / np.sum(pixels**2)
+    pixels = jnp.asarray(data.standardise(digits().x))
+    targets = jnp.where(digits().y == rng().integers(10), 1.0, -1.0)
+    start, kept = jnp.asarray(rng(1).standard_normal(64)), jnp.asarray(rng(2).random(64) < 0.3, float)
+    step = 1 / jnp.sum(pixels**2)
 
     def descend(x, y):
         loss = squares.stepped_half_squares
@@ -137,44 +134,22 @@ def test_training_on_all_images_is_training_on_the_compressed_ones():
     assert raw_losses[-1] < 0.9 * raw_losses[0]
 
 
-# --- Laws, outcome by outcome
+# --- Measured sides
 
-all_multinomial = jax.jit(cases.all_multinomial, static_argnums=2)
 expected_error, largest_error = jax.jit(moments.expected_error), jax.jit(moments.largest_error)
-near_optimal = jax.jit(lambda instance: instance.near_optimal)
-
-
-@pytest.mark.parametrize("budget", [1, 2, 4])
-def test_all_multinomial_masks(budget):
-    p = np.array([0.5, 0.3, 0.2, 0.0])
-    found, chances = jax.device_get(all_multinomial(p, budget, 4))
-    assert chances.sum() == pytest.approx(1, abs=1e-14)
-    np.testing.assert_allclose(chances @ found, [1, 1, 1, 0], atol=1e-14)  # unbiased where p > 0
-    second = np.einsum("m,mi,mj->ij", chances, found, found)
-    np.testing.assert_allclose(second[:3, :3], 1 + (np.diag(1 / p[:3]) - 1) / budget, atol=1e-13)
-    assert np.all(chances[found[:, 3] > 0] == 0)
-
-
-def test_all_poisson_masks():
-    rates = np.array([0.25, 1.0, 0.5, 0.0])
-    found, chances = jax.device_get(jax.jit(cases.all_poisson)(rates))
-    assert chances.sum() == pytest.approx(1, abs=1e-15)
-    np.testing.assert_allclose(chances @ found, [1, 1, 1, 0], atol=1e-15)
-    subsets = {tuple(row) for row in np.asarray(cases.all_subsets(4)).tolist()}
-    assert subsets == set(itertools.product([False, True], repeat=4))
+multinomial_law = jax.jit(lambda instance: (instance.near_optimal, *instance.multinomial.outcomes()))
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_the_expected_error_is_that_of_all_masks(index):
     """By enumerating one draw, against all sequences of draws; and no mask errs by more than is said."""
     instance = small(index)
-    p = near_optimal(instance)
-    found, chances = jax.device_get(all_multinomial(p, instance.budget, instance.most))
+    p, found, chances = jax.device_get(multinomial_law(instance))
     errors = np.sum(((found * instance.w) @ instance.x.T - instance.x @ instance.w) ** 2, axis=1)
     expected = expected_error(instance.x, instance.w, p, instance.budget)
     assert float(expected) == pytest.approx(chances @ errors, rel=1e-12)
     assert float(largest_error(instance, p)) == pytest.approx(errors.max(), rel=1e-12)
-    assert np.isnan(largest_error(instance.replace(most=10**4), p))
+    assert np.isnan(largest_error(instance.replace(max_budget=10**4), p))
 
 
 def test_a_law_that_misses_an_empty_item_costs_nothing():
@@ -189,7 +164,7 @@ def test_a_law_that_misses_an_empty_item_costs_nothing():
 def test_the_worst_columns_close_the_polygon():
     """Unit columns whose sum, weighted, vanishes: for sides of any number, zero, equal, as long as all the others."""
     special = [[1, 1], [3, -4, 5], [1, 1, 0, -2], [0, 1, 0, 1], [0.1, -5, 4, 2]]
-    w = rng().lognormal(size=(200, 9)) * cases.signs(rng(1), 200, 9)
+    w = rng().lognormal(size=(200, 9)) * cases.random_signs(rng(1), 200, 9)
     w = np.vstack([w, *(np.pad(row, (0, 9 - len(row))) for row in special)])
     w = w[2 * abs(w).max(axis=1) <= abs(w).sum(axis=1)]
     columns = np.asarray(jax.jit(jax.vmap(lambda w: worst_columns(w, 4)))(w))
@@ -212,26 +187,18 @@ def test_training_reaches_the_least_squares_error():
     np.testing.assert_allclose(found, best, rtol=1e-12)
     residual = np.linalg.lstsq(x[:, [1, 2]], y)[1]
     np.testing.assert_allclose(found[3:], residual, rtol=1e-12)
-    assert np.all(np.asarray(jax.vmap(training.trained, in_axes=(None, None, 0))(x, y, kept))[kept == 0] == 0)
+    assert np.all(np.asarray(jax.vmap(training.trained_weights, in_axes=(None, None, 0))(x, y, kept))[kept == 0] == 0)
 
 
-def test_determinantal_masks_follow_their_law():
-    """Drawn 40,000 times, each subset as often as det(X_SᵀX_S/τ) says."""
-    law = jax.jit(trained_means._determinantal)(small())
-    subsets, chances = jax.device_get(jax.jit(trained_means._enumerate_determinantal)(law))
-    x, tau = small().x, float(law.tau)
+def test_determinantal_masks_have_the_probabilities_of_their_volumes():
+    """det(X_SᵀX_S/τ) for all subsets, and among those of the fixed size."""
+    model = jax.jit(trained_means._determinantal)(small())
+    subsets, chances = jax.device_get(jax.jit(trained_means._enumerate_determinantal)(model))
+    x, tau = small().x, float(model.law.tau)
     volumes = [np.linalg.det(x[:, s].T @ x[:, s] / tau) for s in subsets > 0]
     np.testing.assert_allclose(chances[:, 0], volumes / np.sum(volumes), atol=1e-12)
     fixed = np.where(subsets.sum(axis=1) == trained_means.FIXED_SIZE, volumes, 0)
     np.testing.assert_allclose(chances[:, 2], fixed / fixed.sum(), atol=1e-12)
-
-    draw = jax.jit(jax.vmap(lambda key: masks.determinantal(key, law.kernel)))
-    draws = np.asarray(draw(jax.random.split(jax.random.key(0), 40_000)))
-    counts = np.bincount(draws @ 2 ** np.arange(5), minlength=32)
-    often = chances[:, 0] > 1e-4
-    observed, expected = counts[often], 40_000 * chances[often, 0]
-    assert counts[~often].sum() <= 40
-    assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
 
 
 def test_what_a_mask_keeps_is_all_that_training_sees():
@@ -249,50 +216,3 @@ def test_what_a_mask_keeps_is_all_that_training_sees():
     mask, kept, found, masked = jax.device_get(both(instance, jax.random.key(0)))
     assert kept.x.shape[1] == training.KEPT and 0 < np.sum(mask > 0) <= training.KEPT
     assert found == pytest.approx(masked, rel=1e-10)
-
-
-# --- Networks edge by edge
-
-
-@pytest.mark.parametrize("case", networks.ALL, ids=lambda case: case.name)
-def test_the_listed_paths_are_the_library_s(case):
-    """In another order: the same values, Jacobian and features; and the pre-activations are clear of zero."""
-    net = case.make(rng(), digits())
-    layers = [
-        paths.Edges(net.theta, index, c, c.shape[1:])
-        for index, c in zip(net.indices, net.coefficients, strict=True)
-    ]  # fmt: skip
-    theirs = paths.enumerate_paths(layers, [net.kept] * 3)
-    # There each layer has weights of its own, so that a path's derivatives are in three blocks of columns.
-    blocks = np.asarray(theirs.jacobian).reshape(len(theirs.units), 3, -1).sum(axis=1)
-
-    @jax.jit
-    def ours(net):
-        found = networks.listed(net)
-        return found, networks.path_features(net, found), net.run(net.pruned, net.x)
-
-    found, features, (outputs, hidden) = jax.device_get(ours(net))
-    at = np.ravel_multi_index(theirs.units.T, networks.WIDTHS)
-    np.testing.assert_allclose(found.values[at], theirs.values, rtol=1e-13)
-    np.testing.assert_allclose(found.jacobian[at], blocks, rtol=1e-13)
-    assert not np.delete(found.jacobian, at, axis=0).any()
-    present = found.uses[at].sum(axis=1) == 3
-    np.testing.assert_allclose(
-        features[:, at] * present, np.asarray(theirs.features(net.x)).reshape(len(features), -1) * present, rtol=1e-13
-    )
-    np.testing.assert_allclose(features @ found.values, outputs.ravel(), atol=1e-13)
-    for layer in hidden:
-        assert not ((abs(layer) > 0) & (abs(layer) < networks.CLEAR * abs(layer).max())).any()
-
-
-def test_the_convolution_is_one():
-    """Edge by edge: strides, padding, shared kernels and the mean over positions are those of jax.lax."""
-    net = next(case for case in networks.ALL if case.name.startswith("conv")).make(rng(1), digits())
-
-    def convolve(x, kernel, stride, padding):
-        return jax.lax.conv_general_dilated(x, kernel, (stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC"))
-
-    first = jax.nn.relu(convolve(net.x[..., None], net.pruned[:8].reshape(4, 1, 2), 3, (1, 1)))
-    second = jax.nn.relu(convolve(first, net.pruned[8:16].reshape(2, 2, 2), 1, (1, 0)))
-    expected = second.mean(axis=1) @ net.pruned[16:20].reshape(2, 2)
-    np.testing.assert_allclose(net.run(net.pruned, net.x)[0], expected, atol=1e-13)

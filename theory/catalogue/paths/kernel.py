@@ -1,6 +1,4 @@
-"""paths/: the path kernel Π = J Jᵀ, J = ∂v/∂θ: its trace, its Gram matrix, its rank, and the tangent kernel."""
-
-import math
+"""paths/: the path kernel Π = J Jᵀ with J = ∂v/∂θ: its trace, Gram matrix, largest eigenvalue and rank."""
 
 import jax
 import jax.numpy as jnp
@@ -8,69 +6,13 @@ from jaxtyping import Array, Float
 
 from sketchprune import paths, scores
 from sketchprune.types import Key
-from theory.catalogue.paths.cases import ALL, MLPS, Net, features, listed, scored, weighted
+from theory.catalogue.paths.cases import ALL
+from theory.catalogue.paths.listing import list_paths
+from theory.catalogue.paths.networks import Net, scored
 from theory.claim import Claim, Sides, Source
 from theory.kinds import Bound, Identity
 
 GEBHART = Source("gebhart2021paths")
-
-
-def tangent_kernel(jacobian: Float[Array, "N P"]) -> Float[Array, "N N"]:
-    """Θ of the kept columns."""
-    return jacobian @ jacobian.T
-
-
-# --- paths/ntk-decomposition
-
-
-def _ntk_decomposition(net: Net, _: Key) -> dict[str, Sides]:
-    found = listed(net)
-
-    def by_differentiation(outputs, *arguments: Array) -> Array:
-        """Θ from the whole Jacobian of a function of weights (and biases)."""
-        whole = jax.jacrev(outputs, argnums=tuple(range(len(arguments))))(*arguments)
-        columns = [part.reshape(part.shape[0] * part.shape[1], -1) for part in whole]
-        columns[0] = columns[0] * net.kept
-        return tangent_kernel(jnp.concatenate(columns, axis=1))
-
-    def by_paths(hidden: list[Array]) -> Array:
-        along = features(net, found, hidden, net.x)
-        return along @ found.jacobian @ found.jacobian.T @ along.T
-
-    def sides(theta: Array, hidden: list[Array]) -> Sides:
-        return Sides(theta, by_paths(hidden), scale=jnp.linalg.norm(theta))
-
-    def network(theta: Array) -> Array:
-        return net.apply(theta, net.x)
-
-    def tanh(theta: Array) -> Array:
-        return net.run(theta, net.x, phi=jnp.tanh)[0]
-
-    def biased(theta: Array, bias: Array) -> Array:
-        return net.run(theta, net.x, bias=bias)[0]
-
-    return {
-        "claim": sides(by_differentiation(network, net.pruned), net.run(net.pruned, net.x)[1]),
-        "tanh": sides(by_differentiation(tanh, net.pruned), net.run(net.pruned, net.x, phi=jnp.tanh)[1]),
-        "biases": sides(by_differentiation(biased, net.pruned, net.bias), net.run(net.pruned, net.x, bias=net.bias)[1]),
-    }
-
-
-NTK_DECOMPOSITION = Claim(
-    id="paths/ntk-decomposition",
-    title="The tangent kernel is the path kernel seen through the active paths",
-    statement=r"\Theta(x,x')=J_v^f(x)\,\Pi\,J_v^f(x')^\top,\qquad\Pi=J_\theta^v(J_\theta^v)^\top",
-    sources=(GEBHART,),
-    kind=Identity(),
-    cases=ALL,
-    trial=_ntk_decomposition,
-    mutants=("tanh", "biases"),
-    batch=128,
-    note=(
-        "Dense, masked and convolutional networks with two outputs, on three samples; automatic differentiation "
-        "against all paths. The mutants have another activation, and trainable biases."
-    ),
-)
 
 
 # --- paths/trace
@@ -78,28 +20,28 @@ NTK_DECOMPOSITION = Claim(
 
 def _trace(net: Net, _: Key) -> dict[str, Sides]:
     u = net.mean_power(2)
-    measured = jnp.sum(weighted(listed(net), u) ** 2)
     shape = net.x.shape[1:]
+    measured = jnp.sum(list_paths(net).weighted_jacobian(u) ** 2)
     right = Sides(measured, paths.trace(net.apply, net.theta, shape, u=u, mask=net.kept))
 
-    def unsquared(squares: Array) -> Array:
-        """The linear network at squared weights, its pooling coefficients as they were."""
+    def with_plain_pooling(squares: Array) -> Array:
+        """The linear network at squared weights, with pooling coefficients that are not squared."""
         return jnp.sum(net.apply(squares, u[None]))
 
-    def slope(size: Array) -> Array:
+    def first_norm(size: Array) -> Array:
         return paths.path_norm(net.apply, size, shape, 1, u=u)
 
     return {
         "claim": right,
-        "|θ| for θ²": right._replace(theory=jnp.sum(net.kept * jax.grad(slope)(abs(net.pruned) + 1e-30))),
+        "|θ| for θ²": right._replace(theory=jnp.sum(net.kept * jax.grad(first_norm)(abs(net.masked) + 1e-30))),
         "R₂ itself": right._replace(theory=paths.path_norm(net.apply, net.theta, shape, 2, u=u, mask=net.kept)),
-        "pooling not squared": right._replace(theory=jnp.sum(net.kept * jax.grad(unsquared)(net.pruned**2))),
+        "pooling not squared": right._replace(theory=jnp.sum(net.kept * jax.grad(with_plain_pooling)(net.masked**2))),
     }
 
 
 TRACE = Claim(
     id="paths/trace",
-    title="The trace of the path kernel is one forward and one backward pass",
+    title="The trace of the path kernel takes one forward and one backward pass",
     statement=(
         r"\mathrm{Tr}\,\Pi=\sum_{i\;\mathrm{kept}}\frac{\partial R_2}{\partial(\theta_i^2)},\quad"
         r"\;R_2(\theta;u)=\sum_pv_p^2\,u_p"
@@ -110,7 +52,10 @@ TRACE = Claim(
     trial=_trace,
     mutants=("|θ| for θ²", "R₂ itself", "pooling not squared"),
     batch=128,
-    note="u is the mean of x²; weights and pooling coefficients are squared. Against the sum over all paths.",
+    note=(
+        "u is the mean of x². Weights and pooling coefficients are squared. The left side is the sum over a list of "
+        "all paths."
+    ),
 )
 
 
@@ -118,30 +63,30 @@ TRACE = Claim(
 
 
 def _gram(net: Net, _: Key) -> dict[str, Sides]:
-    u, size = net.mean_power(2), net.theta.size
-    shape, options = net.x.shape[1:], {"u": u, "mask": net.kept}
-    jacobian = weighted(listed(net), u)
+    u = net.mean_power(2)
+    size = net.theta.size
+    arguments, options = (net.apply, net.theta, net.x.shape[1:]), {"u": u, "mask": net.kept}
+    jacobian = list_paths(net).weighted_jacobian(u)
     expected = jacobian.T @ jacobian
     spectrum = jnp.linalg.eigvalsh(jacobian @ jacobian.T)[-size:]
-    gram = jax.vmap(lambda e: paths.gram_product(net.apply, net.theta, shape, e, **options))(jnp.eye(size))
-    top = paths.spectrum(net.apply, net.theta, shape, num_products=24, **options)
+    gram = jax.vmap(lambda e: paths.gram_product(*arguments, e, **options))(jnp.eye(size))
+    top = paths.spectrum(*arguments, num_products=24, **options)
     measured = jnp.concatenate([expected.ravel(), spectrum, spectrum[-1:]])
     scale = jnp.trace(expected)
-
     values = jnp.linalg.eigvalsh((gram + gram.T) / 2)
 
     def sides(gram: Array) -> Sides:
         return Sides(measured, jnp.concatenate([gram.ravel(), values, top]), scale=scale)
 
-    whole = jnp.where(net.pruned == 0, 1, net.pruned)
+    non_zero = jnp.where(net.masked == 0, 1, net.masked)
     diagonal = jnp.diag(jnp.diag(gram))
-    bare = (gram - diagonal) / (whole[:, None] * whole) + diagonal
-    return {"claim": sides(gram), "off-diagonal without θᵢθⱼ": sides(bare)}
+    unweighted = (gram - diagonal) / (non_zero[:, None] * non_zero) + diagonal
+    return {"claim": sides(gram), "off-diagonal without θᵢθⱼ": sides(unweighted)}
 
 
 GRAM = Claim(
     id="paths/gram",
-    title="The path kernel's spectrum is that of a Gram matrix whose products are Hessian-vector products",
+    title="The path kernel has the spectrum of a Gram matrix, whose products are Hessian-vector products",
     statement=(
         r"G=(J_\theta^v)^\top J_\theta^v,\quad G_{ii}=\frac{\partial R_2}{\partial(\theta_i^2)},\quad G_{ij}="
         r"\theta_i\theta_j\frac{\partial^2R_2}{\partial(\theta_i^2)\,\partial(\theta_j^2)},\quad"
@@ -153,23 +98,25 @@ GRAM = Claim(
     trial=_gram,
     mutants=("off-diagonal without θᵢθⱼ",),
     batch=64,
-    note="Components: every entry of G, every eigenvalue of Π against those of G, the largest by Lanczos iteration.",
+    note=(
+        "Components: every entry of G, every eigenvalue of Π against those of G, and the largest eigenvalue by Lanczos "
+        "iteration."
+    ),
 )
 
 
 # --- paths/lambda-max-sandwich
 
 
-def _sandwich(net: Net, key: Key) -> dict[str, Sides]:
+def _sandwich(net: Net, _: Key) -> dict[str, Sides]:
     u = net.mean_power(2)
-    shape, options = net.x.shape[1:], {"u": u, "mask": net.kept}
-    jacobian = weighted(listed(net), u)
+    jacobian = list_paths(net).weighted_jacobian(u)
     top = jnp.linalg.eigvalsh(jacobian.T @ jacobian)[-1]
     diagonal = scored(net, scores.path_trace, inputs="data")
     most = jnp.max(diagonal)
-    by_layer = jnp.sum(jnp.max(net.layer * diagonal, axis=1))
-    norm = paths.path_norm(net.apply, net.theta, shape, 2, **options)
-    rayleigh = net.depth**2 * norm / jnp.sum(net.pruned**2)
+    by_layer = jnp.sum(jnp.max(net.in_layer * diagonal, axis=1))
+    norm = paths.path_norm(net.apply, net.theta, net.x.shape[1:], 2, u=u, mask=net.kept)
+    rayleigh = net.depth**2 * norm / jnp.sum(net.masked**2)
 
     def sides(upper: Array) -> Sides:
         measured = jnp.stack([most, rayleigh, top, by_layer])
@@ -192,8 +139,8 @@ LAMBDA_MAX_SANDWICH = Claim(
     mutants=("largest layer alone",),
     batch=128,
     note=(
-        "Columns of one layer are orthogonal, since a path has one weight of each. Components: both lower bounds, "
-        "then both upper ones; the eigenvalue is that of all paths."
+        "Columns of the same layer are orthogonal, because a path has one weight in each layer. Components: the two "
+        "lower bounds, then the two upper bounds. The eigenvalue is found from a list of all paths."
     ),
 )
 
@@ -201,31 +148,36 @@ LAMBDA_MAX_SANDWICH = Claim(
 # --- paths/rank
 
 
-def _rank(net: Net, _: Key) -> dict[str, Sides]:
-    u = net.mean_power(2)
-    values = jnp.linalg.svd(weighted(listed(net), u), compute_uv=False)
-    measured = jnp.sum(values > 64 * jnp.finfo(values.dtype).eps * values[0]).astype(values.dtype)
-
-    kept = net.kept > 0
-    edges = [(c != 0) & kept[index] for c, index in zip(net.coefficients, net.indices, strict=True)]
-    forward, backward = [u > 0], [jnp.ones(net.widths[-1], bool)]
+def _live_weights(net: Net, u: Float[Array, " d"]) -> Float[Array, " P"]:
+    """1 where a weight lies on a path of kept weights from an input with u > 0."""
+    edges = [(c != 0) & (net.kept > 0)[index] for c, index in zip(net.coefficients, net.indices, strict=True)]
+    reached = [u > 0]
     for edge in edges:
-        forward.append(jnp.any(forward[-1][:, None] & edge, axis=0))
+        reached.append(jnp.any(reached[-1][:, None] & edge, axis=0))
+    reaching = [jnp.ones(net.widths[-1], bool)]
     for edge in edges[::-1]:
-        backward.append(jnp.any(edge & backward[-1], axis=1))
-    backward = backward[::-1]
+        reaching.append(jnp.any(edge & reaching[-1], axis=1))
+    reaching = reaching[::-1]
     live = jnp.zeros(net.theta.size)
     for at, (edge, index) in enumerate(zip(edges, net.indices, strict=True)):
-        on = forward[at][:, None] & edge & backward[at + 1]
-        live = live.at[index].max(on.astype(live.dtype))
-    channels = jnp.sum(jnp.any((net.into * live > 0), axis=2))
+        used = reached[at][:, None] & edge & reaching[at + 1]
+        live = live.at[index].max(used.astype(live.dtype))
+    return live
+
+
+def _rank(net: Net, _: Key) -> dict[str, Sides]:
+    u = net.mean_power(2)
+    values = jnp.linalg.svd(list_paths(net).weighted_jacobian(u), compute_uv=False)
+    measured = jnp.sum(values > 64 * jnp.finfo(values.dtype).eps * values[0]).astype(values.dtype)
+    live = _live_weights(net, u)
+    channels = jnp.sum(jnp.any(net.into_unit * live > 0, axis=2))
     right = Sides(measured, (jnp.sum(live) - channels).astype(values.dtype))
     return {"claim": right, "nothing subtracted": right._replace(theory=jnp.sum(live).astype(values.dtype))}
 
 
 RANK = Claim(
     id="paths/rank",
-    title="The rank of the path kernel is the live weights less the live hidden units",
+    title="The rank of the path kernel is the number of live weights minus the number of live hidden units",
     statement=(
         r"\mathrm{rank}\,\Pi=\#\{\text{kept weights on live paths}\}-\#\{\text{live hidden units or channels}\}"
     ),
@@ -236,8 +188,9 @@ RANK = Claim(
     mutants=("nothing subtracted",),
     batch=128,
     note=(
-        "Kept weights are not zero; a path is live when all its weights are kept and its input has u > 0. So fitting "
-        "any labels in the linearised regime needs so many live weights beyond the units."
+        "Kept weights are not zero. A path is live when all of its weights are kept and its input has u > 0. To fit "
+        "any labels in the linearised regime, the number of live weights must therefore exceed that of live hidden "
+        "units by at least the number of labels."
     ),
 )
 
@@ -248,15 +201,15 @@ RANK = Claim(
 def _trace_drop(net: Net, _: Key) -> dict[str, Sides]:
     u = net.mean_power(2)
 
-    def remaining(kept: Array) -> Array:
-        return jnp.sum(weighted(listed(net, kept=kept), u) ** 2)
+    def trace(kept: Array) -> Array:
+        return jnp.sum(list_paths(net, kept=kept).weighted_jacobian(u) ** 2)
 
-    whole = remaining(net.kept)
-    removed = whole - jax.vmap(lambda gone: remaining(net.kept * (1 - gone)))(jnp.eye(net.theta.size))
+    whole = trace(net.kept)
+    removed = whole - jax.vmap(lambda gone: trace(net.kept * (1 - gone)))(jnp.eye(net.theta.size))
 
     def sides(drop: Array) -> Sides:
-        units = (net.into - net.out_of) @ drop
-        measured = jnp.concatenate([removed, net.layer @ drop, units.ravel()])
+        units = (net.into_unit - net.out_of_unit) @ drop
+        measured = jnp.concatenate([removed, net.in_layer @ drop, units.ravel()])
         theory = jnp.concatenate([drop, whole + jnp.zeros(net.depth), jnp.zeros(units.size)])
         return Sides(measured, theory, scale=whole)
 
@@ -268,7 +221,7 @@ def _trace_drop(net: Net, _: Key) -> dict[str, Sides]:
 
 TRACE_DROP = Claim(
     id="paths/trace-drop",
-    title="By how much removing a weight lowers the trace of the path kernel, exactly",
+    title="Exactly by how much removing a weight lowers the trace of the path kernel",
     statement=(
         r"\mathrm{Tr}\,\Pi-\mathrm{Tr}\,\Pi_{\setminus i}=D_i=\frac{\partial R_2}{\partial(\theta_i^2)}"
         r"+\theta_i^2\frac{\partial\,\mathrm{Tr}\,\Pi}{\partial(\theta_i^2)},\qquad\sum_{i\in l}D_i=\mathrm{Tr}\,\Pi"
@@ -279,61 +232,8 @@ TRACE_DROP = Claim(
     trial=_trace_drop,
     mutants=("first term only",),
     batch=32,
-    note="Components: each weight removed, the layers' sums, and what goes into a hidden unit less what leaves.",
-)
-
-
-# --- paths/isotropic-trace
-
-
-def _isotropic_trace(net: Net, _: Key) -> dict[str, Sides]:
-    inputs = net.x.shape[1]
-    # Rows of √n₀ times an orthogonal matrix, the first of which span the data.
-    axes, _ = jnp.linalg.qr(jnp.concatenate([net.x.T, jnp.eye(inputs, dtype=net.x.dtype)], axis=1))
-    x = math.sqrt(inputs) * axes.T
-
-    def outputs(theta: Array) -> Array:
-        return net.run(theta, x, phi=lambda h: h)[0]
-
-    measured = jnp.mean(jax.jacrev(outputs)(net.pruned) ** 2, axis=0) * net.kept
-
-    def theory(matrices: list[Array], down_of, up_of) -> Array:
-        parts = []
-        for at, matrix in enumerate(matrices):
-            down = jnp.eye(matrices[0].shape[0], dtype=matrix.dtype)
-            for before in matrices[:at]:
-                down = down @ before
-            up = jnp.eye(matrix.shape[1], dtype=matrix.dtype)
-            for after in matrices[at + 1 :]:
-                up = up @ after
-            parts.append((down_of(down)[None, :, None] * up_of(up).T[:, None, :]).reshape(up.shape[1], -1))
-        return jnp.concatenate(parts, axis=1) * net.kept
-
-    matrices = net.matrices(net.pruned)
-    right = Sides(
-        measured,
-        theory(matrices, lambda down: jnp.sum(down**2, axis=0), jnp.square),
-        scale=jnp.max(measured),
-    )
-    same = theory([matrix**2 for matrix in matrices], lambda down: jnp.sum(down, axis=0), lambda up: up)
-    return {"claim": right, "same paths only": right._replace(theory=same)}
-
-
-ISOTROPIC_TRACE = Claim(
-    id="paths/isotropic-trace",
-    title="What a weight of a deep linear network adds to the tangent kernel's trace, on isotropic inputs",
-    statement=(
-        r"\mathbb{E}\,xx^\top=I:\quad\mathbb{E}_x\Big(\frac{\partial f_k}{\partial W_l[a,b]}\Big)^2="
-        r"(W_L\cdots W_{l+1})[k,a]^2\,\|(W_{l-1}\cdots W_1)[b,:]\|^2"
-    ),
-    sources=(GEBHART,),
-    kind=Identity(),
-    cases=MLPS,
-    trial=_isotropic_trace,
-    mutants=("same paths only",),
-    batch=128,
     note=(
-        "x is uniform on the data made orthogonal and completed to a basis of length √n₀, so that the expectation is "
-        "a finite sum. The path-trace keeps only the terms of a path with itself."
+        "Components: the removal of each weight; the sums over layers; and for each hidden unit the sum over the "
+        "weights that lead into it, minus the sum over those that lead out of it."
     ),
 )

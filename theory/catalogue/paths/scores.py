@@ -1,4 +1,4 @@
-"""paths/: pruning scores as sums over paths: what they conserve, and what pruning by them cannot cut."""
+"""paths/: pruning scores as sums over paths: what they conserve, and why pruning by them leaves no layer empty."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,10 @@ from jaxtyping import Array, Float
 from sketchprune import paths, scores, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.paths.cases import ALL, DENSE, Net, Rng, complete, listed, logistic, path_features, pixels, scored
+from theory.catalogue.paths.cases import ALL, LINEAR, Rng, draw_network, pixels
 from theory.catalogue.paths.kernel import GEBHART
+from theory.catalogue.paths.listing import list_paths, path_features
+from theory.catalogue.paths.networks import DENSE, Net, logistic, scored
 from theory.claim import Case, Claim, Sides, Source
 from theory.kinds import Bound, Identity
 
@@ -24,27 +26,28 @@ WANG = Source("wang2020grasp", "stated")
 
 
 def _conservation(net: Net, _: Key) -> dict[str, Sides]:
-    found = listed(net)
+    found = list_paths(net)
 
-    def sides(flows: list[Array]) -> Sides:
-        """Weights against their paths, layers against R_q, and what goes into a unit less what leaves it."""
-        measured, theory, scale = [], [], []
-        for q, flow in zip((1, 2), flows, strict=True):
-            through = abs(found.values) ** q * net.mean_power(q)[found.starts]
-            total = jnp.sum(through)
-            units = ((net.into - net.out_of) @ flow).ravel()
-            measured += [flow, net.layer @ flow, units]
-            theory += [through @ found.uses, total + jnp.zeros(net.depth), 0 * units]
-            scale.append(jnp.full(flow.size + net.depth + units.size, total))
-        return Sides(*map(jnp.concatenate, (measured, theory, scale)))
+    def parts(power: int, score: Array) -> tuple[Array, Array, Array]:
+        """Each weight's score against its paths, each layer's sum against R_q, and each unit's balance against 0."""
+        through = abs(found.values) ** power * net.mean_power(power)[found.starts]
+        total = jnp.sum(through)
+        units = ((net.into_unit - net.out_of_unit) @ score).ravel()
+        measured = jnp.concatenate([score, net.in_layer @ score, units])
+        theory = jnp.concatenate([through @ found.uses, total + jnp.zeros(net.depth), 0 * units])
+        return measured, theory, jnp.full(measured.size, total)
 
-    flows = [scored(net, score, inputs="data") for score in (scores.synflow, scores.synflow_l2)]
-    return {"claim": sides(flows), "SNIP": sides([scored(net, scores.snip)] * 2)}
+    def sides(first: Array, second: Array) -> Sides:
+        return Sides(*map(jnp.concatenate, zip(parts(1, first), parts(2, second), strict=True)))
+
+    synflow, synflow_l2 = (scored(net, score, inputs="data") for score in (scores.synflow, scores.synflow_l2))
+    snip = scored(net, scores.snip)
+    return {"claim": sides(synflow, synflow_l2), "SNIP": sides(snip, snip)}
 
 
 CONSERVATION = Claim(
     id="paths/conservation",
-    title="SynFlow is conserved: every layer sums to the path norm, every unit passes on what it gets",
+    title="SynFlow is conserved: each layer sums to the path norm, and each unit passes on as much as it receives",
     statement=(
         r"S_i=|\theta_i|\frac{\partial R_1}{\partial|\theta_i|}=\sum_{p\ni i}|v_p|,\quad S_i=\theta_i^2\frac{\partial "
         r"R_2}{\partial(\theta_i^2)}=\sum_{p\ni i}v_p^2:\qquad\sum_{i\in l}S_i=R_q,\quad"
@@ -56,7 +59,10 @@ CONSERVATION = Claim(
     trial=_conservation,
     mutants=("SNIP",),
     batch=128,
-    note="A convolution's unit is a channel. Input: the mean of |x|^q. Components for q = 1, then for q = 2.",
+    note=(
+        "In a convolution a unit is a channel. The input is the mean of |x|^q. Components: those for q = 1, then those "
+        "for q = 2."
+    ),
 )
 
 
@@ -64,11 +70,13 @@ CONSERVATION = Claim(
 
 
 def _variants(net: Net, _: Key) -> dict[str, Sides]:
-    found, size = listed(net), abs(net.theta)
+    found = list_paths(net)
+    size = abs(net.theta)
     first = size * (abs(found.values) @ found.uses)
     second = jnp.where(net.kept > 0, (found.values**2 @ found.uses) / size, 0)
-    layers = jnp.stack([net.layer @ first, net.layer @ second])
-    nearer = layers[jnp.argmin(jnp.max(abs(layers[:, 1:] / layers[:, :1] - 1), axis=1))]
+    layers = jnp.stack([net.in_layer @ first, net.in_layer @ second])
+    deviations = jnp.max(abs(layers[:, 1:] / layers[:, :1] - 1), axis=1)
+    nearer = layers[jnp.argmin(deviations)]
     return {"claim": Sides(nearer[1:], nearer[:1])}
 
 
@@ -86,8 +94,8 @@ CONSERVATION_VARIANTS = Claim(
     expected="REFUTED",
     batch=128,
     note=(
-        "False, both of them: only the sums over paths themselves are (paths/conservation). Against the sum of the "
-        "first layer, that of the two forms which comes nearer to it on each instance."
+        "Both are false: only the sums over paths themselves are conserved (paths/conservation). Each layer's sum is "
+        "compared with the first layer's. On each instance the form that deviates less is the one that counts."
     ),
 )
 
@@ -97,30 +105,33 @@ CONSERVATION_VARIANTS = Claim(
 
 def _saliency_balance(net: Net, _: Key) -> dict[str, Sides]:
     def loss(theta: Array) -> Array:
-        return logistic(net.apply_as_is(theta, net.x), net.y)
+        return logistic(net.apply_own(theta, net.x), net.y)
 
-    gradient = jax.grad(loss)(net.pruned) * net.kept
-    outputs = net.apply_as_is(net.pruned, net.x)
-    along = jnp.sum(outputs * jax.grad(logistic)(outputs, net.y))
+    gradient = jax.grad(loss)(net.masked) * net.kept
+    outputs = net.apply_own(net.masked, net.x)
+    along_outputs = jnp.sum(outputs * jax.grad(logistic)(outputs, net.y))
     steepness = jnp.linalg.norm(gradient)
-    step = jnp.linalg.norm(net.pruned) / jnp.where(steepness > 0, steepness, 1)
+    step = jnp.linalg.norm(net.masked) / jnp.where(steepness > 0, steepness, 1)
 
     def scaled_loss(outputs: Array, targets: Array) -> Array:
+        """The step size is part of the loss, so that one optimiser serves all instances."""
         return step * logistic(outputs, targets)
 
-    trained, _ = train.fit(net.apply_as_is, scaled_loss, net.theta, (net.x, net.y), optax.sgd(1.0), 1, mask=net.kept)
-    through = net.into - net.out_of
-    moved = through @ trained**2 - through @ net.pruned**2
-    size = jnp.linalg.norm(net.pruned) * steepness
-    scale = jnp.concatenate([jnp.full(net.depth + moved.size, size), jnp.full(moved.size, jnp.sum(net.pruned**2))])
+    trained, _ = train.fit(net.apply_own, scaled_loss, net.theta, (net.x, net.y), optax.sgd(1.0), 1, mask=net.kept)
+    balance = net.into_unit - net.out_of_unit
+    moved = balance @ trained**2 - balance @ net.masked**2
+    saliency_scale = jnp.linalg.norm(net.masked) * steepness
+    moved_scale = jnp.sum(net.masked**2)
+    scale = jnp.concatenate([jnp.full(net.depth + moved.size, saliency_scale), jnp.full(moved.size, moved_scale)])
 
     def sides(saliency: Array, order: float) -> Sides:
-        units = (through @ saliency).ravel()
-        change = order * step**2 * (through @ gradient**2).ravel()
-        measured = jnp.concatenate([net.layer @ saliency, units, moved.ravel()])
-        return Sides(measured, jnp.concatenate([along + jnp.zeros(net.depth), 0 * units, change]), scale=scale)
+        units = (balance @ saliency).ravel()
+        change = order * step**2 * (balance @ gradient**2).ravel()
+        measured = jnp.concatenate([net.in_layer @ saliency, units, moved.ravel()])
+        theory = jnp.concatenate([along_outputs + jnp.zeros(net.depth), 0 * units, change])
+        return Sides(measured, theory, scale=scale)
 
-    saliency = net.pruned * gradient
+    saliency = net.masked * gradient
     return {
         "claim": sides(saliency, 1.0),
         "absolute values": sides(abs(saliency), 1.0),
@@ -128,13 +139,9 @@ def _saliency_balance(net: Net, _: Key) -> dict[str, Sides]:
     }
 
 
-def _deep_linear(rng: Rng, dataset: Dataset) -> Net:
-    return complete(rng, lambda: pixels(rng, dataset), density=0.8, linear=True)
-
-
 SALIENCY_BALANCE = Claim(
     id="paths/saliency-balance",
-    title="Signed saliency is conserved, so training keeps layers balanced to second order in the step",
+    title="Signed saliency is conserved, so a training step changes the balance of a unit only to second order",
     statement=(
         r"\sum_{i\in l}\theta_i\partial_iL=\sum f\,\partial L/\partial f,\quad\sum_{i\to u}\theta_i\partial_iL="
         r"\sum_{u\to i}\theta_i\partial_iL,\quad"
@@ -142,11 +149,14 @@ SALIENCY_BALANCE = Claim(
     ),
     sources=(TANAKA, GEBHART),
     kind=Identity(),
-    cases=(*ALL, Case("linear-{data}", _deep_linear)),
+    cases=(*ALL, LINEAR),
     trial=_saliency_balance,
     mutants=("absolute values", "without η²"),
     batch=128,
-    note="The step is one of optax on the kept weights, as long as they are. w_in, w_out: what a hidden unit has kept.",
+    note=(
+        "One step of optax on the kept weights; the step is as long as the vector of weights. w_in and w_out are the "
+        "kept weights that lead into a hidden unit and out of it."
+    ),
 )
 
 
@@ -154,31 +164,31 @@ SALIENCY_BALANCE = Claim(
 
 
 def _score_forms(net: Net, _: Key) -> dict[str, Sides]:
-    found = listed(net)
-    along = path_features(net, found)
+    found = list_paths(net)
+    features = path_features(net, found)
     targets = net.y.ravel()
 
     def slopes(theta: Array) -> Array:
-        """∂L/∂f as a function of the weights, the gates as they are."""
-        return jax.grad(logistic)(along @ listed(net, theta).values, targets)
+        """∂L/∂f as a function of the weights, with the gates held fixed."""
+        return jax.grad(logistic)(features @ list_paths(net, theta).values, targets)
 
     def energy(theta: Array) -> Array:
         """½ (∂L/∂f) Θ (∂L/∂f)ᵀ."""
-        return jnp.sum((slopes(theta) @ along @ listed(net, theta).jacobian) ** 2) / 2
+        return jnp.sum((slopes(theta) @ features @ list_paths(net, theta).jacobian) ** 2) / 2
 
-    through = (slopes(net.theta) @ along) * found.values
-    grasp = net.pruned * jax.grad(energy)(net.theta)
+    path_saliency = (slopes(net.theta) @ features) * found.values
+    snip = abs(path_saliency @ found.uses)
+    grasp = net.masked * jax.grad(energy)(net.theta)
     measured = jnp.concatenate([scored(net, scores.snip), scored(net, scores.grasp)])
 
     def sides(snip: Array, grasp: Array) -> Sides:
         scale = jnp.concatenate([0 * part + jnp.max(abs(part)) for part in (snip, grasp)])
         return Sides(measured, jnp.concatenate([snip, grasp]), scale=scale)
 
-    snip = abs(through @ found.uses)
     return {
         "claim": sides(snip, grasp),
         "missing ½": sides(snip, 2 * grasp),
-        "absolute values inside": sides(abs(through) @ found.uses, grasp),
+        "absolute values inside": sides(abs(path_saliency) @ found.uses, grasp),
     }
 
 
@@ -197,8 +207,9 @@ SCORE_FORMS = Claim(
     mutants=("missing ½", "absolute values inside"),
     batch=128,
     note=(
-        "The loss is logistic; ∂L/∂f is differentiated too. GraSP removes the largest −θ⊙Hg: where higher is kept its "
-        "score is +θ⊙Hg. The library's scores against all paths."
+        "The loss is logistic, and ∂L/∂f is differentiated too. GraSP removes the weights with the largest −θ⊙Hg, so "
+        "its score is +θ⊙Hg where the highest scores are kept. The library's scores are compared with sums over a list "
+        "of all paths."
     ),
 )
 
@@ -206,18 +217,18 @@ SCORE_FORMS = Claim(
 # --- paths/critical-compression
 
 
-def _collapses(net: Net, rescored: Array | None = None) -> Float[Array, ""]:
-    """How often a layer is empty while weights for one path are kept, the least score removed each round.
+def _num_collapses(net: Net, fixed_scores: Array | None = None) -> Float[Array, ""]:
+    """In how many rounds a layer is empty, plus one if what is left in the end is no live path.
 
-    SynFlow is re-scored each round unless scores are given.
+    Each round removes the kept weight with the least score, until there are as many weights as layers. The score is
+    SynFlow, computed anew in each round, unless fixed scores are given.
     """
 
     def remove(kept: Array, _: None) -> tuple[Array, Array]:
-        masked = net.replace(kept=kept)
-        flow = scored(masked, scores.synflow) if rescored is None else rescored
-        gone = jnp.argmin(jnp.where(kept > 0, flow, jnp.inf))
-        kept = jnp.where(jnp.sum(kept) > net.depth, kept.at[gone].set(0), kept)
-        return kept, jnp.any(net.layer @ kept == 0)
+        current = scored(net.replace(kept=kept), scores.synflow) if fixed_scores is None else fixed_scores
+        least = jnp.argmin(jnp.where(kept > 0, current, jnp.inf))
+        kept = jnp.where(jnp.sum(kept) > net.depth, kept.at[least].set(0), kept)
+        return kept, jnp.any(net.in_layer @ kept == 0)
 
     kept, empty = lax.scan(remove, net.kept, None, length=net.theta.size)
     live = paths.path_norm(net.apply, net.theta, net.x.shape[1:], 1, mask=kept) > 0
@@ -226,25 +237,25 @@ def _collapses(net: Net, rescored: Array | None = None) -> Float[Array, ""]:
 
 def _critical_compression(net: Net, _: Key) -> dict[str, Sides]:
     def sides(collapses: Array) -> Sides:
-        return Sides(1.0 + collapses, jnp.ones_like(1.0 + collapses))
+        measured = 1.0 + collapses
+        return Sides(measured, jnp.ones_like(measured))
 
     return {
-        "claim": sides(_collapses(net)),
-        "SynFlow in one shot": sides(_collapses(net, scored(net, scores.synflow))),
-        "magnitude in one shot": sides(_collapses(net, scored(net, scores.magnitude))),
-        "SNIP in one shot": sides(_collapses(net, scored(net, scores.snip))),
+        "claim": sides(_num_collapses(net)),
+        "SynFlow in one shot": sides(_num_collapses(net, scored(net, scores.synflow))),
+        "magnitude in one shot": sides(_num_collapses(net, scored(net, scores.magnitude))),
+        "SNIP in one shot": sides(_num_collapses(net, scored(net, scores.snip))),
     }
 
 
 def _ones(rng: Rng, dataset: Dataset) -> Net:
-    """All weights one: in one shot the first layer, which has most weights, goes first."""
-    size = sum(index.size for index in DENSE.indices)
-    return complete(rng, lambda: pixels(rng, dataset), theta=np.ones(size))
+    """All weights are one. One-shot pruning then empties the first layer, which has most weights."""
+    return draw_network(rng, lambda: pixels(rng, dataset), theta=np.ones(DENSE.size))
 
 
 CRITICAL_COMPRESSION = Claim(
     id="paths/critical-compression",
-    title="Pruning by SynFlow, one weight at a time, empties no layer before one path is left",
+    title="Pruning by SynFlow one weight at a time empties no layer until a single path is left",
     statement=(
         r"S_i=\sum_{p\ni i}\omega_p,\;\omega_p>0\text{ on live paths}:\text{ remove the least, score again}"
         r"\;\Rightarrow\;\text{no layer is empty until }L\text{ weights are left}"
@@ -256,7 +267,8 @@ CRITICAL_COMPRESSION = Claim(
     mutants=("SynFlow in one shot", "magnitude in one shot", "SNIP in one shot"),
     batch=128,
     note=(
-        "Both sides count from one: one more for each round in which a layer is empty, and for an end that is no live "
-        "path. A layer with two live weights has one that scores at most R/2, a sole one scores R."
+        "The left side is 1, plus the number of rounds in which a layer is empty, plus 1 if the weights that are left "
+        "in the end are no live path. The right side is 1. The reason: a layer with two or more live weights has one "
+        "that scores at most R/2, while the only live weight of a layer scores R."
     ),
 )

@@ -1,4 +1,4 @@
-"""paths/: the path-trace is the tangent kernel's trace, averaged over the signs of the weights."""
+"""paths/: the trace of the path kernel is that of the tangent kernel, averaged over the signs of the weights."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,11 @@ from jaxtyping import Array, Float
 from sketchprune import paths
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.paths.cases import CONVOLUTIONAL, MLPS, Net, Rng, complete, gaussian, pixels
+from theory.catalogue.paths.cases import FREE_SIGNS, LINEAR, MLPS, Rng, draw_network, gaussian, pixels
 from theory.catalogue.paths.kernel import GEBHART
+from theory.catalogue.paths.networks import CONVOLUTIONAL, Net
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Expectation
-
-FREE = 10
-"""Kept weights of the cases whose signs are all enumerated."""
 
 
 def _draw(net: Net, key: Key) -> Float[Array, " P"]:
@@ -24,18 +22,21 @@ def _draw(net: Net, key: Key) -> Float[Array, " P"]:
 
 
 def _all_signs(net: Net) -> tuple[Float[Array, "outcomes P"], Float[Array, " outcomes"]]:
-    signs = 1 - 2 * np.stack(np.meshgrid(*[[0, 1]] * FREE, indexing="ij"), axis=-1).reshape(-1, FREE)
-    outcomes = jnp.ones((len(signs), net.theta.size), net.theta.dtype).at[:, net.free].set(signs.astype(np.float32))
+    """All signs of the weights named by the instance, each equally likely; the other weights are pruned."""
+    signs = 1 - 2 * np.stack(np.meshgrid(*[[0, 1]] * FREE_SIGNS, indexing="ij"), axis=-1).reshape(-1, FREE_SIGNS)
+    outcomes = jnp.ones((len(signs), net.theta.size), net.theta.dtype)
+    outcomes = outcomes.at[:, net.free_signs].set(signs.astype(np.float32))
     return outcomes, jnp.full(len(signs), 1 / len(signs), net.theta.dtype)
 
 
-def _shared(net: Net) -> Net:
-    """A convolution with the instance's first weights, then the mean over positions."""
-    kept = jnp.asarray(sum(np.isin(np.arange(net.theta.size), index) for index in CONVOLUTIONAL.indices) > 0)
+def _as_convolution(net: Net) -> Net:
+    """The convolutional network with the instance's first weights, none of them pruned."""
+    numbers = np.arange(net.theta.size)
+    used = sum(np.isin(numbers, index) for index in CONVOLUTIONAL.indices) > 0
     return net.replace(
         indices=tuple(map(jnp.asarray, CONVOLUTIONAL.indices)),
         coefficients=tuple(jnp.asarray(c, net.theta.dtype) for c in CONVOLUTIONAL.coefficients),
-        kept=kept.astype(net.theta.dtype),
+        kept=jnp.asarray(used).astype(net.theta.dtype),
     )
 
 
@@ -46,52 +47,48 @@ def _sign_average(net: Net, signs: Float[Array, " P"]) -> dict[str, Sides]:
         """Tr Θ(x, x) and ‖f(x)‖² at one choice of signs."""
 
         def outputs(theta: Array) -> Array:
-            return net.apply_as_is(theta, x[None])[0]
+            return net.apply_own(theta, x[None])[0]
 
-        theta = signs * abs(net.pruned)
+        theta = signs * abs(net.masked)
         jacobian = jax.jacrev(outputs)(theta) * net.kept
         return jnp.stack([jnp.sum(jacobian**2), jnp.sum(outputs(theta) ** 2)])
 
-    def theory(net: Net, u: Array, hidden: int) -> Array:
-        shape, options = x.shape, {"u": u, "mask": net.kept}
-        factor = jnp.where(net.linear, 1, 2.0**-hidden)
-        trace = paths.trace(net.apply, net.theta, shape, **options)
-        return factor * jnp.stack([trace, paths.path_norm(net.apply, net.theta, shape, 2, **options)])
+    def theory(net: Net, u: Array, num_halvings: int) -> Array:
+        """Tr Π and R₂, halved as often as given unless the network is linear."""
+        arguments, options = (net.apply, net.theta, x.shape), {"u": u, "mask": net.kept}
+        factor = jnp.where(net.linear, 1, 2.0**-num_halvings)
+        return factor * jnp.stack([paths.trace(*arguments, **options), paths.path_norm(*arguments, 2, **options)])
 
-    depth = net.depth
-    right = Sides(measured(net), theory(net, x**2, depth - 1))
-    conv = _shared(net)
+    num_hidden = net.depth - 1
+    right = Sides(measured(net), theory(net, x**2, num_hidden))
+    convolution = _as_convolution(net)
     return {
         "claim": right,
-        "2⁻ᴸ": right._replace(theory=jnp.where(net.linear, 2.0, 1) * theory(net, x**2, depth)),
-        "u = |x|": right._replace(theory=theory(net, abs(x), depth - 1)),
-        "shared convolution": Sides(measured(conv), theory(conv, x**2, depth - 1)),
+        "2⁻ᴸ": right._replace(theory=jnp.where(net.linear, 2.0, 1) * theory(net, x**2, net.depth)),
+        "u = |x|": right._replace(theory=theory(net, abs(x), num_hidden)),
+        "shared convolution": Sides(measured(convolution), theory(convolution, x**2, num_hidden)),
     }
 
 
 def _few(rng: Rng, inputs: Callable[[], np.ndarray], linear: bool) -> Net:
-    """So few kept weights that all their signs are enumerated, some of them on live paths."""
+    """A network with so few kept weights that all their signs can be enumerated."""
     while True:
-        net = complete(rng, inputs, density=0.25, linear=linear)
-        if net.kept.sum() == FREE:
+        net = draw_network(rng, inputs, density=0.25, linear=linear)
+        if net.kept.sum() == FREE_SIGNS:
             return net
 
 
 def _few_relu(rng: Rng, dataset: Dataset) -> Net:
-    return _few(rng, lambda: pixels(rng, dataset), False)
+    return _few(rng, lambda: pixels(rng, dataset), linear=False)
 
 
 def _few_linear(rng: Rng, dataset: Dataset) -> Net:
-    return _few(rng, lambda: gaussian(rng), True)
-
-
-def _linear(rng: Rng, dataset: Dataset) -> Net:
-    return complete(rng, lambda: pixels(rng, dataset), density=0.8, linear=True)
+    return _few(rng, lambda: gaussian(rng), linear=True)
 
 
 SIGN_AVERAGE = Claim(
     id="paths/sign-average",
-    title="The path-trace is the trace of the tangent kernel, averaged over the signs of the weights",
+    title="The trace of the path kernel is that of the tangent kernel, averaged over the signs of the weights",
     statement=(
         r"\mathbb{E}_{\mathrm{signs}}\mathrm{Tr}\,\Theta(x,x)=2^{-(L-1)}\sum_{i\;\mathrm{kept}}\frac{\partial R_2}"
         r"{\partial(\theta_i^2)}\Big|_{u=x^2},\qquad\mathbb{E}_{\mathrm{signs}}\|f(x)\|^2=2^{-(L-1)}R_2(x^2)"
@@ -100,7 +97,7 @@ SIGN_AVERAGE = Claim(
     kind=Expectation(),
     cases=(
         *MLPS,
-        Case("linear-{data}", _linear),
+        LINEAR,
         Case("few-{data}", _few_relu, enumerable=True),
         Case("few-linear", _few_linear, enumerable=True),
     ),
@@ -110,7 +107,8 @@ SIGN_AVERAGE = Claim(
     mutants=("2⁻ᴸ", "u = |x|", "shared convolution"),
     batch=2048,
     note=(
-        "|θ|, mask and x are fixed, the signs independent and fair. Linear networks have the factor 1. A unit is as "
-        "likely on as off whatever came before, wherever no weight is shared; kernels of convolutions are."
+        "The sizes |θ|, the mask and x are fixed; the signs are independent and fair. Linear networks have the factor "
+        "1. Where no weight is shared, a unit is on with probability ½ whatever happened in earlier layers. In a "
+        "convolution weights are shared, and the statement fails (the mutant)."
     ),
 )

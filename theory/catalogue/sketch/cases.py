@@ -1,7 +1,7 @@
 """Instances of linear models: the cases on which the ``sketch/`` family is tested.
 
-The first paper promises its bounds for diverse data and initialisations: columns that are Gaussian, of very
-unequal size, correlated, dependent or zero, and real images; weights that are Gaussian, uniform, ±1 or log-normal.
+Columns are Gaussian, of very unequal size, correlated, dependent or zero, or those of real images. Weights are
+Gaussian, uniform, ±1 or log-normal.
 """
 
 from collections.abc import Callable
@@ -21,26 +21,26 @@ from theory.claim import Case
 FEATURES, CLASSES = 64, 10
 ROWS = FEATURES + CLASSES
 """All cases share the shape of the digits after :func:`sketchprune.linalg.compress`."""
-MOST_FEATURES = 256
-"""A data set with more features gives a random choice of so many to each instance."""
+MAX_FEATURES = 256
+"""Of a data set with more features each instance takes this many, chosen at random."""
 BUDGET = 16
-"""Draws of a multinomial mask at most, where budgets are not large on purpose."""
+"""The largest number of draws of a multinomial mask, in cases that do not need large budgets."""
 
 
 class Linear(struct.PyTreeNode):
-    """A linear model on data, and what a mask law needs.
+    """A linear model on data, and the parameters of laws of masks for it.
 
-    numpy arrays when made, jax arrays in a program.
+    Fields are NumPy arrays when an instance is made, and jax arrays in a program.
 
     Attributes:
         x: [n, d]; rows and columns may be zero.
         w: [d].
         y: [n].
-        tilt: [d], probabilities (sum one) that owe nothing to x and w.
-        beta: in (0, 1]; β p* + (1−β) tilt is a β-near-optimal law.
+        tilt: [d], probabilities that do not depend on x and w.
+        beta: in (0, 1]; the probabilities β p* + (1−β) tilt are β-near-optimal.
         budget: draws s, at least 1.
-        whole: a claim on one mask is to keep everything (that is not a zero column).
-        most: the largest budget that a mask is drawn with, static.
+        whole: whether a claim on one mask takes the mask that keeps every non-zero column.
+        max_budget: the largest budget that a mask is drawn with, static.
     """
 
     x: Any
@@ -50,7 +50,7 @@ class Linear(struct.PyTreeNode):
     beta: Any
     budget: Any
     whole: Any
-    most: int = struct.field(pytree_node=False, default=BUDGET)
+    max_budget: int = struct.field(pytree_node=False, default=BUDGET)
 
     @property
     def near_optimal(self) -> Float[Array, " d"]:
@@ -59,7 +59,7 @@ class Linear(struct.PyTreeNode):
 
     @property
     def rates(self) -> Float[Array, " d"]:
-        """Positive inclusion rates, the larger ones in step with the near-optimal law."""
+        """Positive inclusion rates, in proportion to the near-optimal probabilities between 0.02 and 1."""
         expected = jnp.minimum(self.budget, self.w.shape[0] / 3)
         return jnp.clip(expected * self.near_optimal, 0.02, 1)
 
@@ -70,12 +70,12 @@ class Linear(struct.PyTreeNode):
 
     @property
     def multinomial(self) -> laws.Multinomial:
-        """``budget`` draws by the near-optimal law."""
-        return laws.Multinomial(self.near_optimal, self.budget, max_budget=self.most)
+        """``budget`` draws with the near-optimal probabilities."""
+        return laws.Multinomial(self.near_optimal, self.budget, max_budget=self.max_budget)
 
     @property
     def poisson(self) -> laws.Poisson:
-        """Independent inclusion at the rates."""
+        """Independent inclusion at the given rates, reweighted."""
         return laws.Poisson(self.rates)
 
 
@@ -83,53 +83,53 @@ Rng = np.random.Generator
 Columns = Callable[[Rng], np.ndarray]
 
 
-def weights(rng: Rng, *shape: int) -> np.ndarray:
-    """Gaussian, uniform on [−1, 1], ±1 or log-normal with random signs: one law, drawn for all of them."""
+def random_weights(rng: Rng, *shape: int) -> np.ndarray:
+    """All entries Gaussian, uniform on [−1, 1], ±1 or log-normal with random signs; which of these is random too."""
     match rng.integers(4):
         case 0:
             return rng.standard_normal(shape)
         case 1:
             return rng.uniform(-1, 1, shape)
         case 2:
-            return signs(rng, *shape)
+            return random_signs(rng, *shape)
         case _:
-            return signs(rng, *shape) * rng.lognormal(size=shape)
+            return random_signs(rng, *shape) * rng.lognormal(size=shape)
 
 
-def signs(rng: Rng, *shape: int) -> np.ndarray:
-    """±1, fair."""
+def random_signs(rng: Rng, *shape: int) -> np.ndarray:
+    """±1 with equal chances."""
     return rng.choice([-1.0, 1.0], shape)
 
 
-def complete(
+def draw_instance(
     rng: Rng,
     x: np.ndarray,
     y: np.ndarray,
     *,
     w: np.ndarray | None = None,
-    most: int = BUDGET,
+    max_budget: int = BUDGET,
     whole: bool = False,
 ) -> Linear:
-    """An instance on the given data: weights, tilt, β and budget drawn."""
+    """An instance on the given data, with random weights (where none are given), tilt, β and budget."""
     tilt = rng.exponential(size=x.shape[1])
     return Linear(
         x=x,
-        w=weights(rng, x.shape[1]) if w is None else w,
+        w=random_weights(rng, x.shape[1]) if w is None else w,
         y=y,
         tilt=tilt / tilt.sum(),
         beta=np.asarray(rng.uniform(0.5, 1)),
-        budget=np.asarray(rng.integers(max(1, most // 8), most + 1)),
+        budget=np.asarray(rng.integers(max(1, max_budget // 8), max_budget + 1)),
         whole=np.asarray(whole),
-        most=most,
+        max_budget=max_budget,
     )
 
 
 def synthetic(name: str, columns: Columns) -> Case:
-    """A case with columns of one's own and noisy linear targets."""
+    """A case with the given columns and noisy linear targets."""
 
     def make(rng: Rng, dataset: Dataset) -> Linear:
         x = columns(rng)
-        return complete(rng, x, x @ weights(rng, FEATURES) + rng.standard_normal(ROWS))
+        return draw_instance(rng, x, x @ random_weights(rng, FEATURES) + rng.standard_normal(ROWS))
 
     return Case(name, make)
 
@@ -145,12 +145,12 @@ def heavy_tailed(rng: Rng) -> np.ndarray:
 
 
 def correlated(rng: Rng) -> np.ndarray:
-    """Columns that share one direction, with random signs."""
-    return rng.standard_normal((ROWS, 1)) * signs(rng, FEATURES) + 0.3 * gaussian(rng)
+    """Columns near one line, with random signs."""
+    return rng.standard_normal((ROWS, 1)) * random_signs(rng, FEATURES) + 0.3 * gaussian(rng)
 
 
 def rank_deficient(rng: Rng) -> np.ndarray:
-    """Fewer samples than features, a fifth of the columns zero."""
+    """Half as many samples as features, and a fifth of the columns zero."""
     few = gaussian(rng) * (rng.random(FEATURES) < 0.8)
     few[FEATURES // 2 :] = 0
     return few
@@ -167,21 +167,21 @@ def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.nda
 
 
 def real(rng: Rng, dataset: Dataset, *, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
-    """All images of a data set, and one class of it against the rest, after an orthogonal change of samples.
+    """All images of a data set and one class against the rest, after an orthogonal change of the samples.
 
-    Standardised, or else the sizes of raw pixels, over the largest. The change is
-    :func:`sketchprune.linalg.compress`: norms, inner products and gradients stay what they are.
+    The change is :func:`sketchprune.linalg.compress`, which keeps norms, inner products and gradients. Pixels are
+    standardised, or else their absolute values are divided by the largest.
     """
     x, hot = _compressed(dataset, standardise)
-    if x.shape[1] > MOST_FEATURES:
-        x = x[:, rng.choice(x.shape[1], MOST_FEATURES, replace=False)]
+    if x.shape[1] > MAX_FEATURES:
+        x = x[:, rng.choice(x.shape[1], MAX_FEATURES, replace=False)]
     return x, 2 * hot[:, rng.integers(hot.shape[1])] - hot.sum(axis=1)
 
 
 def some_columns(rng: Rng, x: np.ndarray, count: int) -> np.ndarray:
-    """Distinct columns, drawn in proportion to their norms: a constant zero pixel says nothing.
+    """Distinct columns, drawn in proportion to their norms, so that zero columns are not drawn.
 
-    Where there are too few that are not zero, zeros fill up.
+    Zero columns fill up where fewer than ``count`` are not zero.
     """
     norms = np.linalg.norm(x, axis=0)
     some = min(count, np.count_nonzero(norms))
@@ -191,27 +191,27 @@ def some_columns(rng: Rng, x: np.ndarray, count: int) -> np.ndarray:
     return columns
 
 
-ROWS_LOOKED_AT = 512
-"""Rows whose moments say whether data are random as a theorem wants them."""
+TESTED_ROWS = 512
+"""Rows whose moments decide whether data are random in the way that a theorem assumes."""
 
 
 def rows_of(rng: Rng, dataset: Dataset, features: int) -> np.ndarray:
-    """Rows of a data set, drawn with replacement, and some of its features in the units of their deviations."""
+    """TESTED_ROWS rows of a data set, drawn with replacement, on some of its features, standardised."""
     x = np.asarray(dataset.x).reshape(len(dataset.x), -1)
     x = x[:, rng.choice(x.shape[1], features, replace=x.shape[1] < features)]
     deviation = x.std(axis=0)
-    rows = rng.integers(len(x), size=ROWS_LOOKED_AT)
+    rows = rng.integers(len(x), size=TESTED_ROWS)
     return np.asarray((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rows]
 
 
 def uncorrelated(x: Float[Array, "n d"]) -> Bool[Array, ""]:
-    """Whether all columns have mean 0 and variance 1, and no two correlate, up to what so few rows can tell."""
+    """Whether columns have mean 0 and variance 1 and do not correlate, within what TESTED_ROWS rows can tell."""
     off = jnp.mean(x[:, :, None] * x[:, None, :], axis=0) - jnp.eye(x.shape[1])
     return (jnp.max(abs(off)) < 0.35) & (jnp.max(abs(jnp.mean(x, axis=0))) < 0.35)
 
 
 def normal_tails(x: Float[Array, "n d"]) -> Bool[Array, ""]:
-    """Whether every column's fourth moment is about the normal one, 3."""
+    """Whether every column's fourth moment is near that of a normal variable, 3."""
     return jnp.max(abs(jnp.mean(x**4, axis=0) - 3)) < 2.4
 
 
@@ -220,15 +220,15 @@ INFORMATIVE_FEATURES = 16
 
 def _informative(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=False)
-    return complete(rng, x, y, w=abs(weights(rng, x.shape[1]))).replace(
+    return draw_instance(rng, x, y, w=abs(random_weights(rng, x.shape[1]))).replace(
         budget=np.asarray(rng.integers(1, 100 * x.shape[1] + 1))
     )
 
 
 def _informative_draws(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=False)
-    w = abs(weights(rng, INFORMATIVE_FEATURES))
-    return complete(rng, some_columns(rng, x, INFORMATIVE_FEATURES), y, w=w, most=100 * INFORMATIVE_FEATURES)
+    w = abs(random_weights(rng, INFORMATIVE_FEATURES))
+    return draw_instance(rng, some_columns(rng, x, INFORMATIVE_FEATURES), y, w=w, max_budget=100 * INFORMATIVE_FEATURES)
 
 
 COMMON = (
@@ -236,20 +236,22 @@ COMMON = (
     synthetic("heavy-tailed", heavy_tailed),
     synthetic("correlated", correlated),
     synthetic("rank-deficient", rank_deficient),
-    Case("{data}", lambda rng, dataset: complete(rng, *real(rng, dataset, standardise=True))),
+    Case("{data}", lambda rng, dataset: draw_instance(rng, *real(rng, dataset, standardise=True))),
 )
 EVALUATED = (*COMMON, Case("informative", _informative))
-"""Cases of one shape. Informative: sizes of raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, with budgets up to 100 d: here the
-bounds say something."""
+"""Cases of one shape, for claims that draw no mask.
+
+The informative case has raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, and budgets up to 100 d; its bounds are not vacuous.
+"""
 SAMPLED = (*COMMON, Case("informative", _informative_draws))
-"""The same for claims that draw multinomial masks: fewer columns, room for so many draws."""
+"""The same for claims that draw multinomial masks; its informative case has fewer columns, hence fewer draws."""
 
 SMALL_ROWS, SMALL_FEATURES, SMALL_BUDGET = 10, 5, 4
 
 
 def _small(rng: Rng, dataset: Dataset) -> Linear:
     x = rng.standard_normal((SMALL_ROWS, SMALL_FEATURES)) * rng.lognormal(size=SMALL_FEATURES)
-    return complete(rng, x, rng.standard_normal(SMALL_ROWS), most=SMALL_BUDGET)
+    return draw_instance(rng, x, rng.standard_normal(SMALL_ROWS), max_budget=SMALL_BUDGET)
 
 
 def _small_real(rng: Rng, dataset: Dataset) -> Linear:
@@ -258,8 +260,8 @@ def _small_real(rng: Rng, dataset: Dataset) -> Linear:
     triangle = np.zeros((SMALL_ROWS, SMALL_FEATURES + 1))
     upper = np.linalg.qr(both)[1]
     triangle[: len(upper)] = upper
-    return complete(rng, triangle[:, :-1], triangle[:, -1], most=SMALL_BUDGET)
+    return draw_instance(rng, triangle[:, :-1], triangle[:, -1], max_budget=SMALL_BUDGET)
 
 
 SMALL = (Case("small", _small, enumerable=True), Case("small-{data}", _small_real, enumerable=True))
-"""Cases in which every outcome of a mask law is enumerated."""
+"""Cases so small that every outcome of a law is enumerated."""

@@ -1,4 +1,4 @@
-"""sketch/: masks that never look at the data."""
+"""sketch/: laws of masks that do not depend on the data."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
     EVALUATED,
     FEATURES,
-    ROWS_LOOKED_AT,
+    TESTED_ROWS,
     Linear,
     Rng,
-    complete,
+    draw_instance,
     rows_of,
     uncorrelated,
 )
@@ -31,7 +31,7 @@ def _data_free(instance: Linear, _: Key) -> dict[str, Sides]:
     p, norms, size = sketch.data_free_probabilities(w), jnp.linalg.norm(x, axis=0), abs(w)
     moment = jnp.sum(size) * jnp.sum(size * norms**2)
     beta = jnp.sum(size * norms) / jnp.sum(size) / jnp.max(jnp.where(size > 0, norms, 0))
-    # On data of equal norms the law is the optimum itself.
+    # On columns of equal norms the data-free probabilities are optimal.
     equal = jnp.where(norms > 0, x / jnp.where(norms > 0, norms, 1), jnp.eye(x.shape[0], x.shape[1]))
     measured = jnp.stack(
         [
@@ -53,7 +53,7 @@ def _data_free(instance: Linear, _: Key) -> dict[str, Sides]:
 
 DATA_FREE = Claim(
     id="sketch/data-free",
-    title="Sampling in proportion to |w|: its error, its near-optimality, and when it is the optimum",
+    title="Sampling in proportion to |w|: its expected error, its near-optimality, and when it is optimal",
     statement=(
         r"p=\frac{|w|}{\|w\|_1}:\quad\mathbb{E}=\frac1s\Big(\|w\|_1\sum_i|w_i|\|x_i\|^2-\|Xw\|^2\Big),\quad"
         r"\beta=\frac{\sum_j|w_j|\|x_j\|/\|w\|_1}{\max_{w_i\ne0}\|x_i\|}"
@@ -63,7 +63,7 @@ DATA_FREE = Claim(
     cases=EVALUATED,
     trial=_data_free,
     mutants=("β = 1",),
-    note="Components: the error, β, and the error on the same columns scaled to one norm, where it is the optimum's.",
+    note="Components: the error, β, and the error on the same columns scaled to one norm, where it is the least.",
 )
 
 
@@ -71,10 +71,10 @@ DATA_FREE = Claim(
 
 
 def worst_columns(w: Float[Array, " d"], rows: int) -> Float[Array, "n d"]:
-    """Unit columns in two dimensions with Xw = 0: a closed polygon whose sides are the weights.
+    """Unit columns in two dimensions with Xw = 0: a closed polygon whose sides have the lengths |w_i|.
 
-    The sides are strung together in order and bent at two places into a triangle; each side of it is at most
-    half the whole because no weight is larger than the sum of the others.
+    The sides are grouped in order into the three sides of a triangle. Such a triangle exists because no weight is
+    larger than the sum of the others.
     """
     size = abs(w)
     total, before = jnp.sum(size), jnp.cumsum(size) - size
@@ -103,13 +103,13 @@ def _minimax(instance: Linear, _: Key) -> dict[str, Sides]:
         return c**2 / s * jnp.sum(jnp.where(w == 0, 0, w**2 / jnp.where(law > 0, law, 1)))
 
     def sides(law: Float[Array, " d"]) -> Sides:
-        """``law`` as the minimax law."""
+        """The sides if ``law`` is the minimax law."""
         value = c**2 * jnp.sum(size) ** 2 / s
         measured = [
-            expected_error(x, w, p, s),  # no data exceed the supremum,
-            supremum(p),  # which the worst data attain,
-            expected_error(worst, w, law, s),  # at the law it is no more than at any other,
-            expected_error(worst, w, law, s),  # namely c²‖w‖₁²/s.
+            expected_error(x, w, p, s),  # no data exceed the supremum;
+            supremum(p),  # the worst data attain it;
+            expected_error(worst, w, law, s),  # for the minimax law it is no larger than for p;
+            expected_error(worst, w, law, s),  # its value there is c²‖w‖₁²/s.
         ]
         theory = [supremum(p), expected_error(worst, w, p, s), expected_error(worst, w, p, s), value]
         return Sides(jnp.stack(measured), jnp.stack(theory), scale=supremum(law))
@@ -123,7 +123,7 @@ def _polygon_closes(instance: Linear) -> Array:
 
 DATA_FREE_MINIMAX = Claim(
     id="sketch/data-free-minimax",
-    title="Sampling in proportion to |w| is the optimal law that does not know the data",
+    title="Sampling in proportion to |w| is minimax optimal among laws that do not depend on the data",
     statement=(
         r"\sup_{\|x_i\|\le c}\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\frac{c^2}{s}\sum_i\frac{w_i^2}{p_i}"
         r"\;\ge\;\frac{c^2\|w\|_1^2}{s},\quad\text{with equality only at }p\propto|w|"
@@ -134,7 +134,7 @@ DATA_FREE_MINIMAX = Claim(
     trial=_minimax,
     hypotheses={"max|w_i| is at most the sum of the others": _polygon_closes},
     mutants=("p ∝ w²",),
-    note="The worst data are constructed: columns of one length whose weighted sum is a closed polygon.",
+    note="The worst data are constructed: columns of one norm, whose weighted sum is a closed polygon.",
 )
 
 
@@ -150,7 +150,7 @@ def _draw_data(instance: Linear, key: Key) -> tuple[Array, Array]:
         jax.random.rademacher(data_key, shape, dtype),
     )
     p = sketch.data_free_probabilities(instance.w)
-    return x, laws.Multinomial(p, instance.budget, max_budget=instance.most).sample(mask_key)
+    return x, laws.Multinomial(p, instance.budget, max_budget=instance.max_budget).sample(mask_key)
 
 
 RANDOM_ROWS, RANDOM_FEATURES = 8, 16
@@ -165,18 +165,18 @@ def _random_data(instance: Linear, outcome: tuple[Array, Array]) -> dict[str, Si
 
 
 def _random_rows(rng: Rng, dataset: Dataset) -> Linear:
-    x = rng.standard_normal((ROWS_LOOKED_AT, RANDOM_FEATURES))
-    return complete(rng, x if rng.random() < 0.5 else np.sign(x), np.zeros(len(x)))
+    x = rng.standard_normal((TESTED_ROWS, RANDOM_FEATURES))
+    return draw_instance(rng, x if rng.random() < 0.5 else np.sign(x), np.zeros(len(x)))
 
 
 def _real_rows(rng: Rng, dataset: Dataset) -> Linear:
     x = rows_of(rng, dataset, RANDOM_FEATURES)
-    return complete(rng, x, np.zeros(len(x)))
+    return draw_instance(rng, x, np.zeros(len(x)))
 
 
 DATA_FREE_RANDOM_DATA = Claim(
     id="sketch/data-free-random-data",
-    title="On random data, sampling in proportion to |w| errs by nσ²(‖w‖₁² − ‖w‖₂²)/s",
+    title="On random data, sampling in proportion to |w| has the expected error nσ²(‖w‖₁² − ‖w‖₂²)/s",
     statement=r"\mathbb{E}_X\mathbb{E}_m\|X(m\circ w)-Xw\|^2=\frac{n\sigma^2}{s}\big(\|w\|_1^2-\|w\|_2^2\big)",
     sources=(BAR,),
     kind=Expectation(),
@@ -187,7 +187,7 @@ DATA_FREE_RANDOM_DATA = Claim(
         "the entries of X are of mean zero and one variance, and do not correlate": lambda i: uncorrelated(i.x)
     },
     mutants=("without −‖w‖₂²",),
-    note="Data are drawn anew in every trial. The pixels of images correlate: UNMET.",
+    note="Every trial draws new data. The pixels of images correlate, so that case is UNMET.",
 )
 
 
@@ -210,8 +210,8 @@ def _linear_scores(instance: Linear, _: Key) -> dict[str, Sides]:
     residual = x @ layer - targets
     exactly = abs(layer) * abs(x.T @ residual)
     norms = jnp.linalg.norm(x, axis=0)[:, None] * abs(layer)
-    most = norms * jnp.linalg.norm(residual, axis=0)
-    scale = jnp.max(most, axis=0, keepdims=True)
+    largest = norms * jnp.linalg.norm(residual, axis=0)
+    scale = jnp.max(largest, axis=0, keepdims=True)
 
     def sides(bound: Array) -> Sides:
         over = jnp.maximum((snip - bound) / scale, 0)
@@ -219,19 +219,19 @@ def _linear_scores(instance: Linear, _: Key) -> dict[str, Sides]:
         theory = jnp.stack([abs(layer) / jnp.sum(abs(layer)), exactly / scale, jnp.zeros_like(over)])
         return Sides(measured, theory, scale=jnp.ones_like(measured))
 
-    return {"claim": sides(most), "SNIP ≤ a": sides(norms)}
+    return {"claim": sides(largest), "SNIP ≤ a": sides(norms)}
 
 
 LINEAR_SCORES = Claim(
     id="sketch/linear-scores",
-    title="On a linear layer SynFlow is the data-free law, and SNIP is a_i times an alignment with the residual",
+    title="On a linear layer SynFlow gives the data-free law, and SNIP is a_i times an alignment with the residual",
     statement=(r"\text{SynFlow}_i\propto|w_i|,\qquad\text{SNIP}_i=|w_i||\langle x_i,Xw-y\rangle|\le a_i\|Xw-y\|"),
     sources=(BAR,),
     kind=Identity(),
     cases=EVALUATED,
     trial=_linear_scores,
     mutants=("SNIP ≤ a",),
-    note="Two outputs; components: SynFlow, SNIP, and by how much SNIP exceeds its bound (nothing).",
+    note="With two outputs. Components: SynFlow, SNIP, and the excess of SNIP over its bound, which must be 0.",
 )
 
 DATA_FREE_CLAIMS = (DATA_FREE, DATA_FREE_MINIMAX, DATA_FREE_RANDOM_DATA, LINEAR_SCORES)

@@ -1,4 +1,4 @@
-"""sketch/: the best mask there is, beside what masks do on average."""
+"""sketch/: the best possible mask, compared with the expected error of random ones."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from sketchprune import laws, sketch
 from sketchprune.data import Dataset
 from sketchprune.search import subsets
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import Rng, real, signs, some_columns, weights
+from theory.catalogue.sketch.cases import Rng, random_signs, random_weights, real, some_columns
 from theory.catalogue.sketch.moments import BAR, DKM
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides
@@ -20,9 +20,9 @@ from theory.kinds import Bound
 
 ROWS = ITEMS = 16
 BUDGET = 4
-"""Draws of a sketch, and entries of the best masks."""
+"""Draws of a sketch, and the largest number of non-zero entries of the best masks."""
 SKETCHES, STARTS = 1024, 8
-"""Random masks of an instance, and starts of its local search."""
+"""Random masks drawn for an instance, and starts of the local search."""
 
 
 class Model(struct.PyTreeNode):
@@ -33,8 +33,8 @@ class Model(struct.PyTreeNode):
         w: [d].
         probabilities: [d], of a multinomial law with BUDGET draws.
         rates: [d], of a poisson law.
-        reweighted: the least error of masks ≥ 0 with BUDGET entries, found by branch and bound.
-        binary: that of 0/1 masks.
+        reweighted: the least error of masks ≥ 0 with at most BUDGET non-zero entries, by branch and bound.
+        binary: the least error of such 0/1 masks.
     """
 
     x: Any
@@ -46,12 +46,12 @@ class Model(struct.PyTreeNode):
 
 
 def _solved(rng: Rng, x: np.ndarray, w: np.ndarray, *, rates: np.ndarray | None = None) -> Model:
-    """An instance, with both of its best masks found."""
+    """An instance with its two optima."""
     sizes = np.linalg.norm(x, axis=0) * np.abs(w)
     probabilities = 0.8 * sizes / sizes.sum() + 0.2 / ITEMS
     optima = [subsets.optimum(x, w, BUDGET, reweight=reweight) for reweight in (True, False)]
     if any(optimum.gap for optimum in optima):
-        raise ValueError("max_nodes is too small for the proof of sketch/existence")
+        raise ValueError("max_nodes is too small to prove the optima of sketch/existence")
     return Model(
         x=x,
         w=w,
@@ -63,12 +63,12 @@ def _solved(rng: Rng, x: np.ndarray, w: np.ndarray, *, rates: np.ndarray | None 
 
 
 def _gaussian(rng: Rng, dataset: Dataset) -> Model:
-    return _solved(rng, rng.standard_normal((ROWS, ITEMS)), weights(rng, ITEMS))
+    return _solved(rng, rng.standard_normal((ROWS, ITEMS)), random_weights(rng, ITEMS))
 
 
 def _correlated(rng: Rng, dataset: Dataset) -> Model:
-    shared = rng.standard_normal((ROWS, 1)) * signs(rng, ITEMS)
-    return _solved(rng, shared + 0.3 * rng.standard_normal((ROWS, ITEMS)), weights(rng, ITEMS))
+    shared = rng.standard_normal((ROWS, 1)) * random_signs(rng, ITEMS)
+    return _solved(rng, shared + 0.3 * rng.standard_normal((ROWS, ITEMS)), random_weights(rng, ITEMS))
 
 
 def _orthonormal(rng: Rng, dataset: Dataset) -> Model:
@@ -79,22 +79,22 @@ def _orthonormal(rng: Rng, dataset: Dataset) -> Model:
 
 def _images(rng: Rng, dataset: Dataset) -> Model:
     x, _ = real(rng, dataset, standardise=True)
-    return _solved(rng, _few(rng, x), weights(rng, ITEMS))
+    return _solved(rng, _few(rng, x), random_weights(rng, ITEMS))
 
 
 def _informative(rng: Rng, dataset: Dataset) -> Model:
-    """Sizes of raw pixels and w ≥ 0: a few reweighted columns stand for all, a few plain ones do not."""
+    """Raw pixels and w ≥ 0, so that a few reweighted columns approximate Xw, and a few plain ones do not."""
     x, _ = real(rng, dataset, standardise=False)
-    return _solved(rng, _few(rng, x), np.abs(weights(rng, ITEMS)))
+    return _solved(rng, _few(rng, x), np.abs(random_weights(rng, ITEMS)))
 
 
 def _few(rng: Rng, x: np.ndarray) -> np.ndarray:
-    """Some columns, in as many rows."""
+    """ITEMS columns, in as many rows, with the same inner products."""
     return np.asarray(np.linalg.qr(some_columns(rng, x, ITEMS), mode="r"))
 
 
 def least_poisson_error(x: Float[Array, "n d"], w: Float[Array, " d"], rates: Float[Array, " d"]) -> Float[Array, ""]:
-    """The least ‖X(m∘w) − Xw‖² of all 2^d poisson masks m = b/π, from those of either half of the items."""
+    """The least ‖X(m∘w) − Xw‖² over all poisson masks m = b/π, by combining the masks of two halves of the items."""
     kept: Bool[Array, "m h"] = laws.all_subsets(ITEMS // 2)
 
     def part(items: slice) -> Float[Array, "m n"]:
@@ -114,10 +114,10 @@ def _existence(model: Model, key: Key) -> dict[str, Sides]:
     multinomial, poisson = law.error(items), laws.Poisson(model.rates).error(items)
     measured = [least_poisson_error(x, w, model.rates), best_sketch, model.reweighted]
     theory = [poisson, multinomial, multinomial]
-    # How the best masks rank: whatever else keeps so few weights is no better.
+    # No other mask with as few non-zero entries is better than the optimum of its kind.
     measured += [model.reweighted, model.reweighted, model.binary]
     theory += [best_sketch, model.binary, local]
-    whole = jnp.full(len(theory), squared(x @ w))  # of which an error of zero is a rounding
+    whole = jnp.full(len(theory), squared(x @ w))  # an error of zero is rounding, relative to this
     right = Sides(jnp.stack(measured), jnp.stack(theory), scale=whole, trivial=whole)
     return {
         "claim": right,
@@ -128,7 +128,7 @@ def _existence(model: Model, key: Key) -> dict[str, Sides]:
 
 EXISTENCE = Claim(
     id="sketch/existence",
-    title="Some mask is no worse than the average one, and a few reweighted weights can do what s draws do",
+    title="Some mask is at least as good as the average, also among masks with s non-zero entries",
     statement=(
         r"\min_{m\in\operatorname{supp}}\|X(m\circ w)-Xw\|^2\le\mathbb{E}\,\|X(m\circ w)-Xw\|^2,\qquad"
         r"\min_{m\ge0,\|m\|_0\le s}\|X(m\circ w)-Xw\|^2\le\frac1s\Big(\sum_i\frac{a_i^2}{p_i}-\|Xw\|^2\Big)"
@@ -145,8 +145,9 @@ EXISTENCE = Claim(
     trial=_existence,
     mutants=("0.99 of the expectation", "0/1 masks"),
     note=(
-        "Optima by branch and bound, with proof. Components: all poisson masks, the best of 1,024 sketches and the "
-        "reweighted optimum against expectations; then reweighted optimum <= best sketch, reweighted <= 0/1 optimum "
-        "<= local search. The best 0/1 mask may exceed the expectation: the second mutant."
+        "Optima are found by branch and bound, with proof. Components: the best of all poisson masks, the best of "
+        "1,024 sketches and the reweighted optimum, each against an expectation; then reweighted optimum <= best "
+        "sketch, reweighted optimum <= 0/1 optimum, and 0/1 optimum <= local search. The best 0/1 mask may exceed the "
+        "expectation: that is the second mutant."
     ),
 )

@@ -1,4 +1,4 @@
-"""sketch/: what a mask's error is on average, and which law makes it least."""
+"""sketch/: the expected error of a random mask, and the law that makes it least."""
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,10 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     SMALL,
     Linear,
     Rng,
-    complete,
+    draw_instance,
     gaussian,
-    signs,
-    weights,
+    random_signs,
+    random_weights,
 )
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides, Source
@@ -38,30 +38,28 @@ def error(instance: Linear, mask: Float[Array, " d"]) -> Float[Array, ""]:
 def expected_error(
     x: Float[Array, "n d"], w: Float[Array, " d"], p: Float[Array, " d"], budget: Array
 ) -> Float[Array, ""]:
-    """E‖X(m∘w) − Xw‖² of a multinomial mask, by enumerating the d outcomes of one of its s independent draws."""
+    """E‖X(m∘w) − Xw‖² of a multinomial mask, from the d outcomes of one of its s independent draws.
+
+    Nothing of :mod:`sketchprune.laws` is used, so that this can be the measured side of claims.
+    """
     drawn = jnp.where(p > 0, w / jnp.where(p > 0, p, 1), 0)
     misses = x * drawn - (x @ w)[:, None]
     return p @ jnp.sum(misses**2, axis=0) / budget
 
 
 def largest_error(instance: Linear, p: Float[Array, " d"]) -> Float[Array, ""]:
-    """The largest error of a multinomial mask: it is convex in the counts, so all draws hit one item.
+    """The largest error of a multinomial mask: the error is convex in the counts, so all draws hit one item.
 
-    Where budgets are large it is so rare that an interval which reckons with it says nothing: nan.
+    NaN where budgets are large: such a mask is so rare there that an interval based on its error would be useless.
     """
     items = instance.x * jnp.where(p > 0, instance.w / jnp.where(p > 0, p, 1), 0)
     largest = jnp.max(jnp.sum((items - (instance.x @ instance.w)[:, None]) ** 2, axis=0))
-    return largest if instance.most <= BUDGET else jnp.full_like(largest, jnp.nan)
+    return largest if instance.max_budget <= BUDGET else jnp.full_like(largest, jnp.nan)
 
 
 def draw_multinomial(instance: Linear, key: Key) -> Float[Array, " d"]:
-    """A mask by the near-optimal law."""
+    """A mask drawn with the near-optimal probabilities."""
     return instance.multinomial.sample(key)
-
-
-def enumerate_multinomial(instance: Linear) -> tuple[Array, Array]:
-    """All masks by the near-optimal law."""
-    return instance.multinomial.outcomes()
 
 
 # --- sketch/unbiased
@@ -73,7 +71,7 @@ def _draw_both(instance: Linear, key: Key) -> tuple[Array, Array]:
 
 
 def _enumerate_both(instance: Linear) -> tuple[tuple[Array, Array], Array]:
-    multinomial, chances = enumerate_multinomial(instance)
+    multinomial, chances = instance.multinomial.outcomes()
     poisson, others = instance.poisson.outcomes()
     extra = multinomial.shape[0] - poisson.shape[0]
     poisson, others = jnp.pad(poisson, ((0, extra), (0, 0))), jnp.pad(others, (0, extra))
@@ -111,7 +109,7 @@ UNBIASED = Claim(
     draw=_draw_both,
     outcomes=_enumerate_both,
     mutants=("binary mask",),
-    note="Both laws, multinomial and poisson; every prediction is a component, in units of its mask's deviation.",
+    note="For multinomial and poisson masks. Each prediction is a component, relative to its standard deviation.",
 )
 
 
@@ -138,7 +136,7 @@ SECOND_MOMENT = Claim(
     cases=(*SAMPLED, *SMALL),
     trial=_second_moment,
     draw=draw_multinomial,
-    outcomes=enumerate_multinomial,
+    outcomes=lambda instance: instance.multinomial.outcomes(),
     mutants=("without −‖Xw‖²", "s + 1 for s"),
 )
 
@@ -154,7 +152,7 @@ def _optimal(instance: Linear, _: Key) -> dict[str, Sides]:
     total = jnp.sum(sizes) ** 2 / s
 
     def excess(law: Float[Array, " d"]) -> Array:
-        """The claim that ``law`` is optimal: what p costs beyond it is Z²χ²(law‖p)/s."""
+        """What p costs beyond ``law``, measured; and Z²χ²(law‖p)/s, which it is if ``law`` is optimal."""
         measured = (at_p - expected_error(x, w, law, s)) / total
         return jnp.stack([measured, sketch.chi_square(law, p)])
 
@@ -188,7 +186,7 @@ OPTIMAL_PROBABILITIES = Claim(
     cases=EVALUATED,
     trial=_optimal,
     mutants=("p ∝ a²", "p ∝ |w|"),
-    note="Components: stationarity of p* on every item (KKT), then the excess at a random p.",
+    note="Components: the stationarity of p* on every item (KKT conditions), then the excess error at a random p.",
 )
 
 
@@ -204,15 +202,15 @@ def _near_optimal(instance: Linear, _: Key) -> dict[str, Sides]:
 
 
 def _one_tiny_item(rng: Rng, dataset: Dataset) -> Linear:
-    """β p* everywhere, but for one item that hardly counts and takes all the rest."""
+    """β p* everywhere, except that one tiny item takes the rest of the probability."""
     x = np.eye(ROWS, FEATURES)
     x[0, 0] = 1e-6
-    return complete(rng, x, np.zeros(ROWS), w=signs(rng, FEATURES)).replace(tilt=np.eye(FEATURES)[0])
+    return draw_instance(rng, x, np.zeros(ROWS), w=random_signs(rng, FEATURES)).replace(tilt=np.eye(FEATURES)[0])
 
 
 NEAR_OPTIMAL = Claim(
     id="sketch/near-optimal",
-    title="A law within a factor β of the optimum costs at most 1/β",
+    title="Probabilities of at least β times the optimal ones cost at most a factor 1/β",
     statement=(
         r"p\ge\beta p^*\;\Rightarrow\;\mathbb{E}\,\|X(m\circ w)-Xw\|^2"
         r"\le\frac1s\Big(\frac{Z^2}{\beta}-\|Xw\|^2\Big)"
@@ -239,8 +237,8 @@ def _frobenius(instance: Linear, _: Key) -> dict[str, Sides]:
 
 def _norms_like_weights(rng: Rng, dataset: Dataset) -> Linear:
     """Columns of norm |w_i|: equality."""
-    x, w = gaussian(rng), weights(rng, FEATURES)
-    return complete(rng, x / np.linalg.norm(x, axis=0) * abs(w), np.zeros(ROWS), w=w)
+    x, w = gaussian(rng), random_weights(rng, FEATURES)
+    return draw_instance(rng, x / np.linalg.norm(x, axis=0) * abs(w), np.zeros(ROWS), w=w)
 
 
 FROBENIUS = Claim(
@@ -262,7 +260,7 @@ def _poisson(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     x, w, rates = instance.x, instance.w, instance.rates
     sizes = sketch.magnitudes(x, w)
     theory = instance.poisson.error(instance.items)
-    # Among rates that sum to no more than these do, water-filling is the best; 0 says that it is no worse.
+    # Among rates with the same sum, water-filling has the least error; the gap is 0 where it does.
     budget = jnp.minimum(jnp.sum(jnp.where(sizes > 0, rates, 0)), jnp.sum(sizes > 0))
     filled = laws.Poisson.proportional(sizes, budget).error(instance.items)
     gap = jnp.maximum((filled - theory) / theory, 0)
@@ -287,7 +285,7 @@ POISSON = Claim(
     draw=lambda instance, key: instance.poisson.sample(key),
     outcomes=lambda instance: instance.poisson.outcomes(),
     mutants=("multinomial formula",),
-    note="Second component: by how much water-filling exceeds the random rates (none).",
+    note="The second component is the excess error of water-filled rates over the random ones, which must be 0.",
 )
 
 
@@ -303,7 +301,7 @@ def _binary(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
 
 BINARY_BIAS_VARIANCE = Claim(
     id="sketch/binary-bias-variance",
-    title="A binary mask that is not reweighted pays a bias",
+    title="The expected error of a 0/1 mask has a bias and a variance",
     statement=r"\mathbb{E}\,\|X(b\circ w)-Xw\|^2=\left\|\sum_i(1-\pi_i)w_ix_i\right\|^2+\sum_i\pi_i(1-\pi_i)a_i^2",
     sources=(BAR,),
     kind=Expectation(),

@@ -1,4 +1,4 @@
-"""sketch/: how far a single mask strays, at most or with high probability."""
+"""sketch/: the error of a single mask, at most or with high probability."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ from jaxtyping import Array, Float
 from sketchprune import laws, masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, complete, weights
+from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, draw_instance, random_weights
 from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides, Source
 from theory.kinds import Bound, Probability
 
 DELTAS = (0.2, 0.05, 0.01)
-"""Failure rates at which tails are tested."""
+"""Failure rates δ at which tail bounds are tested."""
 
 
 def _sides(instance: Linear, mask: Float[Array, " d"], thresholds: list[Array]) -> Sides:
@@ -31,11 +31,11 @@ def _sides(instance: Linear, mask: Float[Array, " d"], thresholds: list[Array]) 
 def _optimal(instance: Linear) -> laws.Multinomial:
     """The law p*."""
     optimal = sketch.optimal_probabilities(instance.x, instance.w)
-    return laws.Multinomial(optimal, instance.budget, max_budget=instance.most)
+    return laws.Multinomial(optimal, instance.budget, max_budget=instance.max_budget)
 
 
 def _mean_error(instance: Linear) -> Float[Array, ""]:
-    """The root of the expected error at p*."""
+    """The square root of the expected error at p*."""
     return jnp.sqrt(_optimal(instance).error(instance.items))
 
 
@@ -50,7 +50,7 @@ def _high_probability(instance: Linear, mask: Float[Array, " d"]) -> dict[str, S
 
 HIGH_PROBABILITY = Claim(
     id="sketch/high-probability",
-    title="A near-optimal mask rarely errs by much more than ‖X‖‖w‖/√(βs)",
+    title="With high probability the error of a near-optimal mask is of the order ‖X‖‖w‖/√(βs)",
     statement=(
         r"\mathbb{P}\Big(\|X(m\circ w)-Xw\|>\frac{\eta}{\sqrt{\beta s}}\|X\|_F\|w\|\Big)\le\delta,"
         r"\qquad\eta=1+\sqrt{\tfrac8\beta\log\tfrac1\delta}"
@@ -77,15 +77,15 @@ def _sharp(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
 
 
 def _coin(rng: Rng, dataset: Dataset) -> Linear:
-    """One sample and two opposite items: the error is a fair walk of 50 to 100 steps."""
+    """One sample and two opposite items: the error is a symmetric random walk of 50 to 100 steps."""
     x, w = np.zeros((ROWS, FEATURES)), np.zeros(FEATURES)
     x[0, :2], w[:2] = 1, [1, -1]
-    return complete(rng, x, np.zeros(ROWS), w=w, most=100).replace(budget=rng.integers(50, 101))
+    return draw_instance(rng, x, np.zeros(ROWS), w=w, max_budget=100).replace(budget=rng.integers(50, 101))
 
 
 HIGH_PROBABILITY_SHARP = Claim(
     id="sketch/high-probability-sharp",
-    title="At p* the error is concentrated about its mean, with explicit small constants",
+    title="At p* the error is concentrated around its mean, with small explicit constants",
     statement=(
         r"\mathbb{P}\bigg(\|X(m\circ w)-Xw\|>\sqrt{\frac{Z^2-\|Xw\|^2}{s}}"
         r"+Z\sqrt{\frac{2\log(1/\delta)}{s}}\bigg)\le\delta"
@@ -96,7 +96,7 @@ HIGH_PROBABILITY_SHARP = Claim(
     trial=_sharp,
     draw=lambda instance, key: _optimal(instance).sample(key),
     mutants=("mean term alone", "¼ for 2"),
-    note="McDiarmid's inequality: one draw moves the error by at most 2Z/s.",
+    note="By McDiarmid's inequality: one draw changes the error by at most 2Z/s.",
 )
 
 
@@ -106,7 +106,7 @@ HIGH_PROBABILITY_SHARP = Claim(
 def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
     sizes = sketch.magnitudes(instance.x, instance.w)
     keep = instance.budget % len(sizes)
-    # By a score that knows the items, and by one that does not.
+    # The highest of a score that depends on the items, and of one that does not.
     kept = jnp.stack([masks.keep_top(sizes, keep), masks.keep_top(instance.tilt, keep)])
     removed = jnp.where(kept, 0, sizes)
     measured = jax.vmap(lambda mask: error(instance, mask))(kept.astype(sizes.dtype))
@@ -116,14 +116,14 @@ def _top_k(instance: Linear, _: Key) -> dict[str, Sides]:
 
 
 def _aligned(rng: Rng, dataset: Dataset) -> Linear:
-    """One direction, one sign: the error is exactly the bound."""
+    """Parallel columns and positive weights: the error equals the bound."""
     x = rng.standard_normal((ROWS, 1)) * np.ones(FEATURES)
-    return complete(rng, x, np.zeros(ROWS), w=abs(weights(rng, FEATURES)))
+    return draw_instance(rng, x, np.zeros(ROWS), w=abs(random_weights(rng, FEATURES)))
 
 
 TOP_K = Claim(
     id="sketch/top-k",
-    title="Whatever a binary mask keeps, its error is at most the square of what it removes",
+    title="The error of any 0/1 mask is at most (Σ a_i)², summed over the items that it removes",
     statement=r"\|X(1_T\circ w)-Xw\|^2\le\Big(\sum_{i\notin T}a_i\Big)^2",
     sources=(BAR,),
     kind=Bound(search=("x", "w")),

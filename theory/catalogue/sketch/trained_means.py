@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float
 
 from sketchprune import laws, masks
 from sketchprune.data import Dataset
@@ -14,20 +14,20 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     COMMON,
     FEATURES,
     ROWS,
-    ROWS_LOOKED_AT,
     SAMPLED,
     SMALL,
     SMALL_FEATURES,
+    TESTED_ROWS,
     Linear,
     Rng,
-    complete,
+    draw_instance,
     gaussian,
     normal_tails,
     rows_of,
     uncorrelated,
 )
 from theory.catalogue.sketch.moments import BAR
-from theory.catalogue.sketch.training import trained, trained_error
+from theory.catalogue.sketch.training import VectorMask, trained_error, trained_weights
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Expectation
@@ -36,6 +36,14 @@ from theory.kinds import Expectation
 
 
 class Ridge(NamedTuple):
+    """Bounds on the expected training error.
+
+    Attributes:
+        instance: the instance.
+        bounds: for the poisson law, and for the multinomial law.
+        mutant: the same with half the penalty in the first.
+    """
+
     instance: Linear
     bounds: Float[Array, "2"]
     mutant: Float[Array, "2"]
@@ -57,7 +65,7 @@ def _draw_ridge(ridge: Ridge, key: Key) -> Float[Array, "2 d"]:
 
 
 def _enumerate_ridge(ridge: Ridge) -> tuple[Array, Array]:
-    """All supports, with their probabilities under either law: what can be trained depends on nothing else."""
+    """All supports, with their probabilities under either law; training depends on the support alone."""
     instance = ridge.instance
     subsets, poisson = laws.Poisson(instance.rates, binary=True).outcomes()
     sequences, chances = instance.multinomial.outcomes()
@@ -74,14 +82,14 @@ def _ridge(ridge: Ridge, kept: Float[Array, "2 d"]) -> dict[str, Sides]:
 
 
 def _orthogonal(rng: Rng, dataset: Dataset) -> Linear:
-    """Orthogonal columns: the bound is an equality for independent inclusion."""
+    """Orthogonal columns, for which the bound on poisson masks is an equality."""
     x = np.linalg.qr(gaussian(rng))[0] * rng.lognormal(size=FEATURES)
-    return complete(rng, x, x @ rng.standard_normal(FEATURES) + 0.1 * rng.standard_normal(ROWS))
+    return draw_instance(rng, x, x @ rng.standard_normal(FEATURES) + 0.1 * rng.standard_normal(ROWS))
 
 
 TRAINING_ERROR_RIDGE = Claim(
     id="sketch/training-error-ridge",
-    title="The expected training error of a random mask is at most a ridge regression's",
+    title="The expected training error of a random mask is at most that of a ridge regression",
     statement=(
         r"\mathbb{E}\,\|Xu_\infty-y\|^2\le y^\top(I+XD^{-1}X^\top)^{-1}y,"
         r"\qquad D=\operatorname{diag}\big((\tfrac1{\pi_i}-1)\|x_i\|^2\big)"
@@ -96,8 +104,9 @@ TRAINING_ERROR_RIDGE = Claim(
     outcomes=_enumerate_ridge,
     mutants=("D/2 for D",),
     note=(
-        "m∘w is feasible for every w: take the expectation, then the best w. Components: independent inclusion, and "
-        "the multinomial law with H = (1−1/s)XᵀX + diag(‖x_i‖²/p_i)/s. Deviations are in units of ‖y‖²."
+        "Training does at least as well as m∘w, for every w: take the expectation, then the best w. Components: "
+        "poisson masks, and multinomial masks with H = (1−1/s)XᵀX + diag(‖x_i‖²/p_i)/s. Deviations are relative "
+        "to ‖y‖²."
     ),
 )
 
@@ -106,13 +115,13 @@ TRAINING_ERROR_RIDGE = Claim(
 
 
 class Determinantal(NamedTuple):
-    """A determinantal law on columns.
+    """A determinantal law on columns, and the expectations that theory gives.
 
     Attributes:
         instance: the instance.
         law: P(S) ∝ det(X_SᵀX_S/τ).
-        theory: the expected error and size, and the error at fixed size.
-        mutant: the same with a false error.
+        theory: the expected error, the expected size, and on small instances the expected error at a fixed size.
+        mutant: the same with a wrong error.
     """
 
     instance: Linear
@@ -138,16 +147,17 @@ def _determinantal(instance: Linear) -> Determinantal:
 
 
 def _enumerate_determinantal(model: Determinantal) -> tuple[Array, Array]:
-    """All subsets; columns: the law of random size (twice: error and size), and that of fixed size.
+    """All subsets, with one column of probabilities for each component.
 
-    Given its size a subset has the chance det X_SᵀX_S, whatever τ is.
+    Error and size have the probabilities of the law. The third component has those of the law given the size, which
+    are in proportion to det X_SᵀX_S for any τ.
     """
     subsets, chances = model.law.outcomes()
     fixed = jnp.where(subsets.sum(axis=1) == FIXED_SIZE, chances, 0)
     return subsets.astype(chances.dtype), jnp.stack([chances, chances, fixed / fixed.sum()], axis=1)
 
 
-def _dpp(model: Determinantal, kept: Shaped[Array, " d"]) -> dict[str, Sides]:
+def _dpp(model: Determinantal, kept: VectorMask) -> dict[str, Sides]:
     left = trained_error(model.instance.x, model.instance.y, kept)
     measured = jnp.stack([left, jnp.sum(kept), left][: model.theory.shape[0]])
     right = Sides(measured, model.theory)
@@ -156,7 +166,7 @@ def _dpp(model: Determinantal, kept: Shaped[Array, " d"]) -> dict[str, Sides]:
 
 DPP_TRAINING_ERROR = Claim(
     id="sketch/dpp-training-error",
-    title="For determinantal masks the expected training error is exactly a ridge regression's",
+    title="The expected training error of a determinantal mask equals that of a ridge regression",
     statement=(
         r"P(S)\propto\det(X_S^\top X_S/\tau):\quad\mathbb{E}\,\|Xu_\infty-y\|^2=\tau y^\top(XX^\top+\tau I)^{-1}y,"
         r"\quad\mathbb{E}|S|=\operatorname{Tr}XX^\top(XX^\top+\tau I)^{-1}"
@@ -170,7 +180,7 @@ DPP_TRAINING_ERROR = Claim(
     draw=lambda model, key: model.law.sample(key),
     outcomes=_enumerate_determinantal,
     mutants=("τ²yᵀ(XXᵀ+τI)⁻²y",),
-    note="Components: error, size, and where all subsets are enumerated the error at the fixed size 3.",
+    note="Components: error and size; and where all subsets are enumerated, the error at the fixed size 3.",
 )
 
 
@@ -180,7 +190,7 @@ SAMPLES, TESTED, MODEL = 24, 64, 12
 
 
 class Risk(NamedTuple):
-    """A Gaussian data set: training and test samples, and what is kept."""
+    """A Gaussian data set: training samples, test samples, and the mask."""
 
     x: Float[Array, "n d"]
     y: Float[Array, " n"]
@@ -203,7 +213,7 @@ def _noise(instance: Linear) -> Float[Array, ""]:
 
 
 def _gaussian_risk(instance: Linear, risk: Risk) -> dict[str, Sides]:
-    weights, s = trained(risk.x, risk.y, risk.kept), instance.budget
+    weights, s = trained_weights(risk.x, risk.y, risk.kept), instance.budget
     measured = jnp.stack([squared(risk.x @ weights - risk.y), squared(risk.test_x @ weights - risk.test_y) / TESTED])
     noise = _noise(instance) ** 2
     missing = noise + squared(jnp.where(risk.kept > 0, 0, instance.w))
@@ -220,7 +230,7 @@ def _gaussian_risk(instance: Linear, risk: Risk) -> dict[str, Sides]:
 
 
 def _risk_on_gaussian(rng: Rng, dataset: Dataset) -> Linear:
-    return _risk_on(rng, rng.standard_normal((ROWS_LOOKED_AT, MODEL)))
+    return _risk_on(rng, rng.standard_normal((TESTED_ROWS, MODEL)))
 
 
 def _risk_on_real(rng: Rng, dataset: Dataset) -> Linear:
@@ -228,13 +238,13 @@ def _risk_on_real(rng: Rng, dataset: Dataset) -> Linear:
 
 
 def _risk_on(rng: Rng, x: np.ndarray) -> Linear:
-    """The rows are there for the hypothesis to look at."""
-    return complete(rng, x, np.zeros(len(x))).replace(budget=rng.integers(3, 9))
+    """Trials draw data of their own; the hypothesis is tested on these rows."""
+    return draw_instance(rng, x, np.zeros(len(x))).replace(budget=rng.integers(3, 9))
 
 
 GAUSSIAN_RISK = Claim(
     id="sketch/gaussian-risk",
-    title="On Gaussian data, the training and test error of a trained pruned model",
+    title="The expected training and test errors of a pruned linear model, trained on Gaussian data",
     statement=(
         r"\mathbb{E}\,\text{train}=(n-s)\,\sigma_S^2,\quad\mathbb{E}\,\text{test}=\sigma_S^2\frac{n-1}{n-s-1},"
         r"\qquad\sigma_S^2=\sigma^2+\|w_{S^c}\|^2"
@@ -251,8 +261,8 @@ GAUSSIAN_RISK = Claim(
     },
     mutants=("n − s for n − s − 1", "σ² for σ_S²"),
     note=(
-        "Top-|w| is then the best data-free mask. Gaussian data are drawn in every trial; the rows of images are not "
-        "Gaussian: UNMET."
+        "The mask that keeps the largest |w| is then the best of those that do not depend on the data. Every trial "
+        "draws Gaussian data. The rows of images are not Gaussian, so that case is UNMET."
     ),
 )
 

@@ -1,14 +1,14 @@
-"""sketch/: the error that is left after training what a mask keeps. The measured side trains, always."""
+"""sketch/: the error after training the weights that a mask keeps. The measured side always trains."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import laws, linalg, sketch, train
 from sketchprune.data import Dataset
-from sketchprune.types import Key
+from sketchprune.types import Key, Matrix, PerRow
 from theory.catalogue.sketch.cases import (  # fmt: skip
     EVALUATED,
     ROWS,
@@ -16,7 +16,7 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     SMALL,
     Linear,
     Rng,
-    complete,
+    draw_instance,
     gaussian,
 )
 from theory.catalogue.sketch.moments import BAR
@@ -24,27 +24,30 @@ from theory.catalogue.squares import squared, stepped_half_squares, with_step
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Bound, Expectation
 
+VectorMask = Bool[Array, " d"] | Float[Array, " d"]
 STEPS = 10_000
-"""Steps after which training ends where the gradient has not vanished before."""
+"""Training stops after this many steps, or earlier when the gradient vanishes."""
 
 
 def predict(params: Float[Array, " d"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Xw, with the arguments in the order that training takes."""
     return x @ params
 
 
-def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, " d"]) -> Float[Array, " d"]:
-    """What optax's accelerated gradient descent on the kept coordinates converges to, from zero.
+def trained_weights(x: Matrix, y: PerRow, kept: VectorMask) -> Float[Array, " d"]:
+    """The weights to which optax's accelerated gradient descent on the kept coordinates converges, from zero.
 
-    Coordinates are scaled so that columns have unit norm: what they can fit, hence the error at the end, stays
-    the same, and columns of very unequal size no longer take millions of steps.
+    Coordinates are scaled so that columns have unit norm. This does not change the error at the end, and columns of
+    very unequal norms would otherwise take millions of steps.
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     norms = jnp.linalg.norm(x, axis=0)
     scale = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
     unit = x * scale
     kept = (kept != 0).astype(x.dtype)
-    # Gershgorin's bound on the kept columns' largest eigenvalue.
+    # Gershgorin's bound on the largest eigenvalue of the kept columns' Gram matrix.
     largest = jnp.max(kept * (abs(unit.T @ unit) @ kept))
-    # In float64 to rounding; the float32 of a sampled mean needs less.
+    # In float64 training goes on to rounding; means of float32 samples need less.
     momentum, tolerance = (0.98, 5e-14) if x.dtype == jnp.float64 else (0.9, 1e-5)
     step = 1 / jnp.maximum(largest, 1)
     params, *_ = train.converge(
@@ -60,20 +63,20 @@ def trained(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, "
     return scale * params
 
 
-def trained_error(x: Float[Array, "n d"], y: Float[Array, " n"], kept: Shaped[Array, " d"]) -> Float[Array, ""]:
+def trained_error(x: Matrix, y: PerRow, kept: VectorMask) -> Float[Array, ""]:
     """‖Xu − y‖² after training the kept coordinates."""
-    return squared(x @ trained(x, y, kept) - y)
+    return squared(x @ trained_weights(x, y, kept) - y)
 
 
 # --- sketch/transfer
 
 
 class Transfer(NamedTuple):
-    """A model before and after training, and the law that its initial weights give.
+    """A model before and after training, and a law that depends on its initial weights.
 
     Attributes:
-        instance: the instance; its ``w`` are the initial weights.
-        law: ``budget`` draws by nine parts p* of the initial weights and one part uniform.
+        instance: the instance; its ``w`` are the initial weights w0.
+        law: ``budget`` draws with 0.9 p*(w0) + 0.1 uniform.
         end: [d], the trained weights w*.
     """
 
@@ -85,7 +88,7 @@ class Transfer(NamedTuple):
 def _train_dense(instance: Linear) -> Transfer:
     x, y, w = instance.x, instance.y, instance.w
     probabilities = 0.9 * sketch.optimal_probabilities(x, w) + 0.1 * sketch.uniform_probabilities(w)
-    law = laws.Multinomial(probabilities, instance.budget, max_budget=instance.most)
+    law = laws.Multinomial(probabilities, instance.budget, max_budget=instance.max_budget)
     step = 1 / jnp.sum(x**2)
     end, _ = train.fit(predict, stepped_half_squares, w, (x, with_step(y, step)), optax.sgd(1.0), 300)
     return Transfer(instance, law, end)
@@ -99,7 +102,7 @@ def _transfer(transfer: Transfer, mask: Float[Array, " d"]) -> dict[str, Sides]:
 
 TRANSFER = Claim(
     id="sketch/transfer",
-    title="A mask drawn at initialisation, applied to the trained weights",
+    title="The expected error of a mask drawn at initialisation and applied to the trained weights",
     statement=(
         r"\mathbb{E}\,\|X(m\circ w^*)-Xw^*\|^2=\frac1s\Big(\sum_i\frac{w_i^{*2}\|x_i\|^2}{p_i}"
         r"-\|Xw^*\|^2\Big),\qquad p\text{ from }w_0"
@@ -113,8 +116,8 @@ TRANSFER = Claim(
     outcomes=lambda transfer: transfer.law.outcomes(),
     mutants=("w0 for w*",),
     note=(
-        "w* is what 300 steps of optax gradient descent make of w0. The law is nine parts p*(w0), one part uniform: "
-        "where w0 hardly uses a weight that training needs, the error has a heavy tail."
+        "w* is w0 after 300 steps of optax's gradient descent. The probabilities are 0.9 p*(w0) + 0.1 uniform; without "
+        "the uniform part the error has a heavy tail, where training needs a weight that is almost 0 at initialisation."
     ),
 )
 
@@ -122,7 +125,7 @@ TRANSFER = Claim(
 # --- sketch/training-error, sketch/training-error-at-t: bounds on one mask
 
 KEPT = 12
-"""Coordinates that such a mask keeps at most."""
+"""The largest number of coordinates that such a mask keeps."""
 
 
 def _draw_mask(instance: Linear, key: Key) -> Float[Array, " d"]:
@@ -132,10 +135,10 @@ def _draw_mask(instance: Linear, key: Key) -> Float[Array, " d"]:
 
 
 def _whole(rng: Rng, dataset: Dataset) -> Linear:
-    """As many columns as a mask may keep, and it keeps them all: pruning nothing attains the bound."""
+    """A mask that keeps all non-zero columns, for which the bound is an equality."""
     x = gaussian(rng)
     x[:, KEPT:] = 0
-    return complete(rng, x, rng.standard_normal(ROWS), whole=True)
+    return draw_instance(rng, x, rng.standard_normal(ROWS), whole=True)
 
 
 WHOLE = Case("whole", _whole)
@@ -172,7 +175,7 @@ def _training_error(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sid
 
 TRAINING_ERROR = Claim(
     id="sketch/training-error",
-    title="Training what a mask keeps does at least as well as masking the trained weights",
+    title="Training the kept weights does at least as well as masking the trained weights",
     statement=r"\|Xu_\infty-y\|^2\le\|X(m\circ w^*)-Xw^*\|^2+\|Xw^*-y\|^2",
     sources=(BAR,),
     kind=Bound(),
@@ -181,8 +184,8 @@ TRAINING_ERROR = Claim(
     draw=_draw_mask,
     mutants=("without ‖Xw*−y‖²", "without the transfer"),
     note=(
-        "m∘w* is feasible and the residual of w* is orthogonal to the range of X. Very loose: "
-        "training-error-ridge is the bound to use."
+        "m∘w* is among the weights that training chooses from, and the residual of w* is orthogonal to the range of X. "
+        "This bound is very loose: training-error-ridge is the one to use."
     ),
 )
 
@@ -221,7 +224,7 @@ TRAINING_ERROR_AT_T = Claim(
     trial=_at_t,
     draw=_draw_mask,
     mutants=("10λ⁺ for λ⁺",),
-    note="Plain gradient descent by optax to t = 10⁴; eigenvalues up to n·eps of the largest count as zero.",
+    note="Plain gradient descent by optax to t = 10⁴. Eigenvalues up to n·eps times the largest count as zero.",
 )
 
 TRAINING = (TRANSFER, TRAINING_ERROR, TRAINING_ERROR_AT_T)
