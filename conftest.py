@@ -1,7 +1,7 @@
 """Every test, doctests included, runs with x64 on (the library takes the dtype of its inputs), on 8 virtual CPU
 devices, and with LAPACK on one thread (its threads spin, which costs most where tests share few cores). Programs run
 in one thread each, in a pool with threads to spare: LAPACK's calls cannot wait for each other for ever (see
-theory.programs.Program), and compile as a claim's do, in half the time: compilation is most of what the tests do."""
+theory.engine.Program), and compile as a claim's do, in half the time: compilation is most of what the tests do."""
 
 import os
 

@@ -18,14 +18,19 @@ from sketchprune import laws, sketch
 from sketchprune.types import Key
 
 OURS = "sketchprune"
-SAMPLES, FEATURES, BUDGET = 512, 1024, 102
-TILE, TILES = 256, 32
-LOOPED, AT_ONCE = 64, 1024
-"""Masks of a NumPy loop a round, where a loop that waits for busy cores takes milliseconds a mask, and of a batch."""
+SAMPLES = 512
+FEATURES = 1024
+BUDGET = 102
+TILE = 256
+TILES = 32
+LOOPED = 64
+"""Masks of a NumPy loop a round; where it waits for busy cores it takes milliseconds a mask."""
+AT_ONCE = 1024
+"""Masks of a round in NumPy that go through one product."""
 ROUNDS = 9
-"""What is compared runs in turns, so that a machine which others use too slows all of it alike."""
+"""What is compared runs in turns, so that other work on the machine slows all of it alike."""
 OPERATIONS = 2 * FEATURES * SAMPLES
-"""Of one mask in the product of masks and data; drawing the mask and adding up count as nothing."""
+"""Floating-point operations of one mask in the product of masks and data; nothing else is counted."""
 
 
 def errors(
@@ -43,9 +48,14 @@ def errors(
 def loop(
     x: np.ndarray, w: np.ndarray, probabilities: np.ndarray, *, threads: int | None, batch: int = 1
 ) -> tuple[float, float]:
-    """The same in NumPy, so many masks at once, with so many threads a product (None: as many as there are cores).
+    """The same in NumPy: the mean error, and the masks a second.
 
-    Returns the mean error and the masks a second.
+    Args:
+        x: data, [n, d].
+        w: weights, [d].
+        probabilities: of the law, [d].
+        threads: of each product; None for as many as there are cores.
+        batch: masks that go through one product.
     """
     rng = np.random.default_rng(0)
     law = probabilities.astype(np.float64) / probabilities.sum(dtype=np.float64)
@@ -54,11 +64,12 @@ def loop(
     count = max(LOOPED, batch)
     with threadpool_limits(threads, user_api="blas"):
         begin = time.perf_counter()
-        dense, total = x @ w, 0.0
+        dense = x @ w
+        total = 0.0
         for _ in range(count // batch):
             if batch == 1:
                 counts = rng.multinomial(BUDGET, law)[None]
-            else:  # many at once are drawn faster one draw at a time
+            else:  # many masks are drawn faster by inverting the distribution function
                 draws = np.minimum(np.searchsorted(last, rng.random((batch, BUDGET))), FEATURES - 1)
                 counts = np.bincount((first + draws).ravel(), minlength=batch * FEATURES).reshape(batch, FEATURES)
             total += np.sum(((counts.astype(np.float32) * weights) @ x.T - dense) ** 2)
@@ -69,15 +80,15 @@ def main() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((SAMPLES, FEATURES), np.float32)
     w = rng.standard_normal(FEATURES, np.float32)
-    law = np.asarray(sketch.optimal_probabilities(jnp.asarray(x), jnp.asarray(w)))
-    arguments = jax.random.key(0), jnp.asarray(x), jnp.asarray(w), jnp.asarray(law)
-    theory = float(laws.Multinomial(arguments[-1], BUDGET).error(sketch.linear_items(*arguments[1:3])))
+    p = sketch.optimal_probabilities(jnp.asarray(x), jnp.asarray(w))
+    theory = float(laws.Multinomial(p, BUDGET).error(sketch.linear_items(x, w)))
     loops = {
         "NumPy loop, all cores": functools.partial(loop, threads=None),
         "NumPy loop, one core": functools.partial(loop, threads=1),
         f"NumPy, {AT_ONCE:,} masks at once": functools.partial(loop, threads=None, batch=AT_ONCE),
     }
 
+    arguments = jax.random.key(0), jnp.asarray(x), jnp.asarray(w), p
     means = {OURS: float(jax.jit(errors)(*arguments).mean())}
     ours = prepared(errors, *arguments)
     rates: dict[str, list[float]] = {OURS: [], **{name: [] for name in loops}}
@@ -86,7 +97,7 @@ def main() -> None:
         products.append(matmul_rate(size=1024))
         rates[OURS].append(TILE * TILES / statistics.median(ours.seconds() for _ in range(3)))
         for name, run in loops.items():
-            means[name], rate = run(x, w, law)
+            means[name], rate = run(x, w, np.asarray(p))
             rates[name].append(rate)
 
     console = Console()
@@ -94,6 +105,11 @@ def main() -> None:
         f"‖X(m∘w)−Xw‖² of random masks, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, on {hardware()} with "
         f"{statistics.median(products) / 1e9:.0f} GFLOP/s, jax {jax.__version__}"
     )
+    console.print(compared(rates, products, {name: mean / theory for name, mean in means.items()}))
+
+
+def compared(rates: dict[str, list[float]], products: list[float], relative_means: dict[str, float]) -> Table:
+    """A row for each way, from its rates in all rounds."""
     table = Table("", "masks/s", "ours is", "of product rate", "mean ÷ theory")
     for name, measured in rates.items():
         ratio = statistics.median(a / b for a, b in zip(rates[OURS], measured, strict=True))
@@ -103,6 +119,6 @@ def main() -> None:
             f"{statistics.median(measured):,.0f}",
             "" if name == OURS else f"{ratio:.1f}x",
             f"{share:.1%}",
-            f"{means[name] / theory:.3f}",
+            f"{relative_means[name]:.3f}",
         )
-    console.print(table)
+    return table

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.roofline import hardware, judged, matmul_rate, product_operations, timed
-from sketchprune import data, masks, models, prune, scores, train
+from sketchprune import data, laws, masks, models, prune, scores, train
 from sketchprune.types import Params
 
 SCORES, DENSITY = 14_715_584, 0.05
@@ -90,7 +90,7 @@ def synflow(table: Table, peer: Any, rate: float) -> None:
     x = jnp.ones(IMAGE, jnp.float32)
     apply, params = models.initial(models.vgg16(bias=False), jax.random.key(0), x)
     start = prune.size(params)
-    counts = prune.exponential(start, round(0.01 * start), ROUNDS)
+    counts = prune.exponential_schedule(start, round(0.01 * start), ROUNDS)
 
     def run() -> Any:
         return prune.iterative(scores.synflow, apply, None, params, (x, None), counts[:TIMED])
@@ -155,9 +155,9 @@ def training(table: Table, peer: Any, rate: float) -> None:
         size = jax.tree.map(
             lambda leaf, pruned: abs(leaf) if pruned else jnp.full_like(leaf, jnp.inf), params, prunable
         )
-        return prune.fixed_size(key, size, keep)
+        return sampler(key, size, keep)
 
-    prunable = masks.prunable(params)
+    prunable, sampler = masks.prunable(params), prune.proportional(laws.FixedSize)
     stack = jax.jit(jax.vmap(drawn))(jax.random.split(jax.random.key(1), MASKS))
     optimizer, key = optax.sgd(RATE, MOMENTUM), jax.random.key(2)
 

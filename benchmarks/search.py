@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,37 +19,57 @@ from rich.table import Table
 from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
 from benchmarks.roofline import hardware, judged, matmul_rate
 from sketchprune import data, laws, models, search, sketch, train
-from sketchprune.search import SearchResult, mesh
+from sketchprune.search import SearchResult
+from sketchprune.search.objectives import Objective
 
 ROUNDS = 5
-"""What is compared runs in turns, so that a machine which others use too slows all of it alike."""
+"""What is compared runs in turns, so that other work on the machine slows all of it alike."""
 PART = 2**17
 """Masks of a round on a CPU."""
-FEW, MANY = 10**5, 10**7
-"""Masks between which memory is to stay the same."""
-SMALL = 32, 64
-"""Samples and features of the model with which memory is measured: many masks in little time."""
-SHARE, LOOPS, GROWTH, LOSS = 0.45, 200, 0.05, 0.1
-"""What is required: the share of matrix products' rate, the ratio to a NumPy loop, growth and loss at most."""
-NETWORK_MASKS, DENSITY, STEPS, BATCH = 512, 0.1, 50, 256
-ONE_AND_TWO = (1, 2)
+ACCELERATOR_MASKS = 10**8
+"""Masks of a round on an accelerator."""
+FEW_MASKS = 10**5
+MANY_MASKS = 10**7
+"""Between these numbers of masks the memory is to stay the same."""
+SMALL_MODEL = {"samples": 32, "features": 64, "budget": 8}
+"""The model with which memory is measured: many masks in little time."""
+MIN_SHARE = 0.45
+"""The share of matrix products' rate that is required."""
+MIN_LOOP_RATIO = 200
+"""How many times as fast as a NumPy loop is required."""
+MAX_GROWTH = 0.05
+"""The growth of memory that is allowed."""
+MAX_LOSS = 0.1
+"""The loss of speed on two devices that is allowed."""
+NETWORK_MASKS = 512
+DENSITY = 0.1
+STEPS = 50
+BATCH = 256
+DEVICE_COUNTS = (1, 2)
 
 
-def posed(samples: int = SAMPLES, features: int = FEATURES, budget: int = BUDGET) -> tuple[Any, Any, float, Any]:
-    """The objective, the law and its expectation, and the arrays (x, w, p) they are made of."""
+class Linear(NamedTuple):
+    """A random linear model: what is searched, and what it is made of."""
+
+    objective: Objective
+    law: laws.Multinomial
+    expectation: float
+    x: np.ndarray
+    w: np.ndarray
+
+
+def linear_model(samples: int = SAMPLES, features: int = FEATURES, budget: int = BUDGET) -> Linear:
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((samples, features), np.float32))
-    w = jnp.asarray(rng.standard_normal(features, np.float32))
-    p = sketch.optimal_probabilities(x, w)
-    law = laws.Multinomial(p, budget)
-    return search.linear_error(x, w), law.sample, float(law.error(sketch.linear_items(x, w))), (x, w, p)
+    x = rng.standard_normal((samples, features), np.float32)
+    w = rng.standard_normal(features, np.float32)
+    law = laws.Multinomial(sketch.optimal_probabilities(jnp.asarray(x), jnp.asarray(w)), budget)
+    return Linear(search.linear_error(x, w), law, float(law.error(sketch.linear_items(x, w))), x, w)
 
 
-def linear(num_masks: int, devices: int | None = None, **options: Any) -> SearchResult:
-    """A search of the benchmark's linear model."""
-    objective, law, *_ = posed()
-    over = mesh.over(jax.devices()[:devices])
-    return search.best(objective, law, jax.random.key(0), num_masks, mesh=over, **options)
+def search_linear(num_masks: int) -> SearchResult:
+    """A search of the benchmark's linear model on all devices."""
+    model = linear_model()
+    return search.best(model.objective, model.law, num_masks, key=jax.random.key(0))
 
 
 def product_rate() -> float:
@@ -59,62 +79,73 @@ def product_rate() -> float:
     return matmul_rate(size=8192) * jax.device_count()
 
 
-def rates(console: Console):
+def rates(console: Console) -> None:
     """Masks a second in turns with matrix products and a NumPy loop."""
     on_cpu = jax.default_backend() == "cpu"
-    _, _, theory, arrays = posed()
-    x, w, p = map(np.asarray, arrays)
-    count = PART if on_cpu else 10**8
-    ours, products, loops, batches = [], [], [], []
+    model = linear_model()
+    p = np.asarray(model.law.probabilities)
+    count = PART if on_cpu else ACCELERATOR_MASKS
+    results: list[SearchResult] = []
+    products, loops, batches = [], [], []
     for _ in range(ROUNDS if on_cpu else 2):
         products.append(product_rate())
-        result = linear(count)
-        ours.append(result.rate)
-        # Threads of a loop wait for one another where others use the cores: one alone is then the faster.
-        loops.append(max(loop(x, w, p, threads=threads)[1] for threads in (None, 1)))
-        batches.append(loop(x, w, p, threads=None, batch=AT_ONCE)[1])
+        results.append(search_linear(count))
+        # Where other work uses the cores, the threads of a product wait for one another, and one thread is faster.
+        loops.append(max(loop(model.x, model.w, p, threads=threads)[1] for threads in (None, 1)))
+        batches.append(loop(model.x, model.w, p, threads=None, batch=AT_ONCE)[1])
     products.append(product_rate())
-    around = [(a + b) / 2 for a, b in zip(products, products[1:], strict=False)]
-    share = statistics.median(OPERATIONS * rate / product for rate, product in zip(ours, around, strict=True))
-    ratio, batched = (
-        statistics.median(rate / slow for rate, slow in zip(ours, others, strict=True)) for others in (loops, batches)
-    )
-    exact = np.sum((x.astype(np.float64) @ ((np.asarray(result.masks, np.float64) - 1) * w).T) ** 2, axis=0)
-    rounding = float(np.max(abs(result.values - exact) / exact))
+
+    ours = [result.rate for result in results]
+    around = [(before + after) / 2 for before, after in zip(products, products[1:], strict=False)]
+    share = OPERATIONS * median_ratio(ours, around)
+    ratio = median_ratio(ours, loops)
     rate = statistics.median(ours)
-    # 200x is out of reach on a CPU: the rate of matrix products itself is some 14x a loop that is not starved.
+    # 200x is out of reach on a CPU, where matrix products themselves are some 14x as fast as a loop with free cores.
     console.print(
         f"linear, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, {count:,} masks a call: {rate:,.0f} masks/s "
         f"(10^6 in {1e6 / rate:.1f} s), {share:.0%} of the rate of matrix products "
-        f"({statistics.median(products) / 1e9:,.0f} GFLOP/s; required: {SHARE:.0%}, {judged(share >= SHARE)}), "
-        f"{ratio:.0f}x a NumPy loop on one core or all (required: {LOOPS}x, {judged(ratio >= LOOPS)}), "
-        f"{batched:.1f}x NumPy on {AT_ONCE:,} masks at once; "
-        f"mean ÷ theory {result.mean / theory:.4f}, float32 within {rounding:.0e} of float64",
+        f"({statistics.median(products) / 1e9:,.0f} GFLOP/s; required: {MIN_SHARE:.0%}, {judged(share >= MIN_SHARE)}), "
+        f"{ratio:.0f}x a NumPy loop on one core or all (required: {MIN_LOOP_RATIO}x, "
+        f"{judged(ratio >= MIN_LOOP_RATIO)}), {median_ratio(ours, batches):.1f}x NumPy on {AT_ONCE:,} masks at once; "
+        f"mean ÷ theory {results[-1].mean / model.expectation:.4f}, "
+        f"float32 within {rounding(model, results[-1]):.0e} of float64",
         soft_wrap=True,
     )
 
 
-def memory(console: Console):
+def median_ratio(ours: list[float], others: list[float]) -> float:
+    """The median over rounds of the ratio of two rates."""
+    return statistics.median(a / b for a, b in zip(ours, others, strict=True))
+
+
+def rounding(model: Linear, result: SearchResult) -> float:
+    """The largest relative error of the best values against float64."""
+    masks = np.asarray(result.masks, np.float64)
+    exact = np.sum((model.x.astype(np.float64) @ ((masks - 1) * model.w).T) ** 2, axis=0)
+    return float(np.max(abs(result.values - exact) / exact))
+
+
+def memory(console: Console) -> None:
     """The peak of this process after few and after many masks."""
-    objective, law, *_ = posed(*SMALL, 8)
+    model = linear_model(**SMALL_MODEL)
     peaks = []
-    for count in (FEW, MANY):
-        search.best(objective, law, jax.random.key(0), count)
+    for count in (FEW_MASKS, MANY_MASKS):
+        search.best(model.objective, model.law, count, key=jax.random.key(0))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     growth = peaks[1] / peaks[0] - 1
     console.print(
-        f"memory: {peaks[0]:.0f} MiB after {FEW:,} masks, {peaks[1]:.0f} after {MANY:,}: {growth:+.1%} "
-        f"(required: below {GROWTH:.0%}, {judged(growth < GROWTH)})",
+        f"memory: {peaks[0]:.0f} MiB after {FEW_MASKS:,} masks, {peaks[1]:.0f} after {MANY_MASKS:,}: {growth:+.1%} "
+        f"(required: below {MAX_GROWTH:.0%}, {judged(growth < MAX_GROWTH)})",
         soft_wrap=True,
     )
 
 
-def devices(console: Console):
+def devices(console: Console) -> None:
     """One virtual CPU device against two, each in a process of its own, in turns."""
-    command = f"from benchmarks.search import linear; print(linear({PART}).rate)"
-    found: dict[int, list[float]] = {count: [] for count in ONE_AND_TWO}
+    command = f"from benchmarks.search import search_linear; print(search_linear({PART}).rate)"
+    found: dict[int, list[float]] = {count: [] for count in DEVICE_COUNTS}
     for _ in range(ROUNDS):
-        for count in ONE_AND_TWO:
+        for count in DEVICE_COUNTS:
             flags = f"--xla_force_host_platform_device_count={count}"
             run = subprocess.run(
                 [sys.executable, "-c", command],
@@ -124,22 +155,22 @@ def devices(console: Console):
                 check=True,
             )
             found[count].append(float(run.stdout))
-    change = statistics.median(b / a for a, b in zip(*found.values(), strict=True)) - 1
+    change = median_ratio(found[2], found[1]) - 1
     one, two = (statistics.median(rate) for rate in found.values())
     console.print(
         f"devices: {one:,.0f} masks/s on one virtual device, {two:,.0f} on two: {change:+.0%} "
-        f"(required: a loss of {LOSS:.0%} at most, {judged(change >= -LOSS)})",
+        f"(required: a loss of {MAX_LOSS:.0%} at most, {judged(change >= -MAX_LOSS)})",
         soft_wrap=True,
     )
 
 
-def networks(console: Console):
+def networks(console: Console) -> None:
     """Masks a second of an MLP on digits, at initialisation and after training, beside PyTorch's vmap."""
     digits = data.load()
     x, y = jnp.asarray(digits.x[:BATCH] / 16, jnp.float32), jnp.asarray(digits.y[:BATCH], jnp.int32)
     apply, params = models.initial(models.mlp(64, 64, 10, bias=False), jax.random.key(0), x)
     rates = jax.tree.map(lambda leaf: jnp.full(leaf.shape, DENSITY, jnp.float32), params)
-    law = laws.Poisson(rates, binary=True).sample
+    law = laws.Poisson(rates, binary=True)
 
     loss = train.cross_entropy
     objectives = {
@@ -150,7 +181,7 @@ def networks(console: Console):
     other = torch_rate([np.asarray(leaf) for leaf in jax.tree.leaves(params)], np.asarray(x), np.asarray(y))
     table = Table("MLP 64-64-64-10, 256 digits, float32", "masks/s", "PyTorch's vmap", "ratio")
     for name, (objective, steps, count) in objectives.items():
-        rate = search.best(objective, law, jax.random.key(0), count).rate
+        rate = search.best(objective, law, count, key=jax.random.key(0)).rate
         slow = None if other is None else other(steps)
         beside = ("", "") if slow is None else (f"{slow:,.0f}", f"{rate / slow:.1f}x")
         table.add_row(name, f"{rate:,.0f}", *beside)
@@ -162,7 +193,7 @@ def networks(console: Console):
 def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Callable[[int], float] | None:
     """Masks a second of the same in PyTorch, vectorised over a tile of masks; None without PyTorch."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"

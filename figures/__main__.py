@@ -14,11 +14,12 @@ from tyro.conf import Positional, arg
 
 import figures
 from figures._config import Config, Tier
-from theory.cli import runtime as backend
+from theory.cli import runtime
+from theory.cli.arguments import check_seed
+from theory.cli.exit_status import ExitStatus
 
-OK, USAGE = 0, 2
-"""Exit statuses."""
 FIGURES = tuple(module.name for module in pkgutil.iter_modules(figures.__path__) if not module.name.startswith("_"))
+"""The name of every figure."""
 
 
 def make(
@@ -35,48 +36,62 @@ def make(
 
     Args:
         names: which figures.
-        out: the folder they are written to.
-        seed: what all random keys derive from.
-        tier: how much work is behind a figure.
+        out: the folder that they are written to.
+        seed: the seed that all random keys derive from.
+        tier: how much work is done for a figure.
         report: a verdicts.json to draw; without it the claims are verified first.
     """
     for name in names:
-        if name not in FIGURES:
-            near = difflib.get_close_matches(name, FIGURES) or FIGURES
-            raise ValueError(f"names: got {name!r}; takes {' or '.join(near)}")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed: got {seed}; takes an integer from 0 to 2^63 - 1")
+        _check_name(name)
+    check_seed(seed)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"out: got {out}: {error.strerror}; takes a folder that can be written") from None
+        raise ValueError(
+            f"out is {out}, which cannot be written ({error.strerror}); it takes a folder that can be written"
+        ) from None
+    runtime.configure(x64=True)
+    for name in names or FIGURES:
+        _make_one(name, Config(seed, tier, report), out)
+        print(out / f"{name}.pdf", flush=True)
 
-    backend.configure()
+
+def _check_name(name: str):
+    """Refuse a name that is no figure's."""
+    if name not in FIGURES:
+        near = difflib.get_close_matches(name, FIGURES) or FIGURES
+        raise ValueError(f"names holds {name!r}; it takes {' or '.join(near)}")
+
+
+def _make_one(name: str, config: Config, out: Path):
+    """Compute the numbers of a figure, draw them, and write both."""
     import jax
     import numpy as np
 
     from figures._style import save
 
-    for name in names or FIGURES:
-        script = importlib.import_module(f"figures.{name}")
-        # As a claim's key comes from its id: another figure changes no number of this one.
-        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-        arrays = script.data(Config(seed, tier, report), key)
-        figure = script.draw(arrays)
-        np.savez(out / f"{name}.npz", **arrays)
-        for suffix in (".pdf", ".png"):
-            save(figure, out / (name + suffix))
-        print(out / f"{name}.pdf", flush=True)
+    module = importlib.import_module(f"figures.{name}")
+    # The key derives from the name, so that adding a figure changes the numbers of no other.
+    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+    arrays = module.data(config, key)
+    figure = module.draw(arrays)
+    np.savez(out / f"{name}.npz", **arrays)
+    for suffix in (".pdf", ".png"):
+        save(figure, out / (name + suffix))
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status."""
+    """Run the command and return its exit status.
+
+    Args:
+        args: the words after ``python -m figures``; those of the process by default.
+    """
     try:
         tyro.cli(make, args=args, prog="python -m figures")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return USAGE
-    return OK
+        return ExitStatus.USAGE
+    return ExitStatus.OK
 
 
 if __name__ == "__main__":

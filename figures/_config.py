@@ -1,4 +1,4 @@
-"""What the figures of one run have in common."""
+"""The settings that the figures of one run share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ Tier = Literal["quick", "standard"]
 
 @dataclass(frozen=True)
 class Config:
-    """How much work is behind a figure.
+    """How the numbers of a figure are made.
 
     Attributes:
-        seed: of the run; each figure's key derives from it.
-        tier: "quick" to look at, "standard" to print.
-        report: the verdicts.json whose verdicts are drawn; None verifies what is needed.
+        seed: the seed of the run; the key of each figure derives from it and from the figure's name.
+        tier: how much work is done: "quick" to look at a figure, "standard" to print it.
+        report: a verdicts.json whose verdicts are drawn; without it, figures of verdicts verify the claims first.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""The digits as a linear model: all images, in the few rows that leave every error as it is."""
+"""The digits as a linear model, compressed to the few rows that leave every error as it is."""
 
 import functools
 from typing import Literal, NamedTuple
@@ -13,7 +13,13 @@ Pixels = Literal["raw", "standardised"]
 
 
 class Panel(NamedTuple):
-    """One of two models of the digits: pixels, and weights that are Gaussian or their absolute values."""
+    """A panel of a figure: one of two models of the digits.
+
+    Attributes:
+        title: the title of the panel.
+        pixels: how the pixels are scaled.
+        signed: whether the weights are Gaussian, or the absolute values of such weights.
+    """
 
     title: str
     pixels: Pixels
@@ -28,19 +34,23 @@ PANELS = {
 
 @functools.cache
 def digits(pixels: Pixels) -> tuple[Float[np.ndarray, "r d"], Float[np.ndarray, "r k"]]:
-    """X [74, 64] and targets [74, 10], one class each against the rest.
+    """X [74, 64] and targets [74, 10], which tell one class each from the rest.
 
-    Raw pixels lie in [0, 1], with targets ±1; standardised ones have mean 0 and variance 1, with targets ±1 less
-    their mean. The rows come from :func:`sketchprune.linalg.compress`.
+    Raw pixels lie in [0, 1], with targets ±1. Standardised ones have mean 0 and variance 1, with targets ±1 less their
+    mean. The rows come from :func:`sketchprune.linalg.compress`.
+
+    Args:
+        pixels: how the pixels are scaled.
     """
     dataset = data.load()
-    return jax.device_get(_prepared(dataset.x, dataset.y, dataset.num_classes, pixels))
+    return jax.device_get(_compressed(dataset.x, dataset.y, num_classes=dataset.num_classes, pixels=pixels))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _prepared(
-    x: Float[Array, "n d"], labels: Int[Array, " n"], num_classes: int, pixels: Pixels
+@functools.partial(jax.jit, static_argnames=("num_classes", "pixels"))
+def _compressed(
+    x: Float[Array, "n d"], labels: Int[Array, " n"], *, num_classes: int, pixels: Pixels
 ) -> tuple[Float[Array, "r d"], Float[Array, "r k"]]:
+    """The scaled pixels and the targets, compressed together."""
     y = 2 * data.one_hot(labels, num_classes) - 1
     if pixels == "raw":
         return linalg.compress(x / x.max(), y)

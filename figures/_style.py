@@ -1,4 +1,4 @@
-"""One look for all figures: a paper's column, its font sizes, colours that the colour-blind can tell apart."""
+"""The style that all figures share: the width of a paper's column, its font sizes, and colours for every eye."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from tueplots import axes, figsizes, fontsizes, markers
 from tueplots.constants.color.palettes import paultol_bright
 
 BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, GREY = (f"#{code}" for code in paultol_bright)
+"""Colours that the colour-blind can tell apart."""
 WIDTH = 3.25
-"""Inches, of a column."""
-
+"""Width of a column in inches."""
 _STYLE: Any = {
     **figsizes.icml2024_half(),
     **fontsizes.icml2024(default_smaller=1),
@@ -33,11 +33,19 @@ _STYLE: Any = {
     "mathtext.fontset": "stix",
     "pdf.fonttype": 42,
 }
-_DATELESS = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+_METADATA = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+"""What a file would say of when and by what it was written; without it the bytes do not change."""
 
 
 class Look(NamedTuple):
-    """How one law of masks is drawn wherever it occurs: its points, and the line of the theory."""
+    """How one quantity is drawn wherever it occurs.
+
+    Attributes:
+        label: its name in a legend.
+        colour: the colour of its points and lines.
+        marker: the marker of measured points; none if there are no points.
+        line: the style of the theory's line.
+    """
 
     label: str
     colour: str
@@ -51,7 +59,7 @@ class Look(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """This style, whatever the caller's matplotlib settings are; a context and a decorator."""
+    """This style, whatever the caller's matplotlib settings are. It is a context and a decorator."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -60,5 +68,10 @@ def style() -> Iterator[None]:
 
 @style()
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's suffix, .pdf or .png: the same bytes whenever it is written."""
-    figure.savefig(path, metadata=_DATELESS[path.suffix[1:]])
+    """Write a figure. The same figure gives the same bytes whenever it is written.
+
+    Args:
+        figure: the figure.
+        path: the file; its suffix, .pdf or .png, is the format.
+    """
+    figure.savefig(path, metadata=_METADATA[path.suffix])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
@@ -15,51 +15,61 @@ from sketchprune import scores
 from sketchprune.data import load
 from sketchprune.types import Key
 from theory.catalogue.effects.claims import COMPARED_AT, masks_of_scores, spearman
-from theory.catalogue.effects.seeds import Seed, seed, trained
+from theory.catalogue.effects.seeds import Seed, make_seed, train_masks
 from theory.statistics import mean_interval
 from theory.verdict import EFFECT_LEVEL
 
-SEEDS = {"quick": 8, "standard": 64}
-"""Initial weights, each with images of its own to train and to test on."""
+NUM_SEEDS = {"quick": 8, "standard": 64}
+"""Tier -> seeds; each has initial weights and images of its own to train and to test on."""
 PANELS = {
     "sampled": Look(r"masks drawn in proportion to $|$score$|$", BLUE, "o", "none"),
     "top": Look("masks of the highest scores", RED, "s", "none"),
 }
-_GAP = 0.07
-"""Between names, as a part of the height of a panel."""
+_NAME_GAP = 0.07
+"""The least distance between two names, as a fraction of the height of a panel."""
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
-    """For the digits and an MLP, efficiencies and test errors [seeds, scores] and their rank correlations [seeds].
+    """For an MLP on the digits: efficiencies and test errors [seeds, scores], and their rank correlations [seeds].
 
-    Networks, training and masks are those of tangent/efficiency-predictor.
+    Networks, training and masks are those of the claim tangent/efficiency-predictor.
+
+    Args:
+        config: the settings of the run.
+        key: the key of this figure.
     """
-    rng, dataset = np.random.default_rng(np.asarray(jax.random.key_data(key))), load()
-    seeds = [seed(rng, dataset) for _ in range(SEEDS[config.tier])]
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    dataset = load()
+    seeds = [make_seed(rng, dataset) for _ in range(NUM_SEEDS[config.tier])]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *seeds)
-    found = jax.device_get(_table(stacked, jax.random.split(key, len(seeds))))
-    return {"names": np.array(list(scores.SCORES)), **found}
+    numbers = jax.device_get(_measure(stacked, jax.random.split(key, len(seeds))))
+    return {"names": np.array(list(scores.SCORES)), **numbers}
 
 
 @jax.jit
-def _table(seeds: Seed, keys: Key) -> dict[str, Array]:
+def _measure(seeds: Seed, keys: Key) -> dict[str, Array]:
+    """Efficiencies, test errors and rank correlations of each seed."""
+
     def one(keyed: tuple[Seed, Key]) -> dict[str, Array]:
         instance, key = keyed
-        draw, rest = jax.random.split(key)
-        efficiency, *stacks = masks_of_scores(instance, draw)
-        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
-        errors = trained(instance, both, rest).errors.reshape(2, -1)
-        found = {"efficiency": efficiency}
+        draw_key, train_key = jax.random.split(key)
+        efficiency, *stacks = masks_of_scores(instance, draw_key)
+        all_masks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
+        errors = train_masks(instance, all_masks, train_key).errors.reshape(len(PANELS), -1)
+        numbers = {"efficiency": efficiency}
         for name, error in zip(PANELS, errors, strict=True):
-            found |= {f"{name}_error": error, f"{name}_correlation": spearman(efficiency, -error)}
-        return found
+            numbers |= {f"{name}_error": error, f"{name}_correlation": spearman(efficiency, -error)}
+        return numbers
 
     return lax.map(one, (seeds, keys))
 
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """Points are means over seeds (efficiency: geometric) with 95 % intervals; the correlation's is the claim's."""
+    """Points are means over seeds with 95 % intervals; that of an efficiency is a geometric mean.
+
+    The interval of the correlation has the level of the claim.
+    """
     figure = Figure(figsize=(2 * WIDTH, 0.9 * WIDTH))
     panels = figure.subplots(1, 2, sharey=True)
     y, low, high = np.exp(_means(np.log(arrays["efficiency"])))
@@ -67,7 +77,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         x, left, right = _means(arrays[f"{name}_error"])
         for height in y:
             axes.axhline(height, color=GREY, linewidth=0.3, zorder=0)
-        across = x - left, right - x
+        across = (x - left, right - x)
         axes.errorbar(x, y, (y - low, high - y), across, fmt=look.marker, color=look.colour, elinewidth=0.8)
         correlation, interval = mean_interval(arrays[f"{name}_correlation"], EFFECT_LEVEL)
         numbers = f"{correlation:.2f}, 99.9 % in [{interval.low:.2f}, {interval.high:.2f}]".replace("-", "−")
@@ -75,26 +85,28 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.set(yscale="log", xlabel=f"test error, {100 * COMPARED_AT:.0f} % of the weights kept")
         axes.grid(visible=False, axis="y")
     panels[0].set_ylabel(r"efficiency $1/(1+\chi^2)$")
-    means = np.stack([arrays[f"{name}_error"].mean(axis=0) for name in PANELS])
-    _name(panels[1], arrays["names"], y, means)
+    errors = np.stack([arrays[f"{name}_error"].mean(axis=0) for name in PANELS])
+    _write_names(panels[1], arrays["names"], y, errors)
     return figure
 
 
-def _means(values: np.ndarray) -> np.ndarray:
-    """Mean and both ends of its interval [3, scores], of values [seeds, scores]."""
+def _means(values: Float[np.ndarray, "seeds scores"]) -> Float[np.ndarray, "3 scores"]:
+    """The mean over seeds, and both ends of its 95 % interval."""
     found = (mean_interval(column, 0.05) for column in values.T.astype(np.float64))
     return np.array([(mean, *interval) for mean, interval in found]).T
 
 
-def _name(axes: Axes, names: np.ndarray, y: np.ndarray, errors: np.ndarray) -> None:
-    """Names and both errors to the right, each as near to its height as its neighbours let it, with a line to it.
+def _write_names(axes: Axes, names: np.ndarray, y: np.ndarray, errors: Float[np.ndarray, "panels scores"]) -> None:
+    """Write the names of the scores and their errors to the right of a panel, with a line to each height.
 
-    Two scores may share a height: their errors tell which point is whose.
+    Each name is as near to its height as its neighbours allow. Two scores may share a height: their errors tell which
+    point belongs to which.
     """
     order = np.argsort(y)
     bottom, top = np.log(axes.get_ylim())
-    heights, steps = (np.log(y[order]) - bottom) / (top - bottom), _GAP * np.arange(len(y))
-    spread = isotonic_regression(heights - steps).x.clip(0, 1 - steps[-1]) + steps
+    heights = (np.log(y[order]) - bottom) / (top - bottom)
+    gaps = _NAME_GAP * np.arange(len(y))
+    spread = isotonic_regression(heights - gaps).x.clip(0, 1 - gaps[-1]) + gaps
     line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.3, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
     for name, at, height in zip(names[order], y[order], spread, strict=True):
         axes.annotate(

@@ -18,39 +18,51 @@ from sketchprune.types import Key
 from theory.statistics import binomial_interval
 
 DELTAS = 10.0 ** -np.linspace(0.001, 6, 200)
-"""Failure rates at which the bounds are drawn."""
+"""Failure rates δ at which the bounds are drawn."""
 BUDGET = 64
-MASKS = {"quick": 4096, "standard": 131072}
+"""Draws of a mask."""
+NUM_MASKS = {"quick": 4096, "standard": 131072}
+"""Tier -> random masks whose errors are measured."""
+NUM_THRESHOLDS = 200
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
-    """At p*, relative to ‖Xw‖: thresholds and how many masks exceed them, the bounds at each δ, and the mean term."""
-    count = MASKS[config.tier]
-    arrays: dict[str, Any] = {"deltas": DELTAS, "masks": np.array(count)}
+    """Thresholds, how many masks exceed them, the bounds at each δ, and the root of the mean square.
+
+    Masks are drawn from the optimal probabilities p*; errors and bounds are relative to ‖Xw‖.
+
+    Args:
+        config: the settings of the run.
+        key: the key of this figure.
+    """
+    num_masks = NUM_MASKS[config.tier]
+    arrays: dict[str, Any] = {"deltas": DELTAS, "masks": np.array(num_masks)}
     for index, (name, panel) in enumerate(PANELS.items()):
-        numbers = jax.device_get(_panel(jax.random.fold_in(key, index), digits(panel.pixels)[0], panel.signed, count))
+        x = digits(panel.pixels)[0]
+        panel_key = jax.random.fold_in(key, index)
+        numbers = jax.device_get(_panel(panel_key, x, panel.signed, num_masks=num_masks))
         errors = numbers.pop("errors")
-        thresholds = np.linspace(errors.min(), errors.max(), 200)
+        thresholds = np.linspace(errors.min(), errors.max(), NUM_THRESHOLDS)
         numbers |= {"thresholds": thresholds, "exceed": (errors > thresholds[:, None]).sum(axis=1)}
         arrays |= {f"{name}_{quantity}": values for quantity, values in numbers.items()}
     return arrays
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _panel(key: Key, x: Float[Array, "n d"], signed: bool, count: int) -> dict[str, Array]:
-    """The errors of multinomial masks, the bounds and the mean term."""
+@functools.partial(jax.jit, static_argnames="num_masks")
+def _panel(key: Key, x: Float[Array, "n d"], signed: bool, *, num_masks: int) -> dict[str, Array]:
+    """The errors of multinomial masks, the bounds, and the root of the mean square."""
     weight_key, mask_key = jax.random.split(key)
     w = jax.random.normal(weight_key, x.shape[1:])
     w = jnp.where(signed, w, abs(w))
-    p, size, deltas = sketch.optimal_probabilities(x, w), jnp.linalg.norm(x @ w), jnp.asarray(DELTAS)
-
-    law = laws.Multinomial(p, BUDGET)
+    law = laws.Multinomial(sketch.optimal_probabilities(x, w), BUDGET)
+    size = jnp.linalg.norm(x @ w)
+    deltas = jnp.asarray(DELTAS)
 
     def error(key: Key) -> Array:
         return jnp.linalg.norm(x @ ((law.sample(key) - 1) * w))
 
     return {
-        "errors": lax.map(error, jax.random.split(mask_key, count), batch_size=1024) / size,
+        "errors": lax.map(error, jax.random.split(mask_key, num_masks), batch_size=1024) / size,
         "mean": jnp.sqrt(law.error(sketch.linear_items(x, w))) / size,
         "dkm": sketch.dkm_tail(x, w, BUDGET, deltas) / size,
         "mcdiarmid": sketch.mcdiarmid_tail(x, w, BUDGET, deltas) / size,
@@ -62,18 +74,21 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     """The measured frequency with its exact 95 % band, and the bounds to the right of it."""
     figure = Figure(figsize=(2 * WIDTH, 0.72 * WIDTH))
     panels = figure.subplots(1, 2, sharey=True)
+    num_masks = arrays["masks"]
+    lowest = 0.5 / num_masks
     for axes, (name, panel) in zip(panels, PANELS.items(), strict=True):
-        thresholds, exceed = arrays[f"{name}_thresholds"], arrays[f"{name}_exceed"]
-        low, high = binomial_interval(exceed, arrays["masks"], 0.05)
+        thresholds = arrays[f"{name}_thresholds"]
+        exceed = arrays[f"{name}_exceed"]
+        low, high = binomial_interval(exceed, num_masks, 0.05)
         axes.fill_between(thresholds, low, high, color=BLUE, alpha=0.25, linewidth=0)
-        axes.plot(thresholds, np.where(exceed > 0, exceed, np.nan) / arrays["masks"], color=BLUE, label="measured")
+        axes.plot(thresholds, np.where(exceed > 0, exceed, np.nan) / num_masks, color=BLUE, label="measured")
         axes.plot(arrays[f"{name}_mcdiarmid"], arrays["deltas"], "--", color=RED, label="McDiarmid")
         axes.plot(arrays[f"{name}_dkm"], arrays["deltas"], "-.", color=GREEN, label="Drineas, Kannan and Mahoney")
         axes.axvline(arrays[f"{name}_mean"], color=BLUE, linewidth=0.7, linestyle=":", label="root of the mean square")
         axes.axvline(1, color="black", linewidth=0.5)
-        axes.annotate("zero mask", (1, 0.5 / arrays["masks"]), (1, 2), rotation=90, textcoords="offset points",
-                      fontsize="small", va="bottom")  # fmt: skip
-        axes.set(xscale="log", yscale="log", title=panel.title, ylim=(0.5 / arrays["masks"], 1.5))
+        label = {"textcoords": "offset points", "rotation": 90, "fontsize": "small", "va": "bottom"}
+        axes.annotate("zero mask", (1, lowest), (1, 2), **label)
+        axes.set(xscale="log", yscale="log", title=panel.title, ylim=(lowest, 1.5))
         axes.set_xlabel(rf"threshold $t$, at $p^{{\mathrm{{*}}}}$ and $s={BUDGET}$")
     panels[0].set_ylabel(r"$\mathbb{P}\,(\Vert X(m\circ w)-Xw\Vert>t\,\Vert Xw\Vert)$")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)

@@ -1,7 +1,6 @@
 """The error that is left after training what a mask keeps, against how much it keeps, beside three bounds."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +18,18 @@ from sketchprune.types import Key, Mask
 from theory.catalogue.sketch.training import trained_error
 
 BUDGETS = np.array([2, 3, 4, 6, 9, 14, 20, 30, 45, 64, 96, 128, 192, 256])
+"""Draws of a multinomial mask where its bounds are drawn."""
 SIZES = np.arange(2, 61, 2)
-"""Where the bounds are drawn: draws of a multinomial mask, and weights that other masks keep on average."""
+"""Weights kept on average by other masks where their bounds are drawn."""
 TRAINED = {
     "multinomial": BUDGETS[1::2],
     "poisson": np.array([4, 9, 16, 26, 32, 41, 51]),
     "determinantal": np.array([2, 7, 14, 20, 30, 39, 58]),
     "top": np.array([10, 18, 24, 28, 34, 44, 54]),
 }
-"""Where masks are trained: side by side, so that their points do not cover one another."""
-MASKS = {"quick": 4, "standard": 32}
-"""Masks for each of the ten classes."""
+"""Draws (multinomial) or weights kept on average (others) where masks are trained, side by side in the figure."""
+NUM_MASKS = {"quick": 4, "standard": 32}
+"""Tier -> masks for each of the ten classes."""
 LOOKS = {
     "multinomial": Look("multinomial, ridge bound", BLUE, "o", "-"),
     "poisson": Look("poisson, ridge bound", RED, "s", "--"),
@@ -41,71 +41,79 @@ LOOKS = {
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     """The theory's ‖Xu − y‖²/‖y‖² by weights kept, and its mean over trained masks with a standard error.
 
-    All are averages over the ten classes, each against the rest and with Gaussian initial weights w₀ of its own.
-    Multinomial and poisson masks follow nine parts p*(w₀) and one part uniform.
+    All are averages over the ten classes. Each class is told from the rest, with Gaussian initial weights w₀ of its
+    own. The probabilities of multinomial and poisson masks are nine parts p*(w₀) and one part uniform.
+
+    Args:
+        config: the settings of the run.
+        key: the key of this figure.
     """
     x, targets = digits("standardised")
     y = (targets / np.linalg.norm(targets, axis=0)).T
     weight_key, mask_key = jax.random.split(key)
-    start, law = _start(weight_key, x, len(y))
-    arrays = jax.device_get(_theory(x, y, start, law, _taus(x, SIZES)))
-    settings = TRAINED | {"determinantal": _taus(x, TRAINED["determinantal"])}
-    for index, (name, points) in enumerate(settings.items()):
-        keys = jax.random.split(jax.random.fold_in(mask_key, index), (len(points), len(y), MASKS[config.tier]))
-        kept = np.asarray(_drawn(_LAWS[name], keys, points, x, law, start))  # of one layout: one program trains all
+    start, probabilities = _start(weight_key, x, num_classes=len(y))
+    arrays = jax.device_get(_theory(x, y, start, probabilities, _ridges(x, SIZES)))
+    points = TRAINED | {"determinantal": _ridges(x, TRAINED["determinantal"])}
+    for index, (name, settings) in enumerate(points.items()):
+        shape = (len(settings), len(y), NUM_MASKS[config.tier])
+        keys = jax.random.split(jax.random.fold_in(mask_key, index), shape)
+        # Through NumPy, so that the masks of every law have one layout and one program trains them all.
+        kept = np.asarray(_drawn(keys, settings, x, probabilities, start, name=name))
         errors = np.asarray(_trained(x, y, kept))
         arrays[f"{name}_trained"] = TRAINED[name]
         arrays[f"{name}_mean"] = errors.mean(axis=(1, 2))
         arrays[f"{name}_error"] = np.sqrt(errors.var(axis=2, ddof=1).sum(axis=1) / errors.shape[2]) / len(y)
-    # A multinomial mask is trained at some of the budgets: from draws to weights kept.
+    # The horizontal axis is weights kept, and what is known of multinomial masks is their draws.
     arrays["multinomial_trained"] = np.interp(TRAINED["multinomial"], BUDGETS, arrays["multinomial_kept"])
     return arrays
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _start(key: Key, x: Float[Array, "n d"], classes: int) -> tuple[Float[Array, "k d"], Float[Array, "k d"]]:
-    """Initial weights and the law that they give."""
-    start = jax.random.normal(key, (classes, x.shape[1]))
+@functools.partial(jax.jit, static_argnames="num_classes")
+def _start(key: Key, x: Float[Array, "n d"], *, num_classes: int) -> tuple[Float[Array, "k d"], Float[Array, "k d"]]:
+    """Initial weights, and the probabilities that they give."""
+    start = jax.random.normal(key, (num_classes, x.shape[1]))
     optimal = jax.vmap(sketch.optimal_probabilities, (None, 0))(x, start)
     return start, 0.9 * optimal + 0.1 * sketch.uniform_probabilities(x[0])
 
 
-def _taus(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The τ at which a determinantal mask keeps so many weights on average."""
+def _ridges(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The ridge τ at which a determinantal mask keeps a given number of weights on average."""
     size = jax.jit(laws.effective_dimension)
     return np.array([brentq(lambda tau, wanted=wanted: size(x, tau) - wanted, 1e-6, 1e9) for wanted in sizes])
 
 
-def _multinomial(key: Key, budget: Array, x: Array, law: Array, start: Array) -> Mask:
-    return laws.Multinomial(law, budget, max_budget=int(BUDGETS.max())).sample(key)
+def _multinomial(key: Key, budget: Array, x: Array, probabilities: Array, start: Array) -> Mask:
+    return laws.Multinomial(probabilities, budget, max_budget=int(BUDGETS.max())).sample(key)
 
 
-def _poisson(key: Key, size: Array, x: Array, law: Array, start: Array) -> Mask:
-    return laws.Poisson.proportional(law, size).sample(key)
+def _poisson(key: Key, size: Array, x: Array, probabilities: Array, start: Array) -> Mask:
+    return laws.Poisson.proportional(probabilities, size).sample(key)
 
 
-def _determinantal(key: Key, tau: Array, x: Array, law: Array, start: Array) -> Mask:
+def _determinantal(key: Key, tau: Array, x: Array, probabilities: Array, start: Array) -> Mask:
     return laws.Determinantal.ridge(x, tau).sample(key)
 
 
-def _top(key: Key, size: Array, x: Array, law: Array, start: Array) -> Mask:
+def _top(key: Key, size: Array, x: Array, probabilities: Array, start: Array) -> Mask:
     return masks.keep_top(abs(start), size)
 
 
-_LAWS = {"multinomial": _multinomial, "poisson": _poisson, "determinantal": _determinantal, "top": _top}
+_SAMPLERS = {"multinomial": _multinomial, "poisson": _poisson, "determinantal": _determinantal, "top": _top}
+"""Name -> how a mask is drawn, given what says how much it keeps."""
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnames="name")
 def _drawn(
-    draw: Callable[..., Mask], keys: Key, points: Array, x: Array, law: Array, start: Array
+    keys: Key, points: Array, x: Array, probabilities: Array, start: Array, *, name: str
 ) -> Bool[Array, "points k masks d"]:
-    """What masks keep: one for each point, class and key."""
+    """What masks keep, for each point, class and key."""
 
-    def kept(key: Key, point: Array, law: Array, start: Array) -> Array:
-        return draw(key, point, x, law, start) != 0
+    def kept(key: Key, point: Array, probabilities: Array, start: Array) -> Array:
+        return _SAMPLERS[name](key, point, x, probabilities, start) != 0
 
-    several = jax.vmap(jax.vmap(kept, (0, None, None, None)), (0, None, 0, 0))
-    return jax.vmap(several, (0, 0, None, None))(keys, points, law, start)
+    over_keys = jax.vmap(kept, (0, None, None, None))
+    over_classes = jax.vmap(over_keys, (0, None, 0, 0))
+    return jax.vmap(over_classes, (0, 0, None, None))(keys, points, probabilities, start)
 
 
 @jax.jit
@@ -121,19 +129,20 @@ def _trained(
 
 
 @jax.jit
-def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[str, Array]:
+def _theory(x: Array, y: Array, start: Array, probabilities: Array, taus: Array) -> dict[str, Array]:
     """The bounds and the equality, and the weights kept at each of their points."""
 
-    def one(y: Array, start: Array, law: Array) -> dict[str, Array]:
+    def one_class(y: Array, start: Array, probabilities: Array) -> dict[str, Array]:
         end = linalg.limit(x, y, start)
         dense = jnp.sum((x @ end - y) ** 2)
+        items = sketch.linear_items(x, end)
 
         def multinomial(budget: Array) -> tuple[Array, Array]:
-            drawn = laws.Multinomial(law, budget)
-            return drawn.training_bound(x, y), drawn.error(sketch.linear_items(x, end)) + dense
+            law = laws.Multinomial(probabilities, budget)
+            return law.training_bound(x, y), law.error(items) + dense
 
         def poisson(size: Array) -> Array:
-            return laws.Poisson.proportional(law, size).training_bound(x, y)
+            return laws.Poisson.proportional(probabilities, size).training_bound(x, y)
 
         ridge, transfer = jax.vmap(multinomial)(jnp.asarray(BUDGETS))
         return {
@@ -144,10 +153,10 @@ def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[s
             "determinantal_theory": jax.vmap(lambda tau: laws.Determinantal.ridge(x, tau).training_bound(x, y))(taus),
         }
 
-    means = jax.tree.map(lambda values: values.mean(axis=0), jax.vmap(one)(y, start, law))
+    means = jax.tree.map(lambda values: values.mean(axis=0), jax.vmap(one_class)(y, start, probabilities))
     return {
         **means,
-        "multinomial_kept": jnp.sum(1 - (1 - law) ** BUDGETS[:, None, None], axis=2).mean(axis=1),
+        "multinomial_kept": jnp.sum(1 - (1 - probabilities) ** BUDGETS[:, None, None], axis=2).mean(axis=1),
         "poisson_kept": jnp.asarray(SIZES),
         "determinantal_kept": jnp.asarray(SIZES),
     }
@@ -155,7 +164,10 @@ def _theory(x: Array, y: Array, start: Array, law: Array, taus: Array) -> dict[s
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """Lines are the theory, points are trained, with 95 % intervals; above, the first bound on a scale of its own."""
+    """Lines are the theory, points are trained masks, with 95 % intervals.
+
+    The upper panel shows the multinomial training-error bound, which is much larger, on a scale of its own.
+    """
     figure = Figure(figsize=(WIDTH, WIDTH))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
     above.plot(arrays["multinomial_kept"], arrays["multinomial_transfer"], ":", color=BLUE)

@@ -9,6 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 
 from sketchprune import _checks
@@ -62,13 +63,13 @@ def apply(params: Params, mask: Mask) -> Params:
         expected = jax.tree.structure(params)
         raise ValueError(f"mask is {jax.tree.structure(mask)}; it takes the structure of params, {expected}")
 
-    def pruned(path, weight: Array, kept: Array) -> Array:
+    def pruned(path, weight: ArrayLike, kept: ArrayLike) -> Array:
         if jnp.shape(weight) != jnp.shape(kept):
             name = "mask" + jax.tree_util.keystr(path)
             raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")
         if jnp.result_type(kept) == jnp.bool_:
             return jnp.where(kept, weight, 0)
-        return (weight * kept).astype(jnp.result_type(weight))
+        return (jnp.asarray(weight) * kept).astype(jnp.result_type(weight))
 
     return jax.tree_util.tree_map_with_path(pruned, params, mask)
 

@@ -18,8 +18,8 @@ from sketchprune import _checks, masks
 from sketchprune._static import static
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
 from sketchprune.prune.counts import check_leaves, size
-from sketchprune.prune.samplers import Count, Sampler, top
-from sketchprune.types import ApplyFn, Key, LossFn, Mask, Params, ScoreFn, Scores
+from sketchprune.prune.samplers import Sampler, top
+from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, ScoreFn, Scores
 
 Keep = Count | PyTree[Count]
 Keeps = Sequence[int] | Int[Array | np.ndarray, "rounds"] | PyTree[Int[Array | np.ndarray, "rounds"]]

@@ -10,13 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._static import can_be_hashed
-from sketchprune.types import Key, Mask, Scores
+from sketchprune.types import Count, Key, Mask, Scores
 
-Count = int | Int[Array, ""]
 Sampler = Callable[[Any, Scores, Any], Mask]
 
 

@@ -46,7 +46,7 @@ def edges() -> Float[np.ndarray, "edges"]:
     return np.concatenate([[-np.inf], -positive[::-1], positive, [np.inf]])
 
 
-def quantile(histogram: Int[np.ndarray, "bins"], level: float) -> float:
+def quantile(histogram: Int[np.ndarray, "bins"], level: int | float) -> float:
     """The smallest value that at least a fraction ``level`` of the counted values do not exceed, within 1.1 %.
 
     It is the geometric middle of its bin; ±inf and zero for their bins, NaN of an empty histogram.

@@ -18,7 +18,7 @@ class Checkpoints:
     checkpoint when it is left by Ctrl-C.
     """
 
-    def __init__(self, folder: str | Path | None, identity: dict[str, Any], interval_s: float):
+    def __init__(self, folder: str | Path | None, identity: dict[str, Any], interval_s: int | float):
         self._folder = None if folder is None else Path(folder).absolute()
         self._identity = identity
         self._interval_s = interval_s

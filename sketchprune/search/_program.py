@@ -32,9 +32,7 @@ _KEPT_SEARCHES = 4
 class SearchProgram:
     """Evaluates ``objective(law(key of mask i))`` on the devices of a mesh, for ranges of i."""
 
-    def __init__(
-        self, objective: Callable[..., Any], law: Callable[..., Any], key: Key, *, mesh: Mesh, num_best: int
-    ):
+    def __init__(self, objective: Callable[..., Any], law: Callable[..., Any], key: Key, *, mesh: Mesh, num_best: int):
         self._law = TracedFunction(law, key)
         self._objective = TracedFunction(objective, self._law.result)
         result = self._objective.result

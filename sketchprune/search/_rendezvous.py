@@ -1,20 +1,28 @@
-"""Processes find one another over plain TCP before JAX's own start, which aborts the interpreter when it fails."""
+"""Processes meet over plain TCP before JAX's own start, which aborts the interpreter when one of them is missing."""
 
 import json
 import socket
 import time
 
-_LINE = 4096
-_RETRY = 0.1
-"""Seconds between attempts to reach the coordinator."""
+_MAX_LINE_BYTES = 4096
+_RETRY_S = 0.1
+"""Time between two attempts to reach the coordinator."""
 
 
-def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout: float = 60.0) -> None:
-    """Return once all processes have said at the coordinator's address that they are there.
+def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout: int | float = 60.0) -> None:
+    """Return once all processes have reported to the coordinator.
 
-    Process 0 listens at ``coordinator``, "host:port"; the others report to it. TimeoutError, in every process that
-    came, naming those that did not within ``timeout`` seconds; ValueError where two claim one id or disagree on
-    their number. The port is free again when this returns.
+    Process 0 listens at ``coordinator``, and the others report to it. The port is free again when this returns.
+
+    Args:
+        coordinator: "host:port".
+        num_processes: how many processes there are.
+        process_id: which of them this is, from 0 on.
+        timeout: seconds to wait for the others.
+
+    Raises:
+        TimeoutError: in every process that came, naming those that did not come in time.
+        ValueError: when two processes claim one id or disagree on their number.
     """
     host, port = address(coordinator)
     deadline = time.monotonic() + timeout
@@ -32,7 +40,7 @@ def address(coordinator: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _receive(host: str, port: int, num_processes: int, deadline: float, timeout: float):
+def _receive(host: str, port: int, num_processes: int, deadline: float, timeout: int | float) -> None:
     """Process 0: wait for the others, then tell all of them how it went."""
     guests: dict[int, socket.socket] = {}
     refused: list[socket.socket] = []
@@ -40,7 +48,7 @@ def _receive(host: str, port: int, num_processes: int, deadline: float, timeout:
     try:
         with _listening(host, port) as server:
             while len(guests) < num_processes - 1 and problem is None:
-                server.settimeout(max(deadline - time.monotonic(), 1e-3))
+                server.settimeout(_left(deadline))
                 try:
                     guest, _ = server.accept()
                 except TimeoutError:
@@ -49,27 +57,19 @@ def _receive(host: str, port: int, num_processes: int, deadline: float, timeout:
                         f"process {missing} of {num_processes} did not join {host}:{port} within {timeout:g} s"
                     )
                     break
-                try:
-                    guest.settimeout(min(max(deadline - time.monotonic(), 1e-3), 5))
-                    number, count = json.loads(_line(guest))
-                except (OSError, ValueError, TypeError):  # not one of ours
+                if (claim := _claim(guest, deadline)) is None:
                     guest.close()
                     continue
-                if count != num_processes or not 0 < number < num_processes or number in guests:
+                number, count = claim
+                if count == num_processes and 0 < number < num_processes and number not in guests:
+                    guests[number] = guest
+                else:
                     refused.append(guest)
                     problem = ValueError(
                         f"process_id {number} of {count} came to {host}:{port}; "
                         f"it takes each of 1 to {num_processes - 1} once, all with num_processes {num_processes}"
                     )
-                else:
-                    guests[number] = guest
-        verdict = {"problem": None if problem is None else str(problem)}
-        for guest in (*guests.values(), *refused):
-            try:
-                guest.sendall(json.dumps(verdict).encode() + b"\n")
-                guest.recv(1)  # the other side closes first, so that the port is free at once
-            except OSError:
-                pass
+        _answer([*guests.values(), *refused], problem)
     finally:
         for guest in (*guests.values(), *refused):
             guest.close()
@@ -77,8 +77,35 @@ def _receive(host: str, port: int, num_processes: int, deadline: float, timeout:
         raise problem
 
 
+def _left(deadline: float) -> float:
+    """Seconds until the deadline, as a positive time that a socket can wait."""
+    return max(deadline - time.monotonic(), 1e-3)
+
+
+def _claim(guest: socket.socket, deadline: float) -> tuple[int, int] | None:
+    """Which process of how many a guest says it is; None for one that does not speak this protocol."""
+    try:
+        guest.settimeout(min(_left(deadline), 5))
+        number, count = json.loads(_line(guest))
+        return number, count
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _answer(guests: list[socket.socket], problem: Exception | None) -> None:
+    """Tell the guests how it went, and wait until each has closed its side, so that the port is free at once."""
+    answer = {"problem": None if problem is None else str(problem)}
+    for guest in guests:
+        try:
+            guest.sendall(json.dumps(answer).encode() + b"\n")
+            guest.recv(1)
+        except OSError:
+            pass
+
+
 def _listening(host: str, port: int) -> socket.socket:
-    # A name may stand for a loop-back address on its own machine, so a machine with a name listens at all it has.
+    # On its own machine a name may stand for the loop-back address, where other machines cannot reach it. A process
+    # that is given a name therefore listens at all addresses of its machine.
     named = ":" not in host and host.strip("0123456789.") != ""
     both = named and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
@@ -91,20 +118,20 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _report(host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: float):
+def _report(host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: int | float) -> None:
     """Any other process: reach process 0 and hear from it."""
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"process 0 of {num_processes} did not answer at {host}:{port} within {timeout:g} s")
         try:
-            # Past the deadline the coordinator still has to say who is missing.
+            # After the deadline the coordinator still has to say who is missing.
             with socket.create_connection((host, port), timeout=left) as server:
                 server.settimeout(left + 5)
                 server.sendall(json.dumps([process_id, num_processes]).encode() + b"\n")
                 problem = json.loads(_line(server))["problem"]
         except (OSError, ValueError):
-            time.sleep(_RETRY)
+            time.sleep(_RETRY_S)
             continue
         if problem is not None:
             raise TimeoutError(problem) if "did not join" in problem else ValueError(problem)
@@ -112,11 +139,11 @@ def _report(host: str, port: int, num_processes: int, process_id: int, deadline:
 
 
 def _line(connection: socket.socket) -> bytes:
-    """What the other side says, up to the end of the line."""
+    """What the other side sends, up to the end of the line."""
     received = b""
     while not received.endswith(b"\n"):
-        part = connection.recv(_LINE)
-        if not part or len(received) > _LINE:
+        part = connection.recv(_MAX_LINE_BYTES)
+        if not part or len(received) > _MAX_LINE_BYTES:
             raise ValueError("the connection ended before its line did")
         received += part
     return received

@@ -87,9 +87,7 @@ def over_devices(evaluate: Evaluate, mesh: Mesh, num_best: int, chunking: Chunki
     return jax.shard_map(on_device, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
 
 
-def _on_device(
-    evaluate, axes, num_best, chunking, key, high, low, per_device, num_masks, constants
-) -> BatchSummary:
+def _on_device(evaluate, axes, num_best, chunking, key, high, low, per_device, num_masks, constants) -> BatchSummary:
     """The part of one device, and what all devices find together."""
     first = lax.axis_index(axes) * per_device
     own = jnp.clip(num_masks - first, 0, per_device)

@@ -42,7 +42,7 @@ def start(
     num_processes: int | None = None,
     process_id: int | None = None,
     *,
-    timeout: float = 60.0,
+    timeout: int | float = 60.0,
 ) -> None:
     """Join this process to the others, so that the devices of all of them become one set.
 

@@ -50,7 +50,7 @@ def training_error(
     *,
     start: Float[Array | np.ndarray, "d"] | None = None,
     steps: int | None = None,
-    step_size: float | None = None,
+    step_size: int | float | None = None,
     keep: int | None = None,
 ) -> Objective:
     """The squared error ‖Xu − y‖² of a linear model of which only the kept weights are trained.
@@ -135,7 +135,7 @@ def _residual_of_projection(columns: Float[Array, "n k"], vector: Float[Array, "
     return lax.fori_loop(0, columns.shape[1], project_out, (columns, vector))[1]
 
 
-def _after_step(columns: Float[Array, "n k"], step_size: float, residual: Float[Array, "n"]) -> Float[Array, "n"]:
+def _after_step(columns: Float[Array, "n k"], step_size: int | float, residual: Float[Array, "n"]) -> Float[Array, "n"]:
     """The residual y − Xu after a step of gradient descent, (I − ηXXᵀ)(y − Xu)."""
     slope = product(columns.T, residual)
     return residual - step_size * product(columns, slope)

@@ -285,36 +285,30 @@ class _Network(NamedTuple):
         chosen = jax.tree.leaves(masks.prunable(self.params))
         return [leaf for leaf, prune in zip(jax.tree.leaves(tree), chosen, strict=True) if prune]
 
-    def whole(self, leaves: list[Array], *, others: float) -> PyTree:
-        """A tree like the parameters, with these leaves where it may be pruned and one number elsewhere."""
+    def with_prunable(self, tree: PyTree, leaves: list[Array]) -> PyTree:
+        """A tree like the parameters, with these leaves in place of those that may be pruned."""
         given = iter(leaves)
-        return jax.tree.map(
-            lambda leaf, prune: next(given) if prune else jnp.full_like(leaf, others),
-            self.params,
-            masks.prunable(self.params),
-        )
+        return jax.tree.map(lambda leaf, prune: next(given) if prune else leaf, tree, masks.prunable(self.params))
 
 
 def _network(setting: Setting, dataset: Dataset) -> Problem:
     network = _network_model(setting, dataset)
-    norms = None
-    if setting.probabilities == "optimal" or setting.objective == "ntk-error":
-        norms = kernels.column_norms(network.apply, network.params, network.x[: _NUM_SAMPLES["ntk-error"]])
-    law, keep = _law(setting, network.prunable(_network_sizes(setting, network, norms)))
+    law, keep = _law(setting, network.prunable(_network_sizes(setting, network)))
+    weights = network.prunable(network.params)
+    all_ones = jax.tree.map(jnp.ones_like, network.params)
 
     def mask(key: Key) -> Mask:
-        return network.whole(law.sample(key), others=1)
+        return network.with_prunable(all_ones, law.sample(key))
 
     objective = functools.partial(_network_objective, setting, network)
-    weights = network.prunable(network.params)
     return Problem(
         law=mask,
         objective=objective(jnp.float32),
         objective_float64=lambda mask: objective(jnp.float64)(mask),
         keep=keep,
         weights=sum(leaf.size for leaf in weights),
-        theory=_network_theory(setting, network, norms, law),
-        zero_mask=network.whole([jnp.zeros_like(leaf) for leaf in weights], others=1),
+        theory=_network_theory(setting, network, law),
+        zero_mask=network.with_prunable(all_ones, [jnp.zeros_like(leaf) for leaf in weights]),
     )
 
 
@@ -335,10 +329,10 @@ def _network_model(setting: Setting, dataset: Dataset) -> _Network:
     return _Network(apply, run, params, x, y)
 
 
-def _network_sizes(setting: Setting, network: _Network, norms: PyTree | None) -> PyTree:
+def _network_sizes(setting: Setting, network: _Network) -> PyTree:
     """What the law is in proportion to."""
     if setting.probabilities == "optimal":
-        return norms
+        return kernels.column_norms(network.apply, network.params, network.x[: _NUM_SAMPLES["ntk-error"]])
     return jax.tree.map(jnp.abs if setting.probabilities == "data-free" else jnp.ones_like, network.params)
 
 
@@ -354,24 +348,29 @@ def _network_objective(setting: Setting, network: _Network, dtype: Any) -> Objec
     return objectives.trained_loss(network.run, loss, params, batch, optax.adam(setting.step_size), setting.steps)
 
 
-def _network_theory(setting: Setting, network: _Network, norms: PyTree | None, law: Any) -> dict[str, float]:
+def _network_theory(setting: Setting, network: _Network, law: Any) -> dict[str, float]:
     """The expectation of the tangent kernel's error under a reweighted mask; nothing is known of the losses."""
     if setting.objective != "ntk-error" or setting.binary:  # the error of 0/1 masks takes all pairs of weights
         return {}
-    return _with_markov(_expectation(law, _tangent_items(network, norms)))
+    return _with_markov(_expectation(law, _tangent_items(network)))
 
 
-def _tangent_items(network: _Network, norms: PyTree) -> laws.Items:
+def _tangent_items(network: _Network) -> laws.Items:
     """The items J_iJ_iᵀ of the prunable weights."""
+    every = kernels.ntk_items(network.apply, network.params, network.x)
+    zeros = jax.tree.map(jnp.zeros_like, network.params)
+    prunable = jax.tree.map(
+        lambda leaf, prune: np.full(leaf.shape, prune), network.params, masks.prunable(network.params)
+    )
 
     def combination(coefficients: list[Array]) -> Float[Array, ""]:
-        kernel = kernels.ntk(network.apply, network.params, network.x, mask=network.whole(coefficients, others=0))
-        return jnp.sum(kernel**2)
+        return every.combination(network.with_prunable(zeros, coefficients))
 
     def gram() -> Float[Array, "d d"]:
-        raise ValueError("a network has too many weights for the Gram matrix of their kernels")
+        chosen = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(prunable)])
+        return every.gram()[chosen][:, chosen]
 
-    return laws.Items([norm**2 for norm in network.prunable(norms)], combination, gram)
+    return laws.Items(network.prunable(every.squares), combination, gram)
 
 
 # --- laws
@@ -383,7 +382,9 @@ def _law(setting: Setting, sizes: PyTree) -> tuple[Any, int]:
     positive = sum(int(jnp.sum(leaf > 0)) for leaf in jax.tree.leaves(sizes))
     keep = round(setting.density * weights)
     if not keep:
-        raise ValueError(f"density is {setting.density:g}, which keeps none of {weights} weights; it takes a larger one")
+        raise ValueError(
+            f"density is {setting.density:g}, which keeps none of {weights} weights; it takes a larger one"
+        )
     if not positive:
         raise ValueError(
             f"data is {setting.data}, which gives every weight the size 0, as features do that are constant or 0; "

@@ -89,7 +89,7 @@ class SearchResult:
         """The edges of the bins, one more than bins: 32 bins an octave and sign, the same for every search."""
         return _bins.edges()
 
-    def quantile(self, level: float) -> float:
+    def quantile(self, level: int | float) -> float:
         """The smallest value that a fraction ``level`` of the values do not exceed, within 1.1 %.
 
         Raises:
@@ -124,7 +124,7 @@ def best(
     batch: int | None = None,
     mesh: Mesh | None = None,
     checkpoint: str | Path | None = None,
-    checkpoint_seconds: float = _CHECKPOINT_INTERVAL_S,
+    checkpoint_seconds: int | float = _CHECKPOINT_INTERVAL_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
     """The best of many random masks, with moments and a histogram of all their objectives.
@@ -146,7 +146,7 @@ def best(
         num_best: how many of the best masks are kept.
         batch: masks between two returns to the host, a multiple of 256 for each device; by default about as many as
             take half a second.
-        mesh: the devices, with some of every process; by default all of all processes, :func:`sketchprune.search.mesh.over`.
+        mesh: the devices, some of every process; by default all of them, :func:`sketchprune.search.mesh.over`.
         checkpoint: a folder in which the search is kept, at its end too and when Ctrl-C interrupts it. When it holds a
             checkpoint of this search, the search goes on from there.
         checkpoint_seconds: time between two checkpoints.
@@ -180,7 +180,7 @@ def best(
     with _checkpoints(program, num_masks, checkpoint, checkpoint_seconds) as checkpoints:
         summary = checkpoints.restored() or SearchSummary(num_best)
         clock = _Clock(program, summary.done)
-        for summary in _after_each_batch(program, summary, num_masks, batch, mesh.size):
+        for summary in _after_each_batch(program, summary, num_masks, batch, mesh.size):  # noqa: B020
             checkpoints.update(summary, last=summary.done == num_masks)
             if progress is not None:
                 progress(clock.progress(summary.done, num_masks))
@@ -233,7 +233,7 @@ def _check_same_in_every_process(
 
 
 def _checkpoints(
-    program: SearchProgram, num_masks: int, folder: str | Path | None, interval_s: float
+    program: SearchProgram, num_masks: int, folder: str | Path | None, interval_s: int | float
 ) -> Checkpoints:
     if folder is None:
         return Checkpoints(None, {}, interval_s)

@@ -127,8 +127,8 @@ def test_the_best_masks_are_ranked(arrays):
 def test_best_masks_without_a_proof_are_not_drawn(monkeypatch):
     monkeypatch.setattr(existence, "MAX_NODES", 1)
     x, w = np.random.default_rng(0).standard_normal((12, 12)), np.ones(12)
-    with pytest.raises(ValueError, match="max_nodes is 1, too small for the proof"):
-        existence._errors(jnp.asarray(x), jnp.asarray(w), 6, jax.random.key(0), 256)
+    with pytest.raises(ValueError, match="max_nodes is 1; it takes a number large enough to prove"):
+        existence._errors(jnp.asarray(x), jnp.asarray(w), 6, key=jax.random.key(0), num_masks=256)
 
 
 def test_tails_bound_the_frequencies(arrays):
@@ -197,12 +197,12 @@ def test_tightness_verifies_without_a_report(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sketch_eror"], "names: got 'sketch_eror'; takes sketch_error"),
-        (["tails", "no-such-thing"], "names: got 'no-such-thing'; takes existence or"),
-        (["tails", "--seed", "-1"], "seed: got -1"),
-        (["tails", "--out", "{file}"], "out: got {file}"),
-        (["tightness", "--report", "{file}"], "report: got {file}, which is malformed"),
-        (["tightness", "--report", "{file}.missing"], "report: got {file}.missing: No such file"),
+        (["sketch_eror"], "names holds 'sketch_eror'; it takes sketch_error"),
+        (["tails", "no-such-thing"], "names holds 'no-such-thing'; it takes existence or"),
+        (["tails", "--seed", "-1"], "seed is -1; it takes a whole number from 0"),
+        (["tails", "--out", "{file}"], "out is {file}, which cannot be written"),
+        (["tightness", "--report", "{file}"], "report is {file}, which is malformed; it takes a verdicts.json"),
+        (["tightness", "--report", "{file}.missing"], "report is {file}.missing, which cannot be read (No such file"),
     ],
 )
 def test_wrong_usage(arguments, message, tmp_path, capsys):
@@ -224,5 +224,5 @@ def test_wrong_options_exit_with_2():
 def test_a_report_without_looseness(tmp_path):
     path = tmp_path / "verdicts.json"
     path.write_text(json.dumps({"claims": []}))
-    with pytest.raises(ValueError, match=r"report: got .*verdicts.json; takes one with a looseness"):
+    with pytest.raises(ValueError, match=r"report is .*verdicts.json; it takes one with a looseness"):
         tightness.data(SimpleNamespace(report=path), jax.random.key(0))

@@ -1,71 +1,28 @@
-"""Searches over processes and after a kill are the search of one process; what goes wrong is said."""
+"""Searches over several processes are the search of one; what goes wrong when they meet is said."""
 
-import functools
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from sketchprune import search
 from sketchprune.search import _cluster, mesh
-from sketchprune.search._traced import Traced
+from sketchprune.search._rendezvous import rendezvous
 from tests.support import search_process as example
-
-SCRIPT = Path(__file__).parents[1] / "support" / "search_process.py"
-
-
-@functools.cache
-def alone():
-    return example.plain(example.run(None, mesh=mesh.over(jax.devices()[:1])))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def launch(*arguments, devices, **variables):
-    """A Python process with so many devices; arguments as `python` takes them."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_ENABLE_X64": "1",
-        "PYTHONPATH": str(SCRIPT.parents[2]),
-    }
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def slurm(number, port, *, node="localhost"):
-    """What srun tells the first or second of two processes on one node; its own choice of a port may be taken."""
-    return {
-        "SLURM_JOB_ID": "4711", "SLURM_STEP_NODELIST": node, "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2",
-        "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "JAX_COORDINATOR_PORT": str(port),
-    }  # fmt: skip
 
 
 def test_two_processes_of_four_devices_find_the_same(tmp_path):
-    coordinator = f"127.0.0.1:{free_port()}"
-    processes = [launch(SCRIPT, tmp_path, coordinator, 2, number, devices=4) for number in (0, 1)]
+    coordinator = f"127.0.0.1:{example.free_port()}"
+    processes = [example.launch(example.SCRIPT, tmp_path, coordinator, 2, number, devices=4) for number in (0, 1)]
     outputs = [process.communicate(timeout=300) for process in processes]
     for process, (out, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
         told, found = json.loads(out.splitlines()[-1])
-        assert found == alone()
+        assert found == example.alone()
         for message, text in zip(
             (
                 r"different things \(key: \[0, 7\] in process 0, \[0, 8\] in process 1\); each takes the same",
@@ -79,28 +36,8 @@ def test_two_processes_of_four_devices_find_the_same(tmp_path):
         ):
             assert re.search(message, text)
     # What two processes left is what one goes on from: here, nothing more to do.
-    looks = []
-    assert example.plain(example.run(tmp_path, progress=looks.append)) == alone() and not looks
-
-
-def test_the_command_joins_what_slurm_has_started(tmp_path):
-    """Two processes of one device find what one process of one device finds."""
-    command = ("-m", "theory", "search", "--data", "digits", "--masks", "5000", "--best", "3", "--out")
-    port = free_port()
-    joined = [
-        launch(*command, tmp_path / "two", "--cluster", "--join-timeout", 240, devices=1, **slurm(number, port))
-        for number in (0, 1)
-    ]
-    found = []
-    for folder, processes in (("two", joined), ("one", [launch(*command, tmp_path / "one", devices=1)])):
-        outputs = [process.communicate(timeout=300) for process in processes]
-        for process, (_, errors) in zip(processes, outputs, strict=True):
-            assert process.returncode == 0, errors
-        assert f"{len(processes)} process" in outputs[0][0]
-        assert not any("masks" in out for out, _ in outputs[1:])  # only the first one speaks
-        report = json.loads((tmp_path / folder / "result.json").read_text())
-        found.append({name: value for name, value in report.items() if name not in ("rate", "seconds")})
-    assert found[0] == found[1]
+    batches = []
+    assert example.plain(example.run(tmp_path, progress=batches.append)) == example.alone() and not batches
 
 
 @pytest.mark.parametrize(
@@ -119,12 +56,14 @@ def test_the_command_joins_what_slurm_has_started(tmp_path):
 )
 def test_what_launchers_say(environment, place):
     if "SLURM_STEP_NODELIST" in environment:
-        whole = {name: value for name, value in slurm(1, 0).items() if name != "JAX_COORDINATOR_PORT"} | environment
+        whole = {
+            name: value for name, value in example.slurm(1, 0).items() if name != "JAX_COORDINATOR_PORT"
+        } | environment
         for missing in ("SLURM_JOB_ID", "SLURM_LOCALID"):  # as in a batch script outside srun
-            assert _cluster.place({name: value for name, value in whole.items() if name != missing}) is None
+            assert _cluster.launched_process({name: value for name, value in whole.items() if name != missing}) is None
     else:
         whole = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"} | environment
-    assert _cluster.place(whole) == place
+    assert _cluster.launched_process(whole) == place
 
 
 @pytest.mark.parametrize(
@@ -138,21 +77,21 @@ def test_what_launchers_say(environment, place):
     ],
 )
 def test_launchers_that_say_nonsense(monkeypatch, change, message):
-    for name, value in (slurm(1, 9) | change).items():
+    for name, value in (example.slurm(1, 9) | change).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
         mesh.start(timeout=0.2)
     with pytest.raises(
         ValueError, match="OMPI_MCA_orte_hnp_uri is 'nowhere'; it takes a job's number and a tcp address"
     ):
-        _cluster.place({name: "nowhere" for name in _cluster._OPEN_MPI})
+        _cluster.launched_process({name: "nowhere" for name in _cluster._OPEN_MPI})
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_slurm_did_not_start_is_named(monkeypatch, number):
     """The interpreter lives on: JAX's own start, which aborts it, is not reached."""
-    port = free_port()
-    for name, value in slurm(number, port, node="127.0.0.1").items():
+    port = example.free_port()
+    for name, value in example.slurm(number, port, node="127.0.0.1").items():
         monkeypatch.setenv(name, value)
     missing = ("process 1 of 2 did not join", "process 0 of 2 did not answer at")[number]
     with pytest.raises(TimeoutError, match=f"{missing} 127.0.0.1:{port} within 0.3 s"):
@@ -164,115 +103,13 @@ def test_no_launcher():
         mesh.start(timeout=0.2)
 
 
-def test_a_killed_search_goes_on(tmp_path):
-    process = launch(SCRIPT, tmp_path, devices=1)
-    deadline = time.monotonic() + 240
-    while not (kept := saved(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert kept and max(saved(tmp_path)) < example.MASKS
-    looks = []
-    assert example.plain(example.run(tmp_path, progress=looks.append)) == alone()
-    assert looks[0].done > kept[-1]
-    assert looks[-1].done == example.MASKS and looks[-1].seconds_left == 0
-
-
-def test_an_interrupted_search_goes_on(tmp_path):
-    """What a real signal interrupts is kept, though no checkpoint was due."""
-    process = launch("-u", SCRIPT, tmp_path, "--patient", devices=1)
-    assert process.stdout.readline() == "looked\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=240)
-    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
-    (kept,) = saved(tmp_path)
-    assert 0 < kept < example.MASKS
-    looks = []
-    assert example.plain(example.run(tmp_path, progress=looks.append)) == alone()
-    assert looks[0].done > kept
-
-
-def test_an_interrupt_before_the_first_look_keeps_nothing(tmp_path, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sketchprune.search._program.Worker.share", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        example.run(tmp_path, mesh=mesh.over(jax.devices()[:1]))
-    assert saved(tmp_path) == []
-
-
-def saved(folder):
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
-
-
-def test_checkpoints_of_other_searches_are_refused(tmp_path):
-    small = {"num_masks": 512, "batch": 256, "mesh": mesh.over(jax.devices()[:1])}
-    example.run(tmp_path, **small)
-    for change, message in (
-        ({"seed": 8}, r"is of another search \(key: \[0, 7\] there, \[0, 8\] here\)"),
-        ({"num_masks": 768}, r"\(num_masks: 512 there, 768 here\)"),
-        ({"best": 3}, r"\(best: 5 there, 3 here\)"),
-        ({"scale": 2.0}, r"\(data: \w+ there, \w+ here\)"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            example.run(tmp_path, **small | change)
-    newest = tmp_path / str(max(saved(tmp_path)))
-    for path in newest.rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"\x00{")
-    with pytest.raises(ValueError, match=f"checkpoint {newest} cannot be read .*; it takes one that a search wrote"):
-        example.run(tmp_path, **small)
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(ValueError, match=f"checkpoint is {file}: .*; it takes a folder that can be written"):
-        example.run(file, **small)
-
-
-def test_laws_and_objectives_are_told_apart():
-    shift = jnp.arange(3.0)
-
-    @jax.jit
-    def inner(x):
-        return x + shift
-
-    def same(x):
-        return x + jnp.arange(3.0)
-
-    base, other = Traced(inner, jnp.zeros(3)), 2 * shift
-    assert base.data == Traced(lambda x: x * shift, jnp.zeros(3)).data != Traced(lambda x: x + other, jnp.zeros(3)).data
-    assert base.instructions != Traced(jax.jit(lambda x: x * shift), jnp.zeros(3)).instructions
-    relu = [Traced(lambda x: jax.nn.relu(x), jnp.zeros(3)).instructions for _ in range(2)]
-    assert relu[0] == relu[1] != Traced(same, jnp.zeros(3)).instructions
-    key = jax.random.key(1)
-    keyed = Traced(lambda x: x * jax.random.normal(key), jnp.zeros(3))
-    assert keyed.data != base.data
-    np.testing.assert_array_equal(keyed.program(keyed.constants, jnp.ones(3)), jax.random.normal(key) * jnp.ones(3))
-
-
-def test_checkpoints_know_nothing_of_callbacks(tmp_path):
-    """Two objectives that differ in what Python does alone; printing changes no value."""
-
-    @jax.jit
-    def objective(mask):
-        return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), jnp.float32), mask, vmap_method="sequential")
-
-    law = functools.partial(jax.random.normal, shape=(), dtype=jnp.float32)
-    one = {"best": 2, "mesh": mesh.over(jax.devices()[:1])}
-    with pytest.raises(ValueError, match=f"checkpoint is {tmp_path} and objective calls back to Python"):
-        search.best(objective, law, jax.random.key(0), 256, checkpoint=tmp_path, **one)
-    assert search.best(objective, law, jax.random.key(0), 256, **one).num_masks == 256
-    printing = Traced(lambda x: jax.debug.callback(print, x) or x, jnp.zeros(3))
-    assert not printing.calls_back and Traced(lambda x: jax.lax.map(objective, x), jnp.zeros(3)).calls_back
-
-
 def meeting(*processes, count, timeout=10.0):
     """Process ids that meet in threads: what each raises, or None."""
-    coordinator = f"127.0.0.1:{free_port()}"
+    coordinator = f"127.0.0.1:{example.free_port()}"
 
     def come(process_id):
         try:
-            mesh.rendezvous(coordinator, count, process_id, timeout=timeout)
+            rendezvous(coordinator, count, process_id, timeout=timeout)
         except (ValueError, TimeoutError) as error:
             return error
 
@@ -300,11 +137,11 @@ def test_a_process_that_never_joins_is_named():
 def test_processes_that_disagree_are_told():
     errors, _ = meeting(0, 1, 1, count=3)
     assert all("it takes each of 1 to 2 once" in str(error) for error in errors if error) and any(errors)
-    coordinator = f"127.0.0.1:{free_port()}"
+    coordinator = f"127.0.0.1:{example.free_port()}"
     stranger = threading.Thread(target=strange, args=(coordinator,))
     stranger.start()
     with pytest.raises(TimeoutError, match="process 1 of 2 did not join"):
-        mesh.rendezvous(coordinator, 2, 0, timeout=1.0)
+        rendezvous(coordinator, 2, 0, timeout=1.0)
     stranger.join()
 
 
@@ -335,6 +172,6 @@ def test_bad_starts(arguments, message):
 
 
 def test_agreement_of_one_process():
-    assert mesh.agreed(5) == 5 and mesh.agreed_text("ü") == "ü" and mesh.texts("ü") == ["ü"]
+    assert mesh.broadcast_int(5) == 5 and mesh.allgather_text("ü") == ["ü"]
     value = mesh.replicated(mesh.over(), jnp.arange(3))
     assert len(value.sharding.device_set) == 8 and value.is_fully_replicated

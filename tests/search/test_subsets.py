@@ -16,6 +16,7 @@ KINDS = ("gaussian", "same sign", "zero columns", "wide", "twins")
 def model(kind, d=8, seed=0):
     rng = np.random.default_rng(seed)
     x, w = rng.normal(size=(5 if kind == "wide" else 12, d)), rng.normal(size=d)
+    x = np.pad(x, ((0, 12 - len(x)), (0, 0)))  # rows of zeros, so that programs of one shape serve all
     if kind == "same sign":
         x, w = abs(x), abs(w)
     if kind == "zero columns":
@@ -76,7 +77,7 @@ def test_thirty_weights_are_within_reach():
     x, w = rng.normal(size=(60, 30)), rng.normal(size=30)
     found = subsets.optimum(x, w, 12)
     assert found.gap == 0
-    mask, value = subsets.local_search(jnp.asarray(x), jnp.asarray(w), 12, jax.random.key(0), starts=32)
+    mask, value = subsets.local_search(jnp.asarray(x), jnp.asarray(w), 12, key=jax.random.key(0), starts=32)
     assert float(value) == pytest.approx(found.error, rel=1e-9)
     assert error(x, w, mask) == pytest.approx(float(value), rel=1e-9)
 
@@ -85,7 +86,7 @@ def test_thirty_weights_are_within_reach():
 def test_local_search_ends_where_no_move_helps(kind):
     x, w = model(kind)
     for keep in (0, 3, 8):
-        mask, value = subsets.local_search(jnp.asarray(x), jnp.asarray(w), keep, jax.random.key(3), starts=4)
+        mask, value = subsets.local_search(jnp.asarray(x), jnp.asarray(w), keep, key=jax.random.key(3), starts=4)
         mask = np.asarray(mask)
         assert mask.sum() <= keep and float(value) == pytest.approx(error(x, w, mask), abs=1e-9)
         assert float(value) >= brute_force(x, w, keep) - 1e-9
@@ -97,7 +98,7 @@ def test_local_search_ends_where_no_move_helps(kind):
                 other[j] = ~other[j]
             if other.sum() <= keep:
                 assert error(x, w, other) >= float(value) - 1e-9
-        many, least = subsets.local_search(jnp.asarray(x), jnp.asarray(w), keep, jax.random.key(3), starts=64)
+        many, least = subsets.local_search(jnp.asarray(x), jnp.asarray(w), keep, key=jax.random.key(3), starts=64)
         assert float(least) == pytest.approx(brute_force(x, w, keep), abs=1e-9)
 
 
@@ -174,7 +175,7 @@ def test_everything_works_under_jit_and_vmap():
     x, w = (jnp.asarray(np.stack(part)) for part in zip(*models, strict=True))
     for search in (
         lambda x, w: subsets.greedy(x, w, 3),
-        lambda x, w: subsets.local_search(x, w, 3, jax.random.key(1), starts=3),
+        lambda x, w: subsets.local_search(x, w, 3, key=jax.random.key(1), starts=3),
         lambda x, w: subsets.orthogonal_matching_pursuit(x, w, 3),
     ):
         together = jax.jit(jax.vmap(search))(x, w)
@@ -188,7 +189,7 @@ def test_everything_works_under_jit_and_vmap():
     [
         (lambda x, w: subsets.greedy(x, w, 9), "keep is 9; it takes at most 8"),
         (lambda x, w: subsets.orthogonal_matching_pursuit(x, w, -1), "keep is -1"),
-        (lambda x, w: subsets.local_search(x, w, 2, jax.random.key(0), starts=0), "starts is 0"),
+        (lambda x, w: subsets.local_search(x, w, 2, key=jax.random.key(0), starts=0), "starts is 0"),
         (lambda x, w: subsets.optimum(x, w, 9), "keep is 9; it takes at most 8"),
         (lambda x, w: subsets.optimum(x, w, 2, max_nodes=0), "max_nodes is 0"),
         (lambda x, w: subsets.optimum(x * np.inf, w, 2), "not finite"),

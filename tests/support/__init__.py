@@ -5,12 +5,14 @@ listed in ``path_networks``, small claims in ``claims``, and the script of a sea
 of its own in ``search_process``. Library tests must not import the claims, which import ``theory``.
 """
 
+import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import settings
+from jaxtyping import config
 
 # --- Compilation and hypothesis settings
 
@@ -45,3 +47,16 @@ def close(found, expected, rtol=1e-12):
     """Assert that two arrays agree to ``rtol`` times the largest entry expected."""
     expected = np.asarray(expected)
     np.testing.assert_allclose(found, expected, rtol=0, atol=rtol * max(abs(expected).max(), 1e-300))
+
+
+# --- Types
+
+
+@contextlib.contextmanager
+def unchecked_types():
+    """No annotation is enforced inside: for arguments of a wrong type, which the library itself refuses."""
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", False)

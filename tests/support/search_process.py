@@ -1,10 +1,16 @@
 """One process of a search: `python search_process.py FOLDER [COORDINATOR COUNT ID]`.
 
-Prints as JSON what it is told where the processes do not make the same call, if there are several, and what it found."""
+Prints as JSON what it is told where several processes do not make the same call, and what it found.
+"""
 
+import functools
 import json
+import os
+import socket
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +19,7 @@ import numpy as np
 from sketchprune import laws, search
 from sketchprune.search import mesh
 
+SCRIPT = Path(__file__)
 MASKS = 20_017
 BATCH = 2048
 
@@ -34,6 +41,39 @@ def plain(result):
         for name, value in vars(result).items()
         if name not in ("masks", "seconds", "rate")
     }
+
+
+@functools.cache
+def alone():
+    """What one process finds on one device."""
+    return plain(run(None, mesh=mesh.over(jax.devices()[:1])))
+
+
+def launch(*arguments, devices, **variables):
+    """A Python process with this number of devices; arguments as `python` takes them."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
+        "JAX_ENABLE_X64": "1",
+        "PYTHONPATH": str(SCRIPT.parents[2]),
+    }
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def slurm(number, port, *, node="localhost"):
+    """What srun tells the first or second of two processes on one node; its own choice of a port may be taken."""
+    return {
+        "SLURM_JOB_ID": "4711", "SLURM_STEP_NODELIST": node, "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "JAX_COORDINATOR_PORT": str(port),
+    }  # fmt: skip
 
 
 def mistakes(number, folder):

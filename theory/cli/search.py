@@ -88,13 +88,13 @@ def search(
 
     chosen = objective or OBJECTIVES[model][0]
     setting = completed(Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed))
-    named = _Named(setting, problem(setting, dataset(data)), out)
+    task = _Task(setting, problem(setting, dataset(data)), out)
     options = {"num_best": best, "batch": batch, "checkpoint_seconds": checkpoint_seconds}
-    return _run(named, int(masks), options, devices=devices, resume=resume)
+    return _run(task, int(masks), options, devices=devices, resume=resume)
 
 
 @dataclass(frozen=True)
-class _Named:
+class _Task:
     """What is searched, and where its files go."""
 
     setting: "Setting"
@@ -122,7 +122,7 @@ def _join(coordinator: str | None, processes: int | None, process_id: int | None
         raise ValueError(str(error)) from None
 
 
-def _run(named: _Named, num_masks: int, options: dict[str, Any], *, devices: int | None, resume: bool) -> int:
+def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int | None, resume: bool) -> int:
     """Search, print and write what was found; the exit status."""
     import jax
 
@@ -135,45 +135,47 @@ def _run(named: _Named, num_masks: int, options: dict[str, Any], *, devices: int
     if devices is not None and not 1 <= devices <= jax.device_count():
         raise ValueError(f"devices is {devices}; it takes 1 to {jax.device_count()}")
     used = jax.devices()[:devices]
-    done = _open_folder(named, resume)
-    console.print(_opening(named, num_masks, used), soft_wrap=True)
+    done = _open_folder(task, resume)
+    if not 1 <= options["num_best"] <= num_masks:
+        raise ValueError(f"best is {options['num_best']}; it takes 1 to masks = {num_masks}")
+    console.print(_opening(task, num_masks, used), soft_wrap=True)
     if resume:
         console.print(f"goes on after {done:,} masks" if done else "nothing to resume: starts with the first mask")
     try:
         with ExitStack() as stack:
             result = library.best(
-                named.problem.objective,
-                named.problem.law,
+                task.problem.objective,
+                task.problem.law,
                 num_masks,
-                key=jax.random.key(named.setting.seed),
+                key=jax.random.key(task.setting.seed),
                 mesh=library.mesh.over(used),
-                checkpoint=search_folder.checkpoint_folder(named.out),
+                checkpoint=search_folder.checkpoint_folder(task.out),
                 progress=_reporter(console, num_masks, stack),
                 **options,
             )
     except KeyboardInterrupt:
         if not first_process:
             raise
-        raise KeyboardInterrupt(_interrupted(search_folder.masks_done(named.out))) from None
+        raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.out))) from None
     if first_process:
-        _report(console, named, result)
+        _report(console, task, result)
     return 0
 
 
-def _open_folder(named: _Named, resume: bool) -> int:
+def _open_folder(task: _Task, resume: bool) -> int:
     """Masks done by the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse."""
     from sketchprune.search import mesh
     from theory.cli import search_folder
 
-    setting = dataclasses.asdict(named.setting)
-    return mesh.call_on_process_0(lambda: search_folder.open_folder(named.out, setting, resume=resume))
+    setting = dataclasses.asdict(task.setting)
+    return mesh.call_on_process_0(lambda: search_folder.open_folder(task.out, setting, resume=resume))
 
 
-def _opening(named: _Named, num_masks: int, devices: list[Any]) -> str:
+def _opening(task: _Task, num_masks: int, devices: list[Any]) -> str:
     """What is searched, where."""
     import jax
 
-    setting, problem = named.setting, named.problem
+    setting, problem = task.setting, task.problem
     processes = f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}"
     return (
         f"{setting.objective} of {num_masks:,} {setting.law} masks, {setting.model} on {setting.data}: "
@@ -207,35 +209,33 @@ def _reporter(console: "Console", num_masks: int, stack: ExitStack) -> Callable[
     return report
 
 
-def _report(console: "Console", named: _Named, result: "SearchResult") -> None:
+def _report(console: "Console", task: _Task, result: "SearchResult") -> None:
     """Write the files, and print what was found."""
     import jax
 
     from sketchprune.search import problems, report
 
-    problem = named.problem
+    problem = task.problem
     rounding = problems.rounding_error(problem, result.masks, result.values)
     zero = float(jax.jit(problem.objective)(problem.zero_mask))
     facts = {
-        "setting": dataclasses.asdict(named.setting),
+        "setting": dataclasses.asdict(task.setting),
         "keep": problem.keep,
         "weights": problem.weights,
         "float32_error": rounding,
         "versions": runtime.versions(),
     }
     try:
-        label = named.setting.objective
-        report.write(named.out, result, theory=problem.theory, zero_mask=zero, label=label, facts=facts)
+        label = task.setting.objective
+        report.write(task.out, result, theory=problem.theory, zero_mask=zero, label=label, facts=facts)
     except OSError as error:
-        raise ValueError(f"out is {named.out}: {error.strerror}; it takes a folder that can be written") from None
+        raise ValueError(f"out is {task.out}: {error.strerror}; it takes a folder that can be written") from None
     for name, said in _lines(result, problem.theory, zero, rounding):
         console.print(f"{name:>20}  {said}", soft_wrap=True)
-    console.print(f"{'files':>20}  {named.out}/best.npz, result.json, histogram.png", soft_wrap=True)
+    console.print(f"{'files':>20}  {task.out}/best.npz, result.json, histogram.png", soft_wrap=True)
 
 
-def _lines(
-    result: "SearchResult", theory: dict[str, float], zero: float, rounding: float
-) -> Iterator[tuple[str, str]]:
+def _lines(result: "SearchResult", theory: dict[str, float], zero: float, rounding: float) -> Iterator[tuple[str, str]]:
     """What the command prints of a result, by name."""
     from sketchprune.search.report import standard_error
 

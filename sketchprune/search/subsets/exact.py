@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks
@@ -259,6 +258,8 @@ class _ReweightedRelaxation:
 
     def _fit(self, allowed: np.ndarray) -> tuple[np.ndarray, float]:
         """Non-negative least squares on the allowed weights: the mask and its error."""
+        import scipy.optimize  # slow to import
+
         mask = np.zeros(len(allowed))
         if allowed.any():
             mask[allowed] = scipy.optimize.nnls(self._triangle[:, allowed], self._target)[0]

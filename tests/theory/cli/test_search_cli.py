@@ -1,9 +1,13 @@
 """`sketchprune search`: what it writes, resumes and refuses, and the theory beside it."""
 
+import contextlib
 import functools
+import io
 import json
+import shutil
 import signal
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +15,13 @@ import numpy as np
 import pytest
 
 from sketchprune import data, search
-from sketchprune.search import problems as search_problem
-from sketchprune.search import report as search_report
+from sketchprune.search import problems, report
 from sketchprune.search.problems import Setting, problem
+from tests.support import search_process
 from theory.cli import main
 from theory.cli import search as search_cli
 
+ALONE = search.mesh.over(jax.devices()[:1])
 SETTING = Setting("digits", "linear", "multinomial", "optimal", False, "linear-error", 0.2, None, None, 0)
 pytestmark = pytest.mark.usefixtures("jax_settings")
 
@@ -32,30 +37,40 @@ def command(*arguments):
     return main(["search", "--masks", "3000", "--best", "4", "--devices", "2", *map(str, arguments)])
 
 
-def test_the_command_writes_what_it_found(tmp_path, capsys):
-    assert command("--out", tmp_path) == 0
-    said = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def finished(jax_settings, tmp_path_factory):
+    """The folder of a search that ran to its end, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("finished"), io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert command("--out", folder) == 0
+    jax.config.update("jax_enable_x64", True)
+    return folder, printed.getvalue()
+
+
+def test_the_command_writes_what_it_found(finished, tmp_path, capsys):
+    folder, said = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     assert "linear-error of 3,000 multinomial masks" in said and "masks/s" in said and "100%" in said
-    report = json.loads((tmp_path / "result.json").read_text())
+    written = json.loads((tmp_path / "result.json").read_text())
     best = np.load(tmp_path / "best.npz")
-    assert [entry["index"] for entry in report["best"]] == best["indices"].tolist()
+    assert [entry["index"] for entry in written["best"]] == best["indices"].tolist()
     # By hand, in float64 and on the images themselves.
     x = np.asarray(data.standardise(data.load().x), np.float64)
     w = np.asarray(jax.random.normal(jax.random.key(0), (64,), jnp.float32), np.float64)
     errors = np.sum(((best["mask"] - 1) * w @ x.T) ** 2, axis=1)
     np.testing.assert_allclose(errors, best["values"], rtol=1e-4)
-    np.testing.assert_allclose(report["zero_mask"], np.sum((x @ w) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(written["zero_mask"], np.sum((x @ w) ** 2), rtol=1e-5)
     assert "no mask found does better" in said  # sketches of so few weights are worse than none
-    assert report["float32_error"] < 1e-5 and report["num_masks"] == 3000
-    deviation = np.sqrt(report["variance"] / 3000)
-    assert abs(report["mean"] - report["theory"]["expectation"]) < 5 * deviation
-    assert report["quantiles"]["0.99"] < report["theory"]["McDiarmid"]
+    assert written["float32_error"] < 1e-5 and written["num_masks"] == 3000
+    deviation = np.sqrt(written["variance"] / 3000)
+    assert abs(written["mean"] - written["theory"]["expectation"]) < 5 * deviation
+    assert written["quantiles"]["0.99"] < written["theory"]["McDiarmid"]
     assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")
 
     assert command("--out", tmp_path, "--resume", "--devices", 1) == 0
     again = json.loads((tmp_path / "result.json").read_text())
     for name in ("best", "mean", "variance", "quantiles"):
-        assert again[name] == report[name]
+        assert again[name] == written[name]
     assert command("--out", tmp_path, "--resume", "--seed", 1, "--density", 0.2) == 2
     assert "is of another search (density: 0.1 there, 0.2 here; seed: 0 there, 1 here)" in capsys.readouterr().err
     (tmp_path / "checkpoint" / "setting.json").unlink()  # a checkpoint without it says the same in its own words
@@ -66,33 +81,66 @@ def test_the_command_writes_what_it_found(tmp_path, capsys):
     assert f"{tmp_path}/checkpoint/setting.json, which is no setting" in capsys.readouterr().err
 
 
+def test_processes_that_slurm_has_started_join(finished, tmp_path):
+    """Two processes of one device find what one process of two devices finds."""
+    port = search_process.free_port()
+    joined = [
+        search_process.launch(
+            *("-m", "theory", "search", "--masks", "3000", "--best", "4", "--out", tmp_path / "two"),
+            *("--cluster", "--join-timeout", 240),
+            devices=1,
+            **search_process.slurm(number, port),
+        )
+        for number in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=300) for process in joined]
+    for process, (_, errors) in zip(joined, outputs, strict=True):
+        assert process.returncode == 0, errors
+    assert "2 processes" in outputs[0][0]
+    assert "masks" not in outputs[1][0]  # only the first one prints
+    one, two = (json.loads((folder / "result.json").read_text()) for folder in (finished[0], tmp_path / "two"))
+    for name in one.keys() - {"rate", "seconds"}:
+        assert one[name] == two[name], name
+
+
+def test_the_options_are_those_of_the_tables():
+    options = get_type_hints(search_cli.search)
+    models, objectives = get_args(options["model"]), get_args(get_args(options["objective"])[0])
+    assert set(models) == set(problems.OBJECTIVES)
+    assert set(objectives) == {name for names in problems.OBJECTIVES.values() for name in names}
+    assert get_args(options["probabilities"]) == problems.PROBABILITIES
+    assert problems.law_names() == ("multinomial", "poisson", "fixed-size")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--masks", "1.5"], "masks: got 1.5; takes a whole number"),
-        (["--masks", "0"], "masks: got 0"),
-        (["--masks", "inf"], "masks: got inf; takes a whole number"),
-        (["--masks", "nan"], "masks: got nan; takes a whole number"),
-        (["--best", "5000"], "best is 5000; it takes 1 to num_masks = 3000"),
-        (["--density", "2"], "density: got 2; takes a number in (0, 1]"),
-        (["--density", "1e-4"], "density: got 0.0001, which keeps none of 64 weights"),
-        (["--model", "mlp", "--objective", "linear-error"], "takes initial-loss or trained-loss or ntk-error"),
-        (["--steps", "-1"], "steps: got -1"),
-        (["--steps", "100000000000", "--objective", "training-error"], "takes a whole number from 0 to 2^31 - 1"),
-        (["--step-size", "0"], "step-size: got 0"),
-        (["--step-size", "inf"], "step-size: got inf; takes a finite number > 0"),
-        (["--step-size", "nan"], "step-size: got nan"),
-        (["--checkpoint-seconds", "nan"], "checkpoint-seconds: got nan; takes a finite number >= 0"),
-        (["--checkpoint-seconds", "-5"], "checkpoint-seconds: got -5"),
-        (["--join-timeout", "inf"], "join-timeout: got inf"),
-        (["--steps", "5"], "steps: got 5 with the objective linear-error, which trains nothing; takes training-error"),
-        (["--step-size", "0.5"], "step-size: got 0.5 with the objective linear-error"),
-        (["--model", "mlp", "--steps", "5"], "steps: got 5 with the objective initial-loss"),
-        (["--step-size", "0.5", "--objective", "training-error"], "step-size: got 0.5 and no steps"),
-        (["--binary", "--law", "fixed"], "binary: got --binary with the law fixed"),
-        (["--binary", "--objective", "training-error"], "binary: got --binary with the objective training-error"),
-        (["--seed", "-1"], "seed: got -1"),
-        (["--devices", "9"], "devices: got 9; takes 1 to 8"),
+        (["--masks", "1.5"], "masks is 1.5; it takes a whole number"),
+        (["--masks", "0"], "masks is 0"),
+        (["--masks", "inf"], "masks is inf; it takes a whole number"),
+        (["--masks", "nan"], "masks is nan; it takes a whole number"),
+        (["--best", "5000"], "best is 5000; it takes 1 to masks = 3000"),
+        (["--density", "2"], "density is 2; it takes a number in (0, 1]"),
+        (["--density", "1e-4"], "density is 0.0001, which keeps none of 64 weights"),
+        (["--model", "mlp", "--objective", "linear-error"],
+         "objective is linear-error for the model mlp; it takes initial-loss or trained-loss or ntk-error"),
+        (["--steps", "-1"], "steps is -1"),
+        (["--steps", "100000000000", "--objective", "training-error"], "it takes a whole number from 0 to 2^31 - 1"),
+        (["--step-size", "0"], "step-size is 0"),
+        (["--step-size", "inf"], "step-size is inf; it takes a finite number > 0"),
+        (["--step-size", "nan"], "step-size is nan"),
+        (["--checkpoint-seconds", "nan"], "checkpoint-seconds is nan; it takes a finite number >= 0"),
+        (["--checkpoint-seconds", "-5"], "checkpoint-seconds is -5"),
+        (["--join-timeout", "inf"], "join-timeout is inf"),
+        (["--steps", "5"], "steps is 5 with the objective linear-error, which trains nothing; it takes training-error"),
+        (["--step-size", "0.5"], "step-size is 0.5 with the objective linear-error"),
+        (["--model", "mlp", "--steps", "5"], "steps is 5 with the objective initial-loss"),
+        (["--step-size", "0.5", "--objective", "training-error"], "step-size is 0.5 without steps"),
+        (["--binary", "--law", "fixed-size"], "binary is True; FixedSize takes False"),
+        (["--law", "fixed"], "law is fixed; it takes multinomial or poisson or fixed-size"),
+        (["--binary", "--objective", "training-error"], "binary is True with the objective training-error"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--devices", "9"], "devices is 9; it takes 1 to 8"),
         (["--data", "nothing"], "data: source is 'nothing'"),
         (["--coordinator", "127.0.0.1:1"], "it takes all of them, or none"),
         (["--processes", "2", "--process-id", "1", "--coordinator", "127.0.0.1:1", "--join-timeout", "0.1"],
@@ -107,7 +155,7 @@ def test_wrong_usage(tmp_path, capsys, arguments, message):
 def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert command("--out", tmp_path / "file") == 2
-    assert f"out: got {tmp_path}/file: " in capsys.readouterr().err
+    assert f"out is {tmp_path}/file: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--best", 0), ("--seed", 1)])
@@ -118,13 +166,12 @@ def test_no_start_deletes_what_is_there(tmp_path, capsys, options):
     (note := tmp_path / "checkpoint" / "note").write_text("not of a search")
     assert command("--out", tmp_path, *options) == 2
     said = capsys.readouterr().err
-    assert f"{tmp_path}/checkpoint holds a checkpoint of 1,536 masks; takes --resume to go on from it" in said
+    assert f"{tmp_path}/checkpoint holds a checkpoint of 1,536 masks; it takes --resume to go on from it" in said
     assert f"another --out, or a start after you delete {tmp_path}/checkpoint" in said
     assert kept.read_text() == "of work" and note.read_text() == "not of a search"
 
 
-def test_an_interrupted_search_goes_on(tmp_path, capsys, monkeypatch):
-    assert command("--out", tmp_path / "whole") == 0
+def test_an_interrupted_search_goes_on(finished, tmp_path, capsys, monkeypatch):
     reached = []
 
     def interrupting(*_):
@@ -142,7 +189,7 @@ def test_an_interrupted_search_goes_on(tmp_path, capsys, monkeypatch):
     assert "interrupted: 512 masks are kept; the same command with --resume goes on" in capsys.readouterr().err
     assert command("--out", out, "--resume") == 0
     assert "goes on after 512 masks" in capsys.readouterr().out
-    found, whole = (json.loads((folder / "result.json").read_text()) for folder in (out, tmp_path / "whole"))
+    found, whole = (json.loads((folder / "result.json").read_text()) for folder in (out, finished[0]))
     assert all(found[name] == whole[name] for name in ("best", "mean", "variance", "quantiles"))
 
 
@@ -163,8 +210,8 @@ def test_an_early_interrupt_promises_nothing(tmp_path, capsys, monkeypatch):
     [
         (3.0, ()),
         (3.0, ("--law", "poisson", "--probabilities", "uniform")),
-        (3.0, ("--law", "fixed", "--objective", "training-error")),
-        (0.0, ("--model", "mlp", "--law", "fixed")),
+        (3.0, ("--law", "fixed-size", "--objective", "training-error")),
+        (0.0, ("--model", "mlp", "--law", "fixed-size")),
         (0.0, ("--model", "mlp", "--objective", "ntk-error")),
     ],
 )
@@ -174,7 +221,7 @@ def test_data_that_say_nothing(tmp_path, capsys, value, options):
     assert "flat.npz, which gives every weight the size 0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("law", "kept"), [("fixed", 3), ("poisson", 3), ("multinomial", 8)])
+@pytest.mark.parametrize(("law", "kept"), [("fixed-size", 3), ("poisson", 3), ("multinomial", 8)])
 def test_no_law_keeps_more_weights_than_have_a_size(law, kept):
     """A multinomial law draws, and may draw one weight again and again."""
     three = replace(few(), x=np.where(np.arange(12) < 3, np.random.default_rng(0).standard_normal((200, 12)), 1.0))
@@ -192,9 +239,9 @@ def test_settings_are_completed_once():
         ({"model": "mlp", "objective": "trained-loss"}, 50, 0.01),
         ({"model": "mlp", "objective": "trained-loss", "steps": 0, "step_size": 0.5}, 0, 0.5),
     ):
-        found = search_problem.completed(replace(SETTING, **change))
+        found = problems.completed(replace(SETTING, **change))
         assert (found.steps, found.step_size) == (steps, step_size)
-        assert search_problem.completed(found) == found
+        assert problems.completed(found) == found
 
 
 @functools.cache
@@ -211,7 +258,7 @@ def few():
         {"law": "multinomial", "binary": True},
         {"law": "poisson"},
         {"law": "poisson", "binary": True, "probabilities": "uniform"},
-        {"law": "fixed"},
+        {"law": "fixed-size"},
         {"objective": "training-error"},
         {"objective": "training-error", "law": "poisson"},
         {"model": "mlp", "objective": "ntk-error"},
@@ -223,7 +270,7 @@ def test_theory_is_what_the_masks_do(change):
     setting = replace(SETTING, density=0.4, **change)
     with jax.enable_x64(False):
         posed = problem(setting, few())
-        found = search.best(posed.objective, posed.law, jax.random.key(1), 2048, best=1)
+        found = search.best(posed.objective, posed.law, 2048, key=jax.random.key(1), num_best=1, mesh=ALONE)
         mask = jax.tree.map(lambda leaf: leaf[0], found.masks)
     deviation = np.sqrt(found.variance / 2048)
     if "expectation" in posed.theory:
@@ -231,13 +278,13 @@ def test_theory_is_what_the_masks_do(change):
     else:
         assert found.mean < posed.theory["expectation at most"] + 5 * deviation
     tail = [value for name, value in posed.theory.items() if not name.startswith("expectation")]
-    assert len(tail) == 1 and found.quantile(1 - search_problem.DELTA) <= tail[0]
-    np.testing.assert_allclose(float(posed.exactly(mask)), found.values[0], rtol=1e-4)
+    assert len(tail) == 1 and found.quantile(1 - problems.DELTA) <= tail[0]
+    np.testing.assert_allclose(float(posed.objective_float64(mask)), found.values[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["initial-loss", "trained-loss"])
 def test_network_masks_keep_biases_and_count_weights(objective):
-    setting = replace(SETTING, model="lenet", objective=objective, law="fixed", steps=2, step_size=0.01)
+    setting = replace(SETTING, model="lenet", objective=objective, law="fixed-size", steps=2, step_size=0.01)
     with jax.enable_x64(False):
         posed = problem(setting, data.load())
         mask = posed.law(jax.random.key(0))
@@ -253,16 +300,16 @@ def test_network_masks_keep_biases_and_count_weights(objective):
 
 def test_figures_of_any_values():
     law = functools.partial(jax.random.normal, shape=())
-    signed = search.best(lambda mask: mask, law, jax.random.key(0), 512, best=2)
-    figure = search_report.histogram(signed, {}, 0.5, "values")
+    signed = search.best(lambda mask: mask, law, 512, key=jax.random.key(0), num_best=2, mesh=ALONE)
+    figure = report.histogram(signed, theory={}, zero_mask=0.5, label="values")
     assert figure.axes[0].get_xscale() == "linear"
-    counts, edges = search_report._bars(signed)
+    counts, edges = report._bars(signed)
     assert counts.sum() == 512 and len(edges) == len(counts) + 1 <= 82
-    infinite = search.best(lambda mask: jnp.inf + 0 * mask, law, jax.random.key(0), 512, best=2)
+    infinite = search.best(lambda mask: jnp.inf + 0 * mask, law, 512, key=jax.random.key(0), num_best=2, mesh=ALONE)
     assert infinite.infinite == 512 and np.isnan(infinite.mean)
-    assert np.isnan(search_report.standard_error(infinite))
-    search_report.histogram(infinite, {"expectation": 1.0}, float("nan"), "values")
-    assert search_report.numbers(infinite, {})["quantiles"]["0.5"] == np.inf
+    assert np.isnan(report.standard_error(infinite))
+    report.histogram(infinite, theory={"expectation": 1.0}, zero_mask=float("nan"), label="values")
+    assert report.numbers(infinite, {})["quantiles"]["0.5"] == np.inf
 
 
 def test_the_error_of_the_mean_is_that_of_finite_values():
@@ -270,10 +317,10 @@ def test_the_error_of_the_mean_is_that_of_finite_values():
         return jnp.where(value < 0.8, jnp.nan, jnp.where(value < 0.9, jnp.inf, value))
 
     law = functools.partial(jax.random.uniform, shape=())
-    found = search.best(mostly_undefined, law, jax.random.key(0), 512, best=1)
+    found = search.best(mostly_undefined, law, 512, key=jax.random.key(0), num_best=1, mesh=ALONE)
     values = np.array([mostly_undefined(law(search.mask_key(jax.random.key(0), i))) for i in range(512)], np.float64)
     finite = values[np.isfinite(values)]
     assert 20 < len(finite) < 100 and found.infinite and found.undefined
     expected = finite.std() / np.sqrt(len(finite))
-    assert search_report.standard_error(found) == pytest.approx(expected, rel=1e-6)
-    assert search_report.numbers(found, {})["standard_error"] == search_report.standard_error(found)
+    assert report.standard_error(found) == pytest.approx(expected, rel=1e-6)
+    assert report.numbers(found, {})["standard_error"] == report.standard_error(found)

@@ -1,13 +1,13 @@
-"""What effects are measured on: seeds, their controls, and the training of many masks.
+"""Seeds, on which effects are measured, with their controls; and the training of many masks on one of them.
 
-One instance is one seed: initial weights, weights drawn anew, and images to train and to test on. Each effect has two
-controls, as cases of their own: masks shuffled within each layer (what is left is an effect of layer densities) and
-weights drawn anew under the same masks (what is left is not one of the weights that were scored). Networks are an MLP
-and, at the full tier, a small convolutional net.
+An instance is one seed: initial weights, weights that are drawn anew, and images to train and to test on. Each effect
+has two controls, as cases of their own. In one, masks are shuffled within each layer, so that only the densities of
+the layers are left as a cause. In the other, the masks are trained from the weights that were drawn anew, so that the
+weights that were scored are no cause. The networks are an MLP and, at the full tier, a small convolutional net.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,28 +18,34 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float
 
-from sketchprune import masks, models, scores, train
+from sketchprune import masks, models, train
 from sketchprune.data import Dataset
-from sketchprune.types import ApplyFn, Key, Mask, Params, Scores
-from theory.claim import Case, Claim
+from sketchprune.types import ApplyFn, Key, Mask, Params, ScoreFn, Scores
+from theory.claim import Case, Claim, Sides
 from theory.kinds import Effect
 
 NETWORKS = {
     "": functools.partial(models.mlp, 64, 64, bias=False),
     ", conv net": functools.partial(models.patch_net, 8, 16, bias=False),
 }
-"""Of the number of classes."""
-IN_WORDS = (
+"""Case suffix -> constructor of a network, which takes the number of classes."""
+NETWORKS_NOTE = (
     "The network is an MLP with two hidden layers of 64; the conv net, at the full tier, has 3x3 convolutions to 8 and "
     "16 channels, average pooling by two after each, and a dense layer."
 )
 SAMPLES = 400
-"""Images to train on, and as many to test on: half of the data set where it has fewer than twice as many."""
-STEPS, BATCH, EARLY = 150, 64, 30
+"""How many images to train on, and as many to test on; at most half of the data set for each."""
+SCORED_SAMPLES = 64
+"""How many of the training images the scores see."""
+STEPS = 150
+EARLY = 30
+"""How many steps count as early training."""
+BATCH_SIZE = 64
 OPTIMIZER = optax.adam(3e-3)
 
 AS_PRUNED, SHUFFLED, REDRAWN = range(3)
 CONTROLS = {"": AS_PRUNED, ", shuffled masks": SHUFFLED, ", re-drawn weights": REDRAWN}
+"""Case suffix -> what is done to the masks or to the weights."""
 
 
 class Seed(struct.PyTreeNode):
@@ -48,12 +54,12 @@ class Seed(struct.PyTreeNode):
     Attributes:
         model: the network, which has no biases.
         params: its initial weights, He-normal.
-        redrawn: the same, drawn anew.
+        redrawn: weights drawn anew from the same law.
         x: [2, n, ...], images to train and to test on, standardised.
         y: [2, n], their labels.
-        suited: the data are images, or the network does not ask for them.
+        suited: whether the data are images, or the network does not need images.
         control: AS_PRUNED, SHUFFLED or REDRAWN.
-        arm: which of an effect's two arms or outcomes.
+        arm: the number of one of the effect's arms.
     """
 
     model: nn.Module = struct.field(pytree_node=False)
@@ -67,6 +73,7 @@ class Seed(struct.PyTreeNode):
 
     @property
     def apply(self) -> ApplyFn:
+        """The network as a function of its weights and of images."""
         model = self.model
 
         def apply(params: Params, x: Array) -> Any:
@@ -75,8 +82,10 @@ class Seed(struct.PyTreeNode):
         return apply
 
 
-def seed(rng: np.random.Generator, dataset: Dataset, network: str = "", control: int = AS_PRUNED, arm: int = 0) -> Seed:
-    """A seed on images chosen at random; plain features are one row of pixels."""
+def make_seed(
+    rng: np.random.Generator, dataset: Dataset, network: str = "", control: int = AS_PRUNED, arm: int = 0
+) -> Seed:
+    """A seed on images chosen at random. Samples that are no images become images of one row of pixels."""
     samples = min(SAMPLES, len(dataset.x) // 2)
     chosen = rng.choice(len(dataset.x), 2 * samples, replace=False)
     x = np.asarray(dataset.x, np.float64)[chosen].reshape(2 * samples, -1)
@@ -86,13 +95,13 @@ def seed(rng: np.random.Generator, dataset: Dataset, network: str = "", control:
     model = NETWORKS[network](dataset.num_classes)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x[0]))["params"]
 
-    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    def he_normal(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
 
     return Seed(
         model=model,
-        params=jax.tree.map(drawn, shapes),
-        redrawn=jax.tree.map(drawn, shapes),
+        params=jax.tree.map(he_normal, shapes),
+        redrawn=jax.tree.map(he_normal, shapes),
         x=x,
         y=np.asarray(dataset.y, np.int32)[chosen].reshape(2, samples),
         suited=np.asarray(bool(dataset.image_shape) or not network),
@@ -101,74 +110,96 @@ def seed(rng: np.random.Generator, dataset: Dataset, network: str = "", control:
     )
 
 
-def effect(*arms: str, note: str, **fields: Any) -> Claim:
-    """A claim about seeds, with a case for each network, arm and control."""
+def effect_claim(
+    trial: Callable[[Seed, Key], dict[str, Sides]], arms: Iterable[str], *, note: str, **fields: Any
+) -> Claim:
+    """A claim about seeds, with a case for each network, arm and control.
+
+    Args:
+        trial: both sides of the effect on one seed, which says which arm is measured.
+        arms: what each arm is called in the names of cases.
+        note: what is compared.
+        fields: of the claim.
+    """
     cases = tuple(
         Case(
-            f"{{data}}{network}, {name}{control}",
-            functools.partial(seed, network=network, control=code, arm=arm),
-            control=code != AS_PRUNED,
+            f"{{data}}{network}, {name}{suffix}",
+            functools.partial(make_seed, network=network, control=control, arm=arm),
+            control=control != AS_PRUNED,
             long=bool(network),
         )
         for network in NETWORKS
         for arm, name in enumerate(arms)
-        for control, code in CONTROLS.items()
+        for suffix, control in CONTROLS.items()
     )
-    hypotheses = {"images for the conv net": lambda instance: instance.suited}
     return Claim(
         kind=Effect(),
         cases=cases,
-        hypotheses=hypotheses,
+        hypotheses={"images for the conv net": lambda instance: instance.suited},
         expected=None,
         batch=2,
-        note=f"{note} {IN_WORDS}",
+        trial=trial,
+        note=f"{note} {NETWORKS_NOTE}",
         **fields,
     )
 
 
 class Trained(NamedTuple):
-    """What became of a stack of masks.
+    """Models trained from one seed, the first axis over the masks.
 
     Attributes:
-        masks: as they were trained.
-        losses: before each step.
-        errors: on the images to test on.
+        masks: the masks that were trained, shuffled where the control says so.
+        losses: [models, steps], before each step.
+        errors: [models], the fraction of test images that are misclassified.
     """
 
     masks: Mask
     losses: Float[Array, "models steps"]
-    errors: Float[Array, " models"]
+    errors: Float[Array, "models"]
 
 
-def trained(instance: Seed, stack: Mask, key: Key) -> Trained:
-    """Trains a stack of masks, or what the instance's control makes of them."""
-    shuffle, order = jax.random.split(key)
-    stack = either(instance.control == SHUFFLED, shuffled(shuffle, stack), stack)
-    start = either(instance.control == REDRAWN, instance.redrawn, instance.params)
-    apply, (train_x, test_x), (train_y, test_y) = instance.apply, instance.x, instance.y
+def train_masks(instance: Seed, stack: Mask, key: Key) -> Trained:
+    """Trains a stack of masks, or what the instance's control makes of them.
+
+    Args:
+        instance: the seed.
+        stack: masks, on a first axis. The weights of a sketch scale the initial weights.
+        key: for shuffling and for the batches, which all masks share.
+    """
+    shuffle_key, batch_key = jax.random.split(key)
+    stack = tree_where(instance.control == SHUFFLED, shuffled_within_layers(shuffle_key, stack), stack)
+    start = tree_where(instance.control == REDRAWN, instance.redrawn, instance.params)
+    train_x, test_x = instance.x
+    train_y, test_y = instance.y
 
     def fit(mask: Mask) -> tuple[Params, Array]:
-        weights = masks.apply(start, mask)  # a sketch scales the weights that it keeps
-        data = train_x, train_y
         return train.fit(
-            apply, train.cross_entropy, weights, data, OPTIMIZER, STEPS, mask=mask, key=order, batch_size=BATCH
+            instance.apply,
+            train.cross_entropy,
+            masks.apply(start, mask),
+            (train_x, train_y),
+            OPTIMIZER,
+            STEPS,
+            mask=mask,
+            key=batch_key,
+            batch_size=BATCH_SIZE,
         )
 
     params, losses = jax.vmap(fit)(stack)
-    outputs = jax.vmap(lambda params: apply(params, test_x))(params)
+    outputs = jax.vmap(lambda params: instance.apply(params, test_x))(params)
     return Trained(stack, losses, jnp.mean(jnp.argmax(outputs, axis=2) != test_y, axis=1))
 
 
-def either(condition: Any, one: Any, other: Any) -> Any:
-    """The one pytree where the condition holds, and the other where not."""
+def tree_where(condition: Any, one: Any, other: Any) -> Any:
+    """The one pytree where the condition holds, and the other where it does not."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
-def shuffled(key: Key, stack: Mask) -> Mask:
-    """Every mask of a stack with its entries permuted within each layer."""
+def shuffled_within_layers(key: Key, stack: Mask) -> Mask:
+    """Masks with the entries of each layer in another order, the same order in every mask of the stack."""
     leaves, structure = jax.tree.flatten(stack)
 
-    def layer(key: Key, leaf: Float[Array, "models ..."]) -> Array:
+    def layer(key: Key, leaf: Any) -> Array:
         order = jax.random.permutation(key, leaf[0].size)
         return leaf.reshape(len(leaf), -1)[:, order].reshape(leaf.shape)
 
@@ -176,12 +207,12 @@ def shuffled(key: Key, stack: Mask) -> Mask:
     return jax.tree.unflatten(structure, [layer(*part) for part in zip(keys, leaves, strict=True)])
 
 
-def scored(instance: Seed, names: Iterable[str], key: Key) -> Scores:
-    """The scores of these names, stacked: of the initial weights, on 64 images."""
-    table = [scores.SCORES[name] for name in names]
-    batch, keys = (instance.x[0][:64], instance.y[0][:64]), jax.random.split(key, len(table))
+def stacked_scores(instance: Seed, table: Mapping[str, ScoreFn], key: Key) -> Scores:
+    """Every score of a table, of the initial weights on some training images, stacked in the order of the table."""
+    batch = instance.x[0][:SCORED_SAMPLES], instance.y[0][:SCORED_SAMPLES]
+    keys = jax.random.split(key, len(table))
     found = [
         score(instance.apply, train.cross_entropy, instance.params, batch, key=key)
-        for score, key in zip(table, keys, strict=True)
+        for score, key in zip(table.values(), keys, strict=True)
     ]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)

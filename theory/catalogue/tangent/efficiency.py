@@ -38,7 +38,7 @@ class Scored(NamedTuple):
 
     Attributes:
         tangent: the network at its initial weights.
-        laws: two of each score, in the order of :data:`sketchprune.scores.named.SCORES`: (1−γ)|score|/Σ|score| + γ/P,
+        laws: two of each score, in the order of :data:`sketchprune.scores.SCORES`: (1−γ)|score|/Σ|score| + γ/P,
             and |score|/Σ|score| itself, but for the former again where an entry of the score is zero.
     """
 

@@ -1,0 +1,33 @@
+"""Checks of arguments that several modules of this folder take; values that are traced are not checked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sketchprune import _checks
+
+
+def probability(name: str, value: Any) -> None:
+    """A number in [0, 1], or an array of them."""
+    values = _checks.concrete(value)
+    if values is not None and not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"{name} is {value}; it takes a number in [0, 1]")
+
+
+def finite(name: str, value: Any) -> None:
+    """An array without NaN and infinities."""
+    values = _checks.concrete(value)
+    if values is not None and not np.isfinite(values).all():
+        raise ValueError(f"{name} has entries that are not finite; it takes finite numbers")
+
+
+def chain(name: str, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Kernels [inputs, units] of dense layers, each as many inputs as the layer before has units."""
+    if not shapes:
+        raise ValueError(f"{name} has no layers; it takes at least one")
+    for i, shape in enumerate(shapes):
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"{name}[{i}] has shape {shape}; it takes [inputs, units], both >= 1")
+        if i and shape[0] != shapes[i - 1][1]:
+            raise ValueError(f"{name}[{i}] has {shape[0]} inputs; it takes {shapes[i - 1][1]}, the units before it")
