@@ -1,26 +1,28 @@
-"""Every test, doctests included, runs with x64 on (the library takes the dtype of its inputs), on 8 virtual CPU
-devices, and with LAPACK on one thread (its threads spin, which costs most where tests share few cores). Programs run
-in one thread each, in a pool with threads to spare: LAPACK's calls cannot wait for each other for ever (see
-theory.programs.Program), and compile as a claim's do, in half the time: compilation is most of what the tests do."""
+"""Settings under which every test runs, doctests included. JAX and SciPy read them once, so they come first."""
 
 import os
 
+# LAPACK comes with SciPy's OpenBLAS. Its threads wait for work by spinning, which slows down tests that share cores.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+# The size of XLA's pool of threads. With threads to spare, batched LAPACK calls cannot block each other: see
+# theory/cli/runtime.py.
 os.environ["NPROC"] = "32"
 os.environ["XLA_FLAGS"] = " ".join(
     (
         os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_cpu_multi_thread_eigen=false",
+        "--xla_force_host_platform_device_count=8",  # for what is spread over devices
+        "--xla_cpu_multi_thread_eigen=false",  # a program runs in one thread, as a claim's programs do
+        # Compile in half the time. Compilation is most of what the tests do, and no slower code matters here.
         "--xla_backend_optimization_level=1",
         "--xla_cpu_use_fusion_emitters=false",
     )
 )
 
-import jax  # noqa: E402 - scipy, which holds JAX's LAPACK, and JAX read the settings above when they load
-
-jax.config.update("jax_enable_x64", True)
-
+import jax  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+# Tests compare with NumPy in float64. The library takes the dtype of its inputs and sets no precision itself.
+jax.config.update("jax_enable_x64", True)
+
+# Calls with a wrong shape, dtype or type fail: annotations are checked in every test.
 install_import_hook(["sketchprune", "theory"], "beartype.beartype")

@@ -1,4 +1,4 @@
-"""Runs the benchmarks named on the command line, or all of them, each in a process with its own devices and peak."""
+"""Runs the benchmarks named on the command line, or all of them."""
 
 import importlib
 import pkgutil
@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 import benchmarks
 
 BENCHMARKS = tuple(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
+"""The name of every benchmark."""
 _HINT = f"(of {', '.join(BENCHMARKS)}; default: all)"
 
 
@@ -20,12 +21,15 @@ def run(
 ) -> int:
     """Measure speed beside peers and rooflines of the same machine, in one run.
 
+    Several benchmarks run in a process each, so that each has devices and a peak of memory of its own.
+
     Args:
         names: which benchmarks.
     """
-    if unknown := [name for name in names if name not in BENCHMARKS]:
-        print(f"error: names: got {unknown[0]!r}; takes {' or '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
+    for name in names:
+        if name not in BENCHMARKS:
+            print(f"error: names holds {name!r}; it takes {' or '.join(BENCHMARKS)}", file=sys.stderr)
+            return 2
     if len(names) == 1:
         importlib.import_module(f"benchmarks.{names[0]}").main()
         return 0

@@ -1,7 +1,7 @@
-"""The structured kernel next to the fastest of neural-tangents' implementations that run on current JAX."""
+"""The structured kernel beside the fastest of neural-tangents' implementations that run on current JAX."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,20 +11,39 @@ from jaxtyping import Array, Float
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.roofline import Prepared, hardware, judged, matmul_rate, prepared, product_operations, raced, timed
+from benchmarks.roofline import (
+    Prepared,
+    hardware,
+    judged,
+    matmul_rate,
+    prepared,
+    product_operations,
+    timed,
+    timed_in_turns,
+)
 from sketchprune import kernels, models
 from sketchprune.types import ApplyFn, Mask, Params
 
+Kernel = Callable[[Params, Array], Array]
+"""From parameters and samples to the kernel of all outputs."""
+
 
 class Case(NamedTuple):
+    """A network whose kernel is timed.
+
+    Attributes:
+        name: what the table is called.
+        network: the network.
+        shape: shape of the samples, their number first.
+        density: the fraction of the weights that a random mask keeps; None for no mask.
+        required: how many times faster than neural-tangents it has to be; None for no requirement.
+    """
+
     name: str
     network: nn.Module
     shape: tuple[int, ...]
-    """Of the samples, their number first."""
     density: float | None
-    """Of a random mask."""
     required: float | None
-    """How many times faster than neural-tangents."""
 
 
 CASES = (
@@ -50,10 +69,10 @@ def instance(case: Case) -> tuple[ApplyFn, Params, Mask | None, Float[Array, "n 
     return apply, jax.tree.map(jnp.multiply, params, mask), mask, x
 
 
-def baselines() -> dict[str, Callable[[ApplyFn], Callable[[Params, Array], Array]]]:
-    """neural-tangents' implementations that work on current JAX; none where it does not import.
+def baselines() -> dict[str, Callable[[ApplyFn], Kernel]]:
+    """The implementations of neural-tangents that work on current JAX; none if it cannot be imported.
 
-    Told that samples are independent (vmap_axes=0) both are several times faster on every case here.
+    They are told that samples are independent (vmap_axes=0), which makes both several times faster on every case here.
     """
     try:
         from sketchprune.kernels.infinite import neural_tangents
@@ -62,27 +81,50 @@ def baselines() -> dict[str, Callable[[ApplyFn], Callable[[Params, Array], Array
     except ImportError:
         return {}
 
-    def kernel(name: str, apply: ApplyFn) -> Callable[[Params, Array], Array]:
+    def kernel(name: str, apply: ApplyFn) -> Kernel:
         implementation = nt.NtkImplementation[name]
-        of = nt.empirical_ntk_fn(apply, trace_axes=(), vmap_axes=0, implementation=implementation)
-        return lambda params, x: of(x, None, params)
+        ntk = nt.empirical_ntk_fn(apply, trace_axes=(), vmap_axes=0, implementation=implementation)
+        return lambda params, x: ntk(x, None, params)
 
     return {name: functools.partial(kernel, name) for name in ("JACOBIAN_CONTRACTION", "NTK_VECTOR_PRODUCTS")}
 
 
-def main() -> None:
-    console = Console(width=110)
-    others = baselines()
-    rate = matmul_rate()
-    console.print(f"NTK of all outputs, float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}")
-    if not others:
-        console.print("neural-tangents cannot be imported, so there is nothing to compare with: sketchprune[infinite]")
-    for case in CASES:
-        console.print(table(case, others, rate, console))
+def fastest(
+    baselines: Mapping[str, Callable[[ApplyFn], Kernel]], apply: ApplyFn, params: Params, x: Array, console: Console
+) -> tuple[str, Prepared] | None:
+    """The fastest of the baselines on a network, with its name; None if none of them works.
+
+    Args:
+        baselines: name -> what makes a kernel of a network.
+        apply: the network.
+        params: its parameters.
+        x: the samples.
+        console: where progress and failures are printed.
+    """
+    found: dict[str, tuple[float, Prepared]] = {}
+    for name, kernel in baselines.items():
+        console.print(f"neural-tangents, {name}", style="dim")
+        try:
+            run = prepared(kernel(apply), params, x)
+            run.seconds()
+            found[name] = (run.seconds(), run)
+        except Exception as error:  # an implementation may fail on a network in any way
+            console.print(f"  fails: {type(error).__name__}", style="dim")
+    if not found:
+        return None
+    name = min(found, key=lambda name: found[name][0])
+    return name, found[name][1]
 
 
-def table(case: Case, others: dict[str, Any], rate: float, console: Console) -> Table:
-    """Ours and the fastest of the others, measured in turns."""
+def table(case: Case, others: Mapping[str, Callable[[ApplyFn], Kernel]], rate: float, console: Console) -> Table:
+    """Our kernel and the fastest of the others, run in turns.
+
+    Args:
+        case: the network.
+        others: the baselines.
+        rate: the machine's rate of matrix products.
+        console: where progress is printed.
+    """
     apply, params, mask, x = instance(case)
 
     def structured(params: Params, x: Array) -> Array:
@@ -91,33 +133,40 @@ def table(case: Case, others: dict[str, Any], rate: float, console: Console) -> 
     def masked(params: Params, x: Array) -> Array:
         return apply(params if mask is None else jax.tree.map(jnp.multiply, params, mask), x)
 
+    console.print(case.name, style="dim")
     ours = prepared(structured, params, x)
     ours.seconds()
-    first: dict[str, tuple[float, Prepared]] = {}
-    for name, of in others.items():
-        console.print(f"{case.name}: neural-tangents, {name}", style="dim")
-        try:
-            other = prepared(of(masked), params, x)
-            other.seconds()
-            first[name] = other.seconds(), other
-        except Exception as error:  # whatever an implementation does that does not work here
-            console.print(f"  fails: {type(error).__name__}", style="dim")
-    best = min(first, key=lambda name: first[name][0], default=None)
-    steady, baseline = (timed(structured, params, x), None) if best is None else raced(ours, first[best][1])
-
+    other = fastest(others, masked, params, x, console)
     shown = Table(
         "kernel", "compile s", "steady ms", "peak MiB", "of matmul rate", "ratio", "required", title=case.name
     )
 
-    def row(by: str, run: Prepared, seconds: float, *rest: str) -> None:
-        shown.add_row(by, f"{run.compile:.1f}", f"{seconds * 1e3:.1f}", f"{run.memory / 2**20:.0f}", *rest)
+    def row(name: str, run: Prepared, seconds: float, *rest: str) -> None:
+        shown.add_row(name, f"{run.compile_s:.1f}", f"{seconds * 1e3:.1f}", f"{run.peak_bytes / 2**20:.0f}", *rest)
 
-    ratio = "" if baseline is None else f"{baseline / steady:.1f}x"
     required = "" if case.required is None else f"{case.required:g}x"
-    if case.required is not None and baseline is not None:
-        required += f", {judged(baseline / steady >= case.required)}"
-    share = product_operations(structured, params, x) / steady / rate
-    row("sketchprune", ours, steady, f"{share:.0%}", ratio, required)
-    if best is not None and baseline is not None:
-        row(best.lower(), first[best][1], baseline)
+    operations = product_operations(structured, params, x)
+    if other is None:
+        seconds = timed(structured, params, x)
+        row("sketchprune", ours, seconds, f"{operations / seconds / rate:.0%}", "", required)
+        return shown
+    name, baseline = other
+    seconds, baseline_s = timed_in_turns(ours, baseline)
+    ratio = baseline_s / seconds
+    if case.required is not None:
+        required += f", {judged(ratio >= case.required)}"
+    row("sketchprune", ours, seconds, f"{operations / seconds / rate:.0%}", f"{ratio:.1f}x", required)
+    row(name.lower(), baseline, baseline_s)
     return shown
+
+
+def main() -> None:
+    """Print a table for each case."""
+    console = Console(width=110)
+    others = baselines()
+    rate = matmul_rate()
+    console.print(f"NTK of all outputs, float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}")
+    if not others:
+        console.print("neural-tangents cannot be imported, so there is nothing to compare with: sketchprune[infinite]")
+    for case in CASES:
+        console.print(table(case, others, rate, console))

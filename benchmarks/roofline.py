@@ -1,4 +1,4 @@
-"""The machine's measured rate of matrix products, and how the other benchmarks time and count."""
+"""The machine's measured rate of matrix products, and how the other benchmarks time functions and count operations."""
 
 import math
 import platform
@@ -17,61 +17,96 @@ from rich.table import Table
 
 
 class Prepared(NamedTuple):
-    """A function compiled for its arguments."""
+    """A function that is compiled for its arguments.
+
+    Attributes:
+        seconds: runs it once and returns how long that took.
+        compile_s: seconds of tracing and compilation.
+        peak_bytes: memory at the peak: arguments, results, and what XLA sets aside for the rest.
+    """
 
     seconds: Callable[[], float]
-    """Runs it once, and says how long that took."""
-    compile: float
-    """Seconds of tracing and compilation."""
-    memory: int
-    """Bytes at the peak: arguments, results and what XLA sets aside for the rest."""
+    compile_s: float
+    peak_bytes: int
 
 
-def prepared(fn: Callable[..., Any], *args: Any) -> Prepared:
+def prepared(function: Callable[..., Any], *arguments: Any) -> Prepared:
+    """Compile a function for its arguments.
+
+    Args:
+        function: a function of arrays.
+        arguments: what it is run on.
+    """
     begin = time.perf_counter()
-    compiled = jax.jit(fn).lower(*args).compile()
-    compilation = time.perf_counter() - begin
+    compiled = jax.jit(function).lower(*arguments).compile()
+    compile_s = time.perf_counter() - begin
     sizes = compiled.memory_analysis()
-    memory = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+    peak_bytes = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
 
     def seconds() -> float:
         begin = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
+        jax.block_until_ready(compiled(*arguments))
         return time.perf_counter() - begin
 
-    return Prepared(seconds, compilation, memory)
+    return Prepared(seconds, compile_s, peak_bytes)
 
 
-def timed(fn: Callable[..., Any], *args: Any, repeats: int = 7) -> float:
-    """Seconds a call of a warm function: the median."""
-    seconds = prepared(fn, *args).seconds
+def timed(function: Callable[..., Any], *arguments: Any, repeats: int = 7) -> float:
+    """Seconds of one call, compiled before: the median.
+
+    Args:
+        function: a function of arrays.
+        arguments: what it is run on.
+        repeats: how many calls are timed.
+    """
+    seconds = prepared(function, *arguments).seconds
     seconds()
     return statistics.median(seconds() for _ in range(repeats))
 
 
-def raced(fast: Prepared, slow: Prepared) -> tuple[float, float]:
-    """The median seconds of two warm functions, run in turns, about as long: what else the machine does hits both."""
-    alone = slow.seconds()
-    rounds, repeats = 9 if alone < 2 else 3, min(max(round(alone / fast.seconds()), 1), 20)
-    took: tuple[list[float], list[float]] = [], []
-    for _ in range(rounds):
-        took[1].append(slow.seconds())
-        took[0].extend(fast.seconds() for _ in range(repeats))
-    return statistics.median(took[0]), statistics.median(took[1])
+def timed_in_turns(fast: Prepared, slow: Prepared) -> tuple[float, float]:
+    """The median seconds of two functions that are run in turns.
+
+    In each turn both run for about as long, so that what else the machine does slows both alike.
+
+    Args:
+        fast: the one that is expected to be faster.
+        slow: the other one.
+    """
+    slow_s = slow.seconds()
+    turns = 9 if slow_s < 2 else 3
+    fast_per_turn = min(max(round(slow_s / fast.seconds()), 1), 20)
+    fast_times: list[float] = []
+    slow_times: list[float] = []
+    for _ in range(turns):
+        slow_times.append(slow.seconds())
+        fast_times.extend(fast.seconds() for _ in range(fast_per_turn))
+    return statistics.median(fast_times), statistics.median(slow_times)
 
 
 def matmul_rate(dtype: DTypeLike = jnp.float32, *, size: int = 2048) -> float:
-    """Measured floating-point operations a second of a square matrix product at precision "highest"."""
+    """Floating-point operations a second of a square matrix product at precision "highest", measured.
+
+    Args:
+        dtype: that of the matrices.
+        size: how many rows and columns they have.
+    """
     matrix = jnp.ones((size, size), dtype)
     return 2 * size**3 / timed(lambda a: jnp.matmul(a, a, precision="highest"), matrix, repeats=15)
 
 
-def product_operations(fn: Callable[..., Any], *args: Any) -> int:
-    """Floating-point operations in the matrix products and convolutions of ``fn``, the most of any branch."""
-    return _operations(jax.make_jaxpr(fn)(*args).jaxpr)
+def product_operations(function: Callable[..., Any], *arguments: Any) -> int:
+    """Floating-point operations in the matrix products and convolutions of a function; of branches, the most.
+
+    Args:
+        function: a function of arrays.
+        arguments: arrays of the shapes that it is run on.
+    """
+    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _operations(jaxpr: Jaxpr) -> int:
+    """The operations of a jaxpr; the body of a scan counts as often as it runs."""
     total = 0
     for equation in jaxpr.eqns:
         shapes = [getattr(atom, "aval", None) for atom in (*equation.invars, *equation.outvars)]
@@ -86,27 +121,29 @@ def _operations(jaxpr: Jaxpr) -> int:
                 _operations(sub.jaxpr if isinstance(sub, ClosedJaxpr) else sub)
                 for sub in jaxprs_in_params(equation.params)
             ]
-            several = max(inner, default=0) if equation.primitive is primitives.cond_p else sum(inner)
-            total += several * equation.params.get("length", 1)
+            combined = max(inner, default=0) if equation.primitive is primitives.cond_p else sum(inner)
+            total += combined * equation.params.get("length", 1)
     return total
 
 
 def judged(met: bool) -> str:
-    """Whether what is required was met, in rich's markup."""
+    """Whether a requirement was met, in rich's markup."""
     return "met" if met else "[red]missed[/red]"
 
 
 def hardware() -> str:
-    """What the numbers were measured on."""
+    """The number and the name of the processors or accelerators that the numbers were measured on."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return f"{jax.device_count()} x {device.device_kind}"
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(names) or 1} x {names[0] if names else platform.processor()}"
 
 
 def main() -> None:
+    """Print the rate of matrix products in float32 and bfloat16."""
     table = Table("dtype", "GFLOP/s", title=f"Matrix products on {hardware()}, jax {jax.__version__}")
     for dtype in (jnp.float32, jnp.bfloat16):
         table.add_row(jnp.dtype(dtype).name, f"{matmul_rate(dtype) / 1e9:.0f}")

@@ -1,6 +1,7 @@
 """How often the error of a single mask exceeds a threshold, beside two tail bounds."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,16 +57,18 @@ def _panel(key: Key, x: Float[Array, "n d"], signed: bool, *, num_masks: int) ->
     w = jnp.where(signed, w, abs(w))
     law = laws.Multinomial(sketch.optimal_probabilities(x, w), BUDGET)
     size = jnp.linalg.norm(x @ w)
-    deltas = jnp.asarray(DELTAS)
 
     def error(key: Key) -> Array:
         return jnp.linalg.norm(x @ ((law.sample(key) - 1) * w))
 
+    def at_each_delta(bound: Callable[..., Array]) -> Array:
+        return jax.vmap(lambda delta: bound(x, w, BUDGET, delta))(jnp.asarray(DELTAS))
+
     return {
         "errors": lax.map(error, jax.random.split(mask_key, num_masks), batch_size=1024) / size,
         "mean": jnp.sqrt(law.error(sketch.linear_items(x, w))) / size,
-        "dkm": sketch.dkm_tail(x, w, BUDGET, deltas) / size,
-        "mcdiarmid": sketch.mcdiarmid_tail(x, w, BUDGET, deltas) / size,
+        "dkm": at_each_delta(sketch.dkm_tail) / size,
+        "mcdiarmid": at_each_delta(sketch.mcdiarmid_tail) / size,
     }
 
 

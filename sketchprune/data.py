@@ -1,4 +1,4 @@
-"""Data: embedded digits, files of one's own, synthetic samples, and their preparation."""
+"""Data: the embedded digits, files of one's own, synthetic samples, and their preparation."""
 
 import gzip
 import zipfile
@@ -18,8 +18,14 @@ from sketchprune.types import Key
 class Dataset:
     """Labelled samples on the host: NumPy arrays, so that loading runs no JAX operation.
 
-    ``x`` is [n, d], images flattened; ``image_shape`` is their (height, width, channels), or () for plain
-    features. ``y`` has the labels 0 … num_classes − 1. Two data sets are equal when they are one object.
+    A pytree of its two arrays. Two data sets are equal when they are the same object.
+
+    Attributes:
+        x: Samples [n, d], images flattened.
+        y: Labels [n], 0 to num_classes − 1.
+        name: What reports call it.
+        num_classes: The number of classes.
+        image_shape: (height, width, channels) of the images, or () for plain features.
     """
 
     x: np.ndarray | Array
@@ -30,24 +36,33 @@ class Dataset:
 
     @property
     def images(self) -> Float[Array | np.ndarray, "n h w c"]:
-        """The samples as images. ValueError when they are not images."""
+        """The samples as images. Raises ValueError when they are not images."""
         if not self.image_shape:
             raise ValueError(f"{self.name} holds plain features; images takes a data set of images")
         return self.x.reshape(len(self.x), *self.image_shape)
 
 
 def load(source: str | Path = "digits") -> Dataset:
-    """A data set: ``"digits"``, the path of an .npz file, or a folder of MNIST or CIFAR binary files.
+    """A data set: the embedded digits, an .npz file, or a folder of MNIST or CIFAR binary files.
 
-    digits: scikit-learn's 1,797 images of 8x8 pixels with values 0 to 16, float64; no download. .npz: an
-    array ``x`` of numbers, [n, d], [n, h, w] or [n, h, w, c], float dtypes kept and whole numbers made
-    float64, and ``y`` with n labels 0, 1, …. Folders hold the training files: MNIST's train-images and
-    train-labels in IDX form (plain or .gz), CIFAR-10's data_batch_1.bin to data_batch_5.bin, or CIFAR-100's
-    train.bin (fine labels); pixels 0 to 255 in float32. ValueError, naming the file, for anything missing,
-    unreadable or malformed.
+    - "digits": scikit-learn's 1,797 images of 8x8 pixels with values 0 to 16, in float64; nothing is downloaded.
+    - An .npz file: an array ``x`` of numbers, [n, d], [n, h, w] or [n, h, w, c], and ``y`` with n labels 0, 1, ….
+      Floating dtypes are kept; whole numbers become float64.
+    - A folder with the training files of MNIST (train-images and train-labels in IDX form, plain or .gz), CIFAR-10
+      (data_batch_1.bin to data_batch_5.bin) or CIFAR-100 (train.bin, fine labels): pixels 0 to 255 in float32.
 
-    >>> load().x.shape, load().num_classes, load().images.shape
-    ((1797, 64), 10, (1797, 8, 8, 1))
+    Args:
+        source: "digits" or a path.
+
+    Returns:
+        The data set, named after the file or folder.
+
+    Raises:
+        ValueError: Something is missing, unreadable or malformed; the message names the file.
+
+    Example:
+        >>> load().x.shape, load().num_classes, load().images.shape
+        ((1797, 64), 10, (1797, 8, 8, 1))
     """
     if source == "digits":
         from sklearn.datasets import load_digits  # slow to import
@@ -63,34 +78,47 @@ def load(source: str | Path = "digits") -> Dataset:
 
 
 def gaussian(key: Key, n: int, d: int) -> Float[Array, "n d"]:
-    """n samples of d independent standard normal features, in JAX's default float dtype.
+    """Samples of independent standard normal features, in JAX's default floating dtype.
 
-    >>> gaussian(jax.random.key(0), 3, 2).shape
-    (3, 2)
+    Args:
+        key: The key.
+        n: The number of samples.
+        d: The number of features.
+
+    Example:
+        >>> gaussian(jax.random.key(0), 3, 2).shape
+        (3, 2)
     """
     return jax.random.normal(key, (n, d))
 
 
 def standardise(x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n d"]:
-    """Columns of mean 0 and variance 1 (so of norm √n): (x − mean)/√(mean of squares). O(nd).
+    """Columns of mean 0 and variance 1, so of norm √n.
 
-    Constant columns become zero columns, exactly.
+    (x − mean)/√(mean of squares of x − mean). Constant columns become zero columns, exactly.
 
-    >>> standardise(jnp.array([[1.0, 0.1], [3.0, 0.1]]))
-    Array([[-1.,  0.],
-           [ 1.,  0.]], dtype=float64)
+    Cost:
+        n d.
+
+    Example:
+        >>> standardise(jnp.array([[1.0, 0.1], [3.0, 0.1]])).tolist()
+        [[-1.0, 0.0], [1.0, 0.0]]
     """
     constant = x.max(0) == x.min(0)
     centred = jnp.where(constant, 0, x - x.mean(0))
     return centred / jnp.where(constant, 1, jnp.sqrt(jnp.mean(centred**2, 0)))
 
 
-def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "n classes"]:
+def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "n num_classes"]:
     """Targets 1 in the column of the label and 0 elsewhere.
 
-    >>> one_hot(jnp.array([1, 0]), 2)
-    Array([[0., 1.],
-           [1., 0.]], dtype=float64)
+    Args:
+        y: Labels [n].
+        num_classes: The number of columns.
+
+    Example:
+        >>> one_hot(jnp.array([1, 0]), 2).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     return jax.nn.one_hot(y, num_classes)
 
@@ -98,16 +126,34 @@ def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "
 def one_vs_rest(y: Int[Array | np.ndarray, "n"], label: int | Int[Array, ""]) -> Float[Array, "n"]:
     """Targets +1 where the label is the given one and −1 elsewhere.
 
-    >>> one_vs_rest(jnp.array([1, 0, 2]), 1)
-    Array([ 1., -1., -1.], dtype=float64)
+    Args:
+        y: Labels [n].
+        label: The one that gets +1.
+
+    Example:
+        >>> one_vs_rest(jnp.array([1, 0, 2]), 1).tolist()
+        [1.0, -1.0, -1.0]
     """
     return jnp.where(jnp.asarray(y) == label, jnp.ones(()), -1)
 
 
 def _npz(path: Path) -> Dataset:
+    """A data set from an .npz file, with everything that can be wrong in one named."""
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is no .npz archive or cannot be read; it takes a file written by numpy.savez")
     x, y = _arrays(path)
+    x = _checked_samples(path, x)
+    if y.ndim != 1:
+        raise ValueError(f"y of {path} has shape {y.shape}; it takes one label for each sample, [n]")
+    if len(x) != len(y):
+        raise ValueError(f"x of {path} has {len(x)} samples and y has {len(y)} labels; it takes as many of each")
+    labels = _checked_labels(path, y)
+    image_shape = () if x.ndim == 2 else (*x.shape[1:], 1)[:3]
+    return Dataset(x.reshape(len(x), -1), labels, path.stem, int(labels.max()) + 1, image_shape)
+
+
+def _checked_samples(path: Path, x: np.ndarray) -> np.ndarray:
+    """The samples as floating numbers. Raises ValueError for what is no array of finite numbers."""
     if not np.issubdtype(x.dtype, np.floating):
         if not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
             raise ValueError(f"x of {path} has dtype {x.dtype}; it takes real numbers")
@@ -118,17 +164,11 @@ def _npz(path: Path) -> Dataset:
         raise ValueError(f"x of {path} has shape {x.shape} and is empty; it takes at least one number")
     if not np.isfinite(x).all():
         raise ValueError(f"x of {path} has {(~np.isfinite(x)).sum()} NaN or infinite entries; it takes finite numbers")
-    if y.ndim != 1:
-        raise ValueError(f"y of {path} has shape {y.shape}; it takes one label a sample, [n]")
-    if len(x) != len(y):
-        raise ValueError(f"x of {path} has {len(x)} samples and y has {len(y)} labels; it takes as many of each")
-    labels = _labels(path, y)
-    image_shape = () if x.ndim == 2 else (*x.shape[1:], 1)[:3]
-    return Dataset(x.reshape(len(x), -1), labels, path.stem, int(labels.max()) + 1, image_shape)
+    return x
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of an .npz file."""
+    """The arrays x and y of an .npz file."""
     name = "archive"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -146,8 +186,8 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return arrays["x"], arrays["y"]
 
 
-def _labels(path: Path, y: np.ndarray) -> np.ndarray:
-    """The labels as int64."""
+def _checked_labels(path: Path, y: np.ndarray) -> np.ndarray:
+    """The labels as int64. Raises ValueError for what are no whole numbers >= 0."""
     takes = "it takes the labels 0, 1, …"
     if not (np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating)):
         raise ValueError(f"y of {path} has dtype {y.dtype}; {takes}")
@@ -158,6 +198,7 @@ def _labels(path: Path, y: np.ndarray) -> np.ndarray:
 
 
 def _folder(path: Path) -> Dataset:
+    """A data set from a folder of binary files, whose names say which one it is."""
     if images := sorted(path.glob("train-images*idx3-ubyte*")):
         labels = sorted(path.glob("train-labels*idx1-ubyte*"))
         if not labels:
@@ -174,6 +215,7 @@ def _folder(path: Path) -> Dataset:
 
 
 def _mnist(name: str, images: Path, labels: Path) -> Dataset:
+    """A data set from IDX files of images and labels."""
     x, y = _idx(images, 3), _idx(labels, 1)
     if len(x) != len(y):
         raise ValueError(f"{images} has {len(x)} images, {labels} has {len(y)} labels; it takes as many of each")
@@ -182,7 +224,7 @@ def _mnist(name: str, images: Path, labels: Path) -> Dataset:
 
 
 def _idx(path: Path, ndim: int) -> np.ndarray:
-    """An IDX file of bytes: two zeros, the type 8, the number of axes, their lengths, the entries."""
+    """The array in an IDX file of bytes: two zeros, the type 8, the number of axes, their lengths, the entries."""
     content = np.frombuffer(_content(path), np.uint8)
     head = 4 + 4 * ndim
     if content[:4].tolist() != [0, 0, 8, ndim]:
@@ -194,7 +236,7 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
 
 
 def _cifar(name: str, files: list[Path], label_bytes: int, num_classes: int) -> Dataset:
-    """Records of label bytes, of which the last counts, and 3 x 32 x 32 pixels."""
+    """A data set from records of 3 x 32 x 32 pixels, each after its label bytes, of which the last one counts."""
     length = label_bytes + 3 * 32 * 32
     parts = []
     for file in files:
@@ -211,6 +253,7 @@ def _cifar(name: str, files: list[Path], label_bytes: int, num_classes: int) -> 
 
 
 def _content(path: Path) -> bytes:
+    """The bytes of a file, decompressed if it is a .gz file."""
     try:
         return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:

@@ -15,13 +15,13 @@ Key = PRNGKeyArray
 Number = int | float | np.number | Real[Array | np.ndarray, ""]
 """One real number, which may be traced."""
 Count = int | np.integer | Int[Array | np.ndarray, ""]
-"""One whole number; it may be traced."""
+"""One whole number, which may be traced."""
 Matrix = Float[Array | np.ndarray, "n d"]
 """Samples in rows, features in columns."""
 PerColumn = Float[Array | np.ndarray, "d"]
-"""One number for each feature."""
+"""One number for each feature of a `Matrix`."""
 PerRow = Float[Array | np.ndarray, "n"]
-"""One number for each sample."""
+"""One number for each sample of a `Matrix`."""
 Params = PyTree[ArrayLike]
 """A network's parameters. A bare vector is a pytree, so theorems on linear models share every function."""
 Mask = PyTree[ArrayLike]

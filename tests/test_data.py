@@ -64,7 +64,7 @@ ragged = np.array([[1.0, 2.0], [3.0]], dtype=object)
         ({"x": np.full((3, 2), np.inf), "y": good_y}, "has 6 NaN or infinite entries"),
         ({"x": np.ones(3), "y": good_y}, r"x of .* has shape \(3,\); it takes \[n, d\]"),
         ({"x": np.ones((3, 1, 1, 1, 1)), "y": good_y}, "x of .* has shape"),
-        ({"x": good_x, "y": np.eye(3)}, r"y of .* has shape \(3, 3\); it takes one label a sample"),
+        ({"x": good_x, "y": np.eye(3)}, r"y of .* has shape \(3, 3\); it takes one label for each sample"),
         ({"x": good_x, "y": good_y[:2]}, "has 3 samples and y has 2 labels"),
         ({"x": np.ones((0, 2)), "y": np.zeros(0, int)}, "is empty"),
         ({"x": np.ones((3, 0)), "y": good_y}, "is empty"),

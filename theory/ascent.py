@@ -79,6 +79,10 @@ def ascent(claim: Claim, statement: str) -> Callable[[Instance, Array, Array], I
     """The function ``(instances, keys, steps) -> instances`` that climbs from each instance and returns the best seen.
 
     Each statement has a function of its own: what is not finite in the sides of another would spoil the gradient.
+
+    Args:
+        claim: the claim; its kind names the fields that move.
+        statement: "claim", or the name of the mutant whose sides are searched.
     """
     optimiser = optax.adam(STEP)
 

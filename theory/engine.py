@@ -21,14 +21,12 @@ from theory.verdict import Replay, Tier
 class Program:
     """A function of host arrays to host arrays, compiled once per shape; any thread may call it.
 
-    A program runs in one thread, so that several of them can run at once. In jaxlib 0.10 a LAPACK call hands its batch
-    to XLA's pool of threads and blocks the thread it runs in until the pool has done it. A program in several threads
-    can so block all of them by itself; and programs that run at once, one thread each, need one thread more in the
-    pool than they are (:func:`theory.cli.runtime.configure` sees to that), or the process deadlocks. To see it, run in
-    4 threads, with NPROC=4 in the environment, ``jax.jit(lambda a: [jnp.linalg.cholesky(a + i) for i in range(16)])``
-    on a [64, 32, 32] array, 50 times; with NPROC=5 and the option below it ends. Source: ``ParallelBatchMap`` in
-    https://github.com/jax-ml/jax/blob/jax-v0.10.2/jaxlib/cpu/lapack_kernels.cc, also the subject of
-    https://github.com/jax-ml/jax/issues/39292.
+    A program runs in one thread, so that several can run at once. In jaxlib 0.10 a LAPACK call hands its batch to XLA's
+    pool of threads, and blocks the thread it runs in until the pool has done it. A program in several threads can block
+    all of them by itself; and programs of one thread each deadlock where as many run at once as the pool has threads,
+    so :func:`theory.cli.runtime.configure` gives it more. That module has a script which shows the deadlock. Source:
+    ``ParallelBatchMap`` in https://github.com/jax-ml/jax/blob/jax-v0.10.2/jaxlib/cpu/lapack_kernels.cc, and
+    https://github.com/jax-ml/jax/issues/39292, which is about the same calls.
 
     The other options cut compile time to a quarter; the catalogue's programs run as fast with them.
     """
@@ -44,6 +42,7 @@ class Program:
         self._executables: dict[Any, Any] = {}
 
     def __call__(self, *arguments: Any) -> Any:
+        """The function's value, as host arrays."""
         leaves, tree = jax.tree.flatten(arguments)
         # The widest float is part of the key: under enable_x64(False) a program has other constants.
         shapes = (jnp.result_type(float), tree, *((np.shape(leaf), np.result_type(leaf)) for leaf in leaves))
@@ -98,7 +97,12 @@ class Programs:
 
 
 def tile_size(claim: Claim, count: int) -> int:
-    """Trials that run at once on each of ``count`` instances: a power of two, so that it divides every look."""
+    """Trials that run at once on each of several instances: a power of two, so that it divides every look.
+
+    Args:
+        claim: its ``batch`` bounds the trials that run at once on all instances.
+        count: number of instances.
+    """
     return 1 << max(0, (claim.batch // count).bit_length() - 1)
 
 
@@ -225,15 +229,15 @@ class Runs:
         self.sampled_cases = sum(len(group.cases) for group in self.groups if not group.enumerable)
         self._programs = programs
 
-    def evaluate(self, group: Group, *, single: bool = False) -> dict[str, Evaluation]:
+    def evaluate(self, group: Group, *, float32: bool = False) -> dict[str, Evaluation]:
         """Both sides of every statement, once per instance; expectations over all outcomes where they are enumerated.
 
         Args:
             group: the cases.
-            single: in float32 throughout, instead of float64.
+            float32: in float32 throughout, instead of float64.
         """
         program = self._programs.evaluate(enumerated=group.enumerable)
-        if not single:
+        if not float32:
             return self._ordered(program(group.instances, group.keys))
         with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
             return self._ordered(program(in_32_bits(group.instances), group.keys))
@@ -252,7 +256,7 @@ class Runs:
         size = tile_size(self.claim, self.instances_per_case)
         return max(trials // size, 1) * size
 
-    def trials(self, group: Group, case: CaseRows, *, first: int, count: int, single: bool) -> dict[str, TrialSums]:
+    def trials(self, group: Group, case: CaseRows, *, first: int, count: int, float32: bool) -> dict[str, TrialSums]:
         """Sums over trials on each instance of a case.
 
         Args:
@@ -260,9 +264,9 @@ class Runs:
             case: one of the group.
             first: number of the first trial.
             count: trials per instance, a difference of two results of :meth:`whole_tiles`.
-            single: with the instances' fields in float32, instead of float64.
+            float32: with the instances' fields in float32, instead of float64.
         """
-        instances = in_32_bits(group.instances) if single else group.instances
+        instances = in_32_bits(group.instances) if float32 else group.instances
         tiles = count // tile_size(self.claim, self.instances_per_case)
         program = self._programs.trials(self.instances_per_case)
         return self._ordered(program(instances, group.keys, case.index, first, tiles))

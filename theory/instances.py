@@ -23,7 +23,9 @@ MAX_REPLAYED_ENTRIES = 2**14
 """A replay writes down arrays of at most so many entries; of larger ones the dtype and the shape."""
 _32_BITS = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
 
-Words = UInt32[np.ndarray, "instances words"]
+KeyData = UInt32[np.ndarray, "instances words"]
+Prepare = Callable[[Instance], tuple[Instance, np.ndarray]]
+"""From raw instances to the prepared ones, and which of them meet the hypotheses."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Group:
     enumerable: bool
     raw: Instance
     instances: Instance
-    keys: Words
+    keys: KeyData
 
     def case_of(self, row: int) -> CaseRows:
         """The case that an instance of the group belongs to."""
@@ -109,7 +111,7 @@ def make_groups(
     count: int,
     seed: int,
     dataset: Dataset,
-    prepare: Callable[[Instance], tuple[Instance, np.ndarray]],
+    prepare: Prepare,
     *,
     long: bool = False,
 ) -> tuple[Group, ...]:
@@ -118,40 +120,34 @@ def make_groups(
     Args:
         claim: whose cases make them.
         count: instances per case.
-        seed: with the claim's id and the case's name it decides every instance and key.
+        seed: every instance and key derives from it, the claim's id and the case's name.
         dataset: the data of the data cases.
         prepare: from raw instances to the prepared ones, and which of them meet the hypotheses.
         long: whether long cases run.
     """
-    by_shape: dict[Any, list[tuple[Case, Instance, np.ndarray]]] = {}
+    by_shape: dict[Any, list[tuple[Case, Instance, KeyData]]] = {}
     for case in claim.chosen(long=long):
         raw, keys = make_case(claim.id, case, count, seed, dataset)
         leaves, tree = jax.tree.flatten(raw)
         shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         named = replace(case, name=case.name.format(data=dataset.name))
         by_shape.setdefault(shape, []).append((named, raw, keys))
-    groups = []
-    for members in by_shape.values():
-        cases, raws, keys = zip(*members, strict=True)
-        raw = jax.tree.map(lambda *leaves: np.concatenate(leaves), *raws)
-        instances, admissible = prepare(raw)
-        rows = [slice(index * count, (index + 1) * count) for index in range(len(cases))]
-        groups.append(
-            Group(
-                tuple(
-                    CaseRows(case.name, case.control, index, span, admissible[span])
-                    for index, (case, span) in enumerate(zip(cases, rows, strict=True))
-                ),
-                cases[0].enumerable,
-                raw,
-                instances,
-                np.concatenate(keys),
-            )
-        )
-    return tuple(groups)
+    return tuple(_stacked(members, count, prepare) for members in by_shape.values())
 
 
-def make_case(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, Words]:
+def _stacked(members: list[tuple[Case, Instance, KeyData]], count: int, prepare: Prepare) -> Group:
+    """The group of some cases, each with ``count`` instances."""
+    cases, raws, keys = zip(*members, strict=True)
+    raw = jax.tree.map(lambda *leaves: np.concatenate(leaves), *raws)
+    instances, admissible = prepare(raw)
+    case_rows = []
+    for index, case in enumerate(cases):
+        rows = slice(index * count, (index + 1) * count)
+        case_rows.append(CaseRows(case.name, case.control, index, rows, admissible[rows]))
+    return Group(tuple(case_rows), cases[0].enumerable, raw, instances, np.concatenate(keys))
+
+
+def make_case(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, KeyData]:
     """Instances of one case, stacked, and the data of their keys.
 
     Each comes from a generator of its own, seeded by names: adding a claim, a case or an instance changes no other.
@@ -184,7 +180,12 @@ def chance_key(words: UInt[Array, "2"], trial: Array | int = 0) -> Key:
 
 
 def is_admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
-    """Whether one prepared instance meets every hypothesis of the claim."""
+    """Whether an instance meets every hypothesis of the claim.
+
+    Args:
+        claim: the claim.
+        instance: one prepared instance.
+    """
     return jnp.all(jnp.array([True, *(jnp.all(holds(instance)) for holds in claim.hypotheses.values())]))
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from theory.statistics import ROUNDING_UNITS
@@ -22,6 +23,10 @@ def take_rows(record: Record, rows: Any) -> Record:
     Args:
         record: a pytree of arrays.
         rows: what the arrays are indexed with: an index, a slice, or a boolean array.
+
+    Example:
+        >>> take_rows({"x": np.arange(6).reshape(3, 2)}, np.array([True, False, True]))["x"].tolist()
+        [[0, 1], [4, 5]]
     """
     return jax.tree.map(lambda leaf: leaf[rows], record)
 
@@ -58,7 +63,12 @@ class Evaluation(NamedTuple):
     broken: Leaf
 
     def pair(self, row: int, component: int) -> tuple[float, float]:
-        """The measured side and the theory's, of one instance and component."""
+        """The measured side and the theory's.
+
+        Args:
+            row: the instance.
+            component: its component.
+        """
         return float(self.values.measured[row, component]), float(self.values.theory[row, component])
 
 
@@ -86,11 +96,17 @@ class TrialSums(NamedTuple):
     sides: SideArrays
 
     def means(self) -> SideArrays:
-        """The sides averaged over the trials; nan, with NumPy's warning, where there was no trial."""
-        return SideArrays(*(total / self.trials for total in self.sides))
+        """The sides averaged over the trials; nan where there was no trial."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return SideArrays(*(total / self.trials for total in self.sides))
 
     def pair(self, row: int, component: int) -> tuple[float, float]:
-        """The means of the measured side and of the theory's, of one instance and component."""
+        """The means of the measured side and of the theory's.
+
+        Args:
+            row: the instance.
+            component: its component.
+        """
         trials = max(self.trials[row, component], 1)
         return float(self.sides.measured[row, component] / trials), float(self.sides.theory[row, component] / trials)
 

@@ -122,6 +122,11 @@ def mean_interval(values: Real[np.ndarray, " n"], level: float) -> tuple[float, 
 
     Returns:
         The mean and its interval, which is infinite for n < 2.
+
+    Example:
+        >>> mean, (low, high) = mean_interval(np.array([1.0, 2.0, 3.0]), 0.05)
+        >>> mean, round(float(low), 3), round(float(high), 3)
+        (2.0, -0.484, 4.484)
     """
     mean = float(values.mean())
     if values.size < 2:
@@ -164,6 +169,11 @@ def decide_failure_rate(interval: Interval, delta: np.ndarray) -> np.ndarray:
 
     Returns:
         Decisions, shaped like the interval.
+
+    Example:
+        >>> rates = Interval(np.array([0.0, 0.0, 0.06]), np.array([0.08, 0.2, 0.2]))
+        >>> decide_failure_rate(rates, np.full(3, 0.05)).tolist()
+        ['SUPPORTED', 'INCONCLUSIVE', 'REFUTED']
     """
     return _decisions(interval.low > delta, interval.high < (1 + FAILURE_RATE_TOLERANCE) * delta)
 

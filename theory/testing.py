@@ -12,7 +12,7 @@ import numpy as np
 
 from sketchprune import data as datasets
 from sketchprune.data import Dataset
-from theory.claim import Case, Claim, Instance, Sides
+from theory.claim import Case, Claim, Instance
 from theory.engine import Programs
 from theory.instances import chance_key, make_case
 from theory.kinds.kind import STATEMENT
@@ -48,6 +48,10 @@ def check_claim(claim: Claim, data: Dataset | None = None, *, evaluate: bool = T
 
     Cost:
         Tracing the trial once per shape of instances; with ``evaluate`` also compiling it.
+
+    Example:
+        >>> from theory import CATALOGUE, check_claim
+        >>> check_claim(CATALOGUE[1], evaluate=False)
     """
     _check_words(claim)
     with jax.enable_x64(True):
@@ -104,11 +108,11 @@ def _one_case_per_shape(claim: Claim, data: Dataset) -> Iterator[tuple[Case, Ins
             yield case, make_case(claim.id, case, 2, 0, data)[0]
 
 
-class _Traced(NamedTuple):
+class _Side(NamedTuple):
     """A side in a traced program.
 
     Attributes:
-        variable: the program's variable; None where the trial did not return the field.
+        variable: the program's variable.
         shape: of one instance's array.
         dtype: of the array.
     """
@@ -120,30 +124,36 @@ class _Traced(NamedTuple):
 
 def _check_traced(claim: Claim, case: Case, raw: Instance):
     """Everything that shapes, dtypes and the traced program of the trial tell."""
+
+    def traced(raw: Instance, key: Any) -> dict[str, Any]:
+        """Lists of arrays, and no records: a record may refuse what stands for an array while it is traced."""
+        instance = claim.prepare(raw)
+        outcome = claim.draw(instance, chance_key(key))
+        outcomes = claim.outcomes(instance) if case.enumerable and claim.outcomes else ()
+        return {
+            "instance": jax.tree.leaves(instance),
+            "hypotheses": {name: holds(instance) for name, holds in claim.hypotheses.items()},
+            "outcomes": jax.tree.leaves(outcomes),
+            "sides": claim.trial(instance, outcome, *claim.kind.trial_arguments),
+        }
+
     keys = jnp.zeros((2, 2), jnp.uint32)
-    instances = jax.eval_shape(jax.vmap(claim.prepare), raw)
-    for name, holds in claim.hypotheses.items():
-        dtype = jax.eval_shape(jax.vmap(holds), instances).dtype
-        _require(claim, dtype == jnp.bool_, f"hypothesis {name!r} returns {dtype}; it takes booleans")
-
-    def trial(instance: Instance, key: Any) -> dict[str, Sides]:
-        return claim.trial(instance, claim.draw(instance, chance_key(key)), *claim.kind.trial_arguments)
-
-    program, shapes = jax.make_jaxpr(jax.vmap(trial), return_shape=True)(instances, keys)
-    expected = sorted((STATEMENT, *claim.mutants))
-    _require(claim, sorted(shapes) == expected, f"the trial returned the sides {sorted(shapes)}; it takes {expected}")
+    program, shapes = jax.make_jaxpr(jax.vmap(traced), return_shape=True)(raw, keys)
     leaves, tree = jax.tree.flatten(shapes)
     variables = zip(program.jaxpr.outvars, leaves, strict=True)
-    traced = [_Traced(variable, leaf.shape[1:], leaf.dtype) for variable, leaf in variables]
-    named = jax.tree.unflatten(tree, traced)
+    found = jax.tree.unflatten(tree, [_Side(variable, leaf.shape[1:], leaf.dtype) for variable, leaf in variables])
+    for name, holds in found["hypotheses"].items():
+        _require(claim, holds.dtype == jnp.bool_, f"hypothesis {name!r} returns {holds.dtype}; it takes booleans")
+    counts = {outcome.shape[0] for outcome in found["outcomes"]}
+    _require(claim, len(counts) <= 1, f"outcomes and probabilities have leading axes {counts}; it takes one length")
+    named = found["sides"]
+    expected = sorted((STATEMENT, *claim.mutants))
+    _require(claim, sorted(named) == expected, f"the trial returned the sides {sorted(named)}; it takes {expected}")
     for name, sides in named.items():
         _check_fields(claim, name, sides)
-    _check_independence(claim, program.jaxpr, named)
-    if case.enumerable:
-        assert claim.outcomes is not None  # Claim.__post_init__ refuses it
-        outcomes, probabilities = jax.eval_shape(jax.vmap(claim.outcomes), instances)
-        counts = {leaf.shape[1] for leaf in jax.tree.leaves((outcomes, probabilities))}
-        _require(claim, len(counts) == 1, f"outcomes and probabilities have leading axes {counts}; it takes one length")
+    given = {id(field.variable) for field in found["instance"]}
+    given |= {id(variable) for variable in (*program.jaxpr.invars, *program.jaxpr.constvars)}
+    _check_independence(claim, program.jaxpr, given, named)
 
 
 def _check_fields(claim: Claim, name: str, sides: Any):
@@ -167,17 +177,19 @@ def _check_fields(claim: Claim, name: str, sides: Any):
     _require(claim, fits, f"the sides of {name!r} have shapes {shapes}; it takes shapes that broadcast")
 
 
-def _check_independence(claim: Claim, program: Any, named: dict[str, Any]):
-    """Neither side of the claim is the other, or is computed from it; and every mutant differs from the claim."""
+def _check_independence(claim: Claim, program: Any, given: set[int], named: dict[str, Any]):
+    """Neither side of the claim is the other, or is computed from it; and every mutant differs from the claim.
+
+    A side that is one of the ``given`` variables, a field of the instance, is not computed by the trial.
+    """
     own = named[STATEMENT]
     measured, theory = own.measured.variable, own.theory.variable
     _require(claim, measured is not theory, "measured and theory are one value; it takes two that are independent")
-    inputs = {id(variable) for variable in (*program.invars, *program.constvars)}
     for first, second, text in (
         (theory, measured, "measured is computed from theory"),
         (measured, theory, "theory is computed from measured"),
     ):
-        computed = not isinstance(first, jex.Literal) and id(first) not in inputs
+        computed = not isinstance(first, jex.Literal) and id(first) not in given
         _require(claim, not (computed and id(first) in _ancestors(program, second)), f"{text}; it takes independence")
     for name in claim.mutants:
         same = all(

@@ -15,6 +15,13 @@ def probability(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value}; it takes a number in [0, 1]")
 
 
+def at_least_zero(name: str, value: Any) -> None:
+    """A number >= 0, or an array of them."""
+    values = _checks.concrete(value)
+    if values is not None and not (values >= 0).all():
+        raise ValueError(f"{name} is {value}; it takes a number >= 0")
+
+
 def finite(name: str, value: Any) -> None:
     """An array without NaN and infinities."""
     values = _checks.concrete(value)

@@ -6,10 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune._arithmetic import product
 from sketchprune.lottery import _inputs
+
+Kernel = Float[Array | np.ndarray, "_ _"]
+"""The weights of a dense layer, [inputs, units]."""
 
 
 class Dense(NamedTuple):

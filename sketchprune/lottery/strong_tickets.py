@@ -17,14 +17,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from sketchprune import _checks
-from sketchprune._arithmetic import product
-from sketchprune.lottery import _inputs
+from sketchprune.lottery import _inputs, _sums
 from sketchprune.lottery._chunks import CHUNK_BYTES, map_in_chunks
-from sketchprune.lottery.networks import Dense
-from sketchprune.lottery.subset_sums import MAX_ITEMS, nearest_unchecked, subset_bytes
+from sketchprune.lottery.networks import Dense, Kernel
+from sketchprune.lottery.perturbation import perturbation_bound
 from sketchprune.types import Key
-
-Kernel = Float[Array | np.ndarray, "_ _"]
 
 
 class StrongTicket(NamedTuple):
@@ -76,16 +73,16 @@ def random_source(
     [(3, 15), (15, 2), (2, 10), (10, 1)]
     """
     _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
-    counts = list(np.broadcast_to(units, len(target))) if np.ndim(units) == 0 else list(units)
+    counts = np.broadcast_to(np.asarray(units), (len(target),) if np.ndim(units) == 0 else np.shape(units))
     if len(counts) != len(target):
         raise ValueError(f"units has {len(counts)} entries; it takes {len(target)}, one for each layer of the target")
     source = []
-    for layer, (kernel, count) in enumerate(zip(map(jnp.asarray, target), counts, strict=True)):
+    for layer, (kernel, count) in enumerate(zip(map(jnp.asarray, target), counts.tolist(), strict=True)):
         both = signed and layer == 0
         _checks.whole("units", count, least=2 if both else 1)
         inputs, outputs = kernel.shape
-        signs = jnp.tile((-1) ** (jnp.arange(count) % 2 if both else jnp.zeros(count, int)), inputs)
-        source.append(jnp.broadcast_to(signs.astype(kernel.dtype), (inputs, inputs * count)))
+        signs = np.where(np.arange(count) % 2 == 1, -1 if both else 1, 1)
+        source.append(jnp.asarray(np.tile(signs, (inputs, inputs)), kernel.dtype))
         draws = jax.random.uniform(jax.random.fold_in(key, layer), (inputs * count, outputs), kernel.dtype, -1, 1)
         source.append(4 * jnp.max(jnp.abs(kernel)) * draws)
     return tuple(source)
@@ -98,7 +95,7 @@ def strong_ticket(
     activations: Float[Array | np.ndarray, "_"],
     *,
     signed: bool = False,
-    max_items: int = MAX_ITEMS,
+    max_items: int = _sums.MAX_ITEMS,
     tolerance: Float[ArrayLike, "..."] = 0.0,
 ) -> StrongTicket:
     """The mask inside a random sparse network that approximates a target, weight by weight.
@@ -138,18 +135,14 @@ def strong_ticket(
     >>> ticket.masks[1].tolist(), ticket.weight_errors.tolist(), ticket.error_bounds.tolist()
     ([[True], [False]], [0.25], [0.5])
     """
-    _check_source([jnp.shape(kernel) for kernel in target], [jnp.shape(kernel) for kernel in source], signed)
-    if [jnp.shape(mask) for mask in masks] != [jnp.shape(kernel) for kernel in source]:
-        raise ValueError(f"masks has the shapes {[jnp.shape(mask) for mask in masks]}; it takes those of source")
+    _check_shapes(*([jnp.shape(array) for array in arrays] for arrays in (target, source, masks)), signed=signed)
     for name, kernels in {"target": target, "source": source}.items():
         for i, kernel in enumerate(kernels):
             _inputs.finite(f"{name}[{i}]", kernel)
     _checks.whole("max_items", max_items, least=1)
-    if max_items > MAX_ITEMS:
-        raise ValueError(f"max_items is {max_items}; it takes at most {MAX_ITEMS}")
-    known = _checks.concrete(tolerance)
-    if known is not None and not (known >= 0).all():
-        raise ValueError(f"tolerance is {tolerance}; it takes a number >= 0")
+    if max_items > _sums.MAX_ITEMS:
+        raise ValueError(f"max_items is {max_items}; it takes at most {_sums.MAX_ITEMS}")
+    _inputs.at_least_zero("tolerance", tolerance)
     dtype = jnp.result_type(*target, *source)
     target, source = ([jnp.asarray(kernel, dtype) for kernel in kernels] for kernels in (target, source))
     tolerances = jnp.broadcast_to(jnp.asarray(tolerance, dtype), (len(target),))
@@ -170,8 +163,8 @@ def strong_ticket(
     return StrongTicket(tuple(chosen), tuple(network), errors, bounds, tuple(live for *_, live in found))
 
 
-def _check_source(target: list[tuple[int, ...]], source: list[tuple[int, ...]], signed: bool) -> None:
-    """Two layers of the source for each of the target, wide enough."""
+def _check_shapes(target: list[tuple], source: list[tuple], masks: list[tuple], *, signed: bool) -> None:
+    """Two layers of the source for each of the target, wide enough, and a mask for each."""
     _inputs.chain("target", target)
     _inputs.chain("source", source)
     if len(source) != 2 * len(target):
@@ -186,6 +179,8 @@ def _check_source(target: list[tuple[int, ...]], source: list[tuple[int, ...]], 
         if source[2 * layer + 1][1] != units:
             width = source[2 * layer + 1][1]
             raise ValueError(f"source[{2 * layer + 1}] has {width} units; it takes {units}, those of the target")
+    if masks != source:
+        raise ValueError(f"masks has the shapes {masks}; it takes those of source, {source}")
 
 
 @functools.partial(jax.jit, static_argnames=("signed", "max_items"))
@@ -240,115 +235,9 @@ def _choose(
         order = lax.sort(jnp.where(usable, 0, owned) + jnp.arange(owned)) % owned
         places = order[:count]
         items = jnp.where(usable[places], products[places], 0)
-        subset = nearest_unchecked(items, target, tolerance).subset
+        subset = _sums.halves(items).first_near(target, tolerance)[0]
         return jnp.zeros(owned, bool).at[places].set(subset & usable[places])
 
-    bytes_each = subset_bytes(count, values.dtype) + 4 * owned * values.dtype.itemsize
+    bytes_each = _sums.search_bytes(count, values.dtype) + 4 * owned * values.dtype.itemsize
     flat = values.reshape(-1, owned), live.reshape(-1, owned), targets.ravel()
     return map_in_chunks(one_weight, CHUNK_BYTES // bytes_each, *flat).reshape(values.shape)
-
-
-def perturbation_bound(
-    target: Sequence[Kernel],
-    weight_errors: Float[Array | np.ndarray, "_"],
-    activations: Float[Array | np.ndarray, "_"],
-) -> Float[Array, "_"]:
-    """How far a network's outputs can move, layer by layer, when each weight of layer l moves by at most ε_l.
-
-    e_l = ‖W_l‖e_{l−1} + ε_l n_{l−1}(B_{l−1} + e_{l−1}), e_0 = 0, with n_{l−1} inputs and ‖W_l‖ the largest sum of
-    |weights| of a unit. For any activation with φ(0) = 0 and Lipschitz constant 1; attained by equal positive weights,
-    errors and inputs.
-
-    Args:
-        target: L kernels [inputs, units].
-        weight_errors: [L], ε_l.
-        activations: [L], B_0, …, B_{L−1}: upper bounds of |x| and of the hidden activations before the change.
-
-    Returns:
-        [L], e_1, …, e_L.
-
-    Raises:
-        ValueError: kernels that do not fit together, or another number of errors or activations than L.
-
-    Cost: O(weights).
-
-    Source: lottery/perturbation.
-
-    >>> kernels = [jnp.full((2, 2), 0.5), jnp.full((2, 1), 0.5)]
-    >>> perturbation_bound(kernels, jnp.array([0.25, 0.25]), jnp.array([1.0, 1.0])).tolist()
-    [0.5, 1.25]
-    """
-    _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
-    for name, given in {"weight_errors": weight_errors, "activations": activations}.items():
-        if jnp.shape(given) != (len(target),):
-            raise ValueError(f"{name} has shape {jnp.shape(given)}; it takes {(len(target),)}, one for each layer")
-    error = jnp.zeros((), jnp.result_type(*target))
-    errors = []
-    for kernel, moved, size in zip(map(jnp.asarray, target), weight_errors, jnp.asarray(activations), strict=True):
-        error = _norm(kernel) * error + moved * len(kernel) * (size + error)
-        errors.append(error)
-    return jnp.stack(errors)
-
-
-def activation_bounds(target: Sequence[Kernel], radius: Float[ArrayLike, ""]) -> Float[Array, "_"]:
-    """Upper bounds of a network's activations over all inputs in a cube: B_0 = radius, B_l = ‖W_l‖B_{l−1}.
-
-    Args:
-        target: L kernels [inputs, units], ReLU between the layers.
-        radius: the largest |x_j| of an input, >= 0.
-
-    Returns:
-        [L], B_0, …, B_{L−1}.
-
-    Raises:
-        ValueError: kernels that do not fit together, or a radius below 0.
-
-    Cost: O(weights).
-
-    Source: lottery/perturbation.
-
-    >>> activation_bounds([jnp.ones((2, 3)), jnp.ones((3, 1))], 1.5).tolist()
-    [1.5, 3.0]
-    """
-    _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
-    known = _checks.concrete(radius)
-    if known is not None and not known >= 0:
-        raise ValueError(f"radius is {radius}; it takes a number >= 0")
-    bounds = [jnp.asarray(radius, jnp.result_type(*target))]
-    for kernel in target[:-1]:
-        bounds.append(_norm(jnp.asarray(kernel)) * bounds[-1])
-    return jnp.stack(bounds)
-
-
-def largest_activations(target: Sequence[Kernel], x: Float[Array | np.ndarray, "n inputs"]) -> Float[Array, "_"]:
-    """The largest |x| and the largest hidden activations of a network over the given samples.
-
-    Args:
-        target: L kernels [inputs, units], ReLU between the layers.
-        x: [n, inputs], at least one sample.
-
-    Returns:
-        [L], B_0, …, B_{L−1}.
-
-    Raises:
-        ValueError: kernels that do not fit together.
-
-    Cost: O(n · weights).
-
-    Source: lottery/perturbation.
-
-    >>> largest_activations([jnp.ones((2, 3)), jnp.ones((3, 1))], jnp.array([[1.0, -3.0], [0.5, 0.5]])).tolist()
-    [3.0, 1.0]
-    """
-    _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
-    hidden = jnp.asarray(x)
-    largest = [jnp.max(jnp.abs(hidden))]
-    for kernel in map(jnp.asarray, target[:-1]):
-        hidden = jax.nn.relu(product(hidden, kernel))
-        largest.append(jnp.max(hidden))
-    return jnp.stack(largest)
-
-
-def _norm(kernel: Float[Array, "inputs units"]) -> Float[Array, ""]:
-    """The largest sum of |weights| of a unit."""
-    return jnp.max(jnp.sum(jnp.abs(kernel), axis=0))

@@ -16,7 +16,7 @@ from scipy import stats
 from sketchprune import kernels
 from sketchprune.kernels import infinite, linearised
 from sketchprune.kernels.infinite import networks
-from tests.support.type_checks import without_type_checks
+from tests.support import without_type_checks
 
 RELU = "relu", 2**0.5, 0.0
 ERF = "erf", 1.3, 0.4

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketchprune.kernels.linearised import descent, flow, linearise
-from tests.support.type_checks import without_type_checks
+from tests.support import without_type_checks
 
 # One shape for all random problems, so that everything compiles once: 4 samples, 2 outputs, 3 test points.
 N, K, M = 4, 2, 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sketchprune import laws, sketch
-from tests.support import (
+from tests.support.listed_masks import (
     expected_error,
     expected_training_error,
     multinomial_masks,

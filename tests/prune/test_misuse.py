@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketchprune import laws, prune, scores
-from tests.support import unchecked_types
+from tests.support import without_type_checks
 from tests.support.pruning import BATCH, PARAMS, half_squares, magnitude, network
 
 POISSON, KEY = prune.proportional(laws.Poisson), jax.random.key(0)
@@ -126,5 +126,5 @@ MISUSE = {
 @pytest.mark.parametrize("name", MISUSE)
 def test_misuse_is_named(name):
     call, message = MISUSE[name]
-    with unchecked_types(), pytest.raises(ValueError, match=message):
+    with without_type_checks(), pytest.raises(ValueError, match=message):
         call()

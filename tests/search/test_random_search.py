@@ -15,7 +15,7 @@ from sketchprune.search._program import SearchProgram
 from sketchprune.search._summary import SearchSummary
 from sketchprune.search._tiles import Chunking
 from sketchprune.search._traced import TracedFunction
-from tests.support import unchecked_types
+from tests.support import without_type_checks
 
 N, D = 9, 12
 RNG = np.random.default_rng(5)
@@ -238,7 +238,7 @@ def test_numbers_of_python():
 )
 def test_bad_input(change, message):
     arguments = {"objective": objective, "law": LAW, "key": KEY, "num_masks": 512} | change
-    with pytest.raises(ValueError, match=message), unchecked_types():
+    with pytest.raises(ValueError, match=message), without_type_checks():
         search.best(**arguments)
 
 

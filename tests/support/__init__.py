@@ -1,8 +1,13 @@
 """Helpers that the tests of several folders share.
 
-What every test may need stands here. Networks for the kernels are in ``networks``, small networks whose paths can be
-listed in ``path_networks``, small claims in ``claims``, and the script of a search that runs in a process
-of its own in ``search_process``. Library tests must not import the claims, which import ``theory``.
+What every test may need stands here, and each other subject has a module of its own:
+
+- ``networks``: networks of every kind that a kernel has to be right for, and masks for them
+- ``path_networks``: small networks whose paths can be listed
+- ``listed_masks``: every mask that a law can draw, and the expectations that follow
+- ``pruning``: a small network to prune, and scores written by hand
+- ``claims``: small claims of each kind (imports ``theory``, so tests of the library must not import it)
+- ``search_process``: the script of a search that runs in a process of its own
 """
 
 import contextlib
@@ -53,8 +58,8 @@ def close(found, expected, rtol=1e-12):
 
 
 @contextlib.contextmanager
-def unchecked_types():
-    """No annotation is enforced inside: for arguments of a wrong type, which the library itself refuses."""
+def without_type_checks():
+    """Turn off the checks of annotations, so that a wrong argument reaches the library's own error message."""
     config.update("jaxtyping_disable", True)
     try:
         yield

@@ -34,14 +34,14 @@ _NUM_CHECKED_ENTRIES = 32
 """A kill cuts short at most the entry that each thread is writing. Those are among the newest at the next start."""
 
 
-def configure(*, x64: bool = False, device_per_core: bool = False):
+def configure(*, x64: bool | None = None, device_per_core: bool = False):
     """Set JAX up for a command: threads for XLA, the persistent compilation cache, precision and devices.
 
     It has to be called before JAX starts its backend.
 
     Args:
-        x64: whether arrays are in 64 bits unless a dtype is given. Verifying needs nothing set: it turns x64 on around
-            its own work.
+        x64: whether arrays are in 64 bits unless a dtype is given; None leaves that as it is, for work that verifies:
+            it turns x64 on around itself.
         device_per_core: whether a CPU becomes as many devices as it has cores, for work that is spread over devices.
             A number that the user has given to JAX goes first.
 
@@ -51,7 +51,8 @@ def configure(*, x64: bool = False, device_per_core: bool = False):
     os.environ[_POOL_VARIABLE] = str(CORES + THREADS)
     import jax
 
-    jax.config.update("jax_enable_x64", x64)
+    if x64 is not None:
+        jax.config.update("jax_enable_x64", x64)
     if device_per_core and not _num_devices_given():
         jax.config.update("jax_num_cpu_devices", CORES)
     _use_compilation_cache()

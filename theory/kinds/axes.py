@@ -108,6 +108,11 @@ def looseness(values: Mapping[str, float]) -> Axis | None:
 
     Args:
         values: name of a case, or of a claim -> its looseness; what is not positive has no point.
+
+    Example:
+        >>> axis = looseness({"tight": 1.0, "ten times too large": 10.0})
+        >>> axis.ends, axis.strips["tight"].point, axis.strips["ten times too large"].point
+        (('0.1', '10'), 0.5, 1.0)
     """
     strips = {name: Strip(value if value > 0 else None) for name, value in values.items()}
     return logarithmic("theory ÷ measured", strips, marks={1.0: "tight"}, band=(1.0, math.inf))

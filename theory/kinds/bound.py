@@ -53,7 +53,7 @@ class Bound(Kind):
         """One evaluation per instance; then a search for counterexamples, where fields may be moved."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
-            found |= exact.measure_group(runs, group, self._decide, self.badness, compare_single=False)
+            found |= exact.measure_group(runs, group, self._decide, self.discrepancy, compare_float32=False)
             if self.search:
                 found |= self._search(runs, group, tier, found)
         return found
@@ -70,7 +70,7 @@ class Bound(Kind):
             return replace(verdict, verdict=VACUOUS)
         return verdict
 
-    def _decide(self, sides: Evaluation, single: Evaluation | None, admissible: Admissible) -> CaseVerdict:
+    def _decide(self, sides: Evaluation, in_float32: Evaluation | None, admissible: Admissible) -> CaseVerdict:
         return self.decide(sides, admissible)
 
     def _search(
@@ -86,13 +86,12 @@ class Bound(Kind):
                 continue
             case = violation.case
             there = self.decide(violation.sides, np.array([True]))
-            verdict = replace(
-                found.cases[name][case], verdict=REFUTED, measured=there.measured, theory=there.theory
-            )  # fmt: skip
+            before = found.cases[name][case]
+            verdict = replace(before, verdict=REFUTED, measured=there.measured, theory=there.theory)
             refuted |= Findings({name: {case: verdict}}, violation.replay if name == STATEMENT else None)
         return refuted
 
-    def badness(self, sides: Evaluation) -> np.ndarray:
+    def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return np.asarray(sides.deviation)
 

@@ -22,21 +22,21 @@ MIN_RESIDUAL_SHRINKAGE = 1e4
 """By what factor an identity's residual must shrink from float32 to float64: rounding does, a near-miss does not."""
 
 Admissible = Bool[np.ndarray, " instances"]
-Badness = Callable[[Any], np.ndarray]
+Discrepancy = Callable[[Any], np.ndarray]
 """From an evaluation, or from sums over trials, to how much each [instance, component] contradicts the statement."""
 
 
 def decide_equality(
-    sides: Evaluation, single: Evaluation | None, admissible: Admissible, *, method: str = "rounding"
+    sides: Evaluation, in_float32: Evaluation | None, admissible: Admissible, *, method: str = "rounding"
 ) -> CaseVerdict:
-    """measured = theory, to rounding, on every admissible instance of a case.
+    """Decide measured = theory, to rounding, on the admissible instances of a case.
 
     REFUTED where the largest residual exceeds what rounding explains, or a side is not finite. INCONCLUSIVE where the
     residual is hardly smaller in float64 than in float32: it may be a near-miss, and no rounding.
 
     Args:
         sides: evaluated in float64.
-        single: the same in float32; None leaves that comparison out.
+        in_float32: the same sides in float32; None leaves that comparison out.
         admissible: which instances met the hypotheses.
         method: what the verdict calls it.
 
@@ -49,15 +49,15 @@ def decide_equality(
     kept = take_rows(sides, admissible)
     residual = float(np.max(abs(kept.deviation)))
     decision = SUPPORTED if residual <= ROUNDING and not kept.broken.any() else REFUTED
-    if decision == SUPPORTED and single is not None:
-        coarse = float(np.max(abs(take_rows(single, admissible).deviation)))
+    if decision == SUPPORTED and in_float32 is not None:
+        coarse = float(np.max(abs(take_rows(in_float32, admissible).deviation)))
         if coarse != 0 and not coarse >= MIN_RESIDUAL_SHRINKAGE * residual:
             decision = INCONCLUSIVE
     return case_verdict(decision, admissible, method=method, measured=residual, theory=ROUNDING)
 
 
 def decide_inequality(sides: Evaluation, admissible: Admissible, *, method: str = "rounding") -> CaseVerdict:
-    """measured <= theory, to rounding, on every admissible instance of a case.
+    """Decide measured <= theory, to rounding, on the admissible instances of a case.
 
     Args:
         sides: evaluated in float64.
@@ -97,9 +97,9 @@ def measure_group(
     runs: "theory.engine.Runs",
     group: "theory.instances.Group",
     decide: Callable[[Evaluation, Evaluation | None, Admissible], CaseVerdict],
-    badness: Badness,
+    discrepancy: Discrepancy,
     *,
-    compare_single: bool,
+    compare_float32: bool,
 ) -> Findings:
     """Decide the claim and its mutants on the cases of a group, from one evaluation per instance.
 
@@ -107,34 +107,34 @@ def measure_group(
         runs: the claim's programs.
         group: the cases.
         decide: from the sides of one case in float64 and in float32, and its admissible instances, to its verdict.
-        badness: how much each entry of the claim's own sides contradicts it.
-        compare_single: whether the sides are also evaluated in float32; else ``decide`` gets None.
+        discrepancy: how much each entry of the claim's own sides contradicts it.
+        compare_float32: whether the sides are also evaluated in float32; else ``decide`` gets None.
 
     Returns:
         A verdict on every case, and the worst instance of the first case that refutes the claim.
     """
     sides = runs.evaluate(group)
-    single = runs.evaluate(group, single=True) if compare_single else None
+    in_float32 = runs.evaluate(group, float32=True) if compare_float32 else None
     found = {
         name: {
             case.name: decide(
                 take_rows(sides[name], case.rows),
-                None if single is None else take_rows(single[name], case.rows),
+                None if in_float32 is None else take_rows(in_float32[name], case.rows),
                 case.admissible,
             )
             for case in group.cases
         }
         for name in runs.statements
     }
-    counterexample = contradiction(group, found[STATEMENT], sides[STATEMENT], badness, found_by="instance")
-    return Findings(found, counterexample)
+    example = counterexample(group, found[STATEMENT], sides[STATEMENT], discrepancy, found_by="instance")
+    return Findings(found, example)
 
 
-def contradiction(
+def counterexample(
     group: "theory.instances.Group",
     verdicts: Mapping[str, CaseVerdict],
     sides: Evaluation | TrialSums,
-    badness: Badness,
+    discrepancy: Discrepancy,
     *,
     found_by: str,
 ) -> Replay | None:
@@ -144,26 +144,26 @@ def contradiction(
         group: the cases.
         verdicts: case name -> verdict on the claim.
         sides: the claim's sides on all instances of the group, or their sums over trials.
-        badness: how much each entry contradicts the claim.
+        discrepancy: how much each entry contradicts the claim.
         found_by: what the replay says of how it was found.
     """
     for case in group.cases:
         if verdicts[case.name].verdict == REFUTED:
             here = take_rows(sides, case.rows)
-            row, component = worst_entry(badness(here), here.broken, case.admissible)
+            row, component = worst_entry(discrepancy(here), here.broken, case.admissible)
             return group.replay(case, row, component, here.pair(row, component), found_by)
     return None
 
 
-def worst_entry(badness: np.ndarray, broken: np.ndarray, admissible: Admissible) -> tuple[int, int]:
-    """The admissible instance and its component with the largest badness; what is broken or nan is the worst.
+def worst_entry(discrepancy: np.ndarray, broken: np.ndarray, admissible: Admissible) -> tuple[int, int]:
+    """The admissible instance and its component with the largest discrepancy; what is broken or nan is largest.
 
     Args:
-        badness: [instances, components].
+        discrepancy: [instances, components].
         broken: where a number is not finite, same shape.
         admissible: which instances met the hypotheses.
     """
-    badness = np.where(np.asarray(broken) > 0, np.inf, np.nan_to_num(badness, nan=np.inf))
-    badness = np.where(admissible[:, None], badness, -np.inf)
-    row, component = np.unravel_index(np.argmax(badness), badness.shape)
+    discrepancy = np.where(np.asarray(broken) > 0, np.inf, np.nan_to_num(discrepancy, nan=np.inf))
+    discrepancy = np.where(admissible[:, None], discrepancy, -np.inf)
+    row, component = np.unravel_index(np.argmax(discrepancy), discrepancy.shape)
     return int(row), int(component)

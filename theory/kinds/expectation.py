@@ -11,7 +11,7 @@ from theory.kinds import exact, trials
 from theory.kinds.axes import Axis, Strip, linear, looseness
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import Findings, Kind, Words, check_relation, unmet
-from theory.measurements import Evaluation, SideArrays, TrialSums, take_rows
+from theory.measurements import Evaluation, TrialSums, take_rows
 from theory.statistics import Interval, Relation
 from theory.verdict import LEVEL, CaseVerdict, Tier, Verdict
 
@@ -62,22 +62,24 @@ class Expectation(Kind):
         for group in runs.groups:
             if group.enumerable:
                 found |= exact.measure_group(
-                    runs, group, self.decide_enumerated, self.badness, compare_single=self.relation == "equal"
+                    runs, group, self.decide_enumerated, self.discrepancy, compare_float32=self.relation == "equal"
                 )
             else:
-                found |= trials.measure_group(runs, group, tier, decide, self.badness, single=True, earlier=found)
+                found |= trials.measure_group(runs, group, tier, decide, self.discrepancy, float32=True, earlier=found)
         return found
 
-    def decide_enumerated(self, sides: Evaluation, single: Evaluation | None, admissible: Admissible) -> CaseVerdict:
+    def decide_enumerated(
+        self, sides: Evaluation, in_float32: Evaluation | None, admissible: Admissible
+    ) -> CaseVerdict:
         """The verdict on one case whose sides are expectations over all outcomes: an identity, or a bound.
 
         Args:
             sides: evaluated in float64.
-            single: the same in float32, for "equal".
+            in_float32: the same sides in float32, for "equal".
             admissible: which instances met the hypotheses.
         """
         if self.relation == "equal":
-            return exact.decide_equality(sides, single, admissible, method="enumerated")
+            return exact.decide_equality(sides, in_float32, admissible, method="enumerated")
         return exact.decide_inequality(sides, admissible, method="enumerated")
 
     def decide(
@@ -104,7 +106,7 @@ class Expectation(Kind):
                 "given; it takes one that chance does not decide, Sides(..., scale=...)"
             )
         judgement = self.judge(kept, tier, level)
-        return trials.verdict(judgement, kept, admissible, exact.medians(_means(kept)))
+        return trials.decide_case(judgement, kept, admissible, exact.medians(kept.means()))
 
     def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
         """Decisions on the components, from sums over trials on admissible instances.
@@ -114,7 +116,7 @@ class Expectation(Kind):
             tier: its tolerance still supports the statement.
             level: probability of a wrong decision, over all components and looks.
         """
-        interval, method = mean_interval(sums, trials.level_per_interval(level, sums, tier))
+        interval, method = deviation_interval(sums, trials.level_per_interval(level, sums, tier))
         farthest = np.maximum(abs(interval.low), abs(interval.high))
         return trials.Judgement(
             statistics.decide_mean(interval, self.relation, tier.tolerance, FLOAT32_ROUNDING),
@@ -123,7 +125,7 @@ class Expectation(Kind):
             method=method,
         )
 
-    def badness(self, sides: Evaluation | TrialSums) -> np.ndarray:
+    def discrepancy(self, sides: Evaluation | TrialSums) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return abs(sides.deviation) if self.relation == "equal" else np.asarray(sides.deviation)
 
@@ -140,7 +142,7 @@ class Expectation(Kind):
         return linear("deviation ÷ scale", strips, marks={0.0: "theory"}, band=band)
 
 
-def mean_interval(sums: TrialSums, level: float) -> tuple[Interval, str]:
+def deviation_interval(sums: TrialSums, level: float) -> tuple[Interval, str]:
     """Interval of the mean deviation over the trials of all instances, for each component.
 
     Empirical Bernstein where the range of the outcomes is known, which holds at every number of trials; else normal,
@@ -167,11 +169,6 @@ def mean_interval(sums: TrialSums, level: float) -> tuple[Interval, str]:
         all_alike = (error == 0) & (mean != 0)
         error = np.where(dominated | all_alike, np.inf, error)
         return statistics.normal_interval(mean, error, level), "asymptotic"
-
-
-def _means(sums: TrialSums) -> SideArrays:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return sums.means()
 
 
 def _deviation(case: CaseVerdict) -> Strip:

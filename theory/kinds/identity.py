@@ -36,20 +36,20 @@ class Identity(Kind):
         """One evaluation per instance, in float64 and in float32."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
-            found |= exact.measure_group(runs, group, self.decide, self.badness, compare_single=True)
+            found |= exact.measure_group(runs, group, self.decide, self.discrepancy, compare_float32=True)
         return found
 
-    def decide(self, sides: Evaluation, single: Evaluation | None, admissible: Admissible) -> CaseVerdict:
+    def decide(self, sides: Evaluation, in_float32: Evaluation | None, admissible: Admissible) -> CaseVerdict:
         """The verdict on one case.
 
         Args:
             sides: evaluated in float64.
-            single: the same in float32; None leaves that comparison out.
+            in_float32: the same sides in float32; None leaves that comparison out.
             admissible: which instances met the hypotheses.
         """
-        return exact.decide_equality(sides, single, admissible)
+        return exact.decide_equality(sides, in_float32, admissible)
 
-    def badness(self, sides: Evaluation) -> np.ndarray:
+    def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return abs(sides.deviation)
 

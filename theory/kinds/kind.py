@@ -176,12 +176,22 @@ def case_verdict(
 
 
 def unmet(admissible: Bool[np.ndarray, " instances"], *, method: str) -> CaseVerdict:
-    """The verdict on a case none of whose instances met the hypotheses."""
+    """The verdict on a case none of whose instances met the hypotheses.
+
+    Args:
+        admissible: which instances met the hypotheses: none.
+        method: how the case would have been decided.
+    """
     return case_verdict(UNMET, admissible, method=method)
 
 
 def limits(interval: Any, index: Any = ()) -> tuple[float, float]:
-    """One entry of an :class:`theory.statistics.Interval`, as two numbers."""
+    """One entry of an :class:`theory.statistics.Interval`, as two numbers.
+
+    Args:
+        interval: the intervals.
+        index: of the entry; none where the interval is one already.
+    """
     return float(interval.low[index]), float(interval.high[index])
 
 

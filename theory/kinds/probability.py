@@ -38,7 +38,9 @@ class Probability(Kind):
         """Trials, in float64, until all is decided."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
-            found |= trials.measure_group(runs, group, tier, self.decide, self.badness, single=False, earlier=found)
+            found |= trials.measure_group(
+                runs, group, tier, self.decide, self.discrepancy, float32=False, earlier=found
+            )
         return found
 
     def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
@@ -53,8 +55,7 @@ class Probability(Kind):
         if not admissible.any():
             return unmet(admissible, method="none")
         kept = take_rows(sums, admissible)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = kept.means()
+        means = kept.means()
         judgement = self.judge(kept, tier, level)
         worst = judgement.worst
         numbers = {
@@ -62,7 +63,7 @@ class Probability(Kind):
             "theory": float(_delta(kept)[worst]),
             "looseness": exact.medians(means)["looseness"],
         }
-        verdict = trials.verdict(judgement, kept, admissible, numbers)
+        verdict = trials.decide_case(judgement, kept, admissible, numbers)
         if verdict.verdict == SUPPORTED and exact.is_vacuous(means):
             return replace(verdict, verdict=VACUOUS)
         return verdict
@@ -80,7 +81,7 @@ class Probability(Kind):
         decisions = statistics.decide_failure_rate(interval, delta)
         return trials.Judgement(decisions, interval, int(np.argmax(failed / count / delta)), "exact binomial")
 
-    def badness(self, sums: TrialSums) -> np.ndarray:
+    def discrepancy(self, sums: TrialSums) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return np.asarray(sums.failures)
 
@@ -101,8 +102,7 @@ def _failures(sums: TrialSums) -> np.ndarray:
 
 def _delta(sums: TrialSums) -> np.ndarray:
     """The failure rate that each component allows: the largest over instances."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.fmax.reduce(sums.means().delta, axis=0)
+    return np.fmax.reduce(sums.means().delta, axis=0)
 
 
 def _relative(case: CaseVerdict) -> Strip:

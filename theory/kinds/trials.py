@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from theory.kinds.exact import Admissible, Badness, contradiction
+from theory.kinds.exact import Admissible, Discrepancy, counterexample
 from theory.kinds.kind import STATEMENT, Findings, case_verdict, limits
 from theory.measurements import TrialSums
 from theory.statistics import Interval
@@ -37,7 +37,13 @@ class Judgement(NamedTuple):
 
 
 def level_per_interval(level: float, sums: TrialSums, tier: Tier) -> float:
-    """The level of one interval, where all components at all looks share ``level``."""
+    """The level of one interval, where the intervals of all components at all looks share a level.
+
+    Args:
+        level: what they share.
+        sums: [instances, components].
+        tier: its looks are counted.
+    """
     return level / (sums.trials.shape[1] * len(tier.looks))
 
 
@@ -46,7 +52,7 @@ def count_trials(sums: TrialSums) -> np.ndarray:
     return (sums.trials + sums.broken).sum(axis=0)
 
 
-def verdict(judgement: Judgement, sums: TrialSums, admissible: Admissible, numbers: dict[str, Any]) -> CaseVerdict:
+def decide_case(judgement: Judgement, sums: TrialSums, admissible: Admissible, numbers: dict[str, Any]) -> CaseVerdict:
     """The verdict on a case: its worst component decides, and a trial that is not finite refutes.
 
     Args:
@@ -71,9 +77,9 @@ def measure_group(
     group: "theory.instances.Group",
     tier: Tier,
     decide: Callable[[TrialSums, Admissible, Tier], CaseVerdict],
-    badness: Badness,
+    discrepancy: Discrepancy,
     *,
-    single: bool,
+    float32: bool,
     earlier: Findings,
 ) -> Findings:
     """Run trials on the cases of a group until the claim and its mutants are decided in each, or the tier is spent.
@@ -86,8 +92,8 @@ def measure_group(
         group: the cases.
         tier: its looks say after how many trials per instance the intervals are looked at.
         decide: from sums over the trials of one case, and its admissible instances, to its verdict.
-        badness: how much each entry of the claim's own sums contradicts it.
-        single: whether trials run in float32.
+        discrepancy: how much each entry of the claim's own sums contradicts it.
+        float32: whether trials run in float32.
         earlier: what other groups of the claim have found.
 
     Returns:
@@ -104,15 +110,15 @@ def measure_group(
         for case in group.cases:
             if enough and case.name in sums and not _pending(earlier | found, case.name):
                 continue
-            more = runs.trials(group, case, first=done, count=target - done, single=single)
+            more = runs.trials(group, case, first=done, count=target - done, float32=float32)
             sums[case.name] = jax.tree.map(_add, sums[case.name], more) if case.name in sums else more
             verdicts = {name: decide(sums[case.name][name], case.admissible, tier) for name in runs.statements}
             found |= Findings({name: {case.name: word} for name, word in verdicts.items()})
         done = target
     own = [sums[case.name][STATEMENT] for case in group.cases]
     together = jax.tree.map(lambda *leaves: np.concatenate(leaves), *own)
-    counterexample = contradiction(group, found.cases[STATEMENT], together, badness, found_by="trials")
-    return Findings(found.cases, counterexample)
+    example = counterexample(group, found.cases[STATEMENT], together, discrepancy, found_by="trials")
+    return Findings(found.cases, example)
 
 
 def _pending(found: Findings, case: str) -> bool:

@@ -23,23 +23,18 @@ def as_html(report: Report) -> str:
     verdicts = [verdict for _, verdict in report.verdicts]
     sections = [_section(report.run, item, verdict) for item, verdict in report.verdicts]
     kinds = [*KINDS, *(item.claim.kind for item, _ in report.verdicts)]  # a user's claim may be of a kind of her own
-    return (
-        _templates()
-        .get_template("index.html")
-        .render(
-            report=report,
-            run=report.run,
-            kinds=dict.fromkeys(
-                [kind.words for kind in KINDS] + [item.claim.kind.words for item, _ in report.verdicts]
-            ),
-            families=[(name, list(members)) for name, members in groupby(sections, lambda one: one["claim"].family)],
-            looseness=axes.looseness({verdict.id: verdict.looseness for verdict in verdicts}),
-            counts=Counter(verdict.verdict for verdict in verdicts).most_common(),
-            standings=Counter(map(standing, verdicts)),
-            trials=sum(verdict.trials for verdict in verdicts),
-            seconds=sum(verdict.elapsed_s for verdict in verdicts),
-        )
-    )
+    contents = {
+        "report": report,
+        "run": report.run,
+        "kinds": list(dict.fromkeys(kind.words for kind in kinds)),
+        "families": [(name, list(members)) for name, members in groupby(sections, lambda one: one["claim"].family)],
+        "looseness": axes.looseness({verdict.id: verdict.looseness for verdict in verdicts}),
+        "counts": Counter(verdict.verdict for verdict in verdicts).most_common(),
+        "standings": Counter(map(standing, verdicts)),
+        "trials": sum(verdict.trials for verdict in verdicts),
+        "seconds": sum(verdict.elapsed_s for verdict in verdicts),
+    }
+    return _templates().get_template("index.html").render(contents)
 
 
 def mathml(latex: str) -> Markup:

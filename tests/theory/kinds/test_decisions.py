@@ -25,12 +25,12 @@ def evaluated(measured, theory, *, scale=None, trivial=None, precision=np.float6
 def decide(kind, measured, theory, *, admissible=None, coarse=None, **sides):
     """The verdict on such a case; ``coarse`` is what float32 measured."""
     double = evaluated(measured, theory, **sides)
-    single = None if coarse is None else evaluated(coarse, theory, precision=np.float32, **sides)
+    in_float32 = None if coarse is None else evaluated(coarse, theory, precision=np.float32, **sides)
     kept = np.ones(len(measured), bool) if admissible is None else np.array(admissible)
     if isinstance(kind, Bound):
         return kind.decide(double, kept)
     exactly = kind.decide_enumerated if isinstance(kind, Expectation) else kind.decide
-    return exactly(double, single, kept)
+    return exactly(double, in_float32, kept)
 
 
 def sums(
@@ -245,7 +245,7 @@ def test_paired_differences_against_the_margin():
 
 
 def worst(kind, sides, admissible=(True, True)):
-    return worst_entry(kind.badness(sides), sides.broken, np.array(admissible))
+    return worst_entry(kind.discrepancy(sides), sides.broken, np.array(admissible))
 
 
 def test_the_worst_instance_is_admissible_and_contradicts_most():

@@ -25,7 +25,7 @@ from typing import ClassVar
 import numpy as np
 
 from theory.kinds.axes import logarithmic, Strip
-from theory.kinds.exact import contradiction
+from theory.kinds.exact import counterexample
 from theory.kinds.kind import Findings, Kind, Words, case_verdict
 from theory.measurements import take_rows
 
@@ -51,15 +51,15 @@ class Approximation(Kind):
                 name: {case.name: self.decide(take_rows(own, case.rows), case.admissible) for case in group.cases}
                 for name, own in sides.items()
             }
-            example = contradiction(group, verdicts["claim"], sides["claim"], self.badness, found_by="instance")
+            example = counterexample(group, verdicts["claim"], sides["claim"], self.discrepancy, found_by="instance")
             found |= Findings(verdicts, example)
         return found
 
-    def badness(self, sides):
+    def discrepancy(self, sides):
         return np.exp(abs(np.log(sides.values.measured / sides.values.theory)))
 
     def decide(self, sides, admissible):
-        worst = float(self.badness(take_rows(sides, admissible)).max())
+        worst = float(self.discrepancy(take_rows(sides, admissible)).max())
         word = "SUPPORTED" if worst <= self.factor else "REFUTED"
         return case_verdict(word, admissible, method="factor", measured=worst, theory=self.factor)
 

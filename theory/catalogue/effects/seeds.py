@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from sketchprune import masks, models, train
 from sketchprune.data import Dataset
@@ -93,7 +93,7 @@ def make_seed(
     x = ((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
     x = x.reshape(2, samples, *(dataset.image_shape or (1, -1, 1)))
     model = NETWORKS[network](dataset.num_classes)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x[0]))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x[0])["params"]
 
     def he_normal(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         return (rng.standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))).astype(leaf.dtype)
@@ -199,7 +199,7 @@ def shuffled_within_layers(key: Key, stack: Mask) -> Mask:
     """Masks with the entries of each layer in another order, the same order in every mask of the stack."""
     leaves, structure = jax.tree.flatten(stack)
 
-    def layer(key: Key, leaf: Any) -> Array:
+    def layer(key: Key, leaf: Shaped[Array, "models ..."]) -> Array:
         order = jax.random.permutation(key, leaf[0].size)
         return leaf.reshape(len(leaf), -1)[:, order].reshape(leaf.shape)
 

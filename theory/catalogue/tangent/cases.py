@@ -106,8 +106,8 @@ class Tangent(struct.PyTreeNode):
     """
 
     network: Network
-    jacobian: Float[Array, "*batch N P"]
-    outputs: Float[Array, "*batch N"]
+    jacobian: Float[Array | np.ndarray, "*batch N P"]
+    outputs: Float[Array | np.ndarray, "*batch N"]
 
     @property
     def kernel(self) -> Float[Array, "N N"]:

@@ -1,11 +1,9 @@
-"""What tests of several folders share."""
+"""Every mask that a law can draw, listed in NumPy, and the expectations that follow."""
 
 import itertools
 import math
 
 import numpy as np
-
-# --- laws: every mask that a law can draw, listed in NumPy, and the expectations that this gives
 
 
 def multinomial_masks(p, budget, binary=False):

@@ -1,0 +1,101 @@
+"""A model as ``apply(params, x)`` with random parameters, and its batch normalisation with the averages of data."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sketchprune.types import ApplyFn, Inputs, Key, Params
+
+
+def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
+    """``apply(params, x) -> [n, k]`` and random parameters, for inputs like x and in their dtype.
+
+    Batch normalisation uses running averages, which ``apply`` closes over and never updates: mean 0 and variance 1, so
+    that it is one scale (and shift) for each channel and the network stays homogeneous. :func:`with_averages` takes
+    the averages of data instead. A model without batch normalisation gives the same ``apply`` each time, so that what
+    was compiled for it is used again.
+
+    Args:
+        model: A flax module of :mod:`sketchprune.models`, or any whose other collections are constants.
+        key: The key of the random parameters.
+        x: Floating samples [n, ...]; only the shape of one and the dtype matter.
+
+    Returns:
+        The function and the parameters.
+
+    Raises:
+        ValueError: An x of whole numbers, such as pixels.
+
+    Example:
+        >>> from sketchprune.models import mlp
+        >>> apply, params = initial(mlp(4, 3), jax.random.key(0), jnp.ones((5, 2)))
+        >>> apply(params, jnp.ones((5, 2))).shape
+        (5, 3)
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {x.dtype}; it takes floating numbers, whose dtype the parameters get")
+    averages = dict(_variables(model, key, x[:1]))
+    params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), averages.pop("params"))
+    return (_with_constants(model, averages) if averages else _without_constants(model)), params
+
+
+def with_averages(model: nn.Module, params: Params, x: Float[Array | np.ndarray, "n ..."]) -> ApplyFn:
+    """``apply`` whose batch normalisation has the averages of the samples x at these parameters.
+
+    The averages are taken layer by layer: those of a layer are over inputs that the layers before it normalised. On x
+    it computes what training mode computes, yet treats each sample alone.
+
+    Args:
+        model: A model with ``norm=True``.
+        params: Its parameters.
+        x: Samples [n, ...].
+
+    Returns:
+        ``apply(params, x) -> [n, k]``.
+
+    Raises:
+        ValueError: A model without batch normalisation.
+
+    Cost:
+        One forward pass.
+
+    Example:
+        >>> from sketchprune.models import Vgg
+        >>> model, x = Vgg(stages=((2,),), outputs=1, norm=True), jnp.ones((2, 2, 2, 1))
+        >>> _, params = initial(model, jax.random.key(0), x)
+        >>> with_averages(model, params, jnp.zeros((1, 2, 2, 1)))(params, 0 * x).tolist()
+        [[0.0], [0.0]]
+    """
+    if not getattr(model, "norm", False):
+        raise ValueError(f"model is a {type(model).__name__} without batch normalisation; it takes one with norm=True")
+    return _with_constants(model, _averages(model, params, x))
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _variables(model: nn.Module, key: Key, x: Array) -> Any:
+    return model.init(key, x)
+
+
+@functools.partial(jax.jit, static_argnames=("model",))
+def _averages(model: nn.Module, params: Params, x: Array) -> Any:
+    return model.apply({"params": params}, x, measure=True, mutable=["batch_stats"])[1]
+
+
+def _with_constants(model: nn.Module, constants: Any) -> ApplyFn:
+    """``apply`` that closes over the collections which are no parameters."""
+
+    def apply(params: Params, x: Inputs) -> Any:
+        return model.apply({"params": params, **constants}, x)
+
+    return apply
+
+
+@functools.lru_cache
+def _without_constants(model: nn.Module) -> ApplyFn:
+    """The same function for equal models, so that programs compiled for it are found again."""
+    return _with_constants(model, {})
