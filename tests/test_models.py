@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from sketchprune import models
+from sketchprune.models import patches
+from tests.support import quick_jit
 
 SMALL = {
     "linear": models.linear(3),
@@ -141,22 +143,29 @@ def test_patch_convolution_without_padding_takes_even_sizes():
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("side", [8, 29, 32])
+@pytest.mark.parametrize(("side", "pooling"), [(8, "average"), (29, "max"), (32, "average")])
 def test_lenet_by_patches_is_lenet(side, pooling):
-    """Outputs and gradients, with the first convolution, both or none padded."""
-    x = images(side)
+    """Outputs and gradients, with both convolutions padded, the first one, or none."""
+    x = images(side, samples=2)
     (apply, params), (patched, same) = (
-        models.initial(models.lenet(3, pooling=pooling, patches=patches), jax.random.key(1), x)
-        for patches in (False, True)
+        models.initial(models.lenet(3, pooling=pooling, patches=by_patches), jax.random.key(1), x)
+        for by_patches in (False, True)
     )
     jax.tree.map(np.testing.assert_array_equal, params, same)
     assert "conv_general_dilated" not in str(jax.make_jaxpr(patched)(params, x))
     results = [
-        jax.jit(jax.value_and_grad(lambda params, run=run: jnp.sum(jnp.sin(run(params, x)))))(params)
+        quick_jit(jax.value_and_grad(lambda params, run=run: jnp.sum(jnp.sin(run(params, x)))))(params)
         for run in (apply, patched)
     ]
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), *results)
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("side", [4, 5])
+def test_pooling_by_reshape_is_pooling(side, pooling):
+    x = images(side, samples=2, channels=3)
+    expected = {"average": nn.avg_pool, "max": nn.max_pool}[pooling](x, (2, 2), (2, 2))
+    np.testing.assert_allclose(patches.pool_patches(x, pooling), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("side", [8, 7])

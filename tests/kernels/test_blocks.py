@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from sketchprune import kernels
 from sketchprune.kernels import _blocks, _plan, columns
@@ -15,31 +16,35 @@ from tests.support import normal, quick_jit
 from tests.support.networks import assert_same, instance, matrix, random_mask
 
 
-@pytest.fixture
-def small_memory(monkeypatch):
-    """As if memory held few samples: nothing is stored, columns come in slices, blocks overlap."""
+def grouped(params, x):
+    """A convolution of two groups, scales that are no layer's, and a dense layer with a bias."""
+    convolve = functools.partial(lax.conv_general_dilated, window_strides=(2, 1), padding="VALID")
+    hidden = convolve(x, params["kernel"], dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2)
+    return jnp.tanh(params["scale"] * hidden).mean((1, 2)) @ params["dense"] + params["bias"]
+
+
+def test_in_little_memory(monkeypatch):
+    """As if memory held few samples: nothing is stored, columns come in chunks, and blocks overlap."""
     monkeypatch.setattr(_plan, "MAX_STORED", 1000)
     monkeypatch.setattr(_plan, "MAX_PAIRED", 1000)
-
-
-def test_in_little_memory(small_memory):
-    apply, params, _ = instance("unusual")
-    x = normal(7, 7, 9, 8, 3)
-    few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
+    params = {"kernel": normal(0, 3, 2, 2, 6), "scale": normal(1, 6), "dense": normal(2, 6, 3), "bias": normal(3, 3)}
+    x = normal(7, 7, 9, 4, 4)
+    few_kept = random_mask(params, 1, density=0.2)
+    sketch = random_mask(params, 2)
 
     @quick_jit
     def results(params, sketch):
         return (
-            kernels.ntk(apply, params, x),
-            kernels.ntk(apply, params, x, x[:3], mask=few_kept),
-            kernels.ntk(apply, params, x[:5], x, mask=sketch, trace_outputs=True),
-            kernels.frobenius_norm(apply, params, x, mask=sketch),
-            kernels.trace(apply, params, x, mask=sketch),
+            kernels.ntk(grouped, params, x),
+            kernels.ntk(grouped, params, x, x[:3], mask=few_kept),
+            kernels.ntk(grouped, params, x[:5], x, mask=sketch, trace_outputs=True),
+            kernels.frobenius_norm(grouped, params, x, mask=sketch),
+            kernels.trace(grouped, params, x, mask=sketch),
         )
 
     whole, kept, crossed, norm, trace = results(params, sketch)
-    plain = quick_jit(functools.partial(kernels.ntk_reference, apply))
-    assert_same(whole, plain(params, x))
+    plain = quick_jit(functools.partial(kernels.ntk_reference, grouped))
+    assert_same(whole, plain(params, x, mask=jax.tree.map(jnp.ones_like, params)))
     assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
     theta = plain(params, x, mask=sketch)
     assert_same(crossed, jnp.einsum("nmkk->nm", theta)[:5])
