@@ -53,8 +53,8 @@ def loop(
     Args:
         x: data, [n, d].
         w: weights, [d].
-        probabilities: of the law, [d].
-        threads: of each product; None for as many as there are cores.
+        probabilities: those of the multinomial law, [d].
+        threads: how many threads a product uses; None for as many as there are cores.
         batch: masks that go through one product.
     """
     rng = np.random.default_rng(0)
