@@ -42,6 +42,7 @@ class Program:
         self._executables: dict[Any, Any] = {}
 
     def __call__(self, *arguments: Any) -> Any:
+        """The function's value, as host arrays."""
         leaves, tree = jax.tree.flatten(arguments)
         # The widest float is part of the key: under enable_x64(False) a program has other constants.
         shapes = (jnp.result_type(float), tree, *((np.shape(leaf), np.result_type(leaf)) for leaf in leaves))
