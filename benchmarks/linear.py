@@ -77,7 +77,7 @@ def loop(
 
 
 def main() -> None:
-    """Run the benchmark and print its table."""
+    """Print the rates of all ways as a table."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((SAMPLES, FEATURES), np.float32)
     w = rng.standard_normal(FEATURES, np.float32)
