@@ -59,6 +59,7 @@ def in_turns(runs: Sequence[Callable[[], Any]], *, turns: int = TURNS) -> list[f
 
 
 def selection(table: Table, peer: Any) -> None:
+    """Add the rows of exact selection: keep_top beside a sort and torch.topk."""
     values = jnp.asarray(np.random.default_rng(0).standard_exponential(SCORES, np.float32))
     keep = round(DENSITY * SCORES)
     sort = jax.jit(lambda values: jnp.zeros(SCORES, bool).at[jnp.argsort(-values)[:keep]].set(True))
@@ -87,6 +88,7 @@ def memory_rate() -> float:
 
 
 def synflow(table: Table, peer: Any, rate: float) -> None:
+    """Add the rows of iterative SynFlow on VGG-16."""
     x = jnp.ones(IMAGE, jnp.float32)
     apply, params = models.initial(models.vgg16(bias=False), jax.random.key(0), x)
     start = prune.size(params)
@@ -146,6 +148,7 @@ def torch_synflow(peer: Any, params: Params, counts: np.ndarray) -> Callable[[],
 
 
 def training(table: Table, peer: Any, rate: float) -> None:
+    """Add the rows of training many masks at once."""
     digits = data.load()
     x, y = jnp.asarray(digits.x / 16, jnp.float32), jnp.asarray(digits.y)
     apply, params = models.initial(models.mlp(*WIDTHS), jax.random.key(0), x)
@@ -229,6 +232,7 @@ def row(
     ratio: float | None = None,
     required: float | str = "",
 ) -> None:
+    """Add one row; a required ratio is followed by whether it was met."""
     if ratio is not None and not isinstance(required, str):
         required = f"{required}x, {judged(ratio >= required)}"
     times = "" if ratio is None else f"{ratio:.1f}x"
@@ -236,6 +240,7 @@ def row(
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     console = Console(width=130)
     peer = torch()
     if peer is None:

@@ -18,8 +18,13 @@ from theory.cli import runtime
 from theory.cli.arguments import check_seed
 from theory.cli.exit_status import ExitStatus
 
-FIGURES = tuple(module.name for module in pkgutil.iter_modules(figures.__path__) if not module.name.startswith("_"))
-"""The name of every figure."""
+
+def names_of_figures() -> tuple[str, ...]:
+    """The name of every figure: of every module of the folder that does not start with an underscore."""
+    return tuple(module.name for module in pkgutil.iter_modules(figures.__path__) if not module.name.startswith("_"))
+
+
+FIGURES = names_of_figures()
 
 
 def make(

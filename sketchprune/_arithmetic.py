@@ -23,8 +23,9 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def decay_and_gain(rate: Float[Array, "*r"], steps: Int[Array, "*t"]) -> tuple[Array, Array]:
     """(1 − rate)^steps and 1 − (1 − rate)^steps, each to rounding for small rates and for any number of steps.
 
-    >>> [part.round(3).tolist() for part in decay_and_gain(jnp.array([0.5, 3.0]), jnp.array([2, 3]))]
-    [[0.25, -8.0], [0.75, 9.0]]
+    >>> decay, gain = decay_and_gain(jnp.array([0.5, 3.0]), jnp.array([2, 3]))
+    >>> [round(value, 4) for value in (*decay.tolist(), *gain.tolist())]
+    [0.25, -8.0, 0.75, 9.0]
     """
     monotone = rate <= 1
     # log|1 − rate|; log1p is accurate for rates below one, where training converges.

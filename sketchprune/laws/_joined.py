@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
 
-MOST_OUTCOMES = 2**20
+MAX_OUTCOMES = 2**20
 """The largest number of masks that a law enumerates."""
 
 
@@ -43,10 +43,10 @@ def tree_sum(tree: PyTree) -> Float[Array, ""]:
 
 
 def check_count(name: str, items: int, count: int) -> None:
-    """Refuses to enumerate more masks than :data:`MOST_OUTCOMES`."""
-    if count > MOST_OUTCOMES:
+    """Refuses to enumerate more masks than :data:`MAX_OUTCOMES`."""
+    if count > MAX_OUTCOMES:
         raise ValueError(
-            f"{name} has {items} entries, hence {count} outcomes; it takes at most {MOST_OUTCOMES} to enumerate"
+            f"{name} has {items} entries, hence {count} outcomes; it takes at most {MAX_OUTCOMES} to enumerate"
         )
 
 

@@ -15,7 +15,7 @@ from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
 from sketchprune.types import Count, Key, Mask
 
-MOST_ITEMS = 16
+MAX_ITEMS = 16
 """The largest number of items whose subsets are all visited."""
 
 
@@ -138,9 +138,9 @@ class FixedSize(struct.PyTreeNode, eq=False):
         """All subsets as 0/1 rows, and the chance of each, reached item by item; all zero for a size out of range."""
         self._check()
         count = tree_size(self.weights)
-        if count > MOST_ITEMS:
+        if count > MAX_ITEMS:
             raise ValueError(
-                f"weights has {count} entries; it takes at most {MOST_ITEMS}, since all subsets are visited"
+                f"weights has {count} entries; it takes at most {MAX_ITEMS}, since all subsets are visited"
             )
         return _subset_chances(self.weights, self.size)
 

@@ -169,6 +169,7 @@ class Mlp(Model):
 
     @nn.compact
     def __call__(self, x: Features) -> Float[Array, "n k"]:
+        """The outputs for a batch of inputs."""
         x = x.reshape(len(x), -1)
         *hidden, outputs = self.widths
         for width in hidden:
@@ -185,6 +186,7 @@ class LeNet(Model):
 
     @nn.compact
     def __call__(self, x: Images) -> Float[Array, "n k"]:
+        """The outputs for a batch of inputs."""
         side = min(x.shape[1:3])
         pooled, convolve = (pool_patches, convolve_patches) if self.patches else (pool, None)
         x = nn.relu(self.conv(x, 6, 5, padding="SAME" if side < 32 else "VALID", convolve=convolve))
@@ -207,6 +209,7 @@ class Vgg(Model):
 
     @nn.compact
     def __call__(self, x: Images, *, measure: bool = False) -> Float[Array, "n k"]:
+        """The outputs for a batch of inputs."""
         for widths in self.stages:
             for width in widths:
                 x = nn.relu(self.normalised(self.conv(x, width, 3, norm=self.norm), self.norm, measure))
@@ -223,6 +226,8 @@ class ResNet20(Model):
 
     @nn.compact
     def __call__(self, x: Images, *, measure: bool = False) -> Float[Array, "n k"]:
+        """The outputs for a batch of inputs."""
+
         def conv(x: Images, width: int, stride: int = 1) -> Float[Array, "n h1 w1 width"]:
             return self.normalised(self.conv(x, width, 3, stride=stride, norm=self.norm), self.norm, measure)
 
@@ -242,6 +247,7 @@ class PatchNet(Model):
 
     @nn.compact
     def __call__(self, x: Images) -> Float[Array, "n k"]:
+        """The outputs for a batch of inputs."""
         *hidden, outputs = self.widths
         for layer, width in enumerate(hidden):
             shape = (3, 3, x.shape[-1], width)

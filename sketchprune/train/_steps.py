@@ -112,7 +112,7 @@ def check_data(data: Batch) -> int:
     return len(x)
 
 
-def check_batches(data: Batch, steps: int, key: Key | None, batch_size: int | None) -> None:
+def check_batches(data: Batch, steps: int, key: Any, batch_size: int | None) -> None:
     """Refuses data, steps and batch sizes that do not go together."""
     _checks.whole("steps", steps, least=0)
     samples = check_data(data)
