@@ -185,9 +185,7 @@ class Layers:
     def conv(self, x, stride=1):
         number, self.used = self.used, self.used + 1
         layer = self.params[f"Conv_{number}"]
-        size = np.array(x.shape[1:3])
-        over = np.maximum((-(-size // stride) - 1) * stride + 3 - size, 0)
-        padded = np.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in over), (0, 0)))
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
         out = np.einsum("nhwcab,abck->nhwk", windows, layer["kernel"], optimize=True) + layer.get("bias", 0)
         if norm := self.params.get(f"BatchNorm_{number}"):
@@ -239,6 +237,21 @@ def test_deep_networks_are_those_written_in_numpy(model, by_hand):
     found = jax.jit(functools.partial(model.apply, **measured))({"params": params}, x)
     expected = by_hand(model, params, np.asarray(x))
     np.testing.assert_allclose(found[0] if model.norm else found, expected, rtol=1e-9)
+
+
+def test_branches_of_resnet_are_centred_on_their_shortcuts():
+    """Filters that are not zero at their centre alone move a pixel to where the shortcut takes it."""
+    model = models.resnet20(2, norm=False, bias=False)
+    x = np.zeros((1, 16, 16, 1), np.float32)
+    x[0, 4, 8, 0] = 1
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), parameters(model, 16, 1))
+    for name, layer in params.items():
+        if name.startswith("Conv"):
+            layer["kernel"][1, 1, 0, 0] = 1
+    _, found = model.apply({"params": params}, x, capture_intermediates=True, mutable=["intermediates"])
+    for convolution, at in (("Conv_7", [2, 4]), ("Conv_13", [1, 2])):  # x[::2, ::2], once and twice
+        (image,) = found["intermediates"][convolution]["__call__"]
+        assert np.argwhere(image[0, :, :, 0]).tolist() == [at]
 
 
 def test_averages_of_data_are_those_of_training_mode():
