@@ -269,6 +269,16 @@ def test_initial_averages_only_scale():
     np.testing.assert_allclose(apply(params, 2 * x), 2 * apply(params, x), rtol=1e-9)
 
 
+def test_initial_averages_have_the_dtype_of_the_parameters():
+    """Normalisation by variance 1 divides by √(1 + 1e-5), to the rounding of float64."""
+    x = jnp.asarray(images(4), jnp.float64)
+    normed, plain = (models.Vgg(stages=((2,),), outputs=3, bias=False, norm=norm) for norm in (True, False))
+    apply, params = models.initial(normed, jax.random.key(0), x)
+    without, kernels = models.initial(plain, jax.random.key(0), x)
+    kernels = {name: params[name] for name in kernels}
+    np.testing.assert_allclose(apply(params, x), without(kernels, x) / (1 + 1e-5) ** 0.5, rtol=1e-13)
+
+
 def test_equal_models_share_their_apply():
     x = images(8)
     one, _ = models.initial(models.mlp(4, 3), jax.random.key(0), x)

@@ -39,8 +39,8 @@ def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has dtype {x.dtype}; it takes floating numbers, whose dtype the parameters get")
-    averages = dict(_variables(model, key, x[:1]))
-    params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), averages.pop("params"))
+    averages = jax.tree.map(functools.partial(_as_floating, x.dtype), dict(_variables(model, key, x[:1])))
+    params = averages.pop("params")
     return (_with_constants(model, averages) if averages else _without_constants(model)), params
 
 
@@ -84,6 +84,11 @@ def _variables(model: nn.Module, key: Key, x: Array) -> Any:
 @functools.partial(jax.jit, static_argnames=("model",))
 def _averages(model: nn.Module, params: Params, x: Array) -> Any:
     return model.apply({"params": params}, x, measure=True, mutable=["batch_stats"])[1]
+
+
+def _as_floating(dtype: Any, leaf: Array) -> Array:
+    """The leaf in the given dtype, unless it holds no floating numbers."""
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _with_constants(model: nn.Module, constants: Any) -> ApplyFn:
