@@ -152,7 +152,8 @@ def _raised_to_least(exact: np.ndarray, sizes: np.ndarray, least: int, total: in
     floor = np.minimum(least, sizes)
     if total < floor.sum():
         raise ValueError(
-            f"density is {density}, {total} weights; it takes one that keeps {floor.sum()}, at least {least} in each layer"
+            f"density is {density}, {total} weights; it takes one that keeps {floor.sum()}, "
+            f"at least {least} in each layer"
         )
     low = np.zeros(len(exact), bool)
     raised = exact

@@ -60,7 +60,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
             redistribute: whether what a full layer cannot take goes to the others.
-            order: the paths of the layers, first layer first, for "pyramidal"; see :func:`sketchprune.laws.layer_order`.
+            order: the paths of the layers, first layer first, for "pyramidal".
 
         Returns:
             The law.
