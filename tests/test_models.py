@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from sketchprune import models
+from sketchprune import models, train
 
 SMALL = {
     "linear": models.linear(3),
@@ -263,6 +264,21 @@ def test_averages_of_data_are_those_of_training_mode():
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_training_mode_is_trained_and_evaluated():
+    """Each step normalises by its batch: the first loss is that with the averages of the data, as is the evaluation."""
+    x, labels = images(4, samples=8), jnp.arange(8) % 3
+    model = models.Vgg(stages=((3,),), outputs=3, norm=True)
+    apply = models.in_training_mode(model)
+    assert apply is models.in_training_mode(models.Vgg(stages=((3,),), outputs=3, norm=True))
+    _, params = models.initial(model, jax.random.key(0), x)
+    trained, losses = train.fit(apply, train.cross_entropy, params, (x, labels), optax.sgd(0.2), 30)
+    first = train.cross_entropy(models.with_averages(model, params, x)(params, x), labels)
+    np.testing.assert_allclose(losses[0], first, rtol=1e-9)
+    last = train.cross_entropy(models.with_averages(model, trained, x)(trained, x), labels)
+    assert last < losses[-1] < 0.9 * losses[0]
+    assert abs(apply(params, x)[:4] - apply(params, x[:4])).max() > 1e-3
+
+
 def test_initial_averages_only_scale():
     x = images(8)
     apply, params = network("vgg, norm", bias=False)
@@ -316,3 +332,5 @@ def test_misuse_is_named():
             models.patch_convolution(images(4), jnp.ones((*size, 1, 1)))
     with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
         models.with_averages(models.mlp(3), {}, images(8))
+    with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
+        models.in_training_mode(models.mlp(3))
