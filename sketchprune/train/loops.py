@@ -77,10 +77,10 @@ def fit(
     A step sees all data, or with ``batch_size`` the next slice of a permutation that is drawn from ``key`` for each
     epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time.
 
-    With ``state`` training goes on where another fit ended, exactly: 10 steps and 10 more are 20 steps bit for bit, with
-    the same data, key and batch size. The mask may be another one, as from level to level of iterative pruning; what the
-    optimiser remembers of weights that are pruned since moves nothing. To rewind, go back to the parameters, and the
-    state, of an earlier fit.
+    With ``state`` training goes on where another fit ended, exactly: with the same data, key and batch size, 10 steps
+    and 10 more are 20 steps bit for bit. The mask may be another one, as from level to level of iterative pruning; what
+    the optimiser remembers of weights that are pruned since moves nothing. To rewind, go back to the parameters, and
+    the state, of an earlier fit.
 
     Args:
         apply: the network.
