@@ -1,5 +1,7 @@
 """Laws of random masks: one file a law, with its sampling, inclusion, exact error, enumeration and training bound."""
 
+from sketchprune.laws.counts import layer_counts as layer_counts
+from sketchprune.laws.counts import layer_order as layer_order
 from sketchprune.laws.densities import layer_densities as layer_densities
 from sketchprune.laws.determinantal import Determinantal as Determinantal
 from sketchprune.laws.determinantal import effective_dimension as effective_dimension
