@@ -165,7 +165,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         least: int = 0,
         order: Sequence[str] | None = None,
     ) -> "ErdosRenyiCounts":
-        """The counts of :func:`sketchprune.laws.layer_counts` on the leaves that pruning touches; others are kept whole.
+        """The counts of :func:`sketchprune.laws.layer_counts` on prunable leaves; other leaves are kept whole.
 
         Args:
             params: the parameters, of which only shapes count.

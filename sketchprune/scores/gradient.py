@@ -30,7 +30,8 @@ def grasp(net: Pruned) -> Params:
 
     Both are taken in the kept weights that may be pruned: biases and norm scales are constants here, as in the authors'
     code. Removing weight i changes ‖g‖²/2 by −θ_i (Hg)_i to first order, so that what is kept by this score is what ‖g‖
-    needs. The paper removes its highest scores, which are the negative of these. Scores are signed. ``key`` is not used.
+    needs. The paper removes its highest scores, which are the negative of these. Scores are signed, and ``key`` is not
+    used.
 
     The authors divide the outputs by a temperature of 200 before the loss, which makes the loss nearly linear in them.
     For their scores pass it on with the loss: ``lambda outputs, y: cross_entropy(outputs / 200, y)``.

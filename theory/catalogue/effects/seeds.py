@@ -172,7 +172,7 @@ def train_masks(instance: Seed, stack: Mask, key: Key) -> Trained:
     train_x, test_x = instance.x
     train_y, test_y = instance.y
 
-    def fit(mask: Mask) -> tuple[Params, Array]:
+    def fit(mask: Mask) -> train.Fit:
         return train.fit(
             instance.apply,
             train.cross_entropy,
