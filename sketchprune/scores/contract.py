@@ -8,6 +8,8 @@ A formula takes a `Pruned` network and returns arrays shaped like its parameters
 - Scores have the dtype of the parameters. Parameters that are not floating raise ValueError: close over them in
   ``apply``.
 - NaN passes through, because under a trace it could not be caught; `masks.keep_top` refuses it.
+- Samples go through the network in blocks. ``apply`` must then treat each sample alone, which is checked of scores of
+  the whole batch where values are known.
 - The formula is compiled once for each apply, loss, options and shape of the arrays.
 """
 
@@ -18,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkab
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import _checks, masks
@@ -220,6 +223,8 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         chosen = _hashable_options(formula.__name__, options_of, options)
         key = None if needs_key is None else _checks.needed(key, needs_key)
         x, y = (None, None) if uses == "params" else _inputs_and_targets(batch)
+        if uses == "batch" and len(x) > block_size:
+            _check_samples_apart(formula.__name__, static(apply), params, x, block_size)
         return _compiled(
             params,
             x,
@@ -260,6 +265,25 @@ def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
         raise ValueError("batch is None; it takes (inputs, targets)")
     x, y = batch
     return x, y
+
+
+def _check_samples_apart(name: str, apply: Any, params: Params, x: Inputs, block_size: int) -> None:
+    """Refuses a network whose outputs for the first and the last sample depend on each other. Not under a trace."""
+    if any(map(_checks.traced, jax.tree.leaves((params, x)))):
+        return
+    together, apart = map(np.asarray, _outputs_of_two(params, x[:: len(x) - 1], apply=apply))
+    largest = np.max(abs(apart), where=np.isfinite(apart), initial=0)
+    if not np.allclose(together, apart, rtol=0, atol=np.finfo(apart.dtype).eps ** 0.5 * largest, equal_nan=True):
+        raise ValueError(
+            f"apply couples samples, as batch normalisation in training mode does; of {len(x)} samples, more than "
+            f"{block_size}, {name} takes a network that treats each alone"
+        )
+
+
+@functools.partial(jax.jit, static_argnames="apply")
+def _outputs_of_two(params: Params, x: Array, *, apply: Any) -> tuple[Array, Array]:
+    """The outputs for two samples together, and for each of them alone."""
+    return apply(params, x), jnp.concatenate([apply(params, x[:1]), apply(params, x[1:])])
 
 
 @functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size"))

@@ -220,6 +220,24 @@ def test_kernel_scores_add_up_over_samples():
     close(2 * flat(once), flat(twice), rtol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["snip", "grasp"])
+def test_samples_that_are_coupled_are_refused_in_blocks(name):
+    """In one block the scores are those of the coupled network; in several they would be others."""
+
+    def coupled(w, x):
+        return (x - x.mean(axis=0)) @ w
+
+    score = scores.SCORES[name]
+    w, batch = normal(1, 3, 2), BATCH
+    assert np.isfinite(score(coupled, mean_loss, w, batch)).all()
+    in_blocks = score.with_block_size(2)
+    with pytest.raises(ValueError, match=f"apply couples samples, .*; of 5 samples, more than 2, {name} takes a"):
+        in_blocks(coupled, mean_loss, w, batch)
+    assert np.isfinite(in_blocks(linear, mean_loss, w, batch)).all()
+    unchecked = jax.jit(functools.partial(in_blocks, coupled, mean_loss))(w, batch)  # values are not known
+    assert unchecked.shape == w.shape
+
+
 @pytest.mark.parametrize("name", ["snip", "grasp", "ntk_sap"])
 def test_memory_does_not_grow_with_the_samples(name):
     """Memory for 2,000 samples is a few times that of one block of 256. The blocks of ntk_trace have their test in kernels."""
