@@ -1,10 +1,11 @@
 """What every pruning score does, so that a new score is its formula alone: the decorator `score`.
 
 A formula takes a `Pruned` network and returns arrays shaped like its parameters. The decorator gives it the signature
-``(apply, loss, params, batch, *, mask=None, key=None, **options)`` and these conventions:
+``(apply, loss, params, batch, *, mask=None, key=None, prunable=None, **options)`` and these conventions:
 
 - The network that is scored has masked parameters, m∘θ.
-- Scores are +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. Higher is kept.
+- Scores are +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. Higher is kept. Which
+  leaves may be pruned is chosen by ``prunable``, as for `masks.prunable`.
 - Scores have the dtype of the parameters. Parameters that are not floating raise ValueError: close over them in
   ``apply``.
 - NaN passes through, because under a trace it could not be caught; `masks.keep_top` refuses it.
@@ -21,12 +22,12 @@ from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkab
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._static import can_be_hashed, static
 from sketchprune.scores import _blocks
-from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Scores
+from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Prunable, Scores
 
 BLOCK_SIZE = 256
 """How many samples go through the network at once, unless a score says otherwise."""
@@ -46,6 +47,7 @@ class Pruned(NamedTuple):
         mask: the mask as it was given; None where nothing is pruned.
         key: a key of jax.random; None unless the score needs one.
         block_size: how many samples go through the network at once.
+        prunable: which leaves may be pruned, a pytree of booleans; None for the default of `masks.prunable`.
     """
 
     apply: Any
@@ -56,6 +58,7 @@ class Pruned(NamedTuple):
     mask: Mask | None = None
     key: Any = None
     block_size: int = BLOCK_SIZE
+    prunable: PyTree[bool] | None = None
 
     def gradient(self) -> Params:
         """∂L/∂θ at the masked parameters.
@@ -123,7 +126,7 @@ class Pruned(NamedTuple):
                 return jnp.zeros_like(values)
             return values if self.mask is None else jnp.where(kept != 0, values, 0)
 
-        return jax.tree.map(leaf, masks.prunable(self.params), tree, mask)
+        return jax.tree.map(leaf, masks.prunable(self.params, self.prunable), tree, mask)
 
     def _loss_of(self, params: Params) -> Float[Array, ""]:
         return self.loss(self.apply(params, self.x), self.y)
@@ -148,6 +151,7 @@ class Score(Protocol):
         *,
         mask: Mask | None = None,
         key: Key | None = None,
+        prunable: Prunable = None,
         **options: Any,
     ) -> Scores:
         """Scores shaped like the parameters."""
@@ -217,6 +221,7 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         *,
         mask: Mask | None = None,
         key: Key | None = None,
+        prunable: Prunable = None,
         **options: Any,
     ) -> Scores:
         _checks.floating_leaves("params", params)
@@ -236,6 +241,7 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
             loss=static(loss) if uses == "batch" else None,
             options=chosen,
             block_size=block_size,
+            prunable=tuple(jax.tree.leaves(masks.prunable(params, prunable))),
         )
 
     common = [each for name, each in inspect.signature(Score.__call__).parameters.items() if name != "self"]
@@ -286,10 +292,11 @@ def _outputs_of_two(params: Params, x: Array, *, apply: Any) -> tuple[Array, Arr
     return apply(params, x), jnp.concatenate([apply(params, x[:1]), apply(params, x[1:])])
 
 
-@functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size"))
-def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_size) -> Scores:
+@functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size", "prunable"))
+def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_size, prunable) -> Scores:
     masked = params if mask is None else masks.apply(params, mask)
-    net = Pruned(apply, loss, masked, x, y, mask, key, block_size)
+    chosen = jax.tree.structure(params).unflatten(prunable)
+    net = Pruned(apply, loss, masked, x, y, mask, key, block_size, chosen)
     found = formula(net, **dict(options))
     _check_shapes(formula.__name__, found, params)
 
@@ -299,7 +306,7 @@ def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_s
             return jnp.full_like(value, jnp.inf)
         return value if kept is None else jnp.where(kept != 0, value, -jnp.inf)
 
-    return jax.tree.map(leaf, masks.prunable(params), params, found, *(() if mask is None else (mask,)))
+    return jax.tree.map(leaf, chosen, params, found, *(() if mask is None else (mask,)))
 
 
 def _check_shapes(name: str, found: Any, params: Params) -> None:

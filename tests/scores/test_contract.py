@@ -62,6 +62,29 @@ def test_what_is_never_pruned_is_kept():
     assert not (selected["w"] & ~mask["w"]).any()
 
 
+def test_other_leaves_may_be_pruned():
+    """A dense last layer and pruned biases: infinities move, and GraSP's gradient is that of the chosen leaves."""
+
+    def chosen(path):
+        return path != "['v']"
+
+    found = scores.grasp(biased, mean_loss, BIASED, BATCH, prunable=chosen)
+    assert (found["v"] == np.inf).all() and np.isfinite(found["b"]).all() and np.isfinite(found["w"]).all()
+    given = scores.grasp(biased, mean_loss, BIASED, BATCH, prunable={"w": True, "b": True, "v": False})
+    jax.tree.map(np.testing.assert_array_equal, found, given)
+
+    @quick_jit
+    def expected(own):
+        def half_square(own):
+            slopes = jax.grad(lambda own: mean_loss(biased(BIASED | own, BATCH[0]), BATCH[1]))(own)
+            return sum(jnp.sum(g**2) for g in jax.tree.leaves(slopes)) / 2
+
+        return jax.tree.map(jnp.multiply, own, jax.grad(half_square)(own))
+
+    for leaf, values in expected({"w": BIASED["w"], "b": BIASED["b"]}).items():
+        close(found[leaf], values, rtol=1e-11)
+
+
 # --- The decorator
 
 TRACES = []
@@ -81,7 +104,7 @@ def alone(net):
 
 
 def test_the_signature_is_the_public_one():
-    expected = ["apply", "loss", "params", "batch", "mask", "key"]
+    expected = ["apply", "loss", "params", "batch", "mask", "key", "prunable"]
     assert list(inspect.signature(alone).parameters) == expected
     parameters = inspect.signature(power).parameters
     assert list(parameters) == [*expected, "exponent", "of"] and parameters["exponent"].default == 2
@@ -240,7 +263,7 @@ def test_samples_that_are_coupled_are_refused_in_blocks(name):
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "ntk_sap"])
 def test_memory_does_not_grow_with_the_samples(name):
-    """Memory for 2,000 samples is a few times that of one block of 256. The blocks of ntk_trace have their test in kernels."""
+    """Memory for 2,000 samples is a few times that of one block; the blocks of ntk_trace have their test in kernels."""
     rng = np.random.default_rng(0)
     params = [jnp.asarray(rng.normal(size=shape)) for shape in ((4, 512), (512, 1))]
     batch = tuple(jnp.asarray(rng.normal(size=(2000, width))) for width in (4, 1))
