@@ -227,7 +227,10 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         _checks.floating_leaves("params", params)
         chosen = _hashable_options(formula.__name__, options_of, options)
         key = None if needs_key is None else _checks.needed(key, needs_key)
-        x, y = (None, None) if uses == "params" else _inputs_and_targets(batch)
+        x: Any = None
+        y: Any = None
+        if uses != "params":
+            x, y = _inputs_and_targets(batch)
         if uses == "batch" and len(x) > block_size:
             _check_samples_apart(formula.__name__, static(apply), params, x, block_size)
         return _compiled(
