@@ -1,5 +1,6 @@
 """The ``lottery/`` family: random masks, and the networks that random sparse networks contain (gadhikar2023random)."""
 
 from theory.catalogue.lottery.perturbation import PERTURBATION
+from theory.catalogue.lottery.subset_sums import SUBSET_SUM_CONSTANT, SUBSET_SUM_THINNING
 
-LOTTERY = (PERTURBATION,)
+LOTTERY = (SUBSET_SUM_THINNING, SUBSET_SUM_CONSTANT, PERTURBATION)
