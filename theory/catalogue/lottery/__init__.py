@@ -4,8 +4,10 @@ A mask keeps every weight of layer l with a density p_l of its own, independentl
 N = ΣN_l, and the density is ρ = Σp_l N_l/N. Layer 1 reads the inputs.
 """
 
+from theory.catalogue.lottery.connection import WIDTH_NECESSARY
+from theory.catalogue.lottery.containment import WIDTH_SUFFICES
 from theory.catalogue.lottery.masks import MASKS
+from theory.catalogue.lottery.perturbation import PERTURBATION
+from theory.catalogue.lottery.subset_sums import SUBSET_SUM_CONSTANT, SUBSET_SUM_THINNING
 
-LOTTERY = (
-    *MASKS,
-)
+LOTTERY = (*MASKS, WIDTH_SUFFICES, WIDTH_NECESSARY, SUBSET_SUM_THINNING, SUBSET_SUM_CONSTANT, PERTURBATION)
