@@ -65,7 +65,7 @@ def test_it_is_a_law_that_is_searched(squared_snip):
 
 def test_effects_are_claimed_of_it(squared_snip):
     """Each effect on a table with it: the trial traces, and the words name it."""
-    digits = Dataset(np.random.default_rng(0).random((60, 16)), np.arange(60) % 3, "tiny", 3)
+    digits = Dataset(np.random.default_rng(0).random((160, 16)), np.arange(160) % 3, "tiny", 3)
     instance = seeds.make_seed(np.random.default_rng(1), digits)
     table = {"ntk_trace": scores.ntk_trace, "mine": squared_snip}
     for effect in (claims.randomised_beats_top, claims.convergence_predictor, claims.efficiency_predictor):
