@@ -24,8 +24,8 @@ def decay_and_gain(rate: Float[Array, "*r"], steps: Int[Array, "*t"]) -> tuple[A
     """(1 − rate)^steps and 1 − (1 − rate)^steps, each to rounding for small rates and for any number of steps.
 
     >>> decay, gain = decay_and_gain(jnp.array([0.5, 3.0]), jnp.array([2, 3]))
-    >>> decay.tolist(), [round(value, 4) for value in gain.tolist()]
-    ([0.25, -8.0], [0.75, 9.0])
+    >>> [round(value, 4) for value in (*decay.tolist(), *gain.tolist())]
+    [0.25, -8.0, 0.75, 9.0]
     """
     monotone = rate <= 1
     # log|1 − rate|; log1p is accurate for rates below one, where training converges.

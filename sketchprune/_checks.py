@@ -124,7 +124,7 @@ def positive(name: str, value: Any) -> None:
 
 
 def needed(key: Any, why: str) -> Any:
-    """The key (or keys), which must be given."""
+    """The key, which must be given."""
     if key is None:
         raise ValueError(f"key is None; it takes a key, {why}")
     return key

@@ -16,8 +16,8 @@ from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._static import static
+from sketchprune.laws.counts import check_leaves, size
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
-from sketchprune.prune.counts import check_leaves, size
 from sketchprune.prune.samplers import Sampler, top
 from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, ScoreFn, Scores
 

@@ -108,9 +108,19 @@ class Pruned(NamedTuple):
         """
         return _blocks.summed(function, self.x, *weights, block_size=self.block_size)
 
-    def zero_where_pruned(self, tree: Params) -> Params:
-        """A pytree shaped like the parameters with zeros where the mask has pruned."""
-        return tree if self.mask is None else masks.apply(tree, jax.tree.map(lambda m: m != 0, self.mask))
+    def zero_unless_kept(self, tree: Params) -> Params:
+        """A pytree shaped like the parameters with zeros except at the kept weights of leaves that pruning touches.
+
+        Biases and norm scales, which are never pruned, become zero too.
+        """
+        mask = tree if self.mask is None else self.mask
+
+        def leaf(prunable: bool, values: Array, kept: Array) -> Array:
+            if not prunable:
+                return jnp.zeros_like(values)
+            return values if self.mask is None else jnp.where(kept != 0, values, 0)
+
+        return jax.tree.map(leaf, masks.prunable(self.params), tree, mask)
 
     def _loss_of(self, params: Params) -> Float[Array, ""]:
         return self.loss(self.apply(params, self.x), self.y)

@@ -121,7 +121,7 @@ def fit_many(
 
     tile, workers = _tiling(models, _bytes(recipe, data, *chosen(0)), memory)
 
-    def train(start: int) -> Fits:
+    def train(start: int) -> Any:
         # The last tile is filled up with its last model, so that all tiles share one program.
         members = np.minimum(np.arange(start, start + tile), models - 1)
         keys = key if key is None or not key.ndim else key[members]

@@ -222,7 +222,7 @@ def test_kernel_scores_add_up_over_samples():
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "ntk_sap"])
 def test_memory_does_not_grow_with_the_samples(name):
-    """Memory for 2,000 samples is a few times that of one block of 256. The blocks of ntk_trace have their test in kernels."""
+    """Memory for 2,000 samples is a few times that of one block of 256."""
     rng = np.random.default_rng(0)
     params = [jnp.asarray(rng.normal(size=shape)) for shape in ((4, 512), (512, 1))]
     batch = tuple(jnp.asarray(rng.normal(size=(2000, width))) for width in (4, 1))

@@ -27,20 +27,24 @@ class LeNet(nn.Module):
         return nn.Dense(3)(nn.tanh(nn.Dense(6)(x.reshape(len(x), -1))))
 
 
-class Vgg11(nn.Module):
+class Vgg(nn.Module):
+    """Convolutions one after another between pools, as in VGG-11 with fewer stages."""
+
     @nn.compact
     def __call__(self, x):
-        for width in (2, "pool", 3, "pool", 4, 4, "pool", 4, 4, "pool", 4, 4, "pool"):
+        for width in (2, "pool", 3, 3, "pool", 4, 4, "pool"):
             x = nn.max_pool(x, (2, 2), (2, 2)) if width == "pool" else nn.relu(nn.Conv(width, (3, 3))(x))
         return nn.Dense(2)(x.reshape(len(x), -1))
 
 
-class ResNet20(nn.Module):
+class ResNet(nn.Module):
+    """Residual blocks with batch normalisation, as in ResNet-20 with fewer blocks."""
+
     @nn.compact
     def __call__(self, x):
         norm = functools.partial(nn.BatchNorm, use_running_average=True)
         x = nn.relu(norm()(nn.Conv(2, (3, 3), use_bias=False)(x)))
-        for width, stride in [(2, 1)] * 3 + [(4, 2), (4, 1), (4, 1), (6, 2), (6, 1), (6, 1)]:
+        for width, stride in [(2, 1), (4, 2), (4, 1)]:
             branch = nn.relu(norm()(nn.Conv(width, (3, 3), strides=stride, use_bias=False)(x)))
             branch = norm()(nn.Conv(width, (3, 3), use_bias=False)(branch))
             x = x if stride == 1 else norm()(nn.Conv(width, (1, 1), strides=stride, use_bias=False)(x))
@@ -102,8 +106,8 @@ def network(module, x, seed=0):
 NETWORKS = {
     "mlp": lambda: network(Mlp(), normal(0, 5, 4)),
     "lenet": lambda: network(LeNet(), normal(0, 3, 12, 12, 1)),
-    "vgg11": lambda: network(Vgg11(), normal(0, 3, 32, 32, 1)),
-    "resnet20": lambda: network(ResNet20(), normal(0, 3, 8, 8, 2)),
+    "vgg": lambda: network(Vgg(), normal(0, 3, 8, 8, 1)),
+    "resnet": lambda: network(ResNet(), normal(0, 3, 8, 8, 2)),
     "unusual": lambda: network(Unusual(), normal(0, 3, 9, 8, 3)),
     "attention": lambda: network(Attention(), normal(0, 3, 5, 4)),
     "shared": lambda: (shared, SHARED, normal(0, 4, 4)),

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Shaped
 
 from sketchprune import masks, models, train
 from sketchprune.data import Dataset
-from sketchprune.types import ApplyFn, Key, Mask, Params, ScoreFn, Scores
+from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params, ScoreFn, Scores
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Effect
 
@@ -76,7 +76,7 @@ class Seed(struct.PyTreeNode):
         """The network as a function of its weights and of images."""
         model = self.model
 
-        def apply(params: Params, x: Array) -> Any:
+        def apply(params: Params, x: Inputs) -> Any:
             return model.apply({"params": params}, x)
 
         return apply
@@ -172,7 +172,7 @@ def train_masks(instance: Seed, stack: Mask, key: Key) -> Trained:
     train_x, test_x = instance.x
     train_y, test_y = instance.y
 
-    def fit(mask: Mask) -> tuple[Params, Array]:
+    def fit(mask: Mask) -> train.Fit:
         return train.fit(
             instance.apply,
             train.cross_entropy,

@@ -15,7 +15,7 @@ from theory.catalogue.paths.networks import (
     Net,
     Topology,
 )
-from theory.catalogue.tangent.cases import SIDE, real
+from theory.catalogue.tangent.cases import SIDE, real_samples
 from theory.claim import Case
 
 Rng = np.random.Generator
@@ -135,7 +135,7 @@ def pixels(rng: Rng, dataset: Dataset, count: int = WIDTHS[0], samples: int = SA
     """Neighbouring pixels in a row of standardised images, [samples, count]; in no image are all of them zero."""
 
     def draw() -> np.ndarray:
-        images, _ = real(rng, dataset, samples)
+        images, _ = real_samples(rng, dataset, samples)
         row = rng.integers(1, SIDE - 1)
         column = rng.integers(0, SIDE - count + 1)
         return images[:, row, column : column + count]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Int
 
 from sketchprune import paths, scores, train
 from sketchprune.data import Dataset
@@ -217,7 +217,7 @@ SCORE_FORMS = Claim(
 # --- paths/critical-compression
 
 
-def _num_collapses(net: Net, fixed_scores: Array | None = None) -> Float[Array, ""]:
+def _num_collapses(net: Net, fixed_scores: Array | None = None) -> Int[Array, ""]:
     """In how many rounds a layer is empty, plus one if what is left in the end is no live path.
 
     Each round removes the kept weight with the least score, until there are as many weights as layers. The score is

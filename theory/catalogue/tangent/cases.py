@@ -1,7 +1,7 @@
-"""Instances of networks at initialisation: the cases on which the ``tangent/`` family is tested.
+"""Networks at initialisation: the instances on which the ``tangent/`` family is tested.
 
-Small networks without biases on few samples, so that the whole Jacobian J fits in a trial. J is evaluated once an
-instance, at the dense initial weights.
+They are small, without biases and on few samples, so that the whole Jacobian J fits in a trial. J is evaluated once for
+each instance, at the dense initial weights.
 """
 
 import math
@@ -22,30 +22,34 @@ from theory.claim import Case
 Rng = np.random.Generator
 
 SIDE = 8
-"""Images are brought to so many pixels a side."""
-SAMPLES, OUTPUTS, HIDDEN = 5, 2, 8
-BUDGET = 8
-"""Draws of a multinomial mask at most, where budgets are not large on purpose."""
+"""The side in pixels to which images are brought."""
+PIXELS = SIDE * SIDE
+SAMPLES = 5
+OUTPUTS = 2
+HIDDEN = 8
+"""The width of the hidden layers of an MLP."""
+MAX_BUDGET = 8
+"""The most draws of a multinomial mask, where budgets are not large on purpose."""
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
 class Network(struct.PyTreeNode):
-    """A network, its data, and what a mask law needs.
+    """A network, its data, and the numbers that a law of masks needs.
 
-    numpy arrays when made, jax arrays in a program.
+    Its arrays are NumPy's when it is made, and JAX's in a program.
 
     Attributes:
-        layers: weights: dense [inputs, outputs]; a convolution's [rows, columns, channels] comes first.
-        x: [n, d], or [n, height, width] under a convolution.
-        y: [n, k].
-        tilt: [P], probabilities (sum one) that owe nothing to J.
-        beta: in (0, 1]; β p* + (1−β) tilt is a β-near-optimal law.
-        budget: draws s, at least 1 and at most ``most``.
-        density: in (0, 1), of random pruning.
-        special: a claim's own switch: what it does to an instance is said there.
-        activation: of the hidden layers, static.
-        most: the largest budget of the case, static.
+        layers: Weights: dense [inputs, outputs]; a convolution's [rows, columns, channels] comes first.
+        x: Inputs [n, d], or [n, height, width] for a convolution.
+        y: Targets [n, k].
+        tilt: Probabilities [P] drawn without regard to J.
+        beta: A number in (0, 1], for which β p* + (1−β) tilt is a β-near-optimal law.
+        budget: The number of draws s, from 1 to ``max_budget``.
+        density: The density of random pruning, in (0, 1).
+        special: A switch whose meaning each claim that uses it defines.
+        activation: The activation of the hidden layers, static.
+        max_budget: The largest budget of the case, static.
     """
 
     layers: tuple[Any, ...]
@@ -57,18 +61,18 @@ class Network(struct.PyTreeNode):
     density: Any
     special: Any
     activation: str = struct.field(pytree_node=False, default="relu")
-    most: int = struct.field(pytree_node=False, default=BUDGET)
+    max_budget: int = struct.field(pytree_node=False, default=MAX_BUDGET)
 
 
 Weights = tuple[Array, ...]
 
 
 def apply_with(activation: str) -> Callable[[Weights, Array], Array]:
-    """``apply(layers, x) -> [n, k]`` of the networks with that activation; one function for each."""
+    """The function ``apply(layers, x) -> [n, k]`` of the networks with that activation, always the same object."""
     return _APPLY[activation]
 
 
-def _network(phi: Callable[[Array], Array]) -> Callable[[Weights, Array], Array]:
+def _forward(phi: Callable[[Array], Array]) -> Callable[[Weights, Array], Array]:
     def apply(layers: Weights, x: Array) -> Array:
         first, *rest = layers
         if first.ndim == 3:
@@ -84,11 +88,11 @@ def _network(phi: Callable[[Array], Array]) -> Callable[[Weights, Array], Array]
     return apply
 
 
-_APPLY = {name: _network(phi) for name, phi in ACTIVATIONS.items()}
+_APPLY = {name: _forward(phi) for name, phi in ACTIVATIONS.items()}
 
 
 def patches(x: Float[Array, "n height width"], size: tuple[int, ...]) -> Float[Array, "n h w i j"]:
-    """Tiles of the given size that begin at every second row and column and lie within the image."""
+    """The tiles of that size which begin at every second row and column and lie within the image."""
     rows, columns = ((length - part) // 2 + 1 for length, part in zip(x.shape[1:], size, strict=True))
     shifted = [
         [x[:, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2] for j in range(size[1])] for i in range(size[0])
@@ -100,9 +104,9 @@ class Tangent(struct.PyTreeNode):
     """A network linearised at its initial weights.
 
     Attributes:
-        network: the network.
-        jacobian: [N, P], N = samples * outputs (sample the slower), P weights in the order of the layers.
-        outputs: [N], f_0.
+        network: The network.
+        jacobian: J [N, P], with N = samples * outputs (samples the slower index) and P weights in layer order.
+        outputs: f_0 [N].
     """
 
     network: Network
@@ -111,46 +115,46 @@ class Tangent(struct.PyTreeNode):
 
     @property
     def kernel(self) -> Float[Array, "N N"]:
-        """Θ = JJᵀ."""
-        return self.jacobian @ self.jacobian.T
+        """The kernel Θ = JJᵀ."""
+        return jnp.matmul(self.jacobian, self.jacobian.T)
 
     @property
     def residual(self) -> Float[Array, " N"]:
-        """f_0 − y."""
+        """The residual f_0 − y."""
         return self.outputs - self.network.y.ravel()
 
     @property
     def sizes(self) -> Float[Array, " P"]:
-        """‖J_i‖²."""
+        """The squared length ‖J_i‖² of each column."""
         return jnp.sum(self.jacobian**2, axis=0)
 
     @property
     def optimal(self) -> Float[Array, " P"]:
-        """p* ∝ ‖J_i‖²."""
+        """The optimal probabilities p* ∝ ‖J_i‖²."""
         return self.sizes / jnp.sum(self.sizes)
 
     @property
     def near_optimal(self) -> Float[Array, " P"]:
-        """β p* + (1−β) tilt."""
+        """The near-optimal probabilities β p* + (1−β) tilt."""
         return self.network.beta * self.optimal + (1 - self.network.beta) * self.network.tilt
 
     @property
     def rates(self) -> Float[Array, " P"]:
-        """Inclusion rates of the density's expected size, about in step with the near-optimal law."""
+        """Inclusion rates proportional to the near-optimal law, clipped to [0.2, 1]; about the density on average."""
         return jnp.clip(self.network.density * self.sizes.size * self.near_optimal, 0.2, 1)
 
     @property
     def items(self) -> laws.Items:
-        """The matrices J_iJ_iᵀ that a mask weighs."""
+        """The matrices J_i J_iᵀ, which a mask weighs."""
         return sketch.tangent_items(self.jacobian)
 
     def multinomial(self, probabilities: Float[Array, " P"]) -> laws.Multinomial:
-        """``budget`` draws by these probabilities."""
-        return laws.Multinomial(probabilities, self.network.budget, max_budget=self.network.most)
+        """The law of ``budget`` draws with these probabilities."""
+        return laws.Multinomial(probabilities, self.network.budget, max_budget=self.network.max_budget)
 
 
 def linearise(network: Network) -> Tangent:
-    """J by reverse-mode differentiation."""
+    """The network with its outputs and its Jacobian, by reverse-mode differentiation."""
     apply = apply_with(network.activation)
     outputs = apply(network.layers, network.x)
     leaves = jax.jacrev(apply)(network.layers, network.x)
@@ -159,16 +163,16 @@ def linearise(network: Network) -> Tangent:
 
 
 def unflatten(network: Network, flat: Float[Array, " P"]) -> Weights:
-    """A vector over all weights, as the layers have it."""
+    """A vector over all weights, cut into the shapes of the layers."""
     ends = np.cumsum([layer.size for layer in network.layers])[:-1]
     return tuple(part.reshape(layer.shape) for part, layer in zip(jnp.split(flat, ends), network.layers, strict=True))
 
 
 NON_ZERO: dict[str, Callable[[Tangent], Array]] = {"J is not zero": lambda tangent: jnp.sum(tangent.sizes) > 0}
-"""The hypothesis under which p* exists: not all units are dead."""
+"""The hypothesis under which p* exists; it fails when all units are dead."""
 
 
-def complete(
+def draw_network(
     rng: Rng,
     x: np.ndarray,
     y: np.ndarray,
@@ -176,9 +180,9 @@ def complete(
     *,
     activation: str = "relu",
     special: bool = False,
-    most: int = BUDGET,
+    max_budget: int = MAX_BUDGET,
 ) -> Network:
-    """An instance on the given data: He-normal weights, tilt, β, budget and density drawn."""
+    """An instance on the given data: He-normal weights, and tilt, β, budget and density at random."""
     layers = tuple(rng.standard_normal(shape) * np.sqrt(2 / math.prod(shape[:-1])) for shape in shapes)
     if len(shapes[0]) == 3:
         layers = (layers[0] * np.sqrt(shapes[0][-1] / shapes[0][1]), *layers[1:])
@@ -189,17 +193,17 @@ def complete(
         y=y,
         tilt=tilt / tilt.sum(),
         beta=np.asarray(rng.uniform(0.5, 1)),
-        budget=np.asarray(rng.integers(max(1, most // 4), most + 1)),
+        budget=np.asarray(rng.integers(max(1, max_budget // 4), max_budget + 1)),
         density=np.asarray(rng.uniform(0.2, 0.8)),
         special=np.asarray(special),
         activation=activation,
-        most=most,
+        max_budget=max_budget,
     )
 
 
 @lru_cache(maxsize=4)
 def _images(dataset: Dataset, standardise: bool) -> np.ndarray:
-    """All images, [n, SIDE, SIDE]; plain features are laid out in rows, repeated where they are fewer."""
+    """All images, [n, SIDE, SIDE]; plain features are laid out in rows, and repeated if they are fewer than pixels."""
     pixels = np.asarray(dataset.x, np.float64).reshape(len(dataset.x), -1)
     if dataset.image_shape:
         grey = pixels.reshape(len(pixels), *dataset.image_shape).mean(axis=-1)
@@ -213,49 +217,51 @@ def _images(dataset: Dataset, standardise: bool) -> np.ndarray:
     return (grey - grey.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
 
-def real(
+def real_samples(
     rng: Rng, dataset: Dataset, samples: int = SAMPLES, *, standardise: bool = True, outputs: int = OUTPUTS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct images [samples, SIDE, SIDE] of a data set, and so many of its classes, one-hot."""
+    """Distinct images [samples, SIDE, SIDE] of a data set, and one-hot targets for ``outputs`` of its classes."""
     chosen = rng.choice(len(dataset.x), samples, replace=False)
     labels = np.asarray(dataset.y)[chosen]
     classes = rng.permutation(np.concatenate([np.unique(labels), rng.choice(dataset.num_classes, outputs)]))[:outputs]
     return _images(dataset, standardise)[chosen], (labels[:, None] == classes).astype(float)
 
 
-PIXELS = SIDE * SIDE
 MLP = ((PIXELS, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, OUTPUTS))
 CONV = ((3, 3, 4), (3 * 3 * 4, OUTPUTS))
 TINY = ((3, 1), (1, OUTPUTS))
+TINY_SAMPLES = 3
+TINY_MAX_BUDGET = 4
 
 
 def mlp_on_real(rng: Rng, dataset: Dataset, **options: Any) -> Network:
     """An MLP on the data set, standardised."""
-    x, y = real(rng, dataset)
-    return complete(rng, x.reshape(SAMPLES, -1), y, MLP, **options)
+    x, y = real_samples(rng, dataset)
+    return draw_network(rng, x.reshape(SAMPLES, -1), y, MLP, **options)
 
 
 def mlp_on_gaussian(rng: Rng, dataset: Dataset, **options: Any) -> Network:
     """An MLP on Gaussian inputs and targets."""
-    return complete(
-        rng, rng.standard_normal((SAMPLES, PIXELS)), rng.standard_normal((SAMPLES, OUTPUTS)), MLP, **options
-    )
+    x = rng.standard_normal((SAMPLES, PIXELS))
+    y = rng.standard_normal((SAMPLES, OUTPUTS))
+    return draw_network(rng, x, y, MLP, **options)
 
 
 def conv_on_real(rng: Rng, dataset: Dataset, **options: Any) -> Network:
     """A convolution and a dense layer on the data set, standardised."""
-    return complete(rng, *real(rng, dataset), CONV, activation="tanh", **options)
+    return draw_network(rng, *real_samples(rng, dataset), CONV, activation="tanh", **options)
 
 
 def tiny_on_real(rng: Rng, dataset: Dataset) -> Network:
-    """Three pixels, one hidden unit and two outputs: five weights."""
-    x, y = real(rng, dataset, 3)
-    lively = np.argsort(-abs(x).sum(axis=0).ravel())[: TINY[0][0]]
-    return complete(rng, x.reshape(3, -1)[:, lively], y, TINY, activation="tanh", most=4)
+    """A network of five weights: three pixels, one hidden unit and two outputs."""
+    x, y = real_samples(rng, dataset, TINY_SAMPLES)
+    brightest = np.argsort(-abs(x).sum(axis=0).ravel())[: TINY[0][0]]
+    x = x.reshape(TINY_SAMPLES, -1)[:, brightest]
+    return draw_network(rng, x, y, TINY, activation="tanh", max_budget=TINY_MAX_BUDGET)
 
 
 def cases(**options: Any) -> tuple[Case, ...]:
-    """The cases common to the family, with options of :func:`complete`."""
+    """The cases common to the family, with options of :func:`draw_network`."""
     return tuple(
         Case(name, lambda rng, dataset, make=make: make(rng, dataset, **options))
         for name, make in (
@@ -266,4 +272,4 @@ def cases(**options: Any) -> tuple[Case, ...]:
 
 ALL = cases()
 SMALL = Case("small-{data}", tiny_on_real, enumerable=True)
-"""All outcomes of a mask law are enumerated."""
+"""The case in which all outcomes of a law of masks are enumerated."""

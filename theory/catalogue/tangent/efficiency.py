@@ -1,4 +1,4 @@
-"""tangent/: how good a pruning score is as a law for sketching the tangent kernel: one number ranks them all."""
+"""tangent/: how good a pruning score is as a law for sketching the tangent kernel. One number ranks all scores."""
 
 from typing import Any, NamedTuple
 
@@ -19,27 +19,28 @@ from theory.catalogue.tangent.cases import (  # fmt: skip
     Rng,
     Tangent,
     Weights,
-    complete,
+    draw_network,
     linearise,
     patches,
-    real,
+    real_samples,
     tiny_on_real,
 )
 from theory.catalogue.tangent.sketches import BAR, DKM, masked_kernel
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Expectation
 
-MIXED = 0.5
-"""γ: the part of a mixed law that is uniform. A bare |score| can come as near to zero as it likes where J does not."""
+UNIFORM_SHARE = 0.5
+"""The part γ of a mixed law that is uniform. A bare |score| may come arbitrarily close to zero where J does not."""
 
 
 class Scored(NamedTuple):
-    """A linearised network and the law that each score makes.
+    """A linearised network and the probabilities that each score gives.
 
     Attributes:
-        tangent: the network at its initial weights.
-        laws: two of each score, in the order of :data:`sketchprune.scores.SCORES`: (1−γ)|score|/Σ|score| + γ/P,
-            and |score|/Σ|score| itself, but for the former again where an entry of the score is zero.
+        tangent: The network at its initial weights.
+        laws: Two laws for each score, in the order of :data:`sketchprune.scores.SCORES`: the mixed one,
+            (1−γ)|score|/Σ|score| + γ/P, and the bare one, |score|/Σ|score|. Where an entry of the score is zero the
+            mixed law stands in for the bare one.
     """
 
     tangent: Tangent
@@ -47,7 +48,10 @@ class Scored(NamedTuple):
 
 
 def relu_network(layers: Weights, x: Array) -> Float[Array, "n k"]:
-    """The cases' network with ReLU; a convolution takes the tiles of its images, which is all that moves its input."""
+    """The network of the cases with ReLU, which for a convolution takes the tiles of the images instead of the images.
+
+    It applies nothing but products, activations and reshapes, which every score can read.
+    """
     first, *rest = layers
     x = x.reshape(*x.shape[:-2], -1) @ first.reshape(-1, first.shape[-1]) if first.ndim == 3 else x @ first
     for layer in rest:
@@ -56,8 +60,9 @@ def relu_network(layers: Weights, x: Array) -> Float[Array, "n k"]:
 
 
 def score_laws(network: Network) -> Float[Array, "laws P"]:
-    """The laws of every score: |·| for signed ones, mixed with the uniform law and bare."""
-    key, x = jax.random.fold_in(jax.random.key(0), network.budget), jnp.asarray(network.x)
+    """The laws of every score's absolute values, each mixed with the uniform law and bare."""
+    key = jax.random.fold_in(jax.random.key(0), network.budget)
+    x = jnp.asarray(network.x)
     if network.layers[0].ndim == 3:
         x = patches(x, network.layers[0].shape[:2])
 
@@ -65,7 +70,7 @@ def score_laws(network: Network) -> Float[Array, "laws P"]:
         found = score(relu_network, half_squares, network.layers, (x, network.y), key=key)
         sizes = abs(jnp.concatenate([leaf.ravel() for leaf in found]))
         bare = sizes / jnp.sum(sizes)
-        mixed = (1 - MIXED) * bare + MIXED / sizes.size
+        mixed = (1 - UNIFORM_SHARE) * bare + UNIFORM_SHARE / sizes.size
         return jnp.stack([mixed, jnp.where(jnp.all(sizes > 0), bare, mixed)])
 
     return jnp.concatenate([law(score) for score in scores.SCORES.values()])
@@ -88,36 +93,40 @@ def _enumerate(scored: Scored) -> tuple[Array, Array]:
 
 
 def _trial(scored: Scored, outcome: Float[Array, "laws P"]) -> dict[str, Sides]:
-    tangent, s = scored.tangent, scored.tangent.network.budget
-    theta, trace = tangent.kernel, jnp.sum(tangent.sizes)
+    tangent = scored.tangent
+    s = tangent.network.budget
+    theta = tangent.kernel
+    trace = jnp.sum(tangent.sizes)
     measured = jax.vmap(lambda mask: squared(masked_kernel(tangent, mask) - theta))(outcome)
     least = trace**2 - squared(theta)
     efficiency = jax.vmap(lambda law: sketch.efficiency(tangent.optimal, law))(scored.laws)
     chi_square = 1 / efficiency - 1
-    # (Tr²/s)(1 − ‖Θ‖²/Tr² + χ²), written so that a kernel of rank one, whose least error is a rounding, is no quotient.
+    # (Tr²/s)(1 − ‖Θ‖²/Tr² + χ²) without κ, whose denominator is a rounding error when the kernel has rank one.
     right = Sides(measured, (least + trace**2 * chi_square) / s, scale=trace**2 * (1 + chi_square) / s)
     return {"claim": right, "χ² for κχ²": right._replace(theory=least * (1 + chi_square) / s)}
 
 
-MLP, CONV = ((PIXELS, 3), (3, 3), (3, OUTPUTS)), ((3, 3, 2), (3 * 3 * 2, OUTPUTS))
+MLP = ((PIXELS, 3), (3, 3), (3, OUTPUTS))
+CONV = ((3, 3, 2), (3 * 3 * 2, OUTPUTS))
 
 
 def _mlp_on_gaussian(rng: Rng, dataset: Dataset) -> Network:
-    x, y = rng.standard_normal((SAMPLES, PIXELS)), rng.standard_normal((SAMPLES, OUTPUTS))
-    return complete(rng, x, y, MLP, most=1)
+    x = rng.standard_normal((SAMPLES, PIXELS))
+    y = rng.standard_normal((SAMPLES, OUTPUTS))
+    return draw_network(rng, x, y, MLP, max_budget=1)
 
 
 def _mlp_on_real(rng: Rng, dataset: Dataset) -> Network:
-    x, y = real(rng, dataset)
-    return complete(rng, x.reshape(SAMPLES, -1), y, MLP, most=1)
+    x, y = real_samples(rng, dataset)
+    return draw_network(rng, x.reshape(SAMPLES, -1), y, MLP, max_budget=1)
 
 
 def _conv_on_real(rng: Rng, dataset: Dataset) -> Network:
-    return complete(rng, *real(rng, dataset), CONV, most=1)
+    return draw_network(rng, *real_samples(rng, dataset), CONV, max_budget=1)
 
 
 def _tiny_on_real(rng: Rng, dataset: Dataset) -> Network:
-    """Several draws, not one, of ReLU activations."""
+    """The smallest network, with ReLU and several draws instead of one."""
     return tiny_on_real(rng, dataset).replace(activation="relu")
 
 
@@ -145,9 +154,9 @@ SCORE_EFFICIENCY = Claim(
     mutants=("χ² for κχ²",),
     batch=8,
     note=(
-        f"Components: the laws of {', '.join(scores.SCORES)}, each mixed with one part in two of the uniform law and "
-        "each bare; mixed twice where the score has an entry 0, since it may vanish where J does not. All outcomes of "
-        "one draw are enumerated, and of up to four in the smallest network: the draws of a sketch are independent "
-        "and alike."
+        f"Components: two laws for each of {', '.join(scores.SCORES)}, one mixed half and half with the uniform law "
+        "and one bare. Where the score has an entry 0, which J may not have, both are mixed. All outcomes of one draw "
+        "are enumerated, and of up to four draws in the smallest network. One draw is enough because the draws of a "
+        "mask are independent and identically distributed."
     ),
 )  # fmt: skip

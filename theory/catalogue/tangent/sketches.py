@@ -1,4 +1,4 @@
-"""tangent/: a random mask sketches the tangent kernel. How far from it on average, and in the worst direction."""
+"""tangent/: a random mask sketches the tangent kernel, and the expected error of that sketch is known exactly."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from theory.kinds import Expectation
 
 
 def masked_kernel(tangent: Tangent, mask: Float[Array, " P"]) -> Float[Array, "N N"]:
-    """Θ̂ = J diag(m) Jᵀ."""
-    return (tangent.jacobian * mask) @ tangent.jacobian.T
+    """The sketched kernel Θ̂ = J diag(m) Jᵀ."""
+    return jnp.matmul(tangent.jacobian * mask, tangent.jacobian.T)
 
 
 def spectral_norm(symmetric: Float[Array, "N N"]) -> Float[Array, ""]:
@@ -32,48 +32,54 @@ def spectral_norm(symmetric: Float[Array, "N N"]) -> Float[Array, ""]:
 # --- tangent/sketch-moment
 
 
+def _near_and_optimal(tangent: Tangent) -> tuple[laws.Multinomial, laws.Multinomial]:
+    """The near-optimal law and the optimal one."""
+    return tangent.multinomial(tangent.near_optimal), tangent.multinomial(tangent.optimal)
+
+
 def _draw_two(tangent: Tangent, key: Key) -> tuple[Array, Array]:
-    one, other = jax.random.split(key)
-    return tangent.multinomial(tangent.near_optimal).sample(one), tangent.multinomial(tangent.optimal).sample(other)
+    near_key, optimal_key = jax.random.split(key)
+    near, optimal = _near_and_optimal(tangent)
+    return near.sample(near_key), optimal.sample(optimal_key)
 
 
 def _enumerate_two(tangent: Tangent) -> tuple[tuple[Array, Array], Array]:
-    near, chances = tangent.multinomial(tangent.near_optimal).outcomes()
-    best, others = tangent.multinomial(tangent.optimal).outcomes()
-    entries = tangent.outputs.size**2
-    return (near, best), jnp.concatenate(
-        [jnp.stack([chances, chances, others], axis=1), jnp.repeat(chances[:, None], entries, axis=1)], axis=1
-    )
+    """All masks of both laws, and for each component of the claim the probability of the mask that it looks at."""
+    (near, near_chances), (optimal, optimal_chances) = (law.outcomes() for law in _near_and_optimal(tangent))
+    errors = jnp.stack([near_chances, near_chances, optimal_chances], axis=1)
+    entries = jnp.repeat(near_chances[:, None], tangent.outputs.size**2, axis=1)
+    return (near, optimal), jnp.concatenate([errors, entries], axis=1)
 
 
 def _largest_error(tangent: Tangent, law: Float[Array, " P"], theta: Array) -> Float[Array, ""]:
-    """The largest ‖Θ̂−Θ‖²_F: it is convex in the counts, so all draws hit one weight."""
+    """The largest ‖Θ̂−Θ‖²_F over all masks. It is convex in the counts, so all draws hit one weight."""
     weight = jnp.where(law > 0, 1 / jnp.where(law > 0, law, 1), 0)
     along = jnp.sum(tangent.jacobian * (theta @ tangent.jacobian), axis=0)
     return jnp.max((weight * tangent.sizes) ** 2 - 2 * weight * along) + squared(theta)
 
 
 def _sketch_moment(tangent: Tangent, outcome: tuple[Array, Array]) -> dict[str, Sides]:
-    near, best = outcome
-    theta, s, law = tangent.kernel, tangent.network.budget, tangent.near_optimal
+    near_mask, optimal_mask = outcome
+    theta = tangent.kernel
     trace = jnp.sum(tangent.sizes)
-    sketched = masked_kernel(tangent, near)
-    moment, least = (tangent.multinomial(p).error(tangent.items) for p in (law, tangent.optimal))
-    entries = sketched.ravel()
-    error = squared(sketched - theta)
-    measured = jnp.concatenate([jnp.stack([error, error, squared(masked_kernel(tangent, best) - theta)]), entries])
+    near, optimal = (law.error(tangent.items) for law in _near_and_optimal(tangent))
+    sketched = masked_kernel(tangent, near_mask)
+    near_error = squared(sketched - theta)
+    optimal_error = squared(masked_kernel(tangent, optimal_mask) - theta)
+    measured = jnp.concatenate([jnp.stack([near_error, near_error, optimal_error]), sketched.ravel()])
+    near_range = _largest_error(tangent, tangent.near_optimal, theta)
+    optimal_range = _largest_error(tangent, tangent.optimal, theta)
+    heaviest = jnp.max(tangent.sizes / tangent.near_optimal)
+    each_entry = jnp.zeros_like(theta.ravel())
 
-    def sides(optimal: Float[Array, " P"]) -> Sides:
-        """``optimal`` as the optimal law: what p costs beyond the optimum is (TrΘ)²χ²(optimal‖p)/s."""
-        excess = trace**2 * sketch.chi_square(optimal, law) / s
-        errors = jnp.stack([moment, least + excess, least])
-        near_range, best_range = (_largest_error(tangent, p, theta) for p in (law, tangent.optimal))
-        heaviest = jnp.max(tangent.sizes / law)
+    def sides(supposed: Float[Array, " P"]) -> Sides:
+        """The sides when ``supposed`` is taken for the optimal law: beyond it p costs (TrΘ)²χ²(supposed‖p)/s."""
+        excess = trace**2 * sketch.chi_square(supposed, tangent.near_optimal) / tangent.network.budget
         return Sides(
             measured,
-            jnp.concatenate([errors, theta.ravel()]),
-            scale=jnp.concatenate([jnp.stack([moment, moment, least]), 0 * entries + jnp.sqrt(moment)]),
-            range=jnp.concatenate([jnp.stack([near_range, near_range, best_range]), 0 * entries + 2 * heaviest]),
+            jnp.concatenate([jnp.stack([near, optimal + excess, optimal]), theta.ravel()]),
+            scale=jnp.concatenate([jnp.stack([near, near, optimal]), each_entry + jnp.sqrt(near)]),
+            range=jnp.concatenate([jnp.stack([near_range, near_range, optimal_range]), each_entry + 2 * heaviest]),
         )
 
     by_length = jnp.sqrt(tangent.sizes)
@@ -82,7 +88,7 @@ def _sketch_moment(tangent: Tangent, outcome: tuple[Array, Array]) -> dict[str, 
 
 SKETCH_MOMENT = Claim(
     id="tangent/sketch-moment",
-    title="The expected error of a multinomial mask on the tangent kernel, and the law that makes it least",
+    title="The expected error of a multinomial mask on the tangent kernel, and the law that minimises it",
     statement=(
         r"\mathbb{E}\,\hat\Theta=\Theta,\quad\mathbb{E}\,\|\hat\Theta-\Theta\|_F^2=\frac1s\Big(\sum_i\frac{\|J_i\|^4}"
         r"{p_i}-\|\Theta\|_F^2\Big)=\frac{(\mathrm{Tr}\,\Theta)^2-\|\Theta\|_F^2}{s}"
@@ -99,8 +105,8 @@ SKETCH_MOMENT = Claim(
     mutants=("p ∝ ‖J_i‖",),
     batch=2048,
     note=(
-        "Components: the error at a near-optimal law against both forms, the error at p*, and every entry of the "
-        "sketched kernel in units of its deviation. J is that of the dense initial weights."
+        "Components: the error at a near-optimal law, compared with both forms; the error at p*; and every entry of "
+        "the sketched kernel, in units of the root of the expected error. J is that of the dense initial weights."
     ),
 )
 
@@ -109,23 +115,24 @@ SKETCH_MOMENT = Claim(
 
 
 def _poisson_laws(tangent: Tangent) -> tuple[laws.Poisson, laws.Poisson]:
-    """Rates in step with ‖J_i‖², and one rate for all weights."""
+    """Rates that grow with ‖J_i‖², and one rate for all weights."""
     return laws.Poisson(tangent.rates), laws.Poisson(jnp.full_like(tangent.sizes, tangent.network.density))
 
 
 def _draw_poisson(tangent: Tangent, key: Key) -> tuple[Array, Array]:
-    one, other = jax.random.split(key)
+    informed_key, uniform_key = jax.random.split(key)
     informed, uniform = _poisson_laws(tangent)
-    return informed.sample(one), uniform.sample(other)
+    return informed.sample(informed_key), uniform.sample(uniform_key)
 
 
 def _enumerate_poisson(tangent: Tangent) -> tuple[tuple[Array, Array], Array]:
-    (informed, chances), (uniform, others) = (law.outcomes() for law in _poisson_laws(tangent))
-    return (informed, uniform), jnp.stack([chances, others], axis=1)
+    (informed, informed_chances), (uniform, uniform_chances) = (law.outcomes() for law in _poisson_laws(tangent))
+    return (informed, uniform), jnp.stack([informed_chances, uniform_chances], axis=1)
 
 
 def _poisson(tangent: Tangent, outcome: tuple[Array, Array]) -> dict[str, Sides]:
-    theta, sizes = tangent.kernel, tangent.sizes
+    theta = tangent.kernel
+    sizes = tangent.sizes
     measured = jnp.stack([squared(masked_kernel(tangent, mask) - theta) for mask in outcome])
     rates = jnp.stack([law.rates for law in _poisson_laws(tangent)])
     right = Sides(measured, jnp.stack([law.error(tangent.items) for law in _poisson_laws(tangent)]))
@@ -147,5 +154,5 @@ POISSON = Claim(
     outcomes=_enumerate_poisson,
     mutants=("multinomial formula",),
     batch=2048,
-    note="Components: rates in step with ‖J_i‖², and one rate for all weights, which is random pruning.",
+    note="Components: rates that grow with ‖J_i‖², and one rate for all weights, which is random pruning.",
 )

@@ -1,4 +1,4 @@
-"""tangent/: pruning slows training on average over residuals, and not for each of them."""
+"""tangent/: pruning slows training on average over residuals, but not for each residual."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +7,13 @@ from jaxtyping import Array, Float
 from sketchprune import laws
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.tangent.cases import ALL, NON_ZERO, SMALL, Network, Rng, Tangent, complete, linearise
+from theory.catalogue.tangent.cases import ALL, NON_ZERO, SMALL, Network, Rng, Tangent, draw_network, linearise
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
 from theory.claim import Case, Claim, Sides, Source
 from theory.kinds import Expectation
 
 TIMES = (0.1, 0.5, 2.0, 10.0, 50.0)
-"""Times, in units of one over the largest eigenvalue of Θ."""
+"""Times at which the decay is compared, in units of 1/λ_max(Θ)."""
 
 
 def _law(tangent: Tangent) -> laws.Poisson:
@@ -25,9 +25,10 @@ def _draw(tangent: Tangent, key: Key) -> Float[Array, " P"]:
 
 
 def _decay(kernel: Float[Array, "N N"], times: Float[Array, " t"], residual: Array | None = None) -> Float[Array, " t"]:
-    """Tr e^{−2tΘ}, or rᵀe^{−2tΘ}r."""
+    """The decay of the squared residual at each time: Tr e^{−2tΘ}, or rᵀe^{−2tΘ}r for a given residual."""
     if residual is None:
-        values, weights = jnp.linalg.eigvalsh(kernel), 1.0
+        values = jnp.linalg.eigvalsh(kernel)
+        weights = 1.0
     else:
         values, vectors = jnp.linalg.eigh(kernel)
         weights = (vectors.T @ residual) ** 2
@@ -39,7 +40,8 @@ def _times(tangent: Tangent) -> Float[Array, " t"]:
 
 
 def _slows(tangent: Tangent, mask: Float[Array, " P"]) -> dict[str, Sides]:
-    times, count = _times(tangent), jnp.full(len(TIMES), float(tangent.outputs.size))
+    times = _times(tangent)
+    count = jnp.full(len(TIMES), float(tangent.outputs.size))
     pruned = _decay(masked_kernel(tangent, mask), times)
 
     def sides(rates: Float[Array, " P"]) -> Sides:
@@ -66,8 +68,8 @@ PRUNING_SLOWS = Claim(
     mutants=("π² for π",),
     batch=2048,
     note=(
-        "Trace convexity (Jensen). The trace is the expected squared residual from an isotropic start; with one rate "
-        "α the right side is the dense network at learning rate α."
+        "The reason is trace convexity (Jensen). The trace is the expected squared residual when the start is "
+        "isotropic. With one rate α for all weights the right side is the dense network at learning rate α."
     ),
 )
 
@@ -76,7 +78,8 @@ PRUNING_SLOWS = Claim(
 
 
 def _fixed(tangent: Tangent, mask: Float[Array, " P"]) -> dict[str, Sides]:
-    times, residual = _times(tangent), tangent.residual
+    times = _times(tangent)
+    residual = tangent.residual
     size = jnp.full(len(TIMES), jnp.sum(residual**2))
     return {
         "claim": Sides(
@@ -90,14 +93,15 @@ def _fixed(tangent: Tangent, mask: Float[Array, " P"]) -> dict[str, Sides]:
 
 def _two_weights(rng: Rng, dataset: Dataset) -> Network:
     """A linear model with two nearly parallel columns, and a residual between them."""
-    angle, direction = 0.5 + 0.01 * rng.standard_normal(), 0.1
+    angle = 0.5 + 0.01 * rng.standard_normal()
+    direction = 0.1
     x = np.array([[1.0, 2 * np.cos(angle)], [0.0, 2 * np.sin(angle)]])
-    return complete(rng, x, np.array([[np.cos(direction)], [np.sin(direction)]]), ((2, 1),))
+    return draw_network(rng, x, np.array([[np.cos(direction)], [np.sin(direction)]]), ((2, 1),))
 
 
 FIXED_RESIDUAL = Claim(
     id="tangent/pruning-slows-fixed-residual",
-    title="For one residual, pruning may speed training up",
+    title="For one fixed residual, pruning may speed up training",
     statement=r"\mathbb{E}\,r^\top e^{-2t\Theta_S}r\ge r^\top e^{-2tJ\,\mathrm{diag}(\pi)J^\top}r\quad\forall r",
     sources=(Source("bar2023sketching", "known-false"),),
     kind=Expectation("at most"),
@@ -109,5 +113,5 @@ FIXED_RESIDUAL = Claim(
     outcomes=lambda tangent: _law(tangent).outcomes(),
     expected="REFUTED",
     batch=2048,
-    note="The exponential is trace convex but not operator convex: no average over residuals, no theorem.",
+    note="The exponential is trace convex but not operator convex, so the theorem needs the average over residuals.",
 )
