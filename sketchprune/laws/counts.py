@@ -10,11 +10,15 @@ from jaxtyping import PyTree
 
 from sketchprune import _checks, masks
 from sketchprune.laws.densities import Rule, layer_densities
-from sketchprune.types import Params
+from sketchprune.types import Params, Prunable
 
 
-def size(params: Params) -> int:
+def size(params: Params, prunable: Prunable = None) -> int:
     """How many weights may be pruned.
+
+    Args:
+        params: the parameters.
+        prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`.
 
     Raises:
         ValueError: for an empty leaf.
@@ -24,16 +28,17 @@ def size(params: Params) -> int:
     6
     """
     check_leaves(params)
-    prunable = jax.tree.leaves(masks.prunable(params))
-    return sum(leaf.size for leaf, pruned in zip(jax.tree.leaves(params), prunable, strict=True) if pruned)
+    chosen = jax.tree.leaves(masks.prunable(params, prunable))
+    return sum(leaf.size for leaf, pruned in zip(jax.tree.leaves(params), chosen, strict=True) if pruned)
 
 
-def count(params: Params, density: float) -> int:
+def count(params: Params, density: float, prunable: Prunable = None) -> int:
     """How many weights are kept at a density: the nearest whole number.
 
     Args:
         params: the parameters.
         density: the fraction of prunable weights that is kept, in (0, 1].
+        prunable: as for :func:`size`.
 
     Raises:
         ValueError: for a density out of range, and for one that keeps no weight.
@@ -43,9 +48,11 @@ def count(params: Params, density: float) -> int:
     2
     """
     _checks.interval("density", density, closed=True)
-    kept = round(density * size(params))
+    kept = round(density * size(params, prunable))
     if not kept:
-        raise ValueError(f"density is {density}, none of {size(params)} weights; it takes one that keeps a weight")
+        raise ValueError(
+            f"density is {density}, none of {size(params, prunable)} weights; it takes one that keeps a weight"
+        )
     return kept
 
 
@@ -57,6 +64,7 @@ def layer_counts(
     redistribute: bool = True,
     least: int | None = None,
     order: Sequence[str] | None = None,
+    prunable: Prunable = None,
 ) -> PyTree[int]:
     """How many weights each layer keeps, by a rule for layer densities; together as many as :func:`count`.
 
@@ -71,6 +79,7 @@ def layer_counts(
         least: how many weights a layer keeps at least, or all of a smaller layer; the layers above it give up the
             difference in proportion to their counts. By default a layer that would keep nothing is refused.
         order: for "pyramidal", as :func:`layer_order`.
+        prunable: as for :func:`size`.
 
     Returns:
         One count for each leaf, 0 for those that are never pruned.
@@ -85,9 +94,9 @@ def layer_counts(
     >>> layer_counts({"first": jnp.ones((20, 20)), "second": jnp.ones((20, 1))}, 0.01, least=2)
     {'first': 2, 'second': 2}
     """
-    total = count(params, density)
+    total = count(params, density, prunable)
     names, leaves = _named_leaves(params)
-    layers = layer_order(params, rule, order)
+    layers = layer_order(params, rule, order, prunable)
     sizes = np.array([leaves[i].size for i in layers])
     shapes = [leaves[i].shape for i in layers]
     exact = layer_densities(rule, shapes, density, redistribute=redistribute) * sizes
@@ -106,7 +115,7 @@ def layer_counts(
     return jax.tree.unflatten(jax.tree.structure(params), [each.get(i, 0) for i in range(len(leaves))])
 
 
-def layer_order(params: Params, rule: Rule, order: Sequence[str] | None = None) -> list[int]:
+def layer_order(params: Params, rule: Rule, order: Sequence[str] | None = None, prunable: Prunable = None) -> list[int]:
     """The numbers of the leaves that pruning touches, first layer first.
 
     The order matters to "pyramidal" alone. Parameters tell it where their names differ in numbers only, such as the
@@ -117,6 +126,7 @@ def layer_order(params: Params, rule: Rule, order: Sequence[str] | None = None) 
         rule: a rule for layer densities.
         order: the paths of the layers' leaves as jax.tree_util.keystr writes them, first layer first; leaves that are
             never pruned may be among them. :func:`sketchprune.prune.order_of_use` finds it.
+        prunable: as for :func:`size`.
 
     Returns:
         Indices into jax.tree.leaves(params).
@@ -131,7 +141,7 @@ def layer_order(params: Params, rule: Rule, order: Sequence[str] | None = None) 
     [1, 0]
     """
     names, _ = _named_leaves(params)
-    layers = [i for i, pruned in enumerate(jax.tree.leaves(masks.prunable(params))) if pruned]
+    layers = [i for i, pruned in enumerate(jax.tree.leaves(masks.prunable(params, prunable))) if pruned]
     if order is not None:
         ranks = {name: rank for rank, name in enumerate(order)}
         missing = [names[i] for i in layers if names[i] not in ranks]

@@ -17,7 +17,7 @@ from sketchprune.laws.densities import Rule, layer_densities
 from sketchprune.laws.items import Items
 from sketchprune.laws.poisson import Poisson
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Mask, Params
+from sketchprune.types import Key, Mask, Params, Prunable
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -52,6 +52,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         rule: Rule = "erk",
         redistribute: bool = True,
         order: Sequence[str] | None = None,
+        prunable: Prunable = None,
     ) -> "ErdosRenyi":
         """The densities of :func:`sketchprune.laws.layer_densities` on the leaves that pruning touches, 1 elsewhere.
 
@@ -61,6 +62,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
             rule: how the density is spread over layers.
             redistribute: whether what a full layer cannot take goes to the others.
             order: the paths of the layers, first layer first, for "pyramidal".
+            prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.
 
         Returns:
             The law.
@@ -68,7 +70,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         Raises:
             ValueError: as :func:`sketchprune.laws.layer_densities` and :func:`sketchprune.laws.layer_order`.
         """
-        found = _densities(params, density, rule, redistribute, order)
+        found = _densities(params, density, rule, redistribute, order, prunable)
         return cls(jax.tree.map(float, found), _shapes(params))
 
     def sample(self, key: Key) -> Mask:
@@ -164,6 +166,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         redistribute: bool = True,
         least: int = 0,
         order: Sequence[str] | None = None,
+        prunable: Prunable = None,
     ) -> "ErdosRenyiCounts":
         """The counts of :func:`sketchprune.laws.layer_counts` on prunable leaves; other leaves are kept whole.
 
@@ -174,6 +177,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
             redistribute: whether what a full layer cannot take goes to the others.
             least: how many weights a layer keeps at least.
             order: the paths of the layers, first layer first, for "pyramidal".
+            prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.
 
         Returns:
             The law.
@@ -181,11 +185,11 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         Raises:
             ValueError: as :func:`sketchprune.laws.layer_counts`.
         """
-        counts = layer_counts(params, density, rule, redistribute=redistribute, least=least, order=order)
+        chosen = masks.prunable(params, prunable)
+        options = {"redistribute": redistribute, "least": least, "order": order, "prunable": chosen}
+        counts = layer_counts(params, density, rule, **options)
         whole = jax.tree.map(jnp.size, params)
-        counts = jax.tree.map(
-            lambda pruned, kept, size: kept if pruned else size, masks.prunable(params), counts, whole
-        )
+        counts = jax.tree.map(lambda pruned, kept, size: kept if pruned else size, chosen, counts, whole)
         return cls(counts, _shapes(params))
 
     def sample(self, key: Key) -> Mask:
@@ -298,11 +302,16 @@ def _shapes(params: Params) -> Shapes:
 
 
 def _densities(
-    params: Params, density: float, rule: Rule, redistribute: bool, order: Sequence[str] | None
+    params: Params,
+    density: float,
+    rule: Rule,
+    redistribute: bool,
+    order: Sequence[str] | None,
+    prunable: Prunable,
 ) -> PyTree[float]:
     """One density a leaf: by the rule where pruning touches it, else 1."""
     leaves, structure = jax.tree.flatten(params)
-    layers = layer_order(params, rule, order)
+    layers = layer_order(params, rule, order, prunable)
     found = layer_densities(rule, [jnp.shape(leaves[i]) for i in layers], density, redistribute=redistribute)
     of_leaf = dict(zip(layers, found, strict=True))
     return jax.tree.unflatten(structure, [of_leaf.get(i, np.float64(1)) for i in range(len(leaves))])

@@ -14,6 +14,12 @@ def snip(net: Pruned) -> Params:
     It is the first-order change of the loss when weight i is removed. ``key`` is not used. The loss sees the outputs of
     all samples at once, so it need not be a mean.
 
+    More than 256 samples go through ``apply`` in blocks, so it must treat each sample alone. Up to 256 it may couple
+    them, as batch normalisation in training mode does.
+
+    Raises:
+        ValueError: for more than 256 samples, where ``apply`` couples the first and the last; not under a trace.
+
     Cost: one forward and one backward pass; one forward pass more for more than 256 samples.
     Source: lee2019snip, sketch/linear-scores, paths/score-forms.
 
@@ -35,6 +41,9 @@ def grasp(net: Pruned) -> Params:
 
     The authors divide the outputs by a temperature of 200 before the loss, which makes the loss nearly linear in them.
     For their scores pass it on with the loss: ``lambda outputs, y: cross_entropy(outputs / 200, y)``.
+
+    Raises:
+        ValueError: as `snip`, for more than 256 samples that ``apply`` couples.
 
     Cost: about three gradients.
     Source: wang2020grasp, paths/score-forms.

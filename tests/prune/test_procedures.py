@@ -115,6 +115,35 @@ def test_jit_and_vmap_are_eager():
         jax.tree.map(np.testing.assert_array_equal, taken(together, i), alone)
 
 
+def test_which_leaves_are_pruned_can_be_chosen():
+    """A dense last layer and pruned biases: counts, both procedures, layers by themselves, and laws."""
+    params = weights(bias=(2,))
+
+    def chosen(path):
+        return path != "['c']"
+
+    total = prune.size(params, chosen)
+    assert total == sum(params[name].size for name in ("a", "b", "bias"))
+    assert prune.count(params, 0.5, chosen) == round(0.5 * total)
+    counts = prune.layer_counts(params, 0.5, prunable=chosen)
+    assert counts["c"] == 0 < counts["bias"] and sum(counts.values()) == round(0.5 * total)
+    schedule = jax.tree.map(lambda count: np.array([count]), counts)
+    for mask in (
+        prune.one_shot(scores.magnitude, None, None, params, None, 9, prunable=chosen),
+        prune.iterative(scores.magnitude, None, None, params, None, [20, 9], prunable=chosen),
+    ):
+        assert mask["c"].all() and kept(mask) == 9 + params["c"].size
+    by_layer = prune.one_shot(scores.magnitude, None, None, params, None, counts, prunable=chosen)
+    in_rounds = prune.iterative(scores.magnitude, None, None, params, None, schedule, prunable=chosen)
+    jax.tree.map(np.testing.assert_array_equal, by_layer, in_rounds)
+    assert {name: kept(by_layer[name]) for name in counts} == counts | {"c": params["c"].size}
+    law = laws.ErdosRenyiCounts.at_density(params, 0.5, rule="uniform", prunable=chosen)
+    assert law.counts == counts | {"c": params["c"].size}
+    assert laws.ErdosRenyi.at_density(params, 0.5, rule="uniform", prunable=chosen).densities["bias"] == 0.5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'prunable'"):
+        prune.one_shot(magnitude, None, None, params, None, 9, prunable=chosen)
+
+
 def test_a_partial_mask_is_pruned_further():
     partial = jax.tree.map(lambda leaf: leaf > 0, PARAMS)
     keep = kept(partial) - 7

@@ -209,6 +209,21 @@ def test_without_paths_synflow_is_that_of_its_authors():
     assert np.isfinite(drop["w"]).all()
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_refuse_running_means(name):
+    """The authors subtract |mean| and we would add it, so neither is done; a mean of zero is one scale."""
+
+    def with_means(*means):
+        norm = nn.BatchNorm(use_running_average=True, use_bias=False, use_scale=False)
+        state = {"mean": np.array(means), "var": np.ones(2)}
+        return lambda params, x: norm.apply({"batch_stats": state}, x @ params)
+
+    params, batch = normal(1, 3, 2), (jnp.ones((2, 3)), None)
+    with pytest.raises(ValueError, match="apply subtracts a shift, .*; it takes means of zero"):
+        scores.SCORES[name](with_means(0.0, 0.1), None, params, batch)
+    assert np.isfinite(scores.SCORES[name](with_means(0.0, 0.0), None, params, batch)).all()
+
+
 def test_dead_units_before_a_maximum():
     """Equal entries under a maximum are all reached: path_trace is the derivative of the network of squares."""
 
