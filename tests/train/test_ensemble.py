@@ -124,7 +124,7 @@ def test_memory_bounds_what_all_threads_hold(monkeypatch, cores, evaluated):
         if len(tiles) == 1:
             program = whole.lower(params, mask, key, data, plan=plan).compile()
             held.append(program.memory_analysis().temp_size_in_bytes)
-        return jnp.zeros((tiles[-1], 1))
+        return train.Fits(jnp.zeros((tiles[-1], 1)), jnp.zeros((tiles[-1], 3)), None)
 
     monkeypatch.setattr(ensemble, "_fit_tile", compiled)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
