@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from sketchprune import laws, lottery
 from sketchprune.data import Dataset
+from sketchprune.laws.densities import Rule
 from sketchprune.laws.subsets import all_subsets
 from sketchprune.types import Key
 from theory.claim import Case, Claim, Sides, Source
@@ -50,7 +51,7 @@ class Counted(struct.PyTreeNode):
         return laws.ErdosRenyi(self.densities, self.shapes)
 
 
-def _counted(rng: Rng, shapes: Shapes, density: float, rule: laws.densities.Rule) -> Counted:
+def _counted(rng: Rng, shapes: Shapes, density: float, rule: Rule) -> Counted:
     """A deviation such that t²ρN is in [2.5, 3]."""
     p = laws.layer_densities(rule, shapes, density)
     kept = density * sum(math.prod(shape) for shape in shapes)
@@ -78,7 +79,7 @@ def _few(rng: Rng, dataset: Dataset) -> Counted:
 def _concentration(counted: Counted, mask: tuple[Array, ...]) -> dict[str, Sides]:
     t = counted.deviation
     expected = sum(p * math.prod(shape) for p, shape in zip(counted.densities, counted.shapes, strict=True))
-    kept = sum(jnp.sum(layer != 0) for layer in mask)
+    kept = jnp.sum(jnp.stack([jnp.sum(layer != 0) for layer in mask]))
     # Slightly less than tρN, because the statement counts equality as a failure.
     threshold = t * expected * (1 - 1e-9)
 
