@@ -48,7 +48,7 @@ def _sample(unit: Unit, key: Key) -> Masks:
     return hidden, jax.random.bernoulli(second, unit.densities[1], (unit.max_width,))
 
 
-def _enumerate(unit: Unit) -> tuple[Masks, Float[Array, " masks"]]:
+def _enumerate(unit: Unit) -> tuple[Any, Float[Array, " masks"]]:
     """All masks of both layers, and their probabilities."""
     edges = len(unit.used) * unit.max_width
     masks = laws.all_subsets(edges + unit.max_width)

@@ -37,7 +37,7 @@ class Perturbed(struct.PyTreeNode):
     slope: Any
     x: Any
 
-    def layers(self, entries: Float[Array, " P"]) -> list[Float[Array, "_ _"]]:
+    def layers(self, entries: Float[Array | np.ndarray, " P"]) -> list[Any]:
         """The entries as one matrix for each layer."""
         ends = np.cumsum([rows * columns for rows, columns in SHAPES])
         parts = jnp.split(entries, ends[:-1])
@@ -45,7 +45,7 @@ class Perturbed(struct.PyTreeNode):
 
     def activations(self, kernels: list[Float[Array, "_ _"]]) -> list[Float[Array, "samples _"]]:
         """The inputs, the hidden activations of each layer, and the outputs, which have no activation."""
-        found = [self.x]
+        found = [jnp.asarray(self.x)]
         for kernel in kernels[:-1]:
             before = found[-1] @ kernel
             found.append(jnp.where(before > 0, before, self.slope * before))

@@ -48,7 +48,7 @@ class Items(struct.PyTreeNode):
         places = jax.random.uniform(key, shape) * (len(self.quantiles) - 1)
         return jnp.interp(places, jnp.arange(len(self.quantiles)), self.quantiles)
 
-    def keep(self, key: Key, items: Float[Array, " n"]) -> Float[Array, " m"]:
+    def keep(self, key: Key, items: Float[Array | np.ndarray, " n"]) -> Float[Array, " m"]:
         """The first of the items that chance keeps, at most MAX_ITEMS, and zeros in place of missing ones."""
         kept = jax.random.bernoulli(key, self.density, items.shape) & (jnp.arange(len(items)) < self.count)
         place = jnp.where(kept, jnp.cumsum(kept) - 1, len(items))

@@ -45,7 +45,8 @@ def _prune(net: Net) -> Pruning:
 
 def flow_through(net: Net) -> np.ndarray:
     """Σ_{p∋i} |v_p| u_p for each weight, u the mean of |x|: its SynFlow score on the data."""
-    matrices = [abs(matrix) for matrix in net.matrices(net.masked)]
+    weights = net.theta * net.kept
+    matrices = [abs(c * weights[index]) for index, c in zip(net.indices, net.coefficients, strict=True)]
     reached = [abs(net.x).mean(axis=0)]
     for matrix in matrices:
         reached.append(reached[-1] @ matrix)
