@@ -101,7 +101,7 @@ def _mlp(rng: Rng, dataset: Dataset) -> Spread:
 def _root(function: Callable[[Array], Array], target: Array, high: Array) -> Float[Array, ""]:
     """Where an increasing function has the target value, between 0 and ``high``, by bisection."""
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = (ends[0] + ends[1]) / 2
         below = function(middle) < target
         return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
