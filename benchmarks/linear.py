@@ -53,8 +53,8 @@ def loop(
     Args:
         x: data, [n, d].
         w: weights, [d].
-        probabilities: of the law, [d].
-        threads: of each product; None for as many as there are cores.
+        probabilities: those of the multinomial law, [d].
+        threads: how many threads a product uses; None for as many as there are cores.
         batch: masks that go through one product.
     """
     rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def loop(
 
 
 def main() -> None:
-    """Run the benchmark and print its table."""
+    """Print the rates of all ways as a table."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((SAMPLES, FEATURES), np.float32)
     w = rng.standard_normal(FEATURES, np.float32)

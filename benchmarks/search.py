@@ -59,7 +59,7 @@ class Linear(NamedTuple):
 
 
 def linear_model(samples: int = SAMPLES, features: int = FEATURES, budget: int = BUDGET) -> Linear:
-    """A Gaussian linear model, and the multinomial law that is optimal for it."""
+    """The benchmark's linear model with Gaussian data and weights, under the optimal multinomial law."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((samples, features), np.float32)
     w = rng.standard_normal(features, np.float32)
@@ -227,7 +227,7 @@ def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Calla
 
 
 def main() -> None:
-    """Run the benchmark and print its table."""
+    """Print the measurements."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # as the command does
     console = Console()
     console.print(f"search on {hardware()}, jax {jax.__version__}")

@@ -32,7 +32,7 @@ _NAME_GAP = 0.07
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     """For an MLP on the digits: efficiencies and test errors [seeds, scores], and their rank correlations [seeds].
 
-    Networks, training and masks are those of the claim tangent/efficiency-predictor.
+    Networks, training and masks are those of the claims tangent/efficiency-predictor-sampled and -top.
 
     Args:
         config: the settings of the run.

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from sketchprune._arithmetic import count_true
-from sketchprune.types import Key
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -124,7 +123,7 @@ def positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value}; it takes a finite number > 0")
 
 
-def needed(key: Key | None, why: str) -> Key:
+def needed(key: Any, why: str) -> Any:
     """The key, which must be given."""
     if key is None:
         raise ValueError(f"key is None; it takes a key, {why}")

@@ -1,7 +1,7 @@
 """Functions as static arguments of compiled programs."""
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ class _Bound:
     """A `functools.partial` that equals another one of the same function with the same arguments."""
 
     function: Callable[..., Any]
-    arguments: tuple[Hashable, ...]
-    keywords: tuple[tuple[str, Hashable], ...]
+    arguments: tuple[Any, ...]
+    keywords: tuple[tuple[str, Any], ...]
     types: tuple[type, ...]
     """The types of the arguments, which tell 1, 1.0 and True apart."""
 

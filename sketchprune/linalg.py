@@ -18,6 +18,16 @@ from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain, product, ratio
 from sketchprune.types import Matrix, PerColumn, PerRow
 
+ONE_THREAD_OPTIONS: dict[str, bool | str] = {
+    "xla_cpu_multi_thread_eigen": False,
+    "xla_backend_optimization_level": "1",
+    "xla_cpu_use_fusion_emitters": False,
+}
+"""Compiler options of small programs that several threads run at once.
+
+The first keeps batched LAPACK calls from waiting for each other without end (:mod:`theory.cli.runtime` has a script
+that shows it). The others cut compile time to a quarter; small programs run as fast with them.
+"""
 Svd = tuple[Float[Array, "n r"], Float[Array, "r"], Float[Array, "r d"]]
 Kept = Bool[Array | np.ndarray, "d"] | Float[Array | np.ndarray, "d"]
 

@@ -34,6 +34,8 @@ Targets = Array | np.ndarray
 """What the samples' outputs are compared with: labels, or numbers shaped like the outputs."""
 Batch = tuple[Inputs, Targets]
 """Samples and their targets."""
+Prunable = Callable[[str], bool] | PyTree[bool] | None
+"""Which leaves may be pruned: see `sketchprune.masks.prunable`."""
 ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]

@@ -116,6 +116,13 @@ def test_prunable_names_matrices_or_the_only_leaf():
     }
     assert masks.prunable(params) == {"conv": True, "norm": {"scale": False, "bias": False}, "gain": False}
     assert masks.prunable(jnp.ones(4)) is True
+    chosen = masks.prunable(params, lambda path: "bias" in path or "conv" in path)
+    assert chosen == {"conv": True, "norm": {"scale": False, "bias": True}, "gain": False}
+    assert masks.prunable(params, chosen) == chosen
+    with pytest.raises(ValueError, match="prunable chooses none of the leaves .*; it takes one that chooses some"):
+        masks.prunable(params, lambda path: False)
+    with pytest.raises(ValueError, match="prunable is .*; it takes a function of a path, or one boolean for each leaf"):
+        masks.prunable(params, {"conv": True})
     assert jax.eval_shape(lambda p: jax.tree.map(lambda x, on: x * on, p, masks.prunable(p)), params)
 
 
@@ -134,3 +141,11 @@ def test_keep_top_refuses_other_types():
     """By the function, or before it by its annotations where those are checked."""
     with pytest.raises((ValueError, TypeError), match="keep is 1.5; it takes a whole number|Type-check error"):
         keep_top(jnp.ones(3), 1.5)
+
+
+def test_a_summary_counts_what_is_kept():
+    mask = {"w": np.array([[0.5, 0.0, 2.0]]), "b": np.zeros(3), "v": np.array([[True], [False]])}
+    found = masks.summary(mask)
+    assert found.kept == {"w": 2, "b": 0, "v": 1} and found.sizes == {"w": 3, "b": 0, "v": 2}
+    assert found.densities == {"w": 2 / 3, "b": 1, "v": 0.5} and found.density == 3 / 5
+    assert masks.summary(mask, lambda path: path != "['w']").density == 1 / 5

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from sketchprune import models
+from sketchprune import models, train
 from sketchprune.models import patches
 from tests.support import quick_jit
 
@@ -194,9 +195,7 @@ class Layers:
     def conv(self, x, stride=1):
         number, self.used = self.used, self.used + 1
         layer = self.params[f"Conv_{number}"]
-        size = np.array(x.shape[1:3])
-        over = np.maximum((-(-size // stride) - 1) * stride + 3 - size, 0)
-        padded = np.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in over), (0, 0)))
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
         out = np.einsum("nhwcab,abck->nhwk", windows, layer["kernel"], optimize=True) + layer.get("bias", 0)
         if norm := self.params.get(f"BatchNorm_{number}"):
@@ -250,6 +249,21 @@ def test_deep_networks_are_those_written_in_numpy(model, by_hand):
     np.testing.assert_allclose(found[0] if model.norm else found, expected, rtol=1e-9)
 
 
+def test_branches_of_resnet_are_centred_on_their_shortcuts():
+    """Filters that are not zero at their centre alone move a pixel to where the shortcut takes it."""
+    model = models.resnet20(2, norm=False, bias=False)
+    x = np.zeros((1, 16, 16, 1), np.float32)
+    x[0, 4, 8, 0] = 1
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), parameters(model, 16, 1))
+    for name, layer in params.items():
+        if name.startswith("Conv"):
+            layer["kernel"][1, 1, 0, 0] = 1
+    _, found = model.apply({"params": params}, x, capture_intermediates=True, mutable=["intermediates"])
+    for convolution, at in (("Conv_7", [2, 4]), ("Conv_13", [1, 2])):  # x[::2, ::2], once and twice
+        (image,) = found["intermediates"][convolution]["__call__"]
+        assert np.argwhere(image[0, :, :, 0]).tolist() == [at]
+
+
 def test_averages_of_data_are_those_of_training_mode():
     x = images(8, samples=16)
     model = SMALL["vgg, norm"]
@@ -259,10 +273,35 @@ def test_averages_of_data_are_those_of_training_mode():
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_training_mode_is_trained_and_evaluated():
+    """Each step normalises by its batch: the first loss is that with the averages of the data, as is the evaluation."""
+    x, labels = images(4, samples=8), jnp.arange(8) % 3
+    model = models.Vgg(stages=((3,),), outputs=3, norm=True)
+    apply = models.in_training_mode(model)
+    assert apply is models.in_training_mode(models.Vgg(stages=((3,),), outputs=3, norm=True))
+    _, params = models.initial(model, jax.random.key(0), x)
+    trained, losses = train.fit(apply, train.cross_entropy, params, (x, labels), optax.sgd(0.2), 30)
+    first = train.cross_entropy(models.with_averages(model, params, x)(params, x), labels)
+    np.testing.assert_allclose(losses[0], first, rtol=1e-9)
+    last = train.cross_entropy(models.with_averages(model, trained, x)(trained, x), labels)
+    assert last < losses[-1] < 0.9 * losses[0]
+    assert abs(apply(params, x)[:4] - apply(params, x[:4])).max() > 1e-3
+
+
 def test_initial_averages_only_scale():
     x = images(8)
     apply, params = network("vgg, norm", bias=False)
     np.testing.assert_allclose(apply(params, 2 * x), 2 * apply(params, x), rtol=1e-9)
+
+
+def test_initial_averages_have_the_dtype_of_the_parameters():
+    """Normalisation by variance 1 divides by √(1 + 1e-5), to the rounding of float64."""
+    x = jnp.asarray(images(4), jnp.float64)
+    normed, plain = (models.Vgg(stages=((2,),), outputs=3, bias=False, norm=norm) for norm in (True, False))
+    apply, params = models.initial(normed, jax.random.key(0), x)
+    without, kernels = models.initial(plain, jax.random.key(0), x)
+    kernels = {name: params[name] for name in kernels}
+    np.testing.assert_allclose(apply(params, x), without(kernels, x) / (1 + 1e-5) ** 0.5, rtol=1e-13)
 
 
 def test_equal_models_share_their_apply():
@@ -302,3 +341,5 @@ def test_misuse_is_named():
             models.patch_convolution(images(4), jnp.ones((*size, 1, 1)))
     with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
         models.with_averages(models.mlp(3), {}, images(8))
+    with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
+        models.in_training_mode(models.mlp(3))

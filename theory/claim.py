@@ -71,6 +71,8 @@ class Case:
             is an identity.
         control: a control arm: reported, but not part of the claim's verdict.
         long: whether the case runs at the full tier only.
+        stream: name of the random stream that ``make`` draws from; the case's own name where it is empty. Cases of one
+            stream, such as an arm and its controls, draw the same.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Case:
     enumerable: bool = False
     control: bool = False
     long: bool = False
+    stream: str = ""
 
 
 def unprepared(instance: Instance) -> Instance:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from sketchprune.data import Dataset
+from sketchprune.linalg import ONE_THREAD_OPTIONS
 from theory.ascent import MAX_STARTS, ascent, search
 from theory.claim import Claim, Instance, unprepared
 from theory.instances import CaseRows, Group, chance_key, in_32_bits, is_admissible, make_groups, write_down
@@ -28,17 +29,10 @@ class Program:
     ``ParallelBatchMap`` in https://github.com/jax-ml/jax/blob/jax-v0.10.2/jaxlib/cpu/lapack_kernels.cc, and
     https://github.com/jax-ml/jax/issues/39292, which is about the same calls.
 
-    The other options cut compile time to a quarter; the catalogue's programs run as fast with them.
     """
 
-    _options = {
-        "xla_cpu_multi_thread_eigen": False,
-        "xla_backend_optimization_level": "1",
-        "xla_cpu_use_fusion_emitters": False,
-    }
-
     def __init__(self, function: Callable):
-        self._jitted = jax.jit(function, compiler_options=self._options)
+        self._jitted = jax.jit(function, compiler_options=ONE_THREAD_OPTIONS)
         self._executables: dict[Any, Any] = {}
 
     def __call__(self, *arguments: Any) -> Any:

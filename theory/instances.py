@@ -159,7 +159,7 @@ def make_case(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset
         seed: the run's.
         dataset: the data of the data cases.
     """
-    names = [zlib.crc32(name.encode()) for name in (claim_id, case.name)]
+    names = [zlib.crc32(name.encode()) for name in (claim_id, case.stream or case.name)]
     rngs = [np.random.default_rng([seed, *names, index]) for index in range(count)]
     instances = [case.make(rng, dataset) for rng in rngs]
     keys = np.stack([rng.integers(2**32, size=2, dtype=np.uint32) for rng in rngs])

@@ -1,5 +1,7 @@
 """Laws of random masks: one file a law, with its sampling, inclusion, exact error, enumeration and training bound."""
 
+from sketchprune.laws.counts import layer_counts as layer_counts
+from sketchprune.laws.counts import layer_order as layer_order
 from sketchprune.laws.densities import layer_densities as layer_densities
 from sketchprune.laws.determinantal import Determinantal as Determinantal
 from sketchprune.laws.determinantal import effective_dimension as effective_dimension
@@ -8,9 +10,18 @@ from sketchprune.laws.erdos_renyi import ErdosRenyi as ErdosRenyi
 from sketchprune.laws.erdos_renyi import ErdosRenyiCounts as ErdosRenyiCounts
 from sketchprune.laws.fixed_size import FixedSize as FixedSize
 from sketchprune.laws.items import Items as Items
-from sketchprune.laws.law import LAWS as LAWS
 from sketchprune.laws.law import Law as Law
 from sketchprune.laws.multinomial import Multinomial as Multinomial
 from sketchprune.laws.poisson import Poisson as Poisson
 from sketchprune.laws.poisson import poisson_rates as poisson_rates
 from sketchprune.laws.subsets import all_subsets as all_subsets
+
+LAWS: dict[str, type] = {
+    "multinomial": Multinomial,
+    "poisson": Poisson,
+    "fixed-size": FixedSize,
+    "determinantal": Determinantal,
+    "erdos-renyi": ErdosRenyi,
+    "erdos-renyi-counts": ErdosRenyiCounts,
+}
+"""All laws, by the names that the commands know."""

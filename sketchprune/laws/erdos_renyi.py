@@ -1,7 +1,7 @@
 """Erdős–Rényi masks: random masks at a density a layer, independent entries or exact counts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,11 +12,12 @@ from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune.laws._joined import check_count, joined, split
+from sketchprune.laws.counts import layer_counts, layer_order
 from sketchprune.laws.densities import Rule, layer_densities
 from sketchprune.laws.items import Items
 from sketchprune.laws.poisson import Poisson
 from sketchprune.laws.subsets import all_subsets
-from sketchprune.types import Key, Mask, Params
+from sketchprune.types import Key, Mask, Params, Prunable
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -44,7 +45,14 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
 
     @classmethod
     def at_density(
-        cls, params: Params, density: float, *, rule: Rule = "erk", redistribute: bool = True
+        cls,
+        params: Params,
+        density: float,
+        *,
+        rule: Rule = "erk",
+        redistribute: bool = True,
+        order: Sequence[str] | None = None,
+        prunable: Prunable = None,
     ) -> "ErdosRenyi":
         """The densities of :func:`sketchprune.laws.layer_densities` on the leaves that pruning touches, 1 elsewhere.
 
@@ -53,14 +61,16 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
             redistribute: whether what a full layer cannot take goes to the others.
+            order: the paths of the layers, first layer first, for "pyramidal".
+            prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.
 
         Returns:
             The law.
 
         Raises:
-            ValueError: as :func:`sketchprune.laws.layer_densities`.
+            ValueError: as :func:`sketchprune.laws.layer_densities` and :func:`sketchprune.laws.layer_order`.
         """
-        found = _densities(params, density, rule, redistribute)
+        found = _densities(params, density, rule, redistribute, order, prunable)
         return cls(jax.tree.map(float, found), _shapes(params))
 
     def sample(self, key: Key) -> Mask:
@@ -148,26 +158,38 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
 
     @classmethod
     def at_density(
-        cls, params: Params, density: float, *, rule: Rule = "erk", redistribute: bool = True
+        cls,
+        params: Params,
+        density: float,
+        *,
+        rule: Rule = "erk",
+        redistribute: bool = True,
+        least: int = 0,
+        order: Sequence[str] | None = None,
+        prunable: Prunable = None,
     ) -> "ErdosRenyiCounts":
-        """The nearest counts to the densities of :func:`sketchprune.laws.layer_densities`; other leaves are kept whole.
-
-        Each layer is rounded by itself, so that the counts need not sum to ``density`` exactly.
+        """The counts of :func:`sketchprune.laws.layer_counts` on prunable leaves; other leaves are kept whole.
 
         Args:
             params: the parameters, of which only shapes count.
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
             redistribute: whether what a full layer cannot take goes to the others.
+            least: how many weights a layer keeps at least.
+            order: the paths of the layers, first layer first, for "pyramidal".
+            prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.
 
         Returns:
             The law.
 
         Raises:
-            ValueError: as :func:`sketchprune.laws.layer_densities`.
+            ValueError: as :func:`sketchprune.laws.layer_counts`.
         """
-        found = _densities(params, density, rule, redistribute)
-        counts = jax.tree.map(lambda leaf, part: round(float(part) * jnp.size(leaf)), params, found)
+        chosen = masks.prunable(params, prunable)
+        options = {"redistribute": redistribute, "least": least, "order": order, "prunable": chosen}
+        counts = layer_counts(params, density, rule, **options)
+        whole = jax.tree.map(jnp.size, params)
+        counts = jax.tree.map(lambda pruned, kept, size: kept if pruned else size, chosen, counts, whole)
         return cls(counts, _shapes(params))
 
     def sample(self, key: Key) -> Mask:
@@ -279,10 +301,17 @@ def _shapes(params: Params) -> Shapes:
     return tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(params))
 
 
-def _densities(params: Params, density: float, rule: Rule, redistribute: bool) -> PyTree[float]:
+def _densities(
+    params: Params,
+    density: float,
+    rule: Rule,
+    redistribute: bool,
+    order: Sequence[str] | None,
+    prunable: Prunable,
+) -> PyTree[float]:
     """One density a leaf: by the rule where pruning touches it, else 1."""
     leaves, structure = jax.tree.flatten(params)
-    prunable = jax.tree.leaves(masks.prunable(params))
-    pruned = [jnp.shape(leaf) for leaf, touched in zip(leaves, prunable, strict=True) if touched]
-    found = iter(layer_densities(rule, pruned, density, redistribute=redistribute))
-    return jax.tree.unflatten(structure, [next(found) if touched else np.float64(1) for touched in prunable])
+    layers = layer_order(params, rule, order, prunable)
+    found = layer_densities(rule, [jnp.shape(leaves[i]) for i in layers], density, redistribute=redistribute)
+    of_leaf = dict(zip(layers, found, strict=True))
+    return jax.tree.unflatten(structure, [of_leaf.get(i, np.float64(1)) for i in range(len(leaves))])

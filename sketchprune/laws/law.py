@@ -1,15 +1,10 @@
-"""What a law of masks is: one contract, and the table of the laws that keep it."""
+"""What a law of masks is: the contract that every law keeps."""
 
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PyTree
 
-from sketchprune.laws.determinantal import Determinantal
-from sketchprune.laws.erdos_renyi import ErdosRenyi, ErdosRenyiCounts
-from sketchprune.laws.fixed_size import FixedSize
 from sketchprune.laws.items import Items
-from sketchprune.laws.multinomial import Multinomial
-from sketchprune.laws.poisson import Poisson
 from sketchprune.types import Key, Mask
 
 
@@ -42,14 +37,3 @@ class Law(Protocol):
     def outcomes(self) -> tuple[Mask, Float[Array, "outcomes"]]:
         """Every mask, on a leading axis, and its probability. ValueError where there are too many."""
         ...
-
-
-LAWS: dict[str, type] = {
-    "multinomial": Multinomial,
-    "poisson": Poisson,
-    "fixed-size": FixedSize,
-    "determinantal": Determinantal,
-    "erdos-renyi": ErdosRenyi,
-    "erdos-renyi-counts": ErdosRenyiCounts,
-}
-"""All laws, by the names that the commands know."""

@@ -9,6 +9,7 @@ CIFAR's 32x32. Two options are common to all of them.
   so both parameterisations are the same random function.
 """
 
+from sketchprune.models.initial import in_training_mode as in_training_mode
 from sketchprune.models.initial import initial as initial
 from sketchprune.models.initial import with_averages as with_averages
 from sketchprune.models.networks import LeNet as LeNet

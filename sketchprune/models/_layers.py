@@ -37,7 +37,7 @@ class Model(nn.Module):
         size: int,
         *,
         stride: int = 1,
-        padding: str = "SAME",
+        padding: str | tuple[tuple[int, int], ...] = "SAME",
         norm: bool = False,
         convolve: Callable[..., Array] | None = None,
     ) -> Float[Array, "n h1 w1 width"]:

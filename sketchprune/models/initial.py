@@ -17,8 +17,8 @@ def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
 
     Batch normalisation uses running averages, which ``apply`` closes over and never updates: mean 0 and variance 1, so
     that it is one scale (and shift) for each channel and the network stays homogeneous. :func:`with_averages` takes
-    the averages of data instead. A model without batch normalisation gives the same ``apply`` each time, so that what
-    was compiled for it is used again.
+    the averages of data instead, and :func:`in_training_mode` those of each batch. A model without batch normalisation
+    gives the same ``apply`` each time, so that what was compiled for it is used again.
 
     Args:
         model: A flax module of :mod:`sketchprune.models`, or any whose other collections are constants.
@@ -39,8 +39,8 @@ def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has dtype {x.dtype}; it takes floating numbers, whose dtype the parameters get")
-    averages = dict(_variables(model, key, x[:1]))
-    params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), averages.pop("params"))
+    averages = jax.tree.map(functools.partial(_as_floating, x.dtype), dict(_variables(model, key, x[:1])))
+    params = averages.pop("params")
     return (_with_constants(model, averages) if averages else _without_constants(model)), params
 
 
@@ -71,9 +71,44 @@ def with_averages(model: nn.Module, params: Params, x: Float[Array | np.ndarray,
         >>> with_averages(model, params, jnp.zeros((1, 2, 2, 1)))(params, 0 * x).tolist()
         [[0.0], [0.0]]
     """
+    _check_norm(model)
+    return _with_constants(model, _averages(model, params, x))
+
+
+@functools.lru_cache
+def in_training_mode(model: nn.Module) -> ApplyFn:
+    """``apply`` whose batch normalisation has the averages of the very batch, as in training.
+
+    The outputs of a sample then depend on its batch, so this is for training (``train.fit``); kernels, flows and scores
+    of many samples take samples one by one. Running averages are not kept: after training :func:`with_averages` takes
+    the averages of data for evaluation. For another flax module with collections that change, close over them:
+    ``lambda params, x: module.apply({"params": params, **collections}, x, mutable=list(collections))[0]``.
+
+    Args:
+        model: A model with ``norm=True``.
+
+    Returns:
+        ``apply(params, x) -> [n, k]``, the same function for equal models.
+
+    Raises:
+        ValueError: A model without batch normalisation.
+
+    Example:
+        >>> from sketchprune.models import Vgg
+        >>> model, x = Vgg(stages=((2,),), outputs=1, norm=True), jnp.ones((3, 2, 2, 1))
+        >>> _, params = initial(model, jax.random.key(0), x)
+        >>> first, *others = in_training_mode(model)(params, x).tolist()  # equal samples have equal outputs
+        >>> all(other == first for other in others)
+        True
+    """
+    _check_norm(model)
+    return lambda params, x: model.apply({"params": params}, x, measure=True, mutable=["batch_stats"])[0]
+
+
+def _check_norm(model: nn.Module) -> None:
+    """Refuses a model without batch normalisation."""
     if not getattr(model, "norm", False):
         raise ValueError(f"model is a {type(model).__name__} without batch normalisation; it takes one with norm=True")
-    return _with_constants(model, _averages(model, params, x))
 
 
 @functools.partial(jax.jit, static_argnames=("model",))
@@ -84,6 +119,11 @@ def _variables(model: nn.Module, key: Key, x: Array) -> Any:
 @functools.partial(jax.jit, static_argnames=("model",))
 def _averages(model: nn.Module, params: Params, x: Array) -> Any:
     return model.apply({"params": params}, x, measure=True, mutable=["batch_stats"])[1]
+
+
+def _as_floating(dtype: Any, leaf: Array) -> Array:
+    """The leaf in the given dtype, unless it holds no floating numbers."""
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _with_constants(model: nn.Module, constants: Any) -> ApplyFn:

@@ -122,7 +122,8 @@ def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: b
     """ResNet-20 for small images: nine blocks of two 3x3 convolutions, 0.27 million weights.
 
     Shortcuts have no parameters: where a block halves the image they take every second pixel and fill the new channels
-    with zeros. Convolutions have biases only without batch normalisation, which has its own.
+    with zeros. The branch beside a shortcut pads one pixel on every side, so that its filters are centred on the pixels
+    that the shortcut takes. Convolutions have biases only without batch normalisation, which has its own.
 
     Args:
         outputs: The number of outputs.
@@ -229,7 +230,10 @@ class ResNet20(Model):
         """The outputs for a batch of inputs."""
 
         def conv(x: Images, width: int, stride: int = 1) -> Float[Array, "n h1 w1 width"]:
-            return self.normalised(self.conv(x, width, 3, stride=stride, norm=self.norm), self.norm, measure)
+            # "SAME" would pad (0, 1) where the stride is 2, and centre the filter beside the shortcut's pixel.
+            padding = ((1, 1), (1, 1))
+            convolved = self.conv(x, width, 3, stride=stride, padding=padding, norm=self.norm)
+            return self.normalised(convolved, self.norm, measure)
 
         x = nn.relu(conv(x, 16))
         for width, block in itertools.product((16, 32, 64), range(3)):

@@ -250,6 +250,23 @@ def _added(reader: Reader, operation: _Operation) -> PathSum:
     return reader.finished(one._replace(values=one.values + other.values))
 
 
+def _subtracted(reader: Reader, operation: _Operation) -> PathSum:
+    """A difference of two sums over paths, or of one and zero; what is no such sum cannot be subtracted from one.
+
+    A bias can be an edge from an input of one, since it is added. With the size of a shift subtracted (as SynFlow's
+    authors do with running means) sums become negative, their ReLUs matter, and nothing is a sum over paths any more.
+    """
+    term, shift = operation.operands
+    from_paths = isinstance(term, PathSum) and term.from_input
+    if reader.allow_max_and_bias and from_paths and not (isinstance(shift, PathSum) and shift.from_input):
+        if not _is_zero(shift):
+            raise ValueError(
+                "apply subtracts a shift, as batch normalisation does whose running means are not zero; it takes means "
+                "of zero, since no sum over paths is left otherwise"
+            )
+    return _added(reader, operation)
+
+
 def _multiplied(reader: Reader, operation: _Operation) -> PathSum:
     """A product, matrix product or convolution: paths from the input go on over weights or coefficients."""
     terms = (each if isinstance(each, PathSum) else raised(each, reader.power) for each in operation.operands)
@@ -313,7 +330,7 @@ _RULES: dict[Any, _Rule] = {
     primitives.select_n_p: _selected,
     primitives.concatenate_p: _concatenated,
     primitives.add_p: _added,
-    primitives.sub_p: _added,
+    primitives.sub_p: _subtracted,
     primitives.add_jaxvals_p: _added,
     primitives.mul_p: _multiplied,
     primitives.dot_general_p: _multiplied,

@@ -1,8 +1,9 @@
 """Pruning at initialisation: a score, a sampler, and how many weights to keep."""
 
-from sketchprune.prune.counts import count as count
-from sketchprune.prune.counts import layer_counts as layer_counts
-from sketchprune.prune.counts import size as size
+from sketchprune.laws.counts import count as count
+from sketchprune.laws.counts import layer_counts as layer_counts
+from sketchprune.laws.counts import size as size
+from sketchprune.prune.order import order_of_use as order_of_use
 from sketchprune.prune.procedures import iterative as iterative
 from sketchprune.prune.procedures import one_shot as one_shot
 from sketchprune.prune.procedures import select as select

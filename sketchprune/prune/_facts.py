@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
-from sketchprune import _checks, masks
+from sketchprune import _checks
 from sketchprune._arithmetic import count_true
 from sketchprune.types import Mask, Params, Scores
 
@@ -28,10 +28,10 @@ class ScoreFacts(NamedTuple):
     available: Int[Array, "leaves"]
 
 
-def score_facts(scores: Scores, mask: Mask | None) -> ScoreFacts:
+def score_facts(scores: Scores, mask: Mask | None, prunable: PyTree[bool]) -> ScoreFacts:
     """Facts about the scores of a network pruned by the mask."""
     mask = jax.tree.map(jnp.ones_like, scores) if mask is None else mask
-    leaves = zip(*map(jax.tree.leaves, (scores, mask, masks.prunable(scores))), strict=True)
+    leaves = zip(*map(jax.tree.leaves, (scores, mask, prunable)), strict=True)
     counts = [
         count_true(
             jnp.isnan(score),
@@ -45,13 +45,13 @@ def score_facts(scores: Scores, mask: Mask | None) -> ScoreFacts:
     return ScoreFacts(undefined > 0, infinite > 0, informative > 0, available)
 
 
-def kept_counts(mask: Mask) -> Int[Array, "leaves"]:
+def kept_counts(mask: Mask, prunable: PyTree[bool]) -> Int[Array, "leaves"]:
     """How many weights of each leaf the mask keeps; 0 for leaves that are never pruned."""
-    leaves = zip(*map(jax.tree.leaves, (mask, masks.prunable(mask))), strict=True)
+    leaves = zip(*map(jax.tree.leaves, (mask, prunable)), strict=True)
     return jnp.concatenate([count_true((kept != 0) & pruned) for kept, pruned in leaves])
 
 
-def check_scores(tree: Params, facts: ScoreFacts, keep: Any, where: str) -> None:
+def check_scores(tree: Params, facts: ScoreFacts, keep: Any, where: str, prunable: PyTree[bool]) -> None:
     """Refuses scores that select nothing, of all layers or of one with a count of its own. Not under a trace.
 
     Args:
@@ -59,6 +59,7 @@ def check_scores(tree: Params, facts: ScoreFacts, keep: Any, where: str) -> None
         facts: of the scores.
         keep: one count, or one for each leaf.
         where: which round, for the message.
+        prunable: which leaves may be pruned.
     """
     names = leaf_names(tree)
     for kind, found in ("NaN", facts.undefined), ("infinite", facts.infinite):
@@ -73,8 +74,7 @@ def check_scores(tree: Params, facts: ScoreFacts, keep: Any, where: str) -> None
         raise ValueError(f"scores {fault}")
     if jax.tree.structure(keep) == jax.tree.structure(tree):
         counts = map(_checks.concrete, jax.tree.leaves(keep))
-        prunable = jax.tree.leaves(masks.prunable(tree))
-        for name, tells, count, pruned in zip(names, informative, counts, prunable, strict=True):
+        for name, tells, count, pruned in zip(names, informative, counts, jax.tree.leaves(prunable), strict=True):
             if pruned and not tells and count is not None and count.any():
                 raise ValueError(f"{name} {fault}")
 

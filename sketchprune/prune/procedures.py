@@ -16,10 +16,10 @@ from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._static import static
+from sketchprune.laws.counts import check_leaves, size
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
-from sketchprune.prune.counts import check_leaves, size
 from sketchprune.prune.samplers import Sampler, top
-from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, ScoreFn, Scores
+from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, Prunable, ScoreFn, Scores
 
 Keep = Count | PyTree[Count]
 Keeps = Sequence[int] | Int[Array | np.ndarray, "rounds"] | PyTree[Int[Array | np.ndarray, "rounds"]]
@@ -36,6 +36,7 @@ def one_shot(
     mask: Mask | None = None,
     key: Key | None = None,
     sampler: Sampler | None = None,
+    prunable: Prunable = None,
 ) -> Mask:
     """Scores once and selects once: by default the ``keep`` highest scores.
 
@@ -52,6 +53,7 @@ def one_shot(
         mask: what is pruned already: the pruned network is scored, and pruned further.
         key: for the score and the sampler, which each get a part of it.
         sampler: `top` by default, or one made by `proportional`.
+        prunable: which leaves may be pruned, as for `masks.prunable`; the score takes it too.
 
     Returns:
         A mask, as the sampler makes it.
@@ -69,9 +71,11 @@ def one_shot(
     """
     check_leaves(params)
     score_key, sampler_key = _split(key)
-    scores, facts = _scored(params, batch, mask, score_key, score=static(score), apply=static(apply), loss=static(loss))
-    check_scores(scores, facts, keep, "")
-    return select(scores, keep, key=sampler_key, sampler=sampler)
+    chosen = masks.prunable(params, prunable)
+    functions = {"score": static(score), "apply": static(apply), "loss": static(loss)}
+    scores, facts = _scored(params, batch, mask, score_key, prunable=_static_choice(chosen, prunable), **functions)
+    check_scores(scores, facts, keep, "", chosen)
+    return select(scores, keep, key=sampler_key, sampler=sampler, prunable=chosen)
 
 
 def iterative(
@@ -85,6 +89,7 @@ def iterative(
     mask: Mask | None = None,
     key: Key | None = None,
     sampler: Sampler | None = None,
+    prunable: Prunable = None,
 ) -> Mask:
     """Scores and selects round after round, each time scoring the network that is left.
 
@@ -102,6 +107,7 @@ def iterative(
         mask: what is pruned already. Of a sketch each round scores at the weights that are left of it.
         key: for the score and the sampler, which get another part of it in each round.
         sampler: one that keeps exact counts, `top` by default. Weights that it gives are dropped.
+        prunable: as for `one_shot`.
 
     Returns:
         A boolean mask.
@@ -119,13 +125,14 @@ def iterative(
     [False, True, False]
     """
     check_leaves(params)
-    keeps = _check_rounds(keeps, params)
+    chosen = masks.prunable(params, prunable)
+    keeps = _check_rounds(keeps, params, size(params, chosen))
     rounds = len(jax.tree.leaves(keeps)[0])
     if mask is not None:
         jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
     sampler = sampler or top
     functions = {"score": static(score), "apply": static(apply), "loss": static(loss), "sampler": static(sampler)}
-    run = functools.partial(_round, params, batch, mask, **functions)
+    run = functools.partial(_round, params, batch, mask, prunable=_static_choice(chosen, prunable), **functions)
     left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
 
     def arguments(number: int | Array) -> tuple[Key | None, Keep]:
@@ -139,12 +146,14 @@ def iterative(
         round_key, keep = arguments(number)
         left, facts, kept = run(left, round_key, keep)
         where = f" in round {number + 1} of {rounds}"
-        check_scores(params, facts, keep, where)
+        check_scores(params, facts, keep, where, chosen)
         check_counts(params, facts, kept, keep, sampler, where)
     return left
 
 
-def select(scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None) -> Mask:
+def select(
+    scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None, prunable: Prunable = None
+) -> Mask:
     """A mask from scores, over all layers together or layer by layer.
 
     Args:
@@ -153,6 +162,7 @@ def select(scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampl
             never pruned are kept whole.
         key: for the sampler.
         sampler: `top` by default.
+        prunable: which leaves may be pruned, for ``keep`` by layer: what the scores were taken with.
 
     Returns:
         A mask, as the sampler makes it.
@@ -173,36 +183,52 @@ def select(scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampl
     if jax.tree.structure(keep) != jax.tree.structure(scores):
         raise ValueError(f"keep is {keep}; it takes a number, or one for each leaf of params")
     leaves, structure = jax.tree.flatten(scores)
-    prunable, counts = jax.tree.leaves(masks.prunable(scores)), jax.tree.leaves(keep)
+    touched, counts = jax.tree.leaves(masks.prunable(scores, prunable)), jax.tree.leaves(keep)
     keys = [None] * len(leaves) if key is None else list(jax.random.split(key, len(leaves)))
     parts = [
         sampler(*part) if pruned else jnp.ones(part[1].shape, bool)
-        for pruned, part in zip(prunable, zip(keys, leaves, counts, strict=True), strict=True)
+        for pruned, part in zip(touched, zip(keys, leaves, counts, strict=True), strict=True)
     ]
     return jax.tree.unflatten(structure, parts)
 
 
-@functools.partial(jax.jit, static_argnames=("score", "apply", "loss"))
-def _scored(params, batch, mask, key, *, score, apply, loss) -> tuple[Scores, ScoreFacts]:
+@functools.partial(jax.jit, static_argnames=("score", "apply", "loss", "prunable"))
+def _scored(params, batch, mask, key, *, score, apply, loss, prunable) -> tuple[Scores, ScoreFacts]:
     """The scores, and what is wrong with them."""
-    scores = score(apply, loss, params, batch, mask=mask, key=key)
-    return scores, score_facts(scores, mask)
+    chosen, option = _choice(params, prunable)
+    scores = score(apply, loss, params, batch, mask=mask, key=key, **option)
+    return scores, score_facts(scores, mask, chosen)
 
 
-@functools.partial(jax.jit, static_argnames=("score", "apply", "loss", "sampler"))
+@functools.partial(jax.jit, static_argnames=("score", "apply", "loss", "sampler", "prunable"))
 def _round(
-    params, batch, mask, left, key, keep, *, score, apply, loss, sampler
+    params, batch, mask, left, key, keep, *, score, apply, loss, sampler, prunable
 ) -> tuple[Mask, ScoreFacts, Int[Array, "leaves"]]:
     """What is left after a round, of what the rounds before left of the mask."""
     score_key, sampler_key = _split(key)
     # The weights of a sketch stay: jnp.where keeps the dtype of the mask, which masks.apply on it would not.
     mask = left if mask is None else jax.tree.map(lambda kept, m: jnp.where(kept, m, jnp.zeros_like(m)), left, mask)
-    scores = score(apply, loss, params, batch, mask=mask, key=score_key)
-    selected = jax.tree.map(lambda m: m != 0, select(scores, keep, key=sampler_key, sampler=sampler))
-    return selected, score_facts(scores, mask), kept_counts(selected)
+    chosen, option = _choice(params, prunable)
+    scores = score(apply, loss, params, batch, mask=mask, key=score_key, **option)
+    drawn = select(scores, keep, key=sampler_key, sampler=sampler, prunable=chosen)
+    selected = jax.tree.map(lambda m: m != 0, drawn)
+    return selected, score_facts(scores, mask, chosen), kept_counts(selected, chosen)
 
 
-def _check_rounds(keeps: Any, params: Params) -> Any:
+def _static_choice(chosen: PyTree[bool], prunable: Prunable) -> tuple[bool, ...] | None:
+    """Which leaves may be pruned, as a static argument; None for the default, which scores need not be told."""
+    return None if prunable is None else tuple(jax.tree.leaves(chosen))
+
+
+def _choice(params: Params, prunable: tuple[bool, ...] | None) -> tuple[PyTree[bool], dict[str, PyTree[bool]]]:
+    """Which leaves may be pruned, and the option that tells it to a score."""
+    if prunable is None:
+        return masks.prunable(params), {}
+    chosen = jax.tree.structure(params).unflatten(prunable)
+    return chosen, {"prunable": chosen}
+
+
+def _check_rounds(keeps: Any, params: Params, weights: int) -> Any:
     """One count for each round; counts may not grow, nor start above the number of weights."""
     by_layer = jax.tree.structure(keeps) == jax.tree.structure(params) and all(map(np.ndim, jax.tree.leaves(keeps)))
     if not by_layer and isinstance(keeps, Sequence):
@@ -211,7 +237,7 @@ def _check_rounds(keeps: Any, params: Params) -> Any:
         raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
     if len(lengths := {np.shape(counts)[:1] for counts in jax.tree.leaves(keeps)}) > 1:
         raise ValueError(f"keeps has leaves of the lengths {sorted(lengths)}; it takes one number of rounds")
-    each = jax.tree.map(lambda leaf: leaf.size, params) if by_layer else size(params)
+    each = jax.tree.map(lambda leaf: leaf.size, params) if by_layer else weights
 
     def check(counts: Any, most: int) -> None:
         known = _checks.whole("keeps", counts, least=0)

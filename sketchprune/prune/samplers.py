@@ -56,6 +56,9 @@ class Proportional:
     law: type
     options: tuple[tuple[str, Hashable], ...] = ()
 
+    def __repr__(self) -> str:
+        return f"proportional({', '.join([self.law.__name__, *(f'{name}={value!r}' for name, value in self.options)])})"
+
     def __call__(self, key: Key | None, scores: Scores, keep: Count) -> Mask:
         """One mask in proportion to |score|."""
         law = self.law.proportional(_sizes(scores), keep, **dict(self.options))
@@ -65,7 +68,7 @@ class Proportional:
         )
 
 
-def proportional(law: type, **options: Hashable) -> Proportional:
+def proportional(law: type, **options: Any) -> Proportional:
     """The sampler that draws masks from a law in proportion to |score|.
 
     The size of a signed score counts, as of GraSP. Under a trace of ``keep`` `laws.Multinomial` needs ``max_budget``.

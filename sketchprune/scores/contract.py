@@ -1,13 +1,16 @@
 """What every pruning score does, so that a new score is its formula alone: the decorator `score`.
 
 A formula takes a `Pruned` network and returns arrays shaped like its parameters. The decorator gives it the signature
-``(apply, loss, params, batch, *, mask=None, key=None, **options)`` and these conventions:
+``(apply, loss, params, batch, *, mask=None, key=None, prunable=None, **options)`` and these conventions:
 
 - The network that is scored has masked parameters, m∘θ.
-- Scores are +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. Higher is kept.
+- Scores are +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. Higher is kept. Which
+  leaves may be pruned is chosen by ``prunable``, as for `masks.prunable`.
 - Scores have the dtype of the parameters. Parameters that are not floating raise ValueError: close over them in
   ``apply``.
 - NaN passes through, because under a trace it could not be caught; `masks.keep_top` refuses it.
+- Samples go through the network in blocks. ``apply`` must then treat each sample alone, which is checked of scores of
+  the whole batch where values are known.
 - The formula is compiled once for each apply, loss, options and shape of the arrays.
 """
 
@@ -18,12 +21,13 @@ from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkab
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._static import can_be_hashed, static
 from sketchprune.scores import _blocks
-from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Scores
+from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Prunable, Scores
 
 BLOCK_SIZE = 256
 """How many samples go through the network at once, unless a score says otherwise."""
@@ -43,6 +47,7 @@ class Pruned(NamedTuple):
         mask: the mask as it was given; None where nothing is pruned.
         key: a key of jax.random; None unless the score needs one.
         block_size: how many samples go through the network at once.
+        prunable: which leaves may be pruned, a pytree of booleans; None for the default of `masks.prunable`.
     """
 
     apply: Any
@@ -53,6 +58,7 @@ class Pruned(NamedTuple):
     mask: Mask | None = None
     key: Any = None
     block_size: int = BLOCK_SIZE
+    prunable: PyTree[bool] | None = None
 
     def gradient(self) -> Params:
         """∂L/∂θ at the masked parameters.
@@ -108,9 +114,19 @@ class Pruned(NamedTuple):
         """
         return _blocks.summed(function, self.x, *weights, block_size=self.block_size)
 
-    def zero_where_pruned(self, tree: Params) -> Params:
-        """A pytree shaped like the parameters with zeros where the mask has pruned."""
-        return tree if self.mask is None else masks.apply(tree, jax.tree.map(lambda m: m != 0, self.mask))
+    def zero_unless_kept(self, tree: Params) -> Params:
+        """A pytree shaped like the parameters with zeros except at the kept weights of leaves that pruning touches.
+
+        Biases and norm scales, which are never pruned, become zero too.
+        """
+        mask = tree if self.mask is None else self.mask
+
+        def leaf(prunable: bool, values: Array, kept: Array) -> Array:
+            if not prunable:
+                return jnp.zeros_like(values)
+            return values if self.mask is None else jnp.where(kept != 0, values, 0)
+
+        return jax.tree.map(leaf, masks.prunable(self.params, self.prunable), tree, mask)
 
     def _loss_of(self, params: Params) -> Float[Array, ""]:
         return self.loss(self.apply(params, self.x), self.y)
@@ -135,6 +151,7 @@ class Score(Protocol):
         *,
         mask: Mask | None = None,
         key: Key | None = None,
+        prunable: Prunable = None,
         **options: Any,
     ) -> Scores:
         """Scores shaped like the parameters."""
@@ -204,12 +221,18 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         *,
         mask: Mask | None = None,
         key: Key | None = None,
+        prunable: Prunable = None,
         **options: Any,
     ) -> Scores:
         _checks.floating_leaves("params", params)
         chosen = _hashable_options(formula.__name__, options_of, options)
         key = None if needs_key is None else _checks.needed(key, needs_key)
-        x, y = (None, None) if uses == "params" else _inputs_and_targets(batch)
+        x: Any = None
+        y: Any = None
+        if uses != "params":
+            x, y = _inputs_and_targets(batch)
+        if uses == "batch" and len(x) > block_size:
+            _check_samples_apart(formula.__name__, static(apply), params, x, block_size)
         return _compiled(
             params,
             x,
@@ -221,6 +244,7 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
             loss=static(loss) if uses == "batch" else None,
             options=chosen,
             block_size=block_size,
+            prunable=tuple(jax.tree.leaves(masks.prunable(params, prunable))),
         )
 
     common = [each for name, each in inspect.signature(Score.__call__).parameters.items() if name != "self"]
@@ -252,10 +276,30 @@ def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     return x, y
 
 
-@functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size"))
-def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_size) -> Scores:
+def _check_samples_apart(name: str, apply: Any, params: Params, x: Inputs, block_size: int) -> None:
+    """Refuses a network whose outputs for the first and the last sample depend on each other. Not under a trace."""
+    if any(map(_checks.traced, jax.tree.leaves((params, x)))):
+        return
+    together, apart = map(np.asarray, _outputs_of_two(params, x[:: len(x) - 1], apply=apply))
+    largest = np.max(abs(apart), where=np.isfinite(apart), initial=0)
+    if not np.allclose(together, apart, rtol=0, atol=np.finfo(apart.dtype).eps ** 0.5 * largest, equal_nan=True):
+        raise ValueError(
+            f"apply couples samples, as batch normalisation in training mode does; of {len(x)} samples, more than "
+            f"{block_size}, {name} takes a network that treats each alone"
+        )
+
+
+@functools.partial(jax.jit, static_argnames="apply")
+def _outputs_of_two(params: Params, x: Array, *, apply: Any) -> tuple[Array, Array]:
+    """The outputs for two samples together, and for each of them alone."""
+    return apply(params, x), jnp.concatenate([apply(params, x[:1]), apply(params, x[1:])])
+
+
+@functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size", "prunable"))
+def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_size, prunable) -> Scores:
     masked = params if mask is None else masks.apply(params, mask)
-    net = Pruned(apply, loss, masked, x, y, mask, key, block_size)
+    chosen = jax.tree.structure(params).unflatten(prunable)
+    net = Pruned(apply, loss, masked, x, y, mask, key, block_size, chosen)
     found = formula(net, **dict(options))
     _check_shapes(formula.__name__, found, params)
 
@@ -265,7 +309,7 @@ def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_s
             return jnp.full_like(value, jnp.inf)
         return value if kept is None else jnp.where(kept != 0, value, -jnp.inf)
 
-    return jax.tree.map(leaf, masks.prunable(params), params, found, *(() if mask is None else (mask,)))
+    return jax.tree.map(leaf, chosen, params, found, *(() if mask is None else (mask,)))
 
 
 def _check_shapes(name: str, found: Any, params: Params) -> None:

@@ -9,6 +9,10 @@ are those of `sketchprune.paths`.
 
 What has no paths goes through as in the code of SynFlow's authors: max pooling passes on its largest entry, and a bias
 or shift b is an edge |b|^q from an input of one.
+
+Batch normalisation must have running means of zero, as at the start; others are refused with a ValueError. The authors'
+code subtracts the size of the mean there. Units then become negative and their ReLUs close, so that scores depend on
+these and add up to nothing: there is no flow of which theirs would be a case.
 """
 
 from typing import NamedTuple

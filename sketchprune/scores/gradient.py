@@ -14,6 +14,12 @@ def snip(net: Pruned) -> Params:
     It is the first-order change of the loss when weight i is removed. ``key`` is not used. The loss sees the outputs of
     all samples at once, so it need not be a mean.
 
+    More than 256 samples go through ``apply`` in blocks, so it must treat each sample alone. Up to 256 it may couple
+    them, as batch normalisation in training mode does.
+
+    Raises:
+        ValueError: for more than 256 samples, where ``apply`` couples the first and the last; not under a trace.
+
     Cost: one forward and one backward pass; one forward pass more for more than 256 samples.
     Source: lee2019snip, sketch/linear-scores, paths/score-forms.
 
@@ -28,9 +34,16 @@ def snip(net: Pruned) -> Params:
 def grasp(net: Pruned) -> Params:
     """What the norm of the gradient needs (GraSP), θ_i (Hg)_i, with g and H the gradient and Hessian of the loss.
 
-    Both are taken in the kept weights. Removing weight i changes ‖g‖²/2 by −θ_i (Hg)_i to first order, so that what is
-    kept by this score is what ‖g‖ needs. The paper removes its highest scores, which are the negative of these. Scores
-    are signed. ``key`` is not used.
+    Both are taken in the kept weights that may be pruned: biases and norm scales are constants here, as in the authors'
+    code. Removing weight i changes ‖g‖²/2 by −θ_i (Hg)_i to first order, so that what is kept by this score is what ‖g‖
+    needs. The paper removes its highest scores, which are the negative of these. Scores are signed, and ``key`` is not
+    used.
+
+    The authors divide the outputs by a temperature of 200 before the loss, which makes the loss nearly linear in them.
+    For their scores pass it on with the loss: ``lambda outputs, y: cross_entropy(outputs / 200, y)``.
+
+    Raises:
+        ValueError: as `snip`, for more than 256 samples that ``apply`` couples.
 
     Cost: about three gradients.
     Source: wang2020grasp, paths/score-forms.
@@ -39,5 +52,5 @@ def grasp(net: Pruned) -> Params:
     >>> grasp(lambda w, x: x @ w, loss, jnp.array([1.0, -2.0]), (2 * jnp.eye(2), jnp.zeros(2))).tolist()
     [16.0, 64.0]
     """
-    direction = net.zero_where_pruned(net.gradient())
+    direction = net.zero_unless_kept(net.gradient())
     return jax.tree.map(jnp.multiply, net.hessian_product(direction), net.params)

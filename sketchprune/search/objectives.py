@@ -63,7 +63,7 @@ def training_error(
         y: targets, [n].
         start: the weights before training, [d]; zero by default.
         steps: how many steps are made; by default training goes on to convergence.
-        step_size: of each step; given together with ``steps``.
+        step_size: the size of each step; given together with ``steps``.
         keep: a bound on how many weights masks keep. Only that many columns are then gathered, which is faster; a mask
             that keeps more has the error NaN.
 

@@ -156,9 +156,10 @@ def best(
         The best masks, and the statistics of all of them.
 
     Raises:
-        ValueError: for arguments outside what is said above; num_masks < 1 or from 2^63; num_best < 1 or above
-            num_masks; an objective that is NaN everywhere; a checkpoint that is unreadable, of another search, or of
-            one that calls back to Python; and processes that do not all search for the same.
+        ValueError: for num_masks < 1 or >= 2^63; num_best < 1 or above num_masks; another kind of key, batch or
+            objective than is said above, or an objective that is NaN everywhere; a mesh without a device of some
+            process; a checkpoint that is unreadable or of another search, or any for a search that calls back to
+            Python; and processes that do not all search for the same.
 
     Cost: num_masks masks and objectives; memory of a few tiles of 256 masks (fewer where the device's memory asks for
         it) and of the best.
@@ -178,9 +179,9 @@ def best(
     program = SearchProgram(objective, getattr(law, "sample", law), key, mesh=mesh, num_best=num_best)
     _check_same_in_every_process(program, num_masks, batch, mesh, checkpoint)
     with _checkpoints(program, num_masks, checkpoint, checkpoint_seconds) as checkpoints:
-        summary = checkpoints.restored() or SearchSummary(num_best)
-        clock = _Clock(program, summary.done)
-        for summary in _after_each_batch(program, summary, num_masks, batch, mesh.size):  # noqa: B020
+        summary = start = checkpoints.restored() or SearchSummary(num_best)
+        clock = _Clock(program, start.done)
+        for summary in _after_each_batch(program, start, num_masks, batch, mesh.size):
             checkpoints.update(summary, last=summary.done == num_masks)
             if progress is not None:
                 progress(clock.progress(summary.done, num_masks))

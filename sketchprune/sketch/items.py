@@ -31,7 +31,7 @@ def linear_items(x: Matrix, w: PerColumn) -> Items:
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
 
-    def combination(coefficients: Float[Array, "d"]) -> Float[Array, ""]:
+    def combination(coefficients: Float[Array | np.ndarray, "d"]) -> Float[Array, ""]:
         return jnp.sum(product(x, coefficients * w) ** 2)
 
     def gram() -> Float[Array, "d d"]:
@@ -61,7 +61,7 @@ def tangent_items(jacobian: Float[Array | np.ndarray, "N P"]) -> Items:
     """
     j = jnp.asarray(jacobian)
 
-    def combination(coefficients: Float[Array, "P"]) -> Float[Array, ""]:
+    def combination(coefficients: Float[Array | np.ndarray, "P"]) -> Float[Array, ""]:
         return jnp.sum(product(j * coefficients, j.T) ** 2)
 
     def gram() -> Float[Array, "P P"]:

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jaxtyping import Array, Float
+from jaxtyping import Key as KeyArray
 
 from sketchprune import _checks, masks
 from sketchprune.types import Batch, Key, Mask, Params
 
+Keys = KeyArray[Array, "..."]
+"""One key, or one for each model."""
 Loss = Callable[[Params], Float[Array, ""]]
 """The loss on some data, as a function of the parameters."""
 
@@ -112,7 +115,7 @@ def check_data(data: Batch) -> int:
     return len(x)
 
 
-def check_batches(data: Batch, steps: int, key: Key | None, batch_size: int | None) -> None:
+def check_batches(data: Batch, steps: int, key: Keys | None, batch_size: int | None) -> None:
     """Refuses data, steps and batch sizes that do not go together."""
     _checks.whole("steps", steps, least=0)
     samples = check_data(data)

@@ -13,10 +13,9 @@ import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float
-from jaxtyping import Key as Keys
 
 from sketchprune._static import static
-from sketchprune.train._steps import Recipe, check_batches, training
+from sketchprune.train._steps import Keys, Recipe, check_batches, training
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 Evaluation = Any
@@ -57,7 +56,7 @@ def fit_many(
     steps: int,
     *,
     mask: Mask | None = None,
-    key: Keys[Array, "..."] | None = None,
+    key: Keys | None = None,
     batch_size: int | None = None,
     evaluate: Callable[[Params], Evaluation] | None = None,
     checkpoints: Sequence[int] = (),
@@ -122,7 +121,7 @@ def fit_many(
 
     tile, workers = _tiling(models, _bytes(recipe, data, *chosen(0)), memory)
 
-    def train(start: int) -> Fits:
+    def train(start: int) -> Any:
         # The last tile is filled up with its last model, so that all tiles share one program.
         members = np.minimum(np.arange(start, start + tile), models - 1)
         keys = key if key is None or not key.ndim else key[members]
@@ -179,7 +178,7 @@ def _check_checkpoints(checkpoints: Sequence[int], steps: int, evaluate: Any) ->
         raise ValueError(f"checkpoints is {checkpoints} and evaluate is {evaluate}; it takes both or neither")
 
 
-def _stacks(params: Params, mask: Mask | None, key: Keys[Array, "..."] | None) -> tuple[tuple[bool, bool], int]:
+def _stacks(params: Params, mask: Mask | None, key: Keys | None) -> tuple[tuple[bool, bool], int]:
     """Whether params and mask are stacks, and of how many models."""
     stacked = (True, False)
     if mask is not None:

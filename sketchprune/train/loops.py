@@ -7,17 +7,56 @@ momentum, weight decay and noise cannot revive a weight. The weights of a sketch
 """
 
 import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
 from sketchprune._static import static
-from sketchprune.train._steps import Recipe, check_batches, check_data, restriction, training
+from sketchprune.train._steps import Recipe, State, check_batches, check_data, restriction, training
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+
+
+class Progress(NamedTuple):
+    """Where training stands, beside the parameters.
+
+    Attributes:
+        optimizer: the state of the optimiser.
+        order: [n], the order of the samples in the epoch that has begun.
+        step: how many steps have been taken.
+    """
+
+    optimizer: Any
+    order: Int[Array, "n"]
+    step: Int[Array, ""]
+
+
+class Fit(struct.PyTreeNode):
+    """A trained model. It unpacks as ``params, losses``.
+
+    Attributes:
+        params: the parameters.
+        losses: [steps], before each step, on the batch of that step.
+        state: where training stands, for :func:`fit` to go on.
+    """
+
+    params: PyTree
+    losses: PyTree
+    state: PyTree
+
+    def __iter__(self) -> Iterator[Any]:
+        """The parameters and the losses."""
+        return iter((self.params, self.losses))
+
+    def __getitem__(self, index: int) -> Any:
+        """The parameters (0) or the losses (1)."""
+        return (self.params, self.losses)[index]
 
 
 def fit(
@@ -31,11 +70,17 @@ def fit(
     mask: Mask | None = None,
     key: Key | None = None,
     batch_size: int | None = None,
-) -> tuple[Params, Float[Array, "steps"]]:
+    state: Progress | None = None,
+) -> Fit:
     """Trains for a number of steps of an optax optimiser on ``loss(apply(params, x), y)``.
 
     A step sees all data, or with ``batch_size`` the next slice of a permutation that is drawn from ``key`` for each
     epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time.
+
+    With ``state`` training goes on where another fit ended, exactly: with the same data, key and batch size, 10 steps
+    and 10 more are 20 steps bit for bit. The mask may be another one, as from level to level of iterative pruning; what
+    the optimiser remembers of weights that are pruned since moves nothing. To rewind, go back to the parameters, and
+    the state, of an earlier fit.
 
     Args:
         apply: the network.
@@ -48,13 +93,15 @@ def fit(
         mask: whose support is trained; None for all weights.
         key: for the batches.
         batch_size: how many samples a step sees; None for all.
+        state: of the fit that ``params`` comes from; None for a new start.
 
     Returns:
-        The parameters, and the losses [steps] before each step, on the batch of that step.
+        A record that unpacks as ``params, losses``: the parameters, and the losses [steps] before each step, on the
+        batch of that step. Its attribute ``state`` goes on from there.
 
     Raises:
-        ValueError: for x and y of different length, a batch size outside 1..n or without a key, and a mask that is not
-            shaped like the parameters.
+        ValueError: for x and y of different length, a batch size outside 1..n or without a key, a mask that is not
+            shaped like the parameters, and a state of another optimiser or number of samples.
 
     Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape.
 
@@ -67,7 +114,7 @@ def fit(
     """
     check_batches(data, steps, key, batch_size)
     recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
-    return _fit(params, data, mask, key, recipe=recipe, steps=steps)
+    return _fit(params, data, mask, key, state, recipe=recipe, steps=steps)
 
 
 def converge(
@@ -118,10 +165,23 @@ def converge(
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps"))
-def _fit(params, data, mask, key, *, recipe: Recipe, steps: int) -> tuple[Params, Array]:
+def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
     start, advance = training(recipe, params, data, mask, key)
-    end, losses = lax.scan(advance, start, jnp.arange(steps))
-    return end.params, losses
+    done = jnp.int32(0)
+    if state is not None:
+        _check_state(state, start)
+        start = start._replace(optimizer=state.optimizer, order=state.order)
+        done = state.step
+    end, losses = lax.scan(advance, start, done + jnp.arange(steps, dtype=done.dtype))
+    return Fit(end.params, losses, Progress(end.optimizer, end.order, done + steps))
+
+
+def _check_state(state: Progress, start: State) -> None:
+    """Refuses a state that does not belong to the optimiser, the parameters or the data."""
+    given = jax.eval_shape(lambda: (state.optimizer, state.order))
+    needed = jax.eval_shape(lambda: (start.optimizer, start.order))
+    if given != needed:
+        raise ValueError(f"state is {given}; it takes that of a fit of this optimizer and data, {needed}")
 
 
 @functools.partial(jax.jit, static_argnames="recipe")

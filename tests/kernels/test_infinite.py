@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sketchprune import kernels
+from sketchprune import kernels, models
 from sketchprune.kernels import infinite, linearised
 from sketchprune.kernels.infinite import networks
 from tests.support import without_type_checks
@@ -73,7 +73,7 @@ def cnn_kernels(x1, x2, depth, size, activation, weight_std, bias_std):
 @pytest.mark.parametrize("law", [RELU, ERF, ("linear", 0.9, 0.2)], ids=lambda law: law[0])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_mlp_is_the_recursion_over_layers(law, depth):
-    network = infinite.mlp(depth, activation=law[0], weight_std=law[1], bias_std=law[2])
+    network = infinite.mlp(depth, activation=law[0], weight_std=law[1], output_std=law[1], bias_std=law[2])
     for x1, x2 in ((X, None), (X[:3], X[1:] + 0.5)):
         nngp, ntk = mlp_kernels(x1, x1 if x2 is None else x2, depth, *law)
         # An arc cosine near one costs half the digits: 1e-8, relative to the largest entry.
@@ -84,7 +84,7 @@ def test_mlp_is_the_recursion_over_layers(law, depth):
 @pytest.mark.parametrize("law", [RELU, ERF], ids=lambda law: law[0])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_cnn_is_the_recursion_over_patches(law, depth):
-    network = infinite.cnn(depth, activation=law[0], weight_std=law[1], bias_std=law[2])
+    network = infinite.cnn(depth, activation=law[0], weight_std=law[1], output_std=law[1], bias_std=law[2])
     nngp, ntk = cnn_kernels(IMAGES, IMAGES[:2], depth, 3, *law)
     np.testing.assert_allclose(infinite.nngp(network, IMAGES, IMAGES[:2]), nngp, atol=1e-8 * nngp.max())
     np.testing.assert_allclose(infinite.ntk(network, IMAGES, IMAGES[:2]), ntk, atol=1e-7 * ntk.max())
@@ -140,10 +140,10 @@ def inside(samples, mean):
 def test_mlp_is_the_mean_of_random_networks(law):
     shapes = {"w1": (6, WIDTH), "b1": (WIDTH,), "w2": (WIDTH, 1), "b2": (1,)}
     nngp, ntk = random_networks(partial(finite_mlp, law), shapes, X)
-    network = infinite.mlp(2, activation=law[0], weight_std=law[1], bias_std=law[2])
+    network = infinite.mlp(2, activation=law[0], weight_std=law[1], output_std=law[1], bias_std=law[2])
     assert inside(nngp, infinite.nngp(network, X))
     assert inside(ntk, infinite.ntk(network, X))
-    wider = infinite.mlp(2, activation=law[0], weight_std=1.05 * law[1], bias_std=law[2])
+    wider = infinite.mlp(2, activation=law[0], weight_std=1.05 * law[1], output_std=law[1], bias_std=law[2])
     assert not inside(ntk, infinite.ntk(wider, X))
 
 
@@ -152,10 +152,21 @@ def test_cnn_is_the_mean_of_random_networks(head, pool):
     features = WIDTH * (1 if head == "mean" else (4 // pool) ** 2)
     shapes = {"w1": (3, 3, 2, WIDTH), "w2": (features, 1)}
     nngp, ntk = random_networks(partial(finite_cnn, head, pool), shapes, IMAGES)
-    network = infinite.cnn(1, head=head, pool=pool)
+    network = infinite.cnn(1, head=head, pool=pool, output_std=2**0.5)
     assert inside(nngp, infinite.nngp(network, IMAGES))
     assert inside(ntk, infinite.ntk(network, IMAGES))
-    assert not inside(ntk, infinite.ntk(infinite.cnn(1, head=head, pool=pool, weight_std=1.5), IMAGES))
+    assert not inside(
+        ntk, infinite.ntk(infinite.cnn(1, head=head, pool=pool, weight_std=1.5, output_std=2**0.5), IMAGES)
+    )
+
+
+def test_the_limit_is_that_of_the_models_in_ntk_parameterisation():
+    """Within the fluctuations of a wide network; gain 2 at the output would double the kernel."""
+    apply, params = models.initial(models.mlp(1024, 1024, 1, bias=False, ntk=True), jax.random.key(0), X)
+    empirical = kernels.ntk(apply, params, X)[:, :, 0, 0]
+    np.testing.assert_allclose(empirical, infinite.ntk([1024, 1024, 1], X), rtol=0.25)
+    double = infinite.ntk(infinite.mlp(3, output_std=2**0.5), X)
+    np.testing.assert_allclose(double, 2 * infinite.ntk(infinite.mlp(3), X), rtol=1e-7)
 
 
 def test_symmetries():
@@ -192,7 +203,7 @@ def test_zero_and_nan_inputs():
 def test_kernel_functions_of_neural_tangents_and_blocks():
     nt = infinite.neural_tangents()
     stax = nt.stax
-    network = stax.serial(stax.Dense(1, W_std=2**0.5), stax.Relu(), stax.Dense(1, W_std=2**0.5))[2]
+    network = stax.serial(stax.Dense(1, W_std=2**0.5), stax.Relu(), stax.Dense(1))[2]
     exact = infinite.ntk(infinite.mlp(2), X)
     np.testing.assert_allclose(infinite.ntk(network, X), exact, rtol=1e-7)
     blocks = nt.batch(infinite.mlp(2), batch_size=2, device_count=0)
@@ -276,6 +287,7 @@ BAD = {
     "head is 'max'; it takes 'flatten' or 'mean'": lambda: infinite.cnn(1, head="max"),
     "activation is 'tanh'; it takes one of relu, erf, gelu": lambda: infinite.mlp(2, activation="tanh"),
     "weight_std is nan; it takes a finite number > 0": lambda: infinite.mlp(2, weight_std=float("nan")),
+    "output_std is 0; it takes a finite number > 0": lambda: infinite.mlp(2, output_std=0),
     "bias_std is -1; it takes a finite number >= 0": lambda: infinite.mlp(2, bias_std=-1),
     "network is 3; it takes a kernel function": lambda: infinite.ntk(3, X),
     "network is 'abc'; it takes a kernel function or a sequence of whole": lambda: infinite.ntk("abc", X),

@@ -17,11 +17,28 @@ def test_densities_are_those_of_the_rule(law, rule):
     shapes = [PARAMS["conv"].shape, PARAMS["dense"].shape]
     for options in ({}, {"redistribute": False}):
         expected = laws.layer_densities(rule, shapes, 0.4, **options)
-        found = law.at_density(PARAMS, 0.4, rule=rule, **options).inclusion()
+        order = ["['conv']", "['bias']", "['dense']"]
+        found = law.at_density(PARAMS, 0.4, rule=rule, order=order, **options).inclusion()
         assert (found["bias"] == 1).all()
         for name, density in zip(("conv", "dense"), expected, strict=True):
             assert found[name].shape == PARAMS[name].shape
-            assert abs(found[name] - density).max() <= (law is laws.ErdosRenyiCounts) * 0.5 / found[name].size
+            assert abs(found[name] - density).max() <= (law is laws.ErdosRenyiCounts) / found[name].size
+
+
+def test_the_counts_of_layers_sum_exactly():
+    params = {f"layer_{i}": jnp.ones((7, 7)) for i in range(9)}
+    law = laws.ErdosRenyiCounts.at_density(params, 0.5, rule="uniform")
+    assert sum(law.counts.values()) == round(0.5 * 9 * 49)
+
+
+def test_pyramids_go_by_the_order_that_is_given():
+    params = {"body": jnp.ones((9, 9)), "head": jnp.ones((9, 9)), "stem": jnp.ones((9, 9))}
+    order = ["['stem']", "['body']", "['head']"]
+    for law in (laws.ErdosRenyi, laws.ErdosRenyiCounts):
+        found = law.at_density(params, 0.3, rule="pyramidal", order=order).inclusion()
+        assert found["stem"][0, 0] > found["body"][0, 0] > found["head"][0, 0]
+        with pytest.raises(ValueError, match="order is None, and the names .* do not tell which layer comes first"):
+            law.at_density(params, 0.3, rule="pyramidal")
 
 
 def test_counts_are_exact_and_keys_differ_by_leaf():

@@ -117,15 +117,15 @@ def test_live_units_are_those_on_paths():
 
 
 def test_live_units_fold_a_flattened_image_onto_its_channels():
-    conv = rng.random((2, 2, 2, 3)) < 0.15
-    dense = rng.random((12, 2)) < 0.15
-    folded = [conv.any((0, 1)), dense.reshape(4, 3, 2).any(0)]
-    for found, expected in zip(lottery.live_units([conv, dense]), live_by_paths(folded), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    cut = lottery.remove_dead_edges([conv, dense])
-    inputs, channels, outputs = live_by_paths(folded)
-    np.testing.assert_array_equal(cut[0], conv & inputs[:, None] & channels)
-    np.testing.assert_array_equal(cut[1], dense & np.tile(channels, 4)[:, None] & outputs)
+    for _ in range(20):
+        conv, dense = rng.random((2, 2, 2, 3)) < 0.15, rng.random((12, 2)) < 0.15
+        folded = [conv.any((0, 1)), dense.reshape(4, 3, 2).any(0)]
+        inputs, channels, outputs = live_by_paths(folded)
+        for found, expected in zip(lottery.live_units([conv, dense]), (inputs, channels, outputs), strict=True):
+            np.testing.assert_array_equal(found, expected)
+        cut = lottery.remove_dead_edges([conv, dense])
+        np.testing.assert_array_equal(cut[0], conv & inputs[:, None] & channels)
+        np.testing.assert_array_equal(cut[1], dense & np.tile(channels, 4)[:, None] & outputs)
 
 
 def test_removing_dead_edges_changes_no_output():

@@ -149,6 +149,15 @@ def test_sources_of_sufficient_width_contain_the_target_often_enough():
     assert jax.jit(jax.vmap(lambda masks: lottery.embed(target, masks)))(narrow).complete.mean() < 0.7
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_source_widths_hold_the_sufficient_copies(signed):
+    target = sparse_target(5, 4, 2, density=0.5)
+    nonzeros = [int(np.count_nonzero(layer.kernel)) for layer in target]
+    inputs, hidden, _ = lottery.sufficient_copies(nonzeros, DENSITIES, 0.1, signed=signed)
+    widths = lottery.source_widths(target, DENSITIES, 0.1, signed=signed)
+    assert widths == (5, 5 * inputs * (2 if signed else 1), 4 * hidden, 2)
+
+
 def test_a_target_without_weights_needs_no_edge():
     target = [lottery.Dense(np.zeros((2, 2)), np.ones(2)), lottery.Dense(np.zeros((2, 1)), np.array([3.0]))]
     assert lottery.source_widths(target, [0.1] * 3, 0.1) == (2, 2, 2, 1)

@@ -23,8 +23,8 @@ def test_apply_is_the_network_of_the_models():
 
 
 def test_from_flax_orders_by_number_and_fills_in_biases():
-    names = [f"Dense_{i}" for i in range(12)]
-    layers = lottery.from_flax({name: {"kernel": jnp.full((1, 1), i)} for i, name in sorted(enumerate(names))})
+    kernels = {f"Dense_{i}": {"kernel": jnp.full((1, 1), float(i))} for i in range(12)}
+    layers = lottery.from_flax({name: kernels[name] for name in sorted(kernels)})
     assert [float(layer.kernel[0, 0]) for layer in layers] == list(range(12))
     assert all(layer.bias.tolist() == [0] for layer in layers)
 

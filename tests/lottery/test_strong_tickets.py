@@ -180,6 +180,19 @@ def test_the_perturbation_bound_is_attained_and_holds():
             assert np.abs(run(moved, x) - run(target, x)).max() <= bound[-1]
 
 
+def test_activations_are_the_largest_of_the_samples_and_bounded_in_the_cube():
+    target, x = kernels(4, 5, 3, 2), rng.uniform(-1, 1, (50, 4))
+    hidden = [x]
+    for kernel in target[:-1]:
+        hidden.append(np.maximum(hidden[-1] @ kernel, 0))
+    largest = [np.abs(layer).max() for layer in hidden]
+    np.testing.assert_allclose(lottery.largest_activations(target, x), largest, rtol=1e-12)
+    assert (lottery.activation_bounds(target, 1.0) >= np.array(largest)).all()
+    equal = [np.full(kernel.shape, 0.3) for kernel in target]
+    corner = lottery.largest_activations(equal, np.full((1, 4), 0.5))
+    np.testing.assert_allclose(lottery.activation_bounds(equal, 0.5), corner, rtol=1e-12)
+
+
 T = kernels(2, 3, 1)
 S = lottery.random_source
 

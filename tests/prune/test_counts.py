@@ -1,11 +1,13 @@
 """How many weights to keep: schedules over the rounds, and the counts of layers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sketchprune import laws, prune
+from sketchprune import laws, models, prune
 from tests.support import few
 
 
@@ -55,3 +57,53 @@ def test_layers_are_in_the_order_of_their_numbers():
     counts = prune.layer_counts(params, 0.4, "pyramidal")
     inorder = [counts[f"layer_{i}"] for i in range(12)]
     assert inorder == sorted(inorder, reverse=True) and inorder[0] > inorder[-1]
+
+
+def test_the_order_of_use_is_that_of_the_layers():
+    """Whatever the names: of flax modules, of masked and reshaped leaves, inside jit and remat."""
+    model = models.patch_net(2, 3, 4, 5)
+    x = jnp.ones((1, 8, 8, 1))
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
+    used = prune.order_of_use(lambda params, x: model.apply({"params": params}, x), params, x)
+    layers = ["['kernel_0']", "['kernel_1']", "['kernel_2']", "['Dense_0']['kernel']"]
+    assert [path for path in used if "kernel" in path] == layers
+
+    names = ("stem", "body", "head", "unused")
+    params = {name: jnp.ones((2, 2)) for name in names}
+
+    @jax.checkpoint
+    def masked_and_in_a_loop(params, x):
+        params = jax.tree.map(lambda w: (jnp.ones((2, 2)) * w).T, params)
+        x = jax.jit(lambda w, x: jax.nn.relu(x @ w))(params["stem"], x)
+        x = jax.lax.scan(lambda x, _: (x @ params["body"], None), x, length=2)[0]
+        return x @ params["head"]
+
+    used = prune.order_of_use(masked_and_in_a_loop, params, jax.ShapeDtypeStruct((1, 2), np.float32))
+    assert used == tuple(f"['{name}']" for name in names)
+
+
+def test_pyramids_take_an_order_where_names_do_not_tell():
+    params = {"body": np.zeros((9, 9)), "head": np.zeros((9, 9)), "stem": np.zeros((9, 9))}
+    counts = prune.layer_counts(params, 0.4, "pyramidal", order=["['stem']", "['body']", "['head']"])
+    assert counts["stem"] > counts["body"] > counts["head"] and sum(counts.values()) == round(0.4 * 243)
+    listed = prune.layer_counts([np.zeros((9, 9))] * 3, 0.4, "pyramidal")
+    assert listed == list(sorted(counts.values(), reverse=True))
+    for order, message in (
+        (None, "order is None, and the names .* do not tell which layer comes first; 'pyramidal' takes the paths"),
+        (["['stem']", "['body']"], r"order is .*, without \['head'\]; it takes the path of each layer once"),
+        (["['stem']", "['body']", "['head']", "['stem']"], "with a path twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prune.layer_counts(params, 0.4, "pyramidal", order=order)
+
+
+def test_every_layer_keeps_the_least():
+    params = {"a": np.zeros((40, 40)), "b": np.zeros((30, 2)), "c": np.zeros((3, 1))}
+    counts = prune.layer_counts(params, 0.02, least=5)
+    assert counts["b"] == 5 and counts["c"] == 3 and sum(counts.values()) == prune.count(params, 0.02)
+    assert prune.layer_counts(params, 0.02, least=0)["c"] == 0
+    for rule in ("uniform", "erk", "balanced"):  # a least of one changes nothing where none is below it
+        assert prune.layer_counts(params, 0.5, rule, least=1) == prune.layer_counts(params, 0.5, rule)
+    with pytest.raises(ValueError, match="density is 0.002, 3 weights; it takes one that keeps 13, at least 5 in each"):
+        prune.layer_counts(params, 0.002, least=5)

@@ -97,7 +97,7 @@ MISUSE = {
     ),
     "inexact sampler": (
         lambda: iterative(magnitude, params=PARAMS, keeps=[30, 9], sampler=POISSON, key=KEY),
-        r"sampler is Proportional\(.*Poisson.*\), which kept \d+ weights in round 1 of 2 where 30 were asked for",
+        r"sampler is proportional\(Poisson\), which kept \d+ weights in round 1 of 2 where 30 were asked for",
     ),
     "inexact in a layer": (
         lambda: iterative(

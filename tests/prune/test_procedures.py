@@ -24,8 +24,8 @@ def synflow_by_hand(params, mask):
 def test_targets_may_be_a_list():
     """For a score without use for them, at once and in rounds."""
     batch = BATCH[0], [0, 1, 2]
-    at_once = prune.one_shot(scores.synflow, network, None, PARAMS, batch, 7)
-    in_rounds = prune.iterative(scores.synflow, network, None, PARAMS, batch, [7])
+    at_once = prune.one_shot(scores.magnitude, network, None, PARAMS, batch, 7)
+    in_rounds = prune.iterative(scores.magnitude, network, None, PARAMS, batch, [7])
     jax.tree.map(np.testing.assert_array_equal, at_once, in_rounds)
 
 
@@ -84,28 +84,27 @@ def test_one_shot_empties_layers_where_iterative_synflow_does_not():
     digits = data.load()
     batch = jnp.asarray(digits.x[:256] / 16), jax.nn.one_hot(digits.y[:256], 10)
     apply, params = models.initial(models.mlp(128, 128, 10, bias=False), jax.random.key(3), batch[0])
-    for score, density, left in (
-        (scores.synflow, 0.02, [False, False, True]),
-        (scores.magnitude, 0.02, [True, True, False]),
-        (scores.snip, 0.0003, [False, False, True]),
+    for density, collapses in (
+        (0.02, {scores.synflow: [False, False, True], scores.magnitude: [True, True, False]}),
+        (0.0003, {scores.snip: [False, False, True]}),
     ):
         keep = prune.count(params, density)
-        at_once = prune.one_shot(score, apply, half_squares, params, batch, keep)
         rounds = prune.exponential_schedule(prune.size(params), keep, 100)
         in_rounds = prune.iterative(scores.synflow, apply, None, params, batch, rounds)
-        assert [bool(leaf.any()) for leaf in jax.tree.leaves(at_once)] == left
-        assert all(leaf.any() for leaf in jax.tree.leaves(in_rounds))
-        assert kept(at_once) == kept(in_rounds) == keep
+        assert all(leaf.any() for leaf in jax.tree.leaves(in_rounds)) and kept(in_rounds) == keep
         paths_left = apply(masks.apply(jax.tree.map(abs, params), in_rounds), jnp.ones((1, 64)))
         assert paths_left.sum() > 0
+        for score, left in collapses.items():
+            at_once = prune.one_shot(score, apply, half_squares, params, batch, keep)
+            assert [bool(leaf.any()) for leaf in jax.tree.leaves(at_once)] == left and kept(at_once) == keep
 
 
 def test_jit_and_vmap_are_eager():
     def run(params, keep, key):
         counts = prune.linear_schedule(72, 60, 2)
-        many = prune.iterative(scores.synflow, network, None, params, BATCH, counts, key=key, sampler=FIXED_SIZE)
-        few = prune.iterative(scores.snip, network, half_squares, params, BATCH, jnp.stack([keep + 5, keep]))
-        return many, few, prune.one_shot(scores.snip, network, half_squares, params, BATCH, keep)
+        drawn = prune.iterative(magnitude, network, None, params, BATCH, counts, key=key, sampler=FIXED_SIZE)
+        top = prune.iterative(scores.snip, network, half_squares, params, BATCH, jnp.stack([keep + 5, keep]))
+        return drawn, top, prune.one_shot(scores.snip, network, half_squares, params, BATCH, keep)
 
     keys = jax.random.split(jax.random.key(0), 3)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(weights, range(3)))
@@ -114,6 +113,35 @@ def test_jit_and_vmap_are_eager():
     for i in range(3):
         alone = run(weights(i), keeps[i], keys[i])
         jax.tree.map(np.testing.assert_array_equal, taken(together, i), alone)
+
+
+def test_which_leaves_are_pruned_can_be_chosen():
+    """A dense last layer and pruned biases: counts, both procedures, layers by themselves, and laws."""
+    params = weights(bias=(2,))
+
+    def chosen(path):
+        return path != "['c']"
+
+    total = prune.size(params, chosen)
+    assert total == sum(params[name].size for name in ("a", "b", "bias"))
+    assert prune.count(params, 0.5, chosen) == round(0.5 * total)
+    counts = prune.layer_counts(params, 0.5, prunable=chosen)
+    assert counts["c"] == 0 < counts["bias"] and sum(counts.values()) == round(0.5 * total)
+    schedule = jax.tree.map(lambda count: np.array([count]), counts)
+    for mask in (
+        prune.one_shot(scores.magnitude, None, None, params, None, 9, prunable=chosen),
+        prune.iterative(scores.magnitude, None, None, params, None, [20, 9], prunable=chosen),
+    ):
+        assert mask["c"].all() and kept(mask) == 9 + params["c"].size
+    by_layer = prune.one_shot(scores.magnitude, None, None, params, None, counts, prunable=chosen)
+    in_rounds = prune.iterative(scores.magnitude, None, None, params, None, schedule, prunable=chosen)
+    jax.tree.map(np.testing.assert_array_equal, by_layer, in_rounds)
+    assert {name: kept(by_layer[name]) for name in counts} == counts | {"c": params["c"].size}
+    law = laws.ErdosRenyiCounts.at_density(params, 0.5, rule="uniform", prunable=chosen)
+    assert law.counts == counts | {"c": params["c"].size}
+    assert laws.ErdosRenyi.at_density(params, 0.5, rule="uniform", prunable=chosen).densities["bias"] == 0.5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'prunable'"):
+        prune.one_shot(magnitude, None, None, params, None, 9, prunable=chosen)
 
 
 def test_a_partial_mask_is_pruned_further():

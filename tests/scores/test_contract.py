@@ -62,6 +62,29 @@ def test_what_is_never_pruned_is_kept():
     assert not (selected["w"] & ~mask["w"]).any()
 
 
+def test_other_leaves_may_be_pruned():
+    """A dense last layer and pruned biases: infinities move, and GraSP's gradient is that of the chosen leaves."""
+
+    def chosen(path):
+        return path != "['v']"
+
+    found = scores.grasp(biased, mean_loss, BIASED, BATCH, prunable=chosen)
+    assert (found["v"] == np.inf).all() and np.isfinite(found["b"]).all() and np.isfinite(found["w"]).all()
+    given = scores.grasp(biased, mean_loss, BIASED, BATCH, prunable={"w": True, "b": True, "v": False})
+    jax.tree.map(np.testing.assert_array_equal, found, given)
+
+    @quick_jit
+    def expected(own):
+        def half_square(own):
+            slopes = jax.grad(lambda own: mean_loss(biased(BIASED | own, BATCH[0]), BATCH[1]))(own)
+            return sum(jnp.sum(g**2) for g in jax.tree.leaves(slopes)) / 2
+
+        return jax.tree.map(jnp.multiply, own, jax.grad(half_square)(own))
+
+    for leaf, values in expected({"w": BIASED["w"], "b": BIASED["b"]}).items():
+        close(found[leaf], values, rtol=1e-11)
+
+
 # --- The decorator
 
 TRACES = []
@@ -81,7 +104,7 @@ def alone(net):
 
 
 def test_the_signature_is_the_public_one():
-    expected = ["apply", "loss", "params", "batch", "mask", "key"]
+    expected = ["apply", "loss", "params", "batch", "mask", "key", "prunable"]
     assert list(inspect.signature(alone).parameters) == expected
     parameters = inspect.signature(power).parameters
     assert list(parameters) == [*expected, "exponent", "of"] and parameters["exponent"].default == 2
@@ -218,6 +241,24 @@ def test_kernel_scores_add_up_over_samples():
     (whole, *halves), (once, twice) = program(params)
     close(flat(whole), flat(halves[0]) + flat(halves[1]), rtol=1e-11)
     close(2 * flat(once), flat(twice), rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp"])
+def test_samples_that_are_coupled_are_refused_in_blocks(name):
+    """In one block the scores are those of the coupled network; in several they would be others."""
+
+    def coupled(w, x):
+        return (x - x.mean(axis=0)) @ w
+
+    score = scores.SCORES[name]
+    w, batch = normal(1, 3, 2), BATCH
+    assert np.isfinite(score(coupled, mean_loss, w, batch)).all()
+    in_blocks = score.with_block_size(2)
+    with pytest.raises(ValueError, match=f"apply couples samples, .*; of 5 samples, more than 2, {name} takes a"):
+        in_blocks(coupled, mean_loss, w, batch)
+    assert np.isfinite(in_blocks(linear, mean_loss, w, batch)).all()
+    unchecked = jax.jit(functools.partial(in_blocks, coupled, mean_loss))(w, batch)  # values are not known
+    assert unchecked.shape == w.shape
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "ntk_sap"])

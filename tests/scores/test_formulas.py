@@ -71,6 +71,40 @@ def by_paths(small, params, batch, mask):
     return expected, kept
 
 
+def test_grasp_takes_biases_and_norm_scales_as_constants():
+    """θ ∘ ∇(‖g‖²/2), with g the gradient in the kept weights of the kernels alone."""
+
+    def apply(params, x):
+        hidden = nn.tanh(x @ params["w"] + params["b"])
+        hidden = (hidden - hidden.mean(axis=1, keepdims=True)) * params["scale"]
+        return hidden @ params["v"] + params["c"]
+
+    params = {"w": normal(1, 3, 4), "b": normal(2, 4), "scale": normal(3, 4), "v": normal(4, 4, 2), "c": normal(5, 2)}
+    batch = normal(6, 7, 3), jnp.sign(normal(7, 7, 2))
+    kept = {"w": normal(8, 3, 4) > -1, "v": normal(9, 4, 2) > -1}
+    mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params) | kept
+
+    @quick_jit
+    def expected(kernels):
+        masked = masks.apply(kernels, kept)
+
+        def slopes(kernels):
+            return masks.apply(jax.grad(lambda own: loss(apply(params | own, batch[0]), batch[1]))(kernels), kept)
+
+        def half_square(kernels):
+            return sum(jnp.sum(g**2) for g in jax.tree.leaves(slopes(kernels))) / 2
+
+        return jax.tree.map(jnp.multiply, masked, jax.grad(half_square)(masked))
+
+    found = scores.grasp(apply, loss, params, batch, mask=mask)
+    in_blocks = scores.grasp.with_block_size(3)(apply, loss, params, batch, mask=mask)
+    for leaf, score in expected({"w": params["w"], "v": params["v"]}).items():
+        for got in (found, in_blocks):
+            close(got[leaf][kept[leaf]], score[kept[leaf]], rtol=1e-11)
+    for leaf in ("b", "scale", "c"):
+        assert (found[leaf] == np.inf).all()
+
+
 @pytest.mark.parametrize("name", SMALL_NETWORKS)
 def test_every_score_is_its_formula(name):
     """Dense and pruned, of data and of ones, and of weights that are zero; what is conserved is, to rounding."""
@@ -173,6 +207,21 @@ def test_without_paths_synflow_is_that_of_its_authors():
     for leaf in ("w", "v"):
         close(synflow[leaf], authors[leaf], rtol=1e-11)
     assert np.isfinite(drop["w"]).all()
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_refuse_running_means(name):
+    """The authors subtract |mean| and we would add it, so neither is done; a mean of zero is one scale."""
+
+    def with_means(*means):
+        norm = nn.BatchNorm(use_running_average=True, use_bias=False, use_scale=False)
+        state = {"mean": np.array(means), "var": np.ones(2)}
+        return lambda params, x: norm.apply({"batch_stats": state}, x @ params)
+
+    params, batch = normal(1, 3, 2), (jnp.ones((2, 3)), None)
+    with pytest.raises(ValueError, match="apply subtracts a shift, .*; it takes means of zero"):
+        scores.SCORES[name](with_means(0.0, 0.1), None, params, batch)
+    assert np.isfinite(scores.SCORES[name](with_means(0.0, 0.0), None, params, batch)).all()
 
 
 def test_dead_units_before_a_maximum():

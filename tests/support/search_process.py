@@ -26,12 +26,17 @@ BATCH = 2048
 
 def run(checkpoint, *, num_masks=MASKS, seed=7, scale=1.0, **options):
     """The search that tests compare: small, so that most of its time goes into batches and checkpoints."""
-    rng = np.random.default_rng(5)
-    x, w = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((9, 12), 12))
-    law = laws.Multinomial(jnp.full(12, 1 / 12, jnp.float32), 4)
-    objective = search.linear_error(scale * x, w)
+    objective, law = problem(scale)
     options = {"num_best": 5, "batch": BATCH} | options
     return search.best(objective, law, num_masks, key=jax.random.key(seed), checkpoint=checkpoint, **options)
+
+
+@functools.cache
+def problem(scale):
+    """The objective and the law, the same objects at each call, so that searches share their programs."""
+    rng = np.random.default_rng(5)
+    x, w = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((9, 12), 12))
+    return search.linear_error(scale * x, w), laws.Multinomial(jnp.full(12, 1 / 12, jnp.float32), 4)
 
 
 def plain(result):

@@ -65,11 +65,15 @@ def test_it_is_a_law_that_is_searched(squared_snip):
 
 def test_effects_are_claimed_of_it(squared_snip):
     """Each effect on a table with it: the trial traces, and the words name it."""
-    digits = Dataset(np.random.default_rng(0).random((60, 16)), np.arange(60) % 3, "tiny", 3)
+    digits = Dataset(np.random.default_rng(0).random((160, 16)), np.arange(160) % 3, "tiny", 3)
     instance = seeds.make_seed(np.random.default_rng(1), digits)
     table = {"ntk_trace": scores.ntk_trace, "mine": squared_snip}
-    for effect in (claims.randomised_beats_top, claims.convergence_predictor, claims.efficiency_predictor):
-        claim = effect(table, id="my/effect")
+    named = {"id": "my/effect", "title": "An effect"}
+    for claim in (
+        claims.drawn_beats_top(claims.BINARY, table, **named),
+        claims.trace_predicts(lambda found: found.errors, table, outcome_name="the test error", **named),
+        claims.efficiency_predicts(table, sampled=True, **named),
+    ):
         sides = jax.eval_shape(claim.trial, instance, jax.random.key(0))["claim"]
         assert sides.measured.dtype == sides.theory.dtype
         assert claim.id == "my/effect" and "ntk_trace, mine" in claim.note

@@ -117,6 +117,29 @@ def test_masks_keys_and_starts_under_vmap_are_the_loop():
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), taken(together, i), alone)
 
 
+@pytest.mark.parametrize("batch_size", [None, 6])
+def test_training_goes_on_from_its_state(batch_size):
+    """10 steps and 10 more are 20 bit for bit, within an epoch; a rewound start repeats them; levels may prune more."""
+    params, mask, data = problem()
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 20))
+
+    def fit(start, steps, **options):
+        key = jax.random.key(5)
+        return train.fit(network, mean_square, start, data, optimizer, steps, key=key, batch_size=batch_size, **options)
+
+    whole = fit(params, 20, mask=mask)
+    first = fit(params, 10, mask=mask)
+    second = fit(first.params, 10, mask=mask, state=first.state)
+    jax.tree.map(np.testing.assert_array_equal, (whole.params, whole.state), (second.params, second.state))
+    np.testing.assert_array_equal(whole.losses, [*first.losses, *second.losses])
+    assert second.state.step == 20
+    smaller = mask | {"second": mask["second"].at[0].set(False)}
+    pruned = fit(first.params, 10, mask=smaller, state=first.state)
+    assert (pruned.params["second"][0] == 0).all()
+    with pytest.raises(ValueError, match="state is .*; it takes that of a fit of this optimizer and data"):
+        train.fit(network, mean_square, params, data, optax.sgd(0.1), 10, state=first.state)
+
+
 def masks_of(key, params):
     return laws.Poisson(jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), params), binary=True).sample(key)
 

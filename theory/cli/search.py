@@ -62,8 +62,10 @@ def search(
             kernel), in proportion to the size of weights (data-free), or uniform.
         binary: 0/1 masks in place of reweighted ones.
         objective: what is searched for; by default linear-error, and initial-loss for networks.
-        steps: of training; without it training-error is that at convergence, and trained-loss takes 50.
-        step_size: relative to 1/λ_max for training-error (1), Adam's for trained-loss (0.01).
+        steps: how many steps of training are made; by default training-error is that at convergence, and trained-loss
+            makes 50.
+        step_size: the size of these steps, relative to 1/λ_max for training-error (default 1), Adam's for trained-loss
+            (default 0.01).
         density: the fraction of weights that is kept, or drawn.
         masks: how many masks are drawn, such as 1e6.
         best: how many of the best are kept.

@@ -21,6 +21,7 @@ from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, 
 R = TypeVar("R")
 
 _WIDTHS = {"measured": 9, "theory": 9, "looseness": 9, "trials": 7, "mutants": 7, "seconds": 7}
+"""The columns of numbers, and how wide they are."""
 _VERDICT_WIDTH = len("✓ INCONCLUSIVE")
 _MIN_CLAIM_WIDTH = 12
 _OPTIONAL_COLUMNS = ("trials", "looseness")

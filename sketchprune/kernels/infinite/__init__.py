@@ -3,6 +3,7 @@
 The kernels are those of the NTK parameterisation: every weight and bias is standard normal at the start, and a layer
 is h_{l+1} = (σ_w/√n_l) W φ(h_l) + σ_b β. The first layer reads the input, h_1 = (σ_w/√n_0) W x + σ_b β. For a
 convolution n_l is the filter's size times the number of channels that it reads. All hidden widths go to infinity.
+The last layer has a σ_w of its own, 1 by default, as the networks of `sketchprune.models` have with ``ntk=True``.
 """
 
 from sketchprune.kernels.infinite.compatibility import neural_tangents as neural_tangents

@@ -47,8 +47,8 @@ def ntk(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None 
         jacot2018ntk; tangent/infinite-width, tangent/random-pruning-limit.
 
     Example:
-        >>> round(ntk([512, 512, 1], jnp.array([[1.0, 1.0]])).item(), 3)  # 2 ‖x‖²/d for each layer
-        6.0
+        >>> round(ntk([512, 512, 1], jnp.array([[1.0, 1.0]])).item(), 3)  # ‖x‖²/d for each layer
+        3.0
     """
     return _kernels(network, x1=x1, x2=x2).ntk
 
@@ -77,8 +77,8 @@ def nngp(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None
         lee2019wide; tangent/infinite-width.
 
     Example:
-        >>> round(nngp([512, 512, 1], jnp.array([[1.0, 1.0]])).item(), 3)  # σ_w² = 2 keeps 2 ‖x‖²/d under ReLU
-        2.0
+        >>> round(nngp([512, 512, 1], jnp.array([[1.0, 1.0]])).item(), 3)  # σ_w² = 2 keeps ‖x‖²/d under ReLU
+        1.0
     """
     return _kernels(network, x1=x1, x2=x2).nngp
 
@@ -131,7 +131,7 @@ def predict(
         lee2019wide.
 
     Example:
-        >>> line = mlp(1, weight_std=1.0)
+        >>> line = mlp(1)
         >>> predict(line, jnp.array([[1.0]]), jnp.array([2.0]), jnp.array([[3.0]])).mean.tolist()
         [6.0]
     """

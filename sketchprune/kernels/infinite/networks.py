@@ -17,18 +17,27 @@ _STAX_ACTIVATIONS = {"relu": "Relu", "erf": "Erf", "gelu": "Gelu", "linear": "Id
 """The name of each activation in neural_tangents.stax."""
 
 
-def mlp(depth: int, *, activation: Activation = "relu", weight_std: float = 2**0.5, bias_std: float = 0.0) -> KernelFn:
+def mlp(
+    depth: int,
+    *,
+    activation: Activation = "relu",
+    weight_std: float = 2**0.5,
+    output_std: float = 1.0,
+    bias_std: float = 0.0,
+) -> KernelFn:
     """The infinitely wide MLP with ``depth`` layers of weights, for `ntk`, `nngp` and `predict`.
 
     depth = 1 is the linear model σ_w/√d w·x + σ_b β; depth = L has L − 1 hidden layers and L − 1 activations.
 
-    Inputs with more axes than [n, d] are flattened. σ_b = 0 is a network without biases, not one with biases at
+    By default it is the limit of ``models.mlp(..., bias=False, ntk=True)``: σ_w² is 2 where a ReLU follows and 1 at the
+    output. Inputs with more axes than [n, d] are flattened. σ_b = 0 is a network without biases, not one with biases at
     zero: those would be trained, and add to the NTK.
 
     Args:
         depth: The number of layers with weights, at least 1.
         activation: `jax.nn.relu`, `jax.scipy.special.erf`, `jax.nn.gelu` with approximate=False, or none ("linear").
-        weight_std: σ_w > 0, the same in every layer.
+        weight_std: σ_w > 0 of every layer but the last.
+        output_std: σ_w > 0 of the last layer, which no activation follows.
         bias_std: σ_b >= 0, the same in every layer.
 
     Returns:
@@ -43,11 +52,11 @@ def mlp(depth: int, *, activation: Activation = "relu", weight_std: float = 2**0
     Example:
         >>> import jax.numpy as jnp
         >>> from sketchprune.kernels.infinite import ntk
-        >>> ntk(mlp(1, weight_std=1.0), jnp.array([[1.0, 3.0], [2.0, 0.0]])).tolist()  # x·x'/d
+        >>> ntk(mlp(1), jnp.array([[1.0, 3.0], [2.0, 0.0]])).tolist()  # x·x'/d
         [[5.0, 1.0], [1.0, 2.0]]
     """
     _checks.whole("depth", depth, least=1)
-    return _kernel_fn(_Network(0, depth, 1, 1, "flatten", *_layer_law(activation, weight_std, bias_std)))
+    return _kernel_fn(_Network(0, depth, 1, 1, "flatten", *_layer_law(activation, weight_std, output_std, bias_std)))
 
 
 def cnn(
@@ -58,6 +67,7 @@ def cnn(
     head: Literal["flatten", "mean"] = "flatten",
     activation: Activation = "relu",
     weight_std: float = 2**0.5,
+    output_std: float = 1.0,
     bias_std: float = 0.0,
 ) -> KernelFn:
     """The CNN with infinitely many channels and ``depth`` convolutions, for `ntk`, `nngp` and `predict`.
@@ -75,6 +85,7 @@ def cnn(
         head: Flatten the image, or take its mean.
         activation: As for `mlp`.
         weight_std: As for `mlp`.
+        output_std: As for `mlp`, of the dense layer.
         bias_std: As for `mlp`.
 
     Returns:
@@ -104,7 +115,9 @@ def cnn(
     _checks.whole("pool", pool, least=1)
     if head not in ("flatten", "mean"):
         raise ValueError(f"head is {head!r}; it takes 'flatten' or 'mean'")
-    return _kernel_fn(_Network(depth, 1, filter_size, pool, head, *_layer_law(activation, weight_std, bias_std)))
+    return _kernel_fn(
+        _Network(depth, 1, filter_size, pool, head, *_layer_law(activation, weight_std, output_std, bias_std))
+    )
 
 
 class _Network(NamedTuple):
@@ -117,6 +130,7 @@ class _Network(NamedTuple):
     head: str
     activation: str
     weight_std: float
+    output_std: float
     bias_std: float
 
 
@@ -136,18 +150,19 @@ def _kernel_fn(network: _Network) -> KernelFn:
 
 def _stax_layers(stax: Any, network: _Network) -> list[Any]:
     """The network as layers of neural_tangents.stax."""
-    law = {"W_std": network.weight_std, "b_std": network.bias_std or None}
+    hidden = {"W_std": network.weight_std, "b_std": network.bias_std or None}
+    output = hidden | {"W_std": network.output_std}
     phi = getattr(stax, _STAX_ACTIVATIONS[network.activation])()
     side = (network.filter_size, network.filter_size)
     tile = (network.pool, network.pool)
     layers = []
     for _ in range(network.convolutions):
-        layers += [stax.Conv(1, side, padding="SAME", **law), phi]
+        layers += [stax.Conv(1, side, padding="SAME", **hidden), phi]
         if network.pool > 1:
             layers.append(stax.AvgPool(tile, strides=tile))
     layers.append(stax.GlobalAvgPool() if network.head == "mean" else stax.Flatten())
     for layer in range(network.dense):
-        layers += [phi] * (layer > 0) + [stax.Dense(1, **law)]
+        layers += [phi] * (layer > 0) + [stax.Dense(1, **(output if layer == network.dense - 1 else hidden))]
     return layers
 
 
@@ -163,11 +178,14 @@ def _check_images(network: _Network, x1: Inputs) -> None:
         )
 
 
-def _layer_law(activation: str, weight_std: float, bias_std: float) -> tuple[str, float, float]:
+def _layer_law(
+    activation: str, weight_std: float, output_std: float, bias_std: float
+) -> tuple[str, float, float, float]:
     """The checked activation and standard deviations of every layer."""
     if activation not in _STAX_ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; it takes one of {', '.join(_STAX_ACTIVATIONS)}")
     _checks.positive("weight_std", weight_std)
+    _checks.positive("output_std", output_std)
     if not 0 <= bias_std < float("inf"):
         raise ValueError(f"bias_std is {bias_std}; it takes a finite number >= 0")
-    return activation, float(weight_std), float(bias_std)
+    return activation, float(weight_std), float(output_std), float(bias_std)

@@ -32,8 +32,8 @@ class Setting:
         binary: 0/1 masks in place of reweighted ones.
         objective: one of the model's.
         density: the fraction of prunable weights that masks keep, or draw.
-        steps: of training; None where the objective is made without.
-        step_size: of training; None where the objective is made without.
+        steps: how many steps of training the objective makes; None where it makes none, or trains to convergence.
+        step_size: the size of these steps; None where there are none.
         seed: what weights and samples derive from.
     """
 

@@ -14,6 +14,7 @@ from sketchprune import data, prune, scores, sketch
 from tests.support import few, quick_jit
 from theory import Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import claims, seeds
+from theory.instances import make_groups
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
 
 RNG = np.random.default_rng(0)
@@ -150,7 +151,18 @@ def test_long_cases_run_at_the_full_tier():
 @pytest.mark.parametrize("dataset", [data.load(), PLAIN], ids=lambda dataset: dataset.name)
 def test_the_conv_net_takes_images(dataset):
     """Of plain features it says nothing, and the MLP does."""
-    claim = replace(claims.CONVERGENCE_PREDICTOR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))})
+    claim = replace(claims.PREDICTS_TEST_ERROR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))})
     found = verify(claim, tier=replace(TINY, long=True), data=dataset).cases
     unmet = {name for name, case in found.items() if case.verdict == UNMET}
-    assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 6)
+    assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 3)
+
+
+def test_controls_have_the_seeds_of_their_case():
+    """A control is the same seed without a possible cause, so that the two are compared seed by seed."""
+    groups = make_groups(claims.RANDOMISED_BEATS_TOP, 2, 0, data.load(), lambda raw: (raw, np.ones(6, bool)))
+    (group,) = groups
+    assert [case.control for case in group.cases] == [False, True, True]
+    for leaf in jax.tree.leaves((group.raw.params, group.raw.x, group.keys)):
+        np.testing.assert_array_equal(leaf[:2], leaf[2:4])
+        np.testing.assert_array_equal(leaf[:2], leaf[4:])
+    assert (group.raw.control != group.raw.control[0]).sum() == 4

@@ -1,8 +1,8 @@
 """What the fields of each kind may be."""
 
 import pytest
-from tests.support.type_checks import without_type_checks
 
+from tests.support import without_type_checks
 from theory.kinds import Bound, Effect, Expectation, Rate
 
 

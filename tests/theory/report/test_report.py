@@ -224,7 +224,7 @@ def test_unknown_latex_is_an_error_and_the_page_shows_its_source():
 
 
 PAPERS = {
-    "bar2023sketching", "gebhart2021paths", "gadhikar2023random", "drineas2006matmul",
+    "bar2023sketching", "gebhart2021paths", "gonon2024pathmetrics", "gadhikar2023random", "drineas2006matmul",
     "tropp2015concentration", "lee2019wide", "jacot2018ntk", "tanaka2020synflow", "lee2019snip",
     "wang2020grasp", "wang2023ntksap",
     "patil2021phew", "yang2023prunedntk", "lueker1998subsetsum", "pensia2020subsetsum", "evci2020rigl",

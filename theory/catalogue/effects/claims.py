@@ -4,23 +4,24 @@ Each effect is a function of a table of scores, so that it can be claimed of oth
 catalogue are these functions of the library's scores.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sketchprune import laws, paths, prune, scores, sketch
+from sketchprune.prune.samplers import Sampler
 from sketchprune.types import Key, Mask, Params, ScoreFn, Scores
 from theory.catalogue.effects.seeds import (
     EARLY,
     SCORED_SAMPLES,
     STEPS,
     Seed,
+    Trained,
     effect_claim,
     stacked_scores,
     train_masks,
-    tree_where,
 )
 from theory.claim import Claim, Sides, Source
 
@@ -38,24 +39,33 @@ COMPARED_AT = 0.1
 """The density at which pruners, or scores, are compared with each other."""
 
 
-# --- sketch/randomised-beats-top
+# --- sketch/randomised-beats-top, sketch/reweighted-beats-top
 
-BINARY, REWEIGHTED = range(2)
-_DRAW_BINARY = prune.proportional(laws.FixedSize)
-_DRAW_REWEIGHTED = prune.proportional(laws.Poisson)
+BINARY = prune.proportional(laws.FixedSize)
+REWEIGHTED = prune.proportional(laws.Poisson)
 
 
-def randomised_beats_top(table: Mapping[str, ScoreFn] = DATA_FREE, *, id: str = "sketch/randomised-beats-top") -> Claim:
-    """That a mask drawn in proportion to a score trains better than the mask of its highest values."""
+def drawn_beats_top(
+    sampler: Sampler, table: Mapping[str, ScoreFn] = DATA_FREE, *, id: str, title: str, note: str = ""
+) -> Claim:
+    """That a mask drawn in proportion to a score trains better than the mask of its highest values.
+
+    Args:
+        sampler: draws the mask.
+        table: the scores.
+        id: of the claim.
+        title: of the claim.
+        note: what a reader should know of the sampler.
+    """
 
     def trial(instance: Seed, key: Key) -> dict[str, Sides]:
         draw_key, train_key = jax.random.split(key)
 
         def pair(score: Scores, keep: Array, key: Key) -> Mask:
             """The mask of the highest scores, and one drawn in proportion to them."""
-            binary, reweighted = _DRAW_BINARY(key, score, keep), _DRAW_REWEIGHTED(key, score, keep)
-            drawn = tree_where(instance.arm == BINARY, binary, reweighted)
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), prune.top(None, score, keep), drawn)
+            return jax.tree.map(
+                lambda one, other: jnp.stack([one, other]), prune.top(None, score, keep), sampler(key, score, keep)
+            )
 
         keeps = jnp.array([prune.count(instance.params, density) for density in DENSITIES])
         keys = jax.random.split(draw_key, (len(table), len(DENSITIES)))
@@ -67,9 +77,8 @@ def randomised_beats_top(table: Mapping[str, ScoreFn] = DATA_FREE, *, id: str = 
 
     return effect_claim(
         trial,
-        ("fixed size, binary", "poisson, reweighted"),
         id=id,
-        title="After training, a mask drawn in proportion to a data-free score beats the top of that score",
+        title=title,
         statement=(
             r"\mathbb{E}\,\mathrm{err}(m_{\mathrm{top}(s)})\ge\mathbb{E}\,\mathrm{err}(m),\qquad "
             r"m\sim q\propto\text{score}"
@@ -77,22 +86,53 @@ def randomised_beats_top(table: Mapping[str, ScoreFn] = DATA_FREE, *, id: str = 
         sources=(Source("bar2023sketching"),),
         note=(
             f"Test errors after {STEPS} steps, averaged over the scores {', '.join(table)} and the densities "
-            f"{', '.join(map(str, DENSITIES))}. Read the cases one by one: those of the controls say how much of the "
-            "difference is left without the score's choice of weights or without the weights themselves."
+            f"{', '.join(map(str, DENSITIES))}. The controls, on the same seeds, say how much of it is left "
+            f"without the score's choice of weights or without the weights themselves.{note}"
         ),
     )
 
 
-RANDOMISED_BEATS_TOP = randomised_beats_top()
+RANDOMISED_BEATS_TOP = drawn_beats_top(
+    BINARY,
+    id="sketch/randomised-beats-top",
+    title="After training, a 0/1 mask drawn in proportion to a data-free score beats the top of that score",
+)
+REWEIGHTED_BEATS_TOP = drawn_beats_top(
+    REWEIGHTED,
+    id="sketch/reweighted-beats-top",
+    title="After training, a reweighted mask drawn in proportion to a data-free score beats the top of that score",
+    note=" The masks are poisson masks, which are unbiased at initialisation.",
+)
 
 
-# --- paths/convergence-predictor
-
-EARLY_TRAINING, TEST_ERROR = range(2)
+# --- paths/predicts-early-training, paths/predicts-test-error
 
 
-def convergence_predictor(table: Mapping[str, ScoreFn] = PRUNERS, *, id: str = "paths/convergence-predictor") -> Claim:
-    """That among the masks of several scores a larger trace of the path kernel goes with better training."""
+def _early_loss(found: Trained) -> Array:
+    return found.losses[:, :EARLY].mean(axis=1)
+
+
+def _test_error(found: Trained) -> Array:
+    return found.errors
+
+
+def trace_predicts(
+    outcome: Callable[[Trained], Array],
+    table: Mapping[str, ScoreFn] = PRUNERS,
+    *,
+    id: str,
+    title: str,
+    outcome_name: str,
+) -> Claim:
+    """That among the masks of several scores a larger trace of the path kernel goes with a smaller outcome.
+
+    Args:
+        outcome: one number for each trained model.
+        table: the scores.
+        id: of the claim.
+        title: of the claim.
+        outcome_name: what the outcome is called in the note.
+    """
 
     def trial(instance: Seed, key: Key) -> dict[str, Sides]:
         score_key, train_key = jax.random.split(key)
@@ -103,21 +143,17 @@ def convergence_predictor(table: Mapping[str, ScoreFn] = PRUNERS, *, id: str = "
         def trace(mask: Mask) -> Array:
             return paths.trace(instance.apply, instance.params, instance.x.shape[2:], mask=mask, log=True)
 
-        early = found.losses[:, :EARLY].mean(axis=1)
-        outcome = jnp.where(instance.arm == EARLY_TRAINING, early, found.errors)
-        return {"claim": Sides(spearman(jax.vmap(trace)(found.masks), -outcome), jnp.zeros(()))}
+        return {"claim": Sides(spearman(jax.vmap(trace)(found.masks), -outcome(found)), jnp.zeros(()))}
 
     return effect_claim(
         trial,
-        ("early training", "test error"),
         id=id,
-        title="Among pruners, a larger trace of the path kernel goes with faster early training and smaller test error",
+        title=title,
         statement=r"\rho_{\mathrm{Spearman}}\big(\mathrm{Tr}\,\Pi(m\circ\theta),\,-\mathrm{loss}\big)\ge0",
         sources=(Source("gebhart2021paths"),),
         note=(
-            f"Rank correlation over {', '.join(table)} at density {COMPARED_AT}: with the mean loss of the first "
-            f"{EARLY} steps, and with the test error after {STEPS}. Shuffled masks have their own trace; under "
-            "re-drawn weights the trace is that of the weights which were scored."
+            f"Rank correlation over {', '.join(table)} at density {COMPARED_AT}, with {outcome_name}. Shuffled masks "
+            "have their own trace; under re-drawn weights the trace is that of the weights which were scored."
         ),
     )
 
@@ -136,30 +172,44 @@ def spearman(a: Float[Array, "n"], b: Float[Array, "n"]) -> Float[Array, ""]:
     return jnp.where(norm > 0, jnp.sum(a * b) / jnp.where(norm > 0, norm, 1), 0.0)
 
 
-CONVERGENCE_PREDICTOR = convergence_predictor()
+PREDICTS_EARLY_TRAINING = trace_predicts(
+    _early_loss,
+    id="paths/predicts-early-training",
+    title="Among pruners, a larger trace of the path kernel goes with faster early training",
+    outcome_name=f"the mean loss of the first {EARLY} steps",
+)
+PREDICTS_TEST_ERROR = trace_predicts(
+    _test_error,
+    id="paths/predicts-test-error",
+    title="Among pruners, a larger trace of the path kernel goes with a smaller test error",
+    outcome_name=f"the test error after {STEPS} steps",
+)
 
 
-# --- tangent/efficiency-predictor
-
-SAMPLED, TOP = range(2)
+# --- tangent/efficiency-predictor-sampled, tangent/efficiency-predictor-top
 
 
-def efficiency_predictor(
-    table: Mapping[str, ScoreFn] = scores.SCORES, *, id: str = "tangent/efficiency-predictor"
-) -> Claim:
-    """That among several scores one that sketches the tangent kernel better makes masks that train better."""
+def efficiency_predicts(table: Mapping[str, ScoreFn] = scores.SCORES, *, sampled: bool, id: str, title: str) -> Claim:
+    """That among several scores one that sketches the tangent kernel better makes masks that train better.
+
+    Args:
+        table: the scores.
+        sampled: whether masks are drawn in proportion to the score, or are those of its highest values.
+        id: of the claim.
+        title: of the claim.
+    """
 
     def trial(instance: Seed, key: Key) -> dict[str, Sides]:
         score_key, train_key = jax.random.split(key)
-        efficiency, sampled, top = masks_of_scores(instance, score_key, table)
-        errors = train_masks(instance, tree_where(instance.arm == SAMPLED, sampled, top), train_key).errors
+        efficiency, drawn, top = masks_of_scores(instance, score_key, table)
+        errors = train_masks(instance, drawn if sampled else top, train_key).errors
         return {"claim": Sides(spearman(efficiency, -errors), jnp.zeros(()))}
 
+    kind_of_masks = "drawn in proportion to |score|" if sampled else "of the highest scores"
     return effect_claim(
         trial,
-        ("sampled", "top"),
         id=id,
-        title="Among pruning scores, one that sketches the tangent kernel better goes with smaller test error",
+        title=title,
         statement=(
             r"\rho_{\mathrm{Spearman}}\Big(\frac1{1+\chi^2(p^*\|q)},\,-\mathrm{err}\Big)\ge0,\qquad "
             r"p^*_i\propto\|J_i\|^2,\quad q\propto|\text{score}|"
@@ -167,10 +217,9 @@ def efficiency_predictor(
         sources=(Source("bar2023sketching"),),
         note=(
             f"Rank correlation over {', '.join(table)} at density {COMPARED_AT} with the test error after {STEPS} "
-            "steps, of binary masks of a fixed size drawn in proportion to |score| and of the top of the score. "
-            f"Efficiency is that of tangent/score-efficiency on the {SCORED_SAMPLES} images that the scores see: of "
-            "the score itself, whatever the control does to its masks. `python -m figures score_efficiency` draws the "
-            "table."
+            f"steps, of binary masks of a fixed size {kind_of_masks}. Efficiency is that of tangent/score-efficiency "
+            f"on the {SCORED_SAMPLES} images that the scores see: of the score itself, whatever the control does to "
+            "its masks. `python -m figures score_efficiency` draws the table."
         ),
     )
 
@@ -199,7 +248,7 @@ def masks_of_scores(
 
     def one(score: Scores, key: Key) -> tuple[Array, Mask, Mask]:
         efficiency = sketch.efficiency(optimal, score_law(score))
-        return efficiency, _DRAW_BINARY(key, score, keep), prune.top(None, score, keep)
+        return efficiency, BINARY(key, score, keep), prune.top(None, score, keep)
 
     return jax.vmap(one)(found, jax.random.split(mask_key, len(table)))
 
@@ -209,4 +258,13 @@ def score_law(score: Scores) -> Params:
     return sketch.data_free_probabilities(jax.tree.map(lambda leaf: jnp.where(jnp.isinf(leaf), 0, leaf), score))
 
 
-EFFICIENCY_PREDICTOR = efficiency_predictor()
+EFFICIENCY_PREDICTOR_SAMPLED = efficiency_predicts(
+    sampled=True,
+    id="tangent/efficiency-predictor-sampled",
+    title="A pruning score that sketches the tangent kernel better draws masks with a smaller test error",
+)
+EFFICIENCY_PREDICTOR_TOP = efficiency_predicts(
+    sampled=False,
+    id="tangent/efficiency-predictor-top",
+    title="A pruning score that sketches the tangent kernel better has top masks with a smaller test error",
+)

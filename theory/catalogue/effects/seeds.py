@@ -7,7 +7,7 @@ weights that were scored are no cause. The networks are an MLP and, at the full 
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Shaped
 
 from sketchprune import masks, models, train
 from sketchprune.data import Dataset
-from sketchprune.types import ApplyFn, Key, Mask, Params, ScoreFn, Scores
+from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params, ScoreFn, Scores
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Effect
 
@@ -59,7 +59,6 @@ class Seed(struct.PyTreeNode):
         y: [2, n], their labels.
         suited: whether the data are images, or the network does not need images.
         control: AS_PRUNED, SHUFFLED or REDRAWN.
-        arm: the number of one of the effect's arms.
     """
 
     model: nn.Module = struct.field(pytree_node=False)
@@ -69,22 +68,19 @@ class Seed(struct.PyTreeNode):
     y: Any
     suited: Any
     control: Any
-    arm: Any
 
     @property
     def apply(self) -> ApplyFn:
         """The network as a function of its weights and of images."""
         model = self.model
 
-        def apply(params: Params, x: Array) -> Any:
+        def apply(params: Params, x: Inputs) -> Any:
             return model.apply({"params": params}, x)
 
         return apply
 
 
-def make_seed(
-    rng: np.random.Generator, dataset: Dataset, network: str = "", control: int = AS_PRUNED, arm: int = 0
-) -> Seed:
+def make_seed(rng: np.random.Generator, dataset: Dataset, network: str = "", control: int = AS_PRUNED) -> Seed:
     """A seed on images chosen at random. Samples that are no images become images of one row of pixels."""
     samples = min(SAMPLES, len(dataset.x) // 2)
     chosen = rng.choice(len(dataset.x), 2 * samples, replace=False)
@@ -106,30 +102,26 @@ def make_seed(
         y=np.asarray(dataset.y, np.int32)[chosen].reshape(2, samples),
         suited=np.asarray(bool(dataset.image_shape) or not network),
         control=np.asarray(control),
-        arm=np.asarray(arm),
     )
 
 
-def effect_claim(
-    trial: Callable[[Seed, Key], dict[str, Sides]], arms: Iterable[str], *, note: str, **fields: Any
-) -> Claim:
-    """A claim about seeds, with a case for each network, arm and control.
+def effect_claim(trial: Callable[[Seed, Key], dict[str, Sides]], *, note: str, **fields: Any) -> Claim:
+    """A claim about seeds, with a case for each network and control. Controls have the same seeds.
 
     Args:
-        trial: both sides of the effect on one seed, which says which arm is measured.
-        arms: what each arm is called in the names of cases.
+        trial: both sides of the effect on one seed.
         note: what is compared.
         fields: of the claim.
     """
     cases = tuple(
         Case(
-            f"{{data}}{network}, {name}{suffix}",
-            functools.partial(make_seed, network=network, control=control, arm=arm),
+            f"{{data}}{network}{suffix}",
+            functools.partial(make_seed, network=network, control=control),
             control=control != AS_PRUNED,
             long=bool(network),
+            stream=f"{{data}}{network}",
         )
         for network in NETWORKS
-        for arm, name in enumerate(arms)
         for suffix, control in CONTROLS.items()
     )
     return Claim(
@@ -172,7 +164,7 @@ def train_masks(instance: Seed, stack: Mask, key: Key) -> Trained:
     train_x, test_x = instance.x
     train_y, test_y = instance.y
 
-    def fit(mask: Mask) -> tuple[Params, Array]:
+    def fit(mask: Mask) -> train.Fit:
         return train.fit(
             instance.apply,
             train.cross_entropy,

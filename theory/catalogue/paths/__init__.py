@@ -7,7 +7,8 @@ The path features are J_v^f = ∂f/∂v, and J_θ^v = ∂v/∂θ is taken over t
 Π = J_θ^v (J_θ^v)ᵀ, and the path norms are R_q = Σ_p |v_p|^q u_p for an input u ≥ 0.
 """
 
-from theory.catalogue.effects import CONVERGENCE_PREDICTOR
+from theory.catalogue.effects import PREDICTS_EARLY_TRAINING, PREDICTS_TEST_ERROR
+from theory.catalogue.paths.error import PRUNING_ERROR
 from theory.catalogue.paths.kernel import GRAM, LAMBDA_MAX_SANDWICH, RANK, TRACE, TRACE_DROP
 from theory.catalogue.paths.scores import (
     CONSERVATION,
@@ -23,5 +24,5 @@ from theory.catalogue.paths.tangent import ISOTROPIC_TRACE, NTK_DECOMPOSITION
 PATHS = (
     NTK_DECOMPOSITION, TRACE, GRAM, LAMBDA_MAX_SANDWICH, RANK, EIGEN_BOUNDS, EIGEN_ELEMENTWISE, CONSERVATION,
     SALIENCY_BALANCE, CONSERVATION_VARIANTS, TRACE_DROP, SIGN_AVERAGE, SCORE_FORMS, CRITICAL_COMPRESSION,
-    TRACE_BOUNDS_NTK, ISOTROPIC_TRACE, CONVERGENCE_PREDICTOR,
+    TRACE_BOUNDS_NTK, PRUNING_ERROR, ISOTROPIC_TRACE, PREDICTS_EARLY_TRAINING, PREDICTS_TEST_ERROR,
 )  # fmt: skip

@@ -131,11 +131,13 @@ def _is_live_and_clear(matrices: list[np.ndarray], x: np.ndarray, linear: bool) 
     return bool(live.any() and clear)
 
 
-def pixels(rng: Rng, dataset: Dataset, count: int = WIDTHS[0], samples: int = SAMPLES) -> np.ndarray:
-    """Neighbouring pixels in a row of standardised images, [samples, count]; in no image are all of them zero."""
+def pixels(
+    rng: Rng, dataset: Dataset, count: int = WIDTHS[0], samples: int = SAMPLES, *, standardise: bool = True
+) -> np.ndarray:
+    """Neighbouring pixels in a row of images, [samples, count]; in no image are all of them zero."""
 
     def draw() -> np.ndarray:
-        images, _ = real_samples(rng, dataset, samples)
+        images, _ = real_samples(rng, dataset, samples, standardise=standardise)
         row = rng.integers(1, SIDE - 1)
         column = rng.integers(0, SIDE - count + 1)
         return images[:, row, column : column + count]

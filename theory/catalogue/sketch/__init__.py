@@ -3,7 +3,7 @@
 Loss is ½‖Xw − y‖², a sum; a_i = ‖x_i‖|w_i|, Z = Σa_i, p*_i = a_i/Z, and a mask m acts as m∘w.
 """
 
-from theory.catalogue.effects import RANDOMISED_BEATS_TOP
+from theory.catalogue.effects import RANDOMISED_BEATS_TOP, REWEIGHTED_BEATS_TOP
 from theory.catalogue.sketch.data_free import DATA_FREE_CLAIMS
 from theory.catalogue.sketch.existence import EXISTENCE
 from theory.catalogue.sketch.moments import MOMENTS
@@ -11,4 +11,13 @@ from theory.catalogue.sketch.tails import TAILS
 from theory.catalogue.sketch.trained_means import TRAINED_MEANS
 from theory.catalogue.sketch.training import TRAINING
 
-SKETCH = (*MOMENTS, *TAILS, *TRAINING, *TRAINED_MEANS, *DATA_FREE_CLAIMS, EXISTENCE, RANDOMISED_BEATS_TOP)
+SKETCH = (
+    *MOMENTS,
+    *TAILS,
+    *TRAINING,
+    *TRAINED_MEANS,
+    *DATA_FREE_CLAIMS,
+    EXISTENCE,
+    RANDOMISED_BEATS_TOP,
+    REWEIGHTED_BEATS_TOP,
+)

@@ -5,7 +5,7 @@ Gaussian, uniform, ±1 or log-normal.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -158,7 +158,7 @@ def rank_deficient(rng: Rng) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
-    @jax.jit
+    @partial(jax.jit, compiler_options=linalg.ONE_THREAD_OPTIONS)
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
         x = data.standardise(pixels) if standardise else abs(pixels) / jnp.max(abs(pixels))
         return linalg.compress(x, data.one_hot(labels, dataset.num_classes))

@@ -4,16 +4,18 @@ Loss is ½‖f − y‖², a sum; J is the Jacobian of the N = samples * outputs
 prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
 """
 
-from theory.catalogue.effects import EFFICIENCY_PREDICTOR
+from theory.catalogue.effects import EFFICIENCY_PREDICTOR_SAMPLED, EFFICIENCY_PREDICTOR_TOP
 from theory.catalogue.tangent.efficiency import SCORE_EFFICIENCY
 from theory.catalogue.tangent.rates import FINITE_WIDTH, FINITE_WIDTH_RELU, INFINITE_WIDTH, RANDOM_PRUNING_LIMIT
 from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
 from theory.catalogue.tangent.speed import FIXED_RESIDUAL, PRUNING_SLOWS
 from theory.catalogue.tangent.tails import LEVERAGE_SPECTRAL, SKETCH_SPECTRAL
+from theory.catalogue.tangent.trained_means import TRAINING_ERROR_RIDGE
 from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM, TRAJECTORY
 
 TANGENT = (
     SKETCH_MOMENT, POISSON, SKETCH_SPECTRAL, LEVERAGE_SPECTRAL, CLOSED_FORM, TRAJECTORY, PRUNED_SPECTRUM, PRUNING_SLOWS,
-    FIXED_RESIDUAL, SCORE_EFFICIENCY, EFFICIENCY_PREDICTOR, FINITE_WIDTH, FINITE_WIDTH_RELU, INFINITE_WIDTH,
+    FIXED_RESIDUAL, TRAINING_ERROR_RIDGE, SCORE_EFFICIENCY, EFFICIENCY_PREDICTOR_SAMPLED,
+    EFFICIENCY_PREDICTOR_TOP, FINITE_WIDTH, FINITE_WIDTH_RELU, INFINITE_WIDTH,
     RANDOM_PRUNING_LIMIT,
 )  # fmt: skip

@@ -1,0 +1,54 @@
+"""The table of verdicts: what a narrow terminal leaves out, and how much of a counterexample is shown."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.support.claims import claim
+from theory.cli.verdict_table import MAX_COUNTEREXAMPLE_LINES, VerdictTable
+from theory.report.run import Run, Selected
+from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Replay, Verdict
+
+RUN = Run(seed=0, tier="quick", data="digits", data_crc32=7, versions={"sketchprune": "0.1.0", "jax": "0.10.2"})
+ITEM = Selected(claim("sketch/a-claim-with-a-rather-long-name"), "sketch/a-claim-with-a-rather-long-name")
+CASE = CaseVerdict(SUPPORTED, 4096, 32, 32, 1.0, 2.0, 2.0, None, "rounding")
+VERDICT = Verdict(ITEM.claim.id, "bound", SUPPORTED, SUPPORTED, 0.1, {"digits": CASE}, {}, None, 1.0)
+
+
+def printed(verdict, **options):
+    console = Console(file=io.StringIO(), markup=False, highlight=False, no_color=True, **options)
+    table = VerdictTable(RUN, [ITEM], console)
+    table.begin()
+    table.add(ITEM, verdict)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "width, columns",
+    [
+        (114, ["measured", "theory", "looseness", "trials", "mutants", "seconds"]),
+        (105, ["measured", "theory", "looseness", "mutants", "seconds"]),
+        (60, ["measured", "theory", "mutants", "seconds"]),
+    ],
+)
+def test_a_narrow_terminal_leaves_columns_out_and_cuts_names(width, columns):
+    text = printed(VERDICT, width=width, force_terminal=True, color_system=None)
+    head = next(line for line in text.splitlines() if line.startswith("  verdict"))
+    assert head.split()[2:] == columns
+    assert ("sketch/a-claim-with-a-rather-long-name" in text) == (width > 60)
+
+
+def test_piped_output_has_every_column_whatever_the_width():
+    assert " looseness   trials  mutants  seconds" in printed(VERDICT, width=20)
+
+
+def test_a_long_counterexample_is_cut():
+    values = {f"x{i}": [1.0] for i in range(30)}
+    found = Replay("digits", 3, "instance", component=0, measured=2.0, theory=1.0, values=values)
+    verdict = Verdict(ITEM.claim.id, "bound", REFUTED, SUPPORTED, 0.1, {"digits": CASE}, {}, found, 1.0)
+    text = printed(verdict)
+    shown = [line for line in text.splitlines() if line.strip().startswith("x")]
+    assert len(shown) == MAX_COUNTEREXAMPLE_LINES - 1  # the first line holds both sides
+    assert f"… {30 - len(shown)} more lines in verdicts.json" in text
+    assert "replay: sketchprune verify sketch/a-claim-with-a-rather-long-name --tier quick --seed 0" in text

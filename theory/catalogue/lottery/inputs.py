@@ -1,0 +1,20 @@
+"""What the cases of the ``lottery/`` family take from a data set."""
+
+import numpy as np
+
+from sketchprune.data import Dataset
+
+Rng = np.random.Generator
+
+
+def pixels(rng: Rng, dataset: Dataset, samples: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random samples of a data set [samples, count], and their labels.
+
+    Only a few features, chosen at random, are taken. They are divided by the largest of their absolute values.
+    """
+    rows = rng.choice(len(dataset.x), samples, replace=len(dataset.x) < samples)
+    features = dataset.x.shape[1]
+    varied = np.flatnonzero(np.ptp(np.asarray(dataset.x), axis=0) > 0)
+    columns = rng.choice(varied if len(varied) else features, count, replace=len(varied) < count)
+    x = np.asarray(dataset.x, float)[rows][:, columns]
+    return x / max(np.abs(x).max(), 1e-12), np.asarray(dataset.y)[rows]

@@ -1,0 +1,173 @@
+"""tangent/: the expected training error of a randomly pruned linearised network. The measured side trains by optax."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from sketchprune import laws, train
+from sketchprune.data import Dataset
+from sketchprune.types import Key
+from theory.catalogue.squares import squared, stepped_half_squares, with_step
+from theory.catalogue.tangent.cases import (  # fmt: skip
+    CONV,
+    NON_ZERO,
+    OUTPUTS,
+    SAMPLES,
+    SIDE,
+    Network,
+    Rng,
+    Tangent,
+    draw_network,
+    linearise,
+    real_samples,
+    unflatten,
+)
+from theory.catalogue.tangent.sketches import BAR, masked_kernel
+from theory.catalogue.tangent.training import linear_model
+from theory.claim import Case, Claim, Sides
+from theory.kinds import Expectation
+
+# --- tangent/training-error-ridge
+
+STEPS = 2000
+"""Training takes at most this many steps. Where the gradient has not vanished by then, the error is larger."""
+TOLERANCE = 1e-5
+OPTIMIZER = optax.sgd(1.0, momentum=0.9, nesterov=True)
+
+
+class Ridge(NamedTuple):
+    """Bounds on the expected training error.
+
+    The components of all arrays are for pruned weights that are frozen, and for pruned weights that are set to zero.
+
+    Attributes:
+        tangent: the linearised network.
+        sizes: [2], the squared norms of the targets y − f_0 and y − f_0 + Jθ_0.
+        bounds: [2].
+        halved: [2], with half the penalty.
+    """
+
+    tangent: Tangent
+    sizes: Float[Array, "2"]
+    bounds: Float[Array, "2"]
+    halved: Float[Array, "2"]
+
+
+def _weights(network: Network) -> Float[Array, " P"]:
+    return jnp.concatenate([layer.ravel() for layer in network.layers])
+
+
+def _ridge_bounds(network: Network) -> Ridge:
+    tangent = linearise(network)
+    change = -tangent.residual
+    targets = jnp.stack([change, change + tangent.jacobian @ _weights(network)])
+    rates = tangent.rates
+
+    def bounds(rates: Float[Array, " P"]) -> Float[Array, "2"]:
+        law = laws.Poisson(rates)
+        return jax.vmap(lambda y: law.training_bound(tangent.jacobian, y))(targets)
+
+    # Halving D: 1/π' − 1 = (1/π − 1)/2.
+    return Ridge(tangent, jnp.sum(targets**2, axis=1), bounds(rates), bounds(2 * rates / (1 + rates)))
+
+
+def _draw_mask(ridge: Ridge, key: Key) -> Float[Array, " P"]:
+    return laws.Poisson(ridge.tangent.rates, binary=True).sample(key)
+
+
+def trained_errors(tangent: Tangent, kept: Float[Array, " P"]) -> Float[Array, "2"]:
+    """‖f − y‖² after training the kept weights of the linearised network, others frozen or set to zero."""
+    network = tangent.network
+    model = linear_model(network)
+    # Gershgorin's bound on the largest eigenvalue of the pruned kernel.
+    largest = jnp.max(jnp.sum(abs(masked_kernel(tangent, kept)), axis=1))
+    step = 1 / jnp.where(largest > 0, largest, 1)
+    mask = unflatten(network, kept)
+
+    def error(start: Float[Array, " P"]) -> Float[Array, ""]:
+        """The error at the end of training from this start."""
+
+        def changed(change: tuple[Array, ...], x: Array) -> Array:
+            return model(jax.tree.map(jnp.add, unflatten(network, start), change), x)
+
+        none = jax.tree.map(jnp.zeros_like, network.layers)
+        size = jnp.linalg.norm(changed(none, network.x) - network.y)
+        change, *_ = train.converge(
+            changed,
+            stepped_half_squares,
+            none,
+            (network.x, with_step(network.y, step)),
+            OPTIMIZER,
+            STEPS,
+            mask=mask,
+            tolerance=TOLERANCE * jnp.sqrt(step) * size,
+        )
+        return squared(changed(change, network.x) - network.y)
+
+    weights = _weights(network)
+    return jax.vmap(error)(jnp.stack([weights, kept * weights]))
+
+
+def _ridge(ridge: Ridge, kept: Float[Array, " P"]) -> dict[str, Sides]:
+    right = Sides(trained_errors(ridge.tangent, kept), ridge.bounds, scale=ridge.sizes, range=ridge.sizes)
+    return {
+        "claim": right,
+        "D/2 for D": right._replace(theory=ridge.halved),
+        "without Jθ₀": right._replace(theory=ridge.bounds[0] + 0 * ridge.bounds),
+    }
+
+
+COARSE = SIDE // 2
+SMALL_MLP = ((COARSE**2, 6), (6, 6), (6, OUTPUTS))
+
+
+def _mlp_on_real(rng: Rng, dataset: Dataset) -> Network:
+    """An MLP on images of half the resolution."""
+    x, y = real_samples(rng, dataset)
+    coarse = x.reshape(SAMPLES, COARSE, 2, COARSE, 2).mean(axis=(2, 4))
+    return draw_network(rng, coarse.reshape(SAMPLES, -1), y, SMALL_MLP)
+
+
+def _conv_on_real(rng: Rng, dataset: Dataset) -> Network:
+    return draw_network(rng, *real_samples(rng, dataset), CONV, activation="tanh")
+
+
+def _orthogonal(rng: Rng, dataset: Dataset) -> Network:
+    """A linear model with orthogonal columns, for which both bounds are equalities; its initial weights almost fit."""
+    rows, columns = 8, 6
+    x = np.linalg.qr(rng.standard_normal((rows, columns)))[0] * rng.uniform(0.5, 2, columns)
+    network = draw_network(rng, x, np.zeros((rows, 1)), ((columns, 1),))
+    y = x @ network.layers[0]
+    return network.replace(y=y + 0.1 * np.linalg.norm(y) * rng.standard_normal(y.shape))
+
+
+TRAINING_ERROR_RIDGE = Claim(
+    id="tangent/training-error-ridge",
+    title="The expected training error of a pruned linearised network is at most that of a ridge regression",
+    statement=(
+        r"\mathbb{E}\,\|Ju_\infty-y'\|^2\le y'^\top(I+JD^{-1}J^\top)^{-1}y',"
+        r"\qquad D=\operatorname{diag}\big((\tfrac1{\pi_i}-1)\|J_i\|^2\big)"
+    ),
+    sources=(BAR,),
+    kind=Expectation("at most"),
+    cases=(
+        Case("mlp-{data}", _mlp_on_real),
+        Case("conv-{data}", _conv_on_real),
+        Case("orthogonal", _orthogonal),
+    ),
+    trial=_ridge,
+    prepare=_ridge_bounds,
+    draw=_draw_mask,
+    hypotheses={name: lambda ridge, holds=holds: holds(ridge.tangent) for name, holds in NON_ZERO.items()},
+    mutants=("D/2 for D", "without Jθ₀"),
+    batch=256,
+    note=(
+        "J is that of the dense network, and the mask is drawn by the poisson law. The kept weights are trained, from "
+        "no change, until the gradient vanishes. Components: pruned weights frozen at their initial values, "
+        "y' = y − f₀; and set to zero, y' = y − f₀ + Jθ₀. Deviations are relative to ‖y'‖²."
+    ),
+)
