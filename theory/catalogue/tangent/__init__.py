@@ -1,7 +1,7 @@
 """The ``tangent/`` family: masks of networks sketch the neural tangent kernel (bar2023sketching, jacot2018ntk).
 
-Loss is ½‖f − y‖², a sum; J is the Jacobian of the N = samples * outputs predictions, J_i its columns over the
-prunable weights, Θ = JJᵀ, and a mask m makes Θ̂ = J diag(m) Jᵀ of it.
+The loss is the sum ½‖f − y‖². J is the Jacobian of the N = samples * outputs predictions, and J_i are its columns over
+the prunable weights. A mask m turns the kernel Θ = JJᵀ into Θ̂ = J diag(m) Jᵀ.
 """
 
 from theory.catalogue.effects import EFFICIENCY_PREDICTOR_SAMPLED, EFFICIENCY_PREDICTOR_TOP
