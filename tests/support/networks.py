@@ -92,10 +92,17 @@ SHARED = {
 
 
 def network(module, x, seed=0):
-    variables = module.init(jax.random.key(seed), x[:1])
-    params = jax.tree.map(
-        lambda w: jnp.asarray(w, jnp.float64) + 0.1 * normal(w.size, *w.shape), variables.pop("params")
-    )
+    """``apply``, random parameters and samples; in NumPy, since compiling flax's initialisation takes longer."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x[:1])
+
+    def draw(path, leaf):
+        if leaf.ndim > 1:
+            return rng.normal(size=leaf.shape) / np.prod(leaf.shape[:-1]) ** 0.5
+        return (path[-1].key in ("scale", "var")) + 0.1 * rng.normal(size=leaf.shape)
+
+    variables = jax.tree_util.tree_map_with_path(lambda path, leaf: jnp.asarray(draw(path, leaf)), shapes)
+    params = variables.pop("params")
 
     def apply(params, x):
         return module.apply({"params": params, **variables}, x)
