@@ -2,15 +2,20 @@
 
 import functools
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 
 from sketchprune import data as datasets
 from sketchprune.data import Dataset
+from theory.certify import certify
 from theory.claim import Claim
 from theory.engine import Programs, Runs
+from theory.instances import Group
 from theory.kinds.kind import STATEMENT
-from theory.verdict import REFUTED, TIERS, Decision, Tier, Verdict
+from theory.shrink import shrink
+from theory.verdict import REFUTED, TIERS, Decision, Replay, Tier, Verdict
 
 
 def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dataset | None = None) -> Verdict:
@@ -51,8 +56,12 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
     """
     claim, started = programs.claim, time.perf_counter()
     with jax.enable_x64(True):
-        found = claim.kind.measure(Runs(programs, tier, seed, dataset), tier)
-    verdict = found.decision(STATEMENT)
+        runs = Runs(programs, tier, seed, dataset)
+        found = claim.kind.measure(runs, tier)
+        verdict = found.decision(STATEMENT)
+        example = found.counterexample if verdict == REFUTED else None
+        if example is not None:
+            example = replace(example, smaller=_smaller(claim, runs.groups, example))
     return Verdict(
         id=claim.id,
         kind=claim.kind.words.name,
@@ -61,9 +70,18 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
         tolerance=claim.kind.tolerance(tier),
         cases=dict(found.cases[STATEMENT]),
         mutants={name: found.decision(name) for name in claim.mutants},
-        counterexample=found.counterexample if verdict == REFUTED else None,
+        counterexample=example,
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def _smaller(claim: Claim, groups: Sequence[Group], example: Replay) -> Replay | None:
+    """The counterexample made as small as it gets, with its certificate; None where one evaluation decides nothing."""
+    shrunk = shrink(claim, groups, example)
+    if shrunk is None:
+        return None
+    certificate = certify(claim, shrunk.raw, shrunk.key, enumerated=shrunk.enumerated)
+    return replace(shrunk.replay, certificate=certificate)
 
 
 _digits = functools.cache(datasets.load)

@@ -91,6 +91,10 @@ class Bound(Kind):
             refuted |= Findings({name: {case: verdict}}, violation.replay if name == STATEMENT else None)
         return refuted
 
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Yes: one instance is enough."""
+        return True
+
     def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return np.asarray(sides.deviation)

@@ -125,6 +125,10 @@ class Expectation(Kind):
             method=method,
         )
 
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Where all outcomes are enumerated."""
+        return enumerated
+
     def discrepancy(self, sides: Evaluation | TrialSums) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return abs(sides.deviation) if self.relation == "equal" else np.asarray(sides.deviation)
