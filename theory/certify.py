@@ -10,15 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
 from theory.claim import Claim, Instance
-from theory.engine import expected_sides, trial_sides
-from theory.instances import chance_key, is_admissible
-from theory.kinds.kind import STATEMENT
 from theory.measurements import Evaluation
+from theory.tracing import trace
 from theory.verdict import Certificate
 
 BITS = (64, 128, 256, 512, 1024)
@@ -124,23 +121,11 @@ class _Found(NamedTuple):
 
 
 class _Program:
-    """The traced trial of a claim on one instance."""
+    """Both sides of a claim on one instance, to be evaluated in balls."""
 
     def __init__(self, claim: Claim, raw: Instance, key: np.ndarray, enumerated: bool):
-        self.claim = claim
-        with jax.enable_x64(True):
-            outcome = None if enumerated else jax.jit(lambda raw, key: claim.draw(claim.prepare(raw), chance_key(key)))(
-                raw, jnp.asarray(key)
-            )  # fmt: skip
-
-            def sides(raw: Instance, outcome: Any) -> Any:
-                instance = claim.prepare(raw)
-                found = expected_sides(claim, instance) if enumerated else trial_sides(claim, instance, outcome)
-                return is_admissible(claim, instance), found[STATEMENT]
-
-            self._traced, shapes = jax.make_jaxpr(sides, return_shape=True)(raw, outcome)
-            self._tree = jax.tree.structure(shapes)
-            self._inputs = jax.tree.leaves((raw, outcome))
+        self.kind = claim.kind
+        self.traced = trace(claim, raw, key, enumerated=enumerated)
 
     def at(self, bits: int) -> _Found:
         """What balls of so many bits say."""
@@ -149,9 +134,10 @@ class _Program:
         from theory.balls.interpreter import evaluate
 
         with _LOCK, jax.enable_x64(True), ctx.workprec(bits):
-            admissible, values = jax.tree.unflatten(self._tree, evaluate(self._traced, self._inputs))
+            outputs = evaluate(self.traced.program, self.traced.inputs)
+            admissible, values = jax.tree.unflatten(self.traced.outputs, outputs)
             relative = _relative(values.measured, values.theory, values.scale)
-            excess = self.claim.kind.discrepancy(Evaluation(values, relative[None], None, None))
+            excess = self.kind.discrepancy(Evaluation(values, relative[None], None, None))
             finite = [ball for ball in np.ravel(excess) if ball.is_finite()]
             return _Found(
                 bool(admissible),

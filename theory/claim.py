@@ -188,6 +188,10 @@ class Claim:
             raise ValueError(
                 f"mutants of {self.id} is {self.mutants}; it takes names that differ, none of them {STATEMENT!r}"
             )
+        if not isinstance(self.free, tuple) or not all(isinstance(name, str) for name in self.free):
+            raise ValueError(f"free of {self.id} is {self.free!r}; it takes a tuple of field names, such as ('x',)")
+        if not all(isinstance(axis, Axis) for axis in self.axes.values()):
+            raise ValueError(f"axes of {self.id} is {self.axes!r}; it takes names with an Axis each, such as along(x=0)")
         if self.batch < 1:
             raise ValueError(f"batch of {self.id} is {self.batch}; it takes a whole number >= 1")
 
@@ -206,6 +210,11 @@ class Claim:
     def chosen(self, *, long: bool) -> tuple[Case, ...]:
         """The cases that run: all of them, or those that are not long."""
         return tuple(case for case in self.cases if long or not case.long)
+
+    @property
+    def movable_fields(self) -> tuple[str, ...]:
+        """The fields that a counterexample may be changed in: the free ones, and those that the search moves."""
+        return tuple(dict.fromkeys((*self.free, *self.kind.searched_fields)))
 
     @property
     def family(self) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt32
 
 from theory.claim import Axis, Claim, Instance
 from theory.engine import Programs
-from theory.instances import Group, write_down
+from theory.instances import Group, field_names, top_field, write_down
 from theory.kinds.exact import worst_entry
 from theory.kinds.kind import STATEMENT, Kind
 from theory.measurements import Evaluation, take_rows
@@ -130,14 +130,11 @@ def _starts(search: "_Search", group: Group, found: Replay) -> Iterator[_Candida
 
 def _read(like: Instance, found: Replay) -> Instance | None:
     """The instance that a replay holds, with the dtypes of another one; None where it does not hold all arrays."""
-    paths, tree = jax.tree_util.tree_flatten_with_path(like)
-    leaves = []
-    for path, leaf in paths:
-        values = found.values[jax.tree_util.keystr(path).lstrip(".")]
-        if isinstance(values, str):
-            return None
-        leaves.append(np.asarray(values, leaf.dtype))
-    return jax.tree.unflatten(tree, leaves)
+    leaves, tree = jax.tree.flatten(like)
+    written = [found.values[name] for name in field_names(like)]
+    if any(isinstance(values, str) for values in written):
+        return None
+    return jax.tree.unflatten(tree, [np.asarray(values, leaf.dtype) for values, leaf in zip(written, leaves)])
 
 
 class _Search:
@@ -149,7 +146,6 @@ class _Search:
         self.evaluations = 0
         self.shapes: set[Any] = set()
         self._programs = Programs(claim, optimised=False)
-        self._free = {*claim.free, *claim.kind.searched_fields}
 
     def smallest(self, start: _Candidate) -> _Candidate:
         """What is left when nothing more can be cut, set to zero, or rounded."""
@@ -159,12 +155,12 @@ class _Search:
         def contradicts(raws: list[Instance]) -> np.ndarray:
             return np.where((found := self.excesses(raws, start.key)) >= required, found, -np.inf)
 
-        raw, cost = start.raw, math.inf
-        for transforms in ((ZERO,), SIMPLER, SIMPLER, SIMPLER):
-            raw = self._simplified(self._cut(raw, contradicts), transforms, contradicts)
-            if transforms is SIMPLER and self.cost(raw) == cost:
-                break
+        raw = self._simplified(start.raw, (ZERO,), contradicts)
+        raw = self._without_idle_entries(raw, contradicts)
+        cost = math.inf
+        while self.cost(raw) < cost:
             cost = self.cost(raw)
+            raw = self._simplified(self._cut(raw, contradicts), SIMPLER, contradicts)
         return start._replace(raw=raw)
 
     def cost(self, raw: Instance) -> float:
@@ -218,6 +214,22 @@ class _Search:
 
     # --- Cuts
 
+    def _without_idle_entries(self, raw: Instance, contradicts: Callable[[list[Instance]], np.ndarray]) -> Instance:
+        """The instance without those entries of its axes with which only zeros go; all at once, for one program."""
+        smaller = raw
+        for axis in self.claim.axes.values():
+            size, non_zero = axis.size(smaller), self._count_non_zero(smaller)
+            for index in reversed(range(size)):
+                kept = np.delete(np.arange(axis.size(smaller)), index)
+                rest = list(_instances(axis, smaller, [kept])) if len(kept) else []
+                if rest and self._count_non_zero(rest[0]) == non_zero:
+                    smaller = rest[0]
+        return smaller if contradicts([smaller])[0] > 0 else raw
+
+    def _count_non_zero(self, raw: Instance) -> int:
+        """The free entries that are not 0."""
+        return sum(np.count_nonzero(leaf) for _, leaf in self._free_leaves(raw))
+
     def _cut(self, raw: Instance, contradicts: Callable[[list[Instance]], np.ndarray]) -> Instance:
         """The instance without the entries of its axes that it can do without."""
         for axis in self.claim.axes.values():
@@ -237,11 +249,11 @@ class _Search:
 
     def _free_leaves(self, raw: Instance) -> list[tuple[int, np.ndarray]]:
         """Number and array of each leaf of floating entries that may change."""
-        paths, _ = jax.tree_util.tree_flatten_with_path(raw)
+        movable = self.claim.movable_fields
         return [
             (number, np.asarray(leaf))
-            for number, (path, leaf) in enumerate(paths)
-            if jax.tree_util.keystr(path[:1]).strip(".[]'") in self._free and np.issubdtype(leaf.dtype, np.floating)
+            for number, (name, leaf) in enumerate(zip(field_names(raw), jax.tree.leaves(raw), strict=True))
+            if top_field(name) in movable and np.issubdtype(leaf.dtype, np.floating)
         ]
 
     def _simplified(

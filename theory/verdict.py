@@ -151,6 +151,21 @@ class Certificate:
     bits: int = 0
     reason: str = ""
 
+    @property
+    def text(self) -> str:
+        """What it says, in words.
+
+        >>> Certificate(True, margin=0.1875, bits=64).text
+        'CERTIFIED, the statement fails by at least 0.188 of the larger side (balls of 64 bits)'
+        >>> Certificate(False, reason="erf has no ball version").text
+        'not certified, erf has no ball version'
+        """
+        if not self.certified:
+            return f"not certified, {self.reason}"
+        return (
+            f"CERTIFIED, the statement fails by at least {self.margin:.3g} of the larger side (balls of {self.bits} bits)"
+        )
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -167,6 +182,7 @@ class Replay:
         key: the data of the random key that the trial draws with; empty for means over trials.
         smaller: the smallest counterexample that shrinking reached from this one; None where it does not apply.
         certificate: of a shrunk counterexample; else None.
+        program: of a shrunk counterexample, a Python file that prints both sides; else empty.
     """
 
     case: str
@@ -179,6 +195,7 @@ class Replay:
     key: tuple[int, ...] = ()
     smaller: "Replay | None" = None
     certificate: Certificate | None = None
+    program: str = ""
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Replay":

@@ -14,6 +14,7 @@ from theory.claim import Claim
 from theory.engine import Programs, Runs
 from theory.instances import Group
 from theory.kinds.kind import STATEMENT
+from theory.replay import python_file
 from theory.shrink import shrink
 from theory.verdict import REFUTED, TIERS, Decision, Replay, Tier, Verdict
 
@@ -81,7 +82,7 @@ def _smaller(claim: Claim, groups: Sequence[Group], example: Replay) -> Replay |
     if shrunk is None:
         return None
     certificate = certify(claim, shrunk.raw, shrunk.key, enumerated=shrunk.enumerated)
-    return replace(shrunk.replay, certificate=certificate)
+    return replace(shrunk.replay, certificate=certificate, program=python_file(claim, shrunk, certificate))
 
 
 _digits = functools.cache(datasets.load)

@@ -42,11 +42,12 @@ def _value(array: Any) -> Any:
     return balls(array) if is_float(dtype) else np.asarray(array, dtype)
 
 
-def _run(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Values) -> Values:
+def _run(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Values, wanted: Sequence[bool] | None = None) -> Values:
+    """The outputs; None for those that are not wanted, which by default all are."""
     values: dict[Any, Any] = {}
     values.update(zip(jaxpr.constvars, map(_value, consts), strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
-    equations, read = _live(jaxpr)
+    equations, read = _live(jaxpr, wanted)
 
     def value_of(atom: Any) -> Any:
         return _literal(atom) if isinstance(atom, jex.Literal) else values[atom]
@@ -55,16 +56,17 @@ def _run(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Values) -> Values:
         used = [variable in read for variable in equation.outvars]
         results = _apply(equation, [value_of(atom) for atom in equation.invars], used)
         values.update(zip(equation.outvars, results, strict=True))
-    return [value_of(atom) for atom in jaxpr.outvars]
+    return [value_of(atom) if isinstance(atom, jex.Literal) else values.get(atom) for atom in jaxpr.outvars]
 
 
 def _literal(atom: Any) -> Any:
     return balls(atom.val) if is_float(atom.aval.dtype) else np.asarray(atom.val, atom.aval.dtype)
 
 
-def _live(jaxpr: jex.Jaxpr) -> tuple[list[Any], set[Any]]:
-    """The equations that the outputs depend on, and the variables that are read."""
-    read = {atom for atom in jaxpr.outvars if not isinstance(atom, jex.Literal)}
+def _live(jaxpr: jex.Jaxpr, wanted: Sequence[bool] | None) -> tuple[list[Any], set[Any]]:
+    """The equations that the wanted outputs depend on, and the variables that are read."""
+    outputs = [atom for place, atom in enumerate(jaxpr.outvars) if wanted is None or wanted[place]]
+    read = {atom for atom in outputs if not isinstance(atom, jex.Literal)}
     equations = []
     for equation in reversed(jaxpr.eqns):
         if any(variable in read for variable in equation.outvars):
@@ -80,7 +82,7 @@ def _apply(equation: Any, operands: Values, used: list[bool]) -> Values:
         return _NESTED[name](params, operands)
     body = next((params[key] for key in ("jaxpr", "call_jaxpr") if key in params), None)
     if body is not None:  # jit, custom_jvp_call, custom_vjp_call, checkpoint and other calls
-        return _call(body, operands)
+        return _call(body, operands, used)
     if not _any_float(equation):
         return _as_data(equation, operands)
     if name == "iota":
@@ -130,9 +132,9 @@ def _as_data(equation: Any, operands: Values) -> Values:
 # --- Programs within programs
 
 
-def _call(program: Any, operands: Values) -> Values:
+def _call(program: Any, operands: Values, wanted: Sequence[bool] | None = None) -> Values:
     closed = isinstance(program, jex.ClosedJaxpr)
-    return _run(program.jaxpr if closed else program, program.consts if closed else (), operands)
+    return _run(program.jaxpr if closed else program, program.consts if closed else (), operands, wanted)
 
 
 def _cond(params: dict[str, Any], operands: Values) -> Values:

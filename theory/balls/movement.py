@@ -5,13 +5,12 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from flint import arb
-from jax import lax
 
 from theory.balls.arrays import Balls, as_array, balls, decisions, exact, is_float
 from theory.balls.elementwise import COMPARISONS, Undecided, equal, less
+from theory.scatter_places import places_of_updates
 
 
 def move(equation: Any, operands: list[Any]) -> list[Any]:
@@ -78,7 +77,7 @@ REARRANGEMENTS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
 def scatter(equation: Any, operands: list[Any]) -> Balls:
     """The operand with updates put, added, multiplied or compared into their places, one after the other."""
     operand, indices, updates = operands
-    places = _places(equation.params, operand.shape, indices, updates.shape)
+    places = places_of_updates(equation.params, operand.shape, indices, updates.shape)
     combine = _COMBINATIONS[equation.primitive.name]
     result = operand.copy().ravel()
     for place, update in zip(places.ravel(), updates.ravel(), strict=True):
@@ -99,23 +98,6 @@ _COMBINATIONS: dict[str, Callable[[arb, arb], arb]] = {
     "scatter_min": arb.min,
 }
 SCATTERS = frozenset(_COMBINATIONS)
-
-
-def _places(params: dict[str, Any], shape: tuple[int, ...], indices: Any, updates: tuple[int, ...]) -> np.ndarray:
-    """The place in the raveled operand, counted from 1, that each update goes to; 0 where it is dropped.
-
-    Adding updates into zeros is linear. Its transpose reads at the place that an update goes to: here, the places.
-    """
-
-    def add(values: Any) -> Any:
-        return lax.scatter_add(
-            np.zeros(shape), indices, values, params["dimension_numbers"], mode=params["mode"],
-            indices_are_sorted=False, unique_indices=False,
-        )  # fmt: skip
-
-    read = jax.linear_transpose(add, jax.ShapeDtypeStruct(updates, np.float64))
-    (found,) = read(1.0 + np.arange(np.prod(shape, dtype=int)).reshape(shape))
-    return np.asarray(found).astype(int)
 
 
 # --- Folds
