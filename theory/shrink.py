@@ -72,6 +72,38 @@ class Shrunk(NamedTuple):
     replay: Replay
 
 
+class Remembered(NamedTuple):
+    """A counterexample that an earlier run found.
+
+    Attributes:
+        raw: the instance, as a case would make it.
+        key: the data of its key.
+        case: name of its case, with the name of the data set in it.
+        enumerated: whether its sides are expectations over all outcomes.
+    """
+
+    raw: Instance
+    key: UInt32[np.ndarray, " words"]
+    case: str
+    enumerated: bool
+
+
+def tried_again(claim: Claim, remembered: Remembered) -> Replay | None:
+    """A remembered counterexample, written down, if it contradicts the claim still.
+
+    Args:
+        claim: what it contradicted.
+        remembered: the counterexample.
+    """
+    if not claim.kind.is_exact(enumerated=remembered.enumerated):
+        return None
+    search = _Search(claim, remembered.enumerated)
+    start = _Candidate(remembered.raw, remembered.key, remembered.case, 0)
+    if not search.excesses([start.raw], start.key)[0] > ROUNDING:
+        return None
+    return replace(search.written_down(start).replay, found_by="memory")
+
+
 def shrink(claim: Claim, groups: Sequence[Group], found: Replay) -> Shrunk | None:
     """The smallest counterexample that is reached from the one that was found, and from the simplest of its group.
 
@@ -114,7 +146,8 @@ def _starts(search: "_Search", group: Group, found: Replay) -> Iterator[_Candida
     case = next(case for case in group.cases if case.name == found.case)
     row = case.rows.start + found.instance
     if (raw := _read(take_rows(group.raw, row), found)) is not None:
-        start = _Candidate(raw, group.keys[row], found.case, found.instance)
+        key = np.asarray(found.key, np.uint32) if found.key else group.keys[row]
+        start = _Candidate(raw, key, found.case, found.instance)
         if search.excesses([raw], start.key)[0] > 0:
             yield start
     others = []

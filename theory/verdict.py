@@ -174,7 +174,7 @@ class Replay:
     Attributes:
         case: name of its case.
         instance: its index among the instances of the case; where a search found it, of the instance it started from.
-        found_by: "instance", "search", "trials", or "shrinking" from one that another of these found.
+        found_by: "instance", "search", "trials", "memory" of an earlier run, or "shrinking" from one of these.
         component: the component of the sides that is meant, counted over the raveled sides.
         measured: the measured side; a mean where trials found it.
         theory: the theory's side; a mean where trials found it.
