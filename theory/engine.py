@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,11 @@ from theory.instances import CaseRows, Group, chance_key, in_32_bits, is_admissi
 from theory.kinds.kind import STATEMENT
 from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, take_rows
 from theory.verdict import Replay, Tier
+
+_FRESH = 2**31
+"""Number of the first fresh trial: beyond those of all looks."""
+_STRETCH = 2**20
+"""Fresh trials that one place for an instance may run."""
 
 
 class Program:
@@ -184,7 +190,7 @@ def _sum_tiles(
             return trial_sides(claim, instance, claim.draw(instance, chance_key(key, index)))
 
         sides = jax.vmap(trial)(start + jnp.arange(size))
-        return {name: add_up(values) for name, values in sides.items()}
+        return {name: add_up(values, claim.kind.counted_factors) for name, values in sides.items()}
 
     @jax.jit  # traced once, though its shape is needed before its value
     def tile_of_all(instances: Instance, keys: Array, start: Array) -> dict[str, TrialSums]:
@@ -298,6 +304,37 @@ class Runs:
         tiles = count // tile_size(self.claim, self.instances_per_case)
         program = self._programs.trials(self.instances_per_case)
         return self._ordered(program(instances, group.keys, case.index, first, tiles))
+
+    def fresh_trials(
+        self, group: Group, case: CaseRows, rows: np.ndarray, *, first: int, count: int, float32: bool
+    ) -> dict[str, TrialSums]:
+        """Sums over trials that :meth:`trials` never runs, on some instances of a case: leaves [rows, components].
+
+        The program is that of :meth:`trials`, so nothing is compiled: each of its places for an instance runs one of
+        the given ones, in turn, from a stretch of its key's trials that is its own.
+
+        Args:
+            group: the case's.
+            case: one of the group.
+            rows: instances of the case, not more than it has.
+            first: number of the first trial in each place.
+            count: trials in each place, as of :meth:`trials`.
+            float32: with the instances' fields in float32, instead of float64.
+        """
+        places = np.arange(self.instances_per_case)
+        turn = places % len(rows)
+        served = case.rows.start + np.asarray(rows)[turn]
+        order = np.arange(len(group.keys))
+        order[case.rows] = served
+        keys = group.keys[order]
+        keys[case.rows, 1] += np.uint32(_FRESH) + (places // len(rows)).astype(np.uint32) * np.uint32(_STRETCH)
+        again = replace(group, instances=take_rows(group.instances, order), keys=keys)
+        sums = self.trials(again, case, first=first, count=count, float32=float32)
+
+        def merged(leaf: np.ndarray) -> np.ndarray:
+            return np.stack([leaf[turn == index].sum(axis=0) for index in range(len(rows))])
+
+        return jax.tree.map(merged, sums)
 
     def search(self, group: Group, statement: str, steps: int) -> Violation | None:
         """The worst counterexample that gradient ascent finds from instances of a group; None where it finds none.

@@ -3,6 +3,7 @@
 Inside a program the leaves of these records are jax arrays, outside numpy arrays.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -84,6 +85,8 @@ class TrialSums(NamedTuple):
         fourth_powers: sum of their fourth powers, which tells whether few trials dominate the squares.
         changed_scales: number of trials whose scale is not that of the first.
         sides: sums of the sides.
+        exceeding: [instances, components, factors], number of trials in which measured > factor · theory, for the
+            factors that the claim's kind asks for; trials that are broken count. None where it asks for none.
     """
 
     trials: Leaf
@@ -94,6 +97,7 @@ class TrialSums(NamedTuple):
     fourth_powers: Leaf
     changed_scales: Leaf
     sides: SideArrays
+    exceeding: Leaf
 
     def means(self) -> SideArrays:
         """The sides averaged over the trials; nan where there was no trial."""
@@ -146,11 +150,15 @@ def assess(values: SideArrays) -> Evaluation:
     )
 
 
-def add_up(values: SideArrays) -> TrialSums:
+def add_up(values: SideArrays, factors: Sequence[float] = ()) -> TrialSums:
     """Sums over the leading axis of trials.
 
     What does not depend on the trial (scale, trivial, range, delta) is taken from the first trial: one reduction for
     all sums instead of one for each halves the time of compilation.
+
+    Args:
+        values: [trials, components].
+        factors: of the theory's side, for which trials that exceed it are counted.
     """
     trial = assess(values)
     ones = jnp.ones_like(trial.deviation)
@@ -171,6 +179,8 @@ def add_up(values: SideArrays) -> TrialSums:
         jnp.where(trial.broken[:, None], 0, terms), axis=0, dtype=jnp.float64
     )
     constant = (trials * side[0] for side in (values.scale, values.trivial, values.range, values.delta))
+    below = values.measured[..., None] <= values.theory[..., None] * jnp.asarray(factors, values.theory.dtype)
+    exceeding = jnp.sum(~below | trial.broken[..., None], axis=0, dtype=jnp.float64) if factors else None
     return TrialSums(
         trials=trials,
         broken=len(ones) - trials,
@@ -180,4 +190,5 @@ def add_up(values: SideArrays) -> TrialSums:
         fourth_powers=fourth_powers,
         changed_scales=changed_scales,
         sides=SideArrays(measured, theory, *constant),
+        exceeding=exceeding,
     )

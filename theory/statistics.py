@@ -96,6 +96,45 @@ def binomial_interval(failures: Numbers, trials: Numbers, level: float) -> Inter
     return Interval(low, high)
 
 
+def root_mean_square_limit(
+    trials: Real[np.ndarray, "instances ..."],
+    mean: Float[np.ndarray, "instances ..."],
+    variance: Float[np.ndarray, "instances ..."],
+    level: float,
+) -> np.ndarray:
+    """An upper limit of the root mean square of E z_i over instances i: what their average may hide.
+
+    U = (1/I) Σ_i (mean_i² − variance_i/n_i), the average product of two different trials of an instance, estimates
+    B² = (1/I) Σ_i (E z_i)² without bias, with the variance v + 4 B² max_i(variance_i/n_i)/I at most, where
+    v = Σ_i 2 variance_i²/(n_i(n_i − 1))/I². The limit is the largest B with B² − U ≤ √(2 log(1/level)) times the
+    square root of that. It is asymptotic in the number of trials.
+
+    Args:
+        trials: number of trials n_i, instances first.
+        mean: sample means.
+        variance: sample variances.
+        level: probability that the limit lies below B.
+
+    Returns:
+        The limit, without the axis of the instances; infinite where an instance has a single trial.
+
+    Example:
+        >>> opposite = np.array([[0.5], [-0.5]])
+        >>> root_mean_square_limit(np.full((2, 1), 100), opposite, np.full((2, 1), 1e-4), 0.01).round(3).tolist()
+        [0.502]
+    """
+    instances = len(trials)
+    squared_error = variance / trials
+    estimate = (mean**2 - squared_error).mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = 2 * (variance**2 / (trials * (trials - 1.0))).sum(axis=0) / instances**2
+    squared_quantile = -2 * np.log(level)
+    cross = 4 * squared_quantile * squared_error.max(axis=0) / instances
+    discriminant = np.maximum(cross**2 / 4 + estimate * cross + squared_quantile * spread, 0)
+    limit = np.sqrt(np.maximum(estimate + cross / 2 + np.sqrt(discriminant), 0))
+    return np.where((trials > 1).all(axis=0), limit, np.inf)
+
+
 def slope_interval(
     log_sizes: Float[np.ndarray, " sizes"], log_values: Float[np.ndarray, "instances sizes"], level: float
 ) -> tuple[float, Interval]:

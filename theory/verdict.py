@@ -104,8 +104,8 @@ TIERS = {
 class CaseVerdict:
     """The verdict on one case.
 
-    What ``measured``, ``theory`` and ``interval`` are depends on the kind of claim: see the ``words`` of each kind in
-    :mod:`theory.kinds`.
+    What ``measured``, ``theory``, ``resolution`` and ``interval`` are depends on the kind of claim: see the ``words``
+    of each kind in :mod:`theory.kinds`.
 
     Attributes:
         verdict: the decision.
@@ -116,6 +116,7 @@ class CaseVerdict:
         theory: the theory's side, in one number.
         looseness: median of theory/measured over instances and components (bounds, expectations,
             probabilities), else nan.
+        resolution: what a wrong statement would have to get wrong to be noticed; nan where the kind does not say.
         interval: the confidence interval that decided; None where nothing is random.
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
@@ -132,6 +133,7 @@ class CaseVerdict:
     interval: tuple[float, float] | None
     method: str
     control: bool = False
+    resolution: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -279,5 +281,5 @@ def _with_nan(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     interval = fields["interval"] and tuple(math.nan if end is None else end for end in fields["interval"])
-    numbers = _with_nan(fields, "measured", "theory", "looseness")
+    numbers = _with_nan(fields, "measured", "theory", "looseness", "resolution")
     return numbers | {"interval": interval, "verdict": Decision(fields["verdict"])}

@@ -37,6 +37,7 @@ class Bound(Kind):
         meaning="measured ≤ theory on every admissible instance.",
         measured="median of the measured side",
         theory="median of the bound",
+        resolution="largest factor on the bound at which the statement would have been refuted",
     )
     takes_enumerable: ClassVar[bool] = True
 

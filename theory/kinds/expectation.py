@@ -1,19 +1,18 @@
 """Expectations: E measured = E theory, or at most that, over the outcomes of a trial."""
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from theory import statistics
-from theory.kinds import exact, trials
+from theory.kinds import exact, retrials, trials
 from theory.kinds.axes import Axis, Strip, linear, looseness
 from theory.kinds.exact import Admissible
-from theory.kinds.kind import Findings, Kind, Words, check_relation, unmet
+from theory.kinds.kind import Findings, Words, check_relation, unmet
 from theory.measurements import Evaluation, TrialSums, take_rows
 from theory.statistics import Interval, Relation
-from theory.verdict import LEVEL, CaseVerdict, Tier, Verdict
+from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
     import theory.engine
@@ -25,11 +24,12 @@ FLOAT32_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
-class Expectation(Kind):
+class Expectation(trials.Sampled):
     """E measured = E theory, or ≤, over the outcomes of a trial.
 
-    Decided on the deviation (measured − theory) / scale: averaged over trials and over the admissible instances of a
-    case, or on every instance where all outcomes are enumerated.
+    Where all outcomes are enumerated, every instance decides. Else the deviation (measured − theory) / scale is
+    averaged over trials and over the admissible instances of a case; then the instances and components that look worst
+    are tried again, and decide by themselves.
 
     Attributes:
         relation: "equal" or "at most".
@@ -39,10 +39,11 @@ class Expectation(Kind):
 
     words: ClassVar[Words] = Words(
         name="expectation",
-        meaning="E measured = E theory, or ≤, over the outcomes of a trial.",
+        meaning="E measured = E theory over the outcomes of a trial.",
         measured="median over instances of the mean",
         theory="median of the theory's side",
         interval="of measured − theory, relative to the scale",
+        resolution="root mean square of (measured − theory)/scale over instances that could have been missed",
     )
     takes_enumerable: ClassVar[bool] = True
     optional_sides: ClassVar[tuple[str, ...]] = ("scale", "trivial", "range")
@@ -53,20 +54,17 @@ class Expectation(Kind):
     @property
     def meaning(self) -> str:
         """The meaning, with the relation."""
-        return f"{self.words.meaning} Here: {self.relation}."
+        return self.words.meaning.replace("=", "≤") if self.relation == "at most" else self.words.meaning
 
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
         """All outcomes where they are enumerated; else trials, in float32, until all is decided."""
         found = Findings.none(runs.statements)
-        decide = partial(self.decide, claim_id=runs.claim.id)
         for group in runs.groups:
             if group.enumerable:
                 found |= exact.measure_group(
                     runs, group, self.decide_enumerated, self.discrepancy, compare_float32=self.relation == "equal"
                 )
-            else:
-                found |= trials.measure_group(runs, group, tier, decide, self.discrepancy, float32=True, earlier=found)
-        return found
+        return retrials.measure(runs, tier, self, float32=True, found=found)
 
     def decide_enumerated(
         self, sides: Evaluation, in_float32: Evaluation | None, admissible: Admissible
@@ -82,17 +80,16 @@ class Expectation(Kind):
             return exact.decide_equality(sides, in_float32, admissible, method="enumerated")
         return exact.decide_inequality(sides, admissible, method="enumerated")
 
-    def decide(
-        self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL, claim_id: str = "a claim"
-    ) -> CaseVerdict:
-        """The verdict on one case from the sums of its trials so far.
+    def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
+        """The verdict on one case from the sums of its trials so far, on the average over its instances.
+
+        SUPPORTED only where the average hides little: see ``resolution``.
 
         Args:
             sums: over trials, [instances, components].
             admissible: which instances met the hypotheses.
             tier: its tolerance still supports the statement.
             level: probability of a wrong decision, over all components and looks.
-            claim_id: names the claim in messages.
 
         Raises:
             ValueError: chance decides the scale.
@@ -102,11 +99,16 @@ class Expectation(Kind):
         kept = take_rows(sums, admissible)
         if kept.changed_scales.any():
             raise ValueError(
-                f"scale in the trial of {claim_id} changes from trial to trial, as |theory| may where no scale is "
-                "given; it takes one that chance does not decide, Sides(..., scale=...)"
+                "scale in the trial changes from trial to trial, as |theory| may where no scale is given; it takes one "
+                "that chance does not decide, Sides(..., scale=...)"
             )
         judgement = self.judge(kept, tier, level)
-        return trials.decide_case(judgement, kept, admissible, exact.medians(kept.means()))
+        resolution = float(np.max(self.resolution(kept, trials.level_per_interval(level, sums, tier))))
+        verdict = trials.decide_case(
+            judgement, kept, admissible, exact.medians(kept.means()) | {"resolution": resolution}
+        )
+        hides_much = not resolution <= retrials.MAX_RESOLUTION * tier.tolerance
+        return replace(verdict, verdict=INCONCLUSIVE) if verdict.verdict == SUPPORTED and hides_much else verdict
 
     def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
         """Decisions on the components, from sums over trials on admissible instances.
@@ -129,8 +131,40 @@ class Expectation(Kind):
         """Where all outcomes are enumerated."""
         return enumerated
 
-    def discrepancy(self, sides: Evaluation | TrialSums) -> np.ndarray:
-        """How much each [instance, component] contradicts the statement."""
+    def resolution(self, sums: TrialSums, level: float) -> np.ndarray:
+        """The largest root mean square deviation over instances that the trials leave possible, [components].
+
+        For "at most" it is that of the deviations above 0.
+
+        Args:
+            sums: over trials on admissible instances, [instances, components].
+            level: probability that a component's is larger.
+        """
+        mean, variance = _moments(sums)
+        limit = statistics.root_mean_square_limit(sums.trials, mean, variance, level / 2)
+        if self.relation == "at most":
+            with np.errstate(invalid="ignore", divide="ignore"):
+                error = np.sqrt(variance / sums.trials)
+            high = statistics.normal_interval(mean, error, level / len(mean)).high
+            positive = np.where(sums.trials > 1, np.maximum(high, 0), np.inf)
+            limit = np.fmin(limit, np.sqrt((positive**2).mean(axis=0)))
+        return np.nan_to_num(limit, nan=np.inf)
+
+    def suspicion(self, sums: TrialSums) -> np.ndarray:
+        """By how many standard errors the mean of each [instance, component] contradicts the statement.
+
+        Where its trials happen to be all alike, as where a rare item is never kept, they prove little, and the excess
+        itself is returned; unless chance has no part in the component.
+        """
+        mean, variance = _moments(sums)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = abs(mean) if self.relation == "equal" else mean
+            errors = excess / np.sqrt(variance / sums.trials)
+        alike = (variance == 0) & (variance > 0).any(axis=0)
+        return np.where((excess == 0) | alike, excess, errors)
+
+    def discrepancy(self, sides: Evaluation) -> np.ndarray:
+        """How much each [instance, component] contradicts the statement, where all outcomes are enumerated."""
         return abs(sides.deviation) if self.relation == "equal" else np.asarray(sides.deviation)
 
     def tolerance(self, tier: Tier) -> float:
@@ -161,18 +195,25 @@ def deviation_interval(sums: TrialSums, level: float) -> tuple[Interval, str]:
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         count = sums.trials.sum(axis=0)
-        mean = (sums.deviation / sums.trials).mean(axis=0)
         means = sums.means()
         width = (means.range / means.scale).max(axis=0)
+        of_instances, within = _moments(sums)
+        mean = of_instances.mean(axis=0)
         if np.isfinite(width).all():
             variance = np.maximum((sums.squares.sum(axis=0) - count * mean**2) / (count - 1), 0)
             return statistics.bernstein_interval(count, mean, variance, width, level), "empirical Bernstein"
-        within = np.maximum(sums.squares - sums.deviation**2 / sums.trials, 0) / (sums.trials - 1)
         error = np.sqrt((within / sums.trials).sum(axis=0)) / len(sums.trials)
         dominated = sums.fourth_powers.sum(axis=0) > MAX_FOURTH_MOMENT_SHARE * sums.squares.sum(axis=0) ** 2
         all_alike = (error == 0) & (mean != 0)
         error = np.where(dominated | all_alike, np.inf, error)
         return statistics.normal_interval(mean, error, level), "asymptotic"
+
+
+def _moments(sums: TrialSums) -> tuple[np.ndarray, np.ndarray]:
+    """Sample mean and sample variance of the deviations of each instance and component."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = sums.deviation / sums.trials
+        return mean, np.maximum(sums.squares - sums.deviation**2 / sums.trials, 0) / (sums.trials - 1)
 
 
 def _deviation(case: CaseVerdict) -> Strip:

@@ -32,6 +32,7 @@ class Words:
         measured: what ``measured`` is in a :class:`theory.CaseVerdict`.
         theory: what ``theory`` is there.
         interval: what the confidence interval there is of; "–" where there is none.
+        resolution: what ``resolution`` is there; "–" where there is none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Words:
     measured: str
     theory: str
     interval: str = "–"
+    resolution: str = "–"
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Findings:
         return combine(case.verdict for case in self.cases[statement].values() if not case.control)
 
     def __or__(self, later: "Findings") -> "Findings":
-        """Both together; where they differ about a case, or both have a counterexample, the later ones."""
+        """Both together; where they differ about a case, what was found later; the counterexample found first."""
         names = [*self.cases, *(name for name in later.cases if name not in self.cases)]
         cases = {name: {**self.cases.get(name, {}), **later.cases.get(name, {})} for name in names}
-        return Findings(cases, later.counterexample or self.counterexample)
+        return Findings(cases, self.counterexample or later.counterexample)
 
     @classmethod
     def none(cls, statements: Iterable[str]) -> "Findings":
@@ -81,6 +83,7 @@ class Kind(abc.ABC):
         takes_enumerable: whether cases may have all outcomes of a trial enumerated.
         required_sides: fields of :class:`theory.Sides`, besides the two sides, that a trial must return.
         optional_sides: the other fields that a trial may return.
+        counted_factors: factors of the theory's side: for each of them, trials that exceed it are counted.
     """
 
     words: ClassVar[Words]
@@ -88,6 +91,7 @@ class Kind(abc.ABC):
     takes_enumerable: ClassVar[bool] = False
     required_sides: ClassVar[tuple[str, ...]] = ()
     optional_sides: ClassVar[tuple[str, ...]] = ("scale", "trivial")
+    counted_factors: ClassVar[tuple[float, ...]] = ()
 
     @abc.abstractmethod
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
@@ -163,6 +167,7 @@ def case_verdict(
     measured: float = np.nan,
     theory: float = np.nan,
     looseness: float = np.nan,
+    resolution: float = np.nan,
     trials: int = 0,
     interval: tuple[float, float] | None = None,
 ) -> CaseVerdict:
@@ -175,6 +180,7 @@ def case_verdict(
         measured: what the kind's words say of ``measured``.
         theory: what they say of ``theory``.
         looseness: median of theory/measured, where the kind has one.
+        resolution: what the kind's words say of ``resolution``.
         trials: trials behind the decision.
         interval: what they say of ``interval``.
     """
@@ -186,6 +192,7 @@ def case_verdict(
         measured=measured,
         theory=theory,
         looseness=looseness,
+        resolution=resolution,
         interval=interval,
         method=method,
     )

@@ -6,42 +6,43 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from theory import statistics
-from theory.kinds import exact, trials
+from theory.kinds import exact, retrials, trials
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
-from theory.kinds.kind import Findings, Kind, Words, unmet
+from theory.kinds.kind import Findings, Words, unmet
 from theory.measurements import TrialSums, take_rows
-from theory.verdict import LEVEL, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
+from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
     import theory.engine
 
+MIN_ALLOWED_FAILURES = 4
+"""Each instance has trials enough to fail this often at the rate δ, so that one which fails at 3δ stands out."""
+
 
 @dataclass(frozen=True)
-class Probability(Kind):
-    """P(measured > theory) <= delta over the outcomes of a trial, and over the admissible instances of a case.
+class Probability(trials.Sampled):
+    """P(measured > theory) <= delta over the outcomes of a trial.
 
-    A trial returns the failure rate that the statement allows as ``Sides.delta``. Exact binomial intervals decide.
+    A trial returns the failure rate that the statement allows as ``Sides.delta``. Exact binomial intervals decide: of
+    the failure rate over the admissible instances of a case, and of that of the instances that fail most, which are
+    tried again.
     """
 
     words: ClassVar[Words] = Words(
         name="probability",
-        meaning="P(measured > theory) ≤ delta over the outcomes of a trial, and over the admissible instances of a "
-        "case.",
+        meaning="P(measured > theory) ≤ δ over the outcomes of a trial.",
         measured="failure frequency of the worst component",
         theory="the failure rate δ that the claim allows",
         interval="of the failure rate",
+        resolution="largest factor on the theory's side at which the statement would have been refuted",
     )
     required_sides: ClassVar[tuple[str, ...]] = ("delta",)
+    counted_factors: ClassVar[tuple[float, ...]] = tuple(k / 16 for k in range(1, 17))
 
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
         """Trials, in float64, until all is decided."""
-        found = Findings.none(runs.statements)
-        for group in runs.groups:
-            found |= trials.measure_group(
-                runs, group, tier, self.decide, self.discrepancy, float32=False, earlier=found
-            )
-        return found
+        return retrials.measure(runs, tier, self, float32=False, found=Findings.none(runs.statements))
 
     def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
         """The verdict on one case from the sums of its trials so far.
@@ -62,11 +63,14 @@ class Probability(Kind):
             "measured": float(_failures(kept)[worst] / trials.count_trials(kept)[worst]),
             "theory": float(_delta(kept)[worst]),
             "looseness": exact.medians(means)["looseness"],
+            "resolution": self.resolution(kept, trials.level_per_interval(level, kept, tier)),
         }
         verdict = trials.decide_case(judgement, kept, admissible, numbers)
-        if verdict.verdict == SUPPORTED and exact.is_vacuous(means):
-            return replace(verdict, verdict=VACUOUS)
-        return verdict
+        if verdict.verdict != SUPPORTED:
+            return verdict
+        if np.any((kept.trials + kept.broken) * means.delta < MIN_ALLOWED_FAILURES):
+            return replace(verdict, verdict=INCONCLUSIVE)
+        return replace(verdict, verdict=VACUOUS) if exact.is_vacuous(means) else verdict
 
     def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
         """Decisions on the components, from sums over trials on admissible instances.
@@ -81,9 +85,26 @@ class Probability(Kind):
         decisions = statistics.decide_failure_rate(interval, delta)
         return trials.Judgement(decisions, interval, int(np.argmax(failed / count / delta)), "exact binomial")
 
-    def discrepancy(self, sums: TrialSums) -> np.ndarray:
-        """How much each [instance, component] contradicts the statement."""
-        return np.asarray(sums.failures)
+    def resolution(self, sums: TrialSums, level: float) -> float:
+        """The largest counted factor on the theory's side at which the trials would refute the statement; 0 if none.
+
+        Args:
+            sums: over trials on admissible instances, [instances, components].
+            level: probability that an interval misses a failure rate.
+        """
+        exceeding, count = sums.exceeding.sum(axis=0), trials.count_trials(sums)
+        low = statistics.binomial_interval(exceeding, np.broadcast_to(count[:, None], exceeding.shape), level).low
+        refuted = np.any(low > _delta(sums)[:, None], axis=0)
+        return float(np.max(np.where(refuted, self.counted_factors, 0.0)))
+
+    def suspicion(self, sums: TrialSums) -> np.ndarray:
+        """How often each [instance, component] failed."""
+        return sums.failures + sums.broken
+
+    def settle(self, verdict: CaseVerdict, retried: trials.Judgement) -> CaseVerdict:
+        """INCONCLUSIVE where the failure rate of a suspect is not known to be small enough."""
+        open_ = INCONCLUSIVE in retried.decisions and verdict.verdict in (SUPPORTED, VACUOUS)
+        return replace(verdict, verdict=INCONCLUSIVE) if open_ else verdict
 
     def tolerance(self, tier: Tier) -> float:
         """By what part of δ a failure rate may exceed it and pass."""

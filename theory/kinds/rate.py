@@ -54,7 +54,7 @@ class Rate(Kind):
     @property
     def meaning(self) -> str:
         """The meaning, with the relation."""
-        return f"{self.words.meaning} Here: {self.relation}."
+        return self.words.meaning if self.relation == "equal" else self.words.meaning.replace("~", "≲")
 
     @property
     def trial_arguments(self) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ def sums(
     done = column(trials)
     sides = SideArrays(*(done * column(mean) for mean in (measured, 1.0, 1.0, trivial, nan, delta)))
     totals = map(column, (broken, failures, deviation, squares, fourth_powers, changed_scales))
-    return TrialSums(done, *totals, sides)
+    return TrialSums(done, *totals, sides, np.zeros((2, 1, len(Probability.counted_factors))))
 
 
 def sampled(kind, totals, admissible=(True, True)):
@@ -257,15 +257,14 @@ def test_the_worst_instance_is_admissible_and_contradicts_most():
 
 
 def test_the_worst_instance_of_trials():
-    totals = sums(1000, failures=[3, 40], deviation=[70, -90])
-    assert worst(Probability(), totals) == (1, 0)
-    assert worst(Expectation(), totals) == (1, 0)
-    assert worst(Expectation("at most"), totals) == (0, 0)
+    totals = sums(1000, failures=[3, 40], deviation=[70, -90], squares=1000)
+    for kind, row in ((Probability(), 1), (Expectation(), 1), (Expectation("at most"), 0)):
+        assert worst_entry(kind.suspicion(totals), totals.broken, np.array([True, True])) == (row, 0)
 
 
 def test_a_scale_that_chance_decides_is_refused():
-    with pytest.raises(ValueError, match="scale in the trial of toy/claim changes from trial to trial"):
-        Expectation().decide(sums(100, changed_scales=3), np.ones(2, bool), TINY, claim_id="toy/claim")
+    with pytest.raises(ValueError, match="scale in the trial changes from trial to trial"):
+        Expectation().decide(sums(100, changed_scales=3), np.ones(2, bool), TINY)
 
 
 def test_tolerances_by_kind():

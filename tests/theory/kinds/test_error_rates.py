@@ -47,7 +47,7 @@ def sums_of(tier, shape, *, failures=0.0, deviation=0.0, squares=0.0, fourth_pow
     trials = np.broadcast_to(np.array(tier.looks, float)[:, None, None], (len(tier.looks), *shape))
     totals = (np.broadcast_to(leaf, trials.shape) for leaf in (0.0, failures, deviation, squares, fourth_powers, 0.0))
     sides = SideArrays(trials + deviation, trials, trials, trials * np.nan, trials * width, trials * delta)
-    return TrialSums(trials, *totals, sides)
+    return TrialSums(trials, *totals, sides, np.zeros((*trials.shape, len(Probability.counted_factors))))
 
 
 def failing(rates, delta, tier=TINY, claims=CLAIMS, level=0.05, seed=0):

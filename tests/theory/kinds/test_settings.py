@@ -34,8 +34,10 @@ def test_kinds_are_values():
     ("kind", "meaning"),
     [
         (Bound(), "measured ≤ theory on every admissible instance."),
-        (Expectation("at most"), "E measured = E theory, or ≤, over the outcomes of a trial. Here: at most."),
-        (Rate((2, 4)), "the slope of log measured against log size. Here: equal."),
+        (Expectation(), "E measured = E theory over the outcomes of a trial."),
+        (Expectation("at most"), "E measured ≤ E theory over the outcomes of a trial."),
+        (Rate((2, 4)), "measured(size) ~ size^theory: the slope of log measured against log size."),
+        (Rate((2, 4), "at most"), "measured(size) ≲ size^theory: the slope of log measured against log size."),
     ],
 )
 def test_meanings_name_the_settings(kind, meaning):

@@ -6,6 +6,7 @@ Loss is ½‖Xw − y‖², a sum; a_i = ‖x_i‖|w_i|, Z = Σa_i, p*_i = a_i/Z
 from theory.catalogue.effects import RANDOMISED_BEATS_TOP, REWEIGHTED_BEATS_TOP
 from theory.catalogue.sketch.data_free import DATA_FREE_CLAIMS
 from theory.catalogue.sketch.existence import EXISTENCE
+from theory.catalogue.sketch.inclusion import SUCCESSIVE_INCLUSION
 from theory.catalogue.sketch.moments import MOMENTS
 from theory.catalogue.sketch.tails import TAILS
 from theory.catalogue.sketch.trained_means import TRAINED_MEANS
@@ -13,6 +14,7 @@ from theory.catalogue.sketch.training import TRAINING
 
 SKETCH = (
     *MOMENTS,
+    SUCCESSIVE_INCLUSION,
     *TAILS,
     *TRAINING,
     *TRAINED_MEANS,
