@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 
 from theory.claim import Claim
 from theory.instances import top_field
 from theory.measurements import SideArrays
-from theory.numpy_source import Expression, NoSource, literal, source
+from theory.numpy_formats import Expression, NoSource, literal
+from theory.numpy_source import source
 from theory.shrink import Shrunk
 from theory.tracing import Traced, trace
 from theory.verdict import Certificate
@@ -38,8 +40,10 @@ def python_file(claim: Claim, shrunk: Shrunk, certificate: Certificate) -> str:
             note = "The lines below are translated from the traced program of the claim's trial. They need NumPy alone."
         except NoSource as error:
             body = _recorded(claim, shrunk, traced)
-            note = f"The claim's trial is not translated to NumPy: {error}. The sides below are those that were recorded."
-    return f'{_introduction(claim, shrunk, certificate, note)}\nimport numpy as np\n\n{body}'
+            note = (
+                f"The claim's trial is not translated to NumPy: {error}. The sides below are those that were recorded."
+            )
+    return f"{_introduction(claim, shrunk, certificate, note)}\nimport numpy as np\n\n{body}"
 
 
 def _introduction(claim: Claim, shrunk: Shrunk, certificate: Certificate, note: str) -> str:
@@ -54,10 +58,14 @@ def _introduction(claim: Claim, shrunk: Shrunk, certificate: Certificate, note: 
         f"{claim.kind.meaning}\n{where}measured {found.measured!r}, theory {found.theory!r}.\n{proof}",
         note,
     ]
-    filled = ["\n".join(textwrap.fill(line, WIDTH) if not line.startswith("    ") else line
-                        for line in paragraph.split("\n")) for paragraph in paragraphs if paragraph.strip()]  # fmt: skip
+    filled = ["\n".join(map(_filled, paragraph.split("\n"))) for paragraph in paragraphs if paragraph.strip()]
     text = "\n\n".join(filled).replace('"""', "'''")
     return f'r"""{text}\n"""\n'
+
+
+def _filled(line: str) -> str:
+    """A line of text in several lines; a formula as it is."""
+    return line if line.startswith("    ") else textwrap.fill(line, WIDTH)
 
 
 def _fields(claim: Claim, shrunk: Shrunk, traced: Traced) -> dict[int, str]:
@@ -87,7 +95,7 @@ def _translated(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
 
 def _data(value: Any) -> Any:
     """An input as numbers; a random key has no value in NumPy, and no translation where it is used."""
-    if jax.dtypes.issubdtype(jax.dtypes.result_type(value), jax.dtypes.extended):
+    if jnp.issubdtype(jax.dtypes.result_type(value), jax.dtypes.prng_key):
         return Expression("key", np.shape(value))
     return np.asarray(value)
 

@@ -16,6 +16,7 @@ from theory.catalogue.paths.spectra import EIGEN_ELEMENTWISE
 from theory.claim import Case, Sides, along
 from theory.engine import Programs, Runs
 from theory.kinds import Bound, Expectation, Identity
+from theory.simplify import number_cost
 from theory.statistics import ROUNDING
 from theory.verdict import REFUTED
 from theory.verification import verify_with
@@ -101,7 +102,7 @@ def test_an_excess_that_is_not_finite_is_none():
 
 @pytest.mark.parametrize(("value", "cost"), [(0.0, 0), (-0.0, 0), (1.0, 1), (-1.0, 2), (12.0, 4), (0.125, 5)])
 def test_simple_numbers_cost_little(value, cost):
-    assert shrink.number_cost(value) == cost
+    assert number_cost(value) == cost
 
 
 # --- Networks
@@ -109,7 +110,9 @@ def test_simple_numbers_cost_little(value, cost):
 
 def test_a_network_is_cut_to_the_units_that_are_kept():
     """Against the layers as matrices: the rows and columns of the units that stay."""
-    net = draw_network(np.random.default_rng(0), lambda: gaussian(np.random.default_rng(1), SHORT_WIDTHS[0]), SHORT_DENSE)
+    net = draw_network(
+        np.random.default_rng(0), lambda: gaussian(np.random.default_rng(1), SHORT_WIDTHS[0]), SHORT_DENSE
+    )
     units = (np.array([0, 2]), np.array([1, 2]), np.array([1]))
     cut = with_units(net, units)
     theta = jnp.asarray(net.theta * net.kept)
