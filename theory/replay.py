@@ -18,6 +18,8 @@ from theory.shrink import Shrunk
 from theory.tracing import Traced, trace
 from theory.verdict import Certificate
 
+MAX_ENTRIES = 1024
+"""Numbers of an instance that is written as text; a larger one is in the .npz file alone."""
 WIDTH = 110
 """Lines of text are filled to this width."""
 
@@ -78,6 +80,8 @@ def _fields(claim: Claim, shrunk: Shrunk, traced: Traced) -> dict[int, str]:
 
 def _translated(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     """The instance, the trial, and both sides."""
+    if (entries := _count_entries(shrunk)) > MAX_ENTRIES:
+        raise NoSource(f"its instance has {entries} numbers, which are in the .npz file beside this one")
     names = _fields(claim, shrunk, traced)
     inputs: list[Any] = [
         Expression(names[number], np.shape(value)) if number in names else _data(value)
@@ -91,6 +95,10 @@ def _translated(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     ])  # fmt: skip
     _check(text, shrunk)
     return text
+
+
+def _count_entries(shrunk: Shrunk) -> int:
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(shrunk.raw))
 
 
 def _data(value: Any) -> Any:
@@ -131,7 +139,7 @@ def _check(text: str, shrunk: Shrunk):
 
 def _recorded(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     """The instance and the recorded sides."""
-    names = _fields(claim, shrunk, traced)
+    names = _fields(claim, shrunk, traced) if _count_entries(shrunk) <= MAX_ENTRIES else {}
     given = [f"{name} = {literal(traced.inputs[number])}" for number, name in names.items()]
     found = shrunk.replay
     return "\n".join([*given, "", f'print("measured", {found.measured!r})', f'print("theory  ", {found.theory!r})', ""])

@@ -25,7 +25,7 @@ from theory.simplify import SIMPLER, ZERO, Entries, Transform, blocks_of, total_
 from theory.statistics import ROUNDING
 from theory.verdict import Replay
 
-MAX_EVALUATIONS = 20_000
+MAX_EVALUATIONS = 12_000
 """Instances that are evaluated for one counterexample."""
 MAX_SHAPES = 24
 """Shapes of instances for which a program is compiled."""

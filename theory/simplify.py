@@ -7,6 +7,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 
+MAX_BLOCKS = 512
+"""Entries that are tried at once, each alone: of each a whole copy of the instance is made."""
+
 Transform = Callable[[np.ndarray], np.ndarray]
 Entries = Float[np.ndarray, " entries"]
 
@@ -65,7 +68,7 @@ def total_cost(values: np.ndarray) -> int:
 
 
 def blocks_of(shapes: list[tuple[int, ...]]) -> Iterator[list[np.ndarray]]:
-    """The places of whole arrays, then of their slices along each axis, then of single entries."""
+    """The places of whole arrays, then of their slices along each axis, then of single entries, some at a time."""
     arrays, start = [], 0
     for shape in shapes:
         arrays.append(start + np.arange(math.prod(shape)).reshape(shape))
@@ -78,7 +81,8 @@ def blocks_of(shapes: list[tuple[int, ...]]) -> Iterator[list[np.ndarray]]:
         for axis in range(array.ndim)
         for index in range(array.shape[axis])
     ]
-    yield [np.array([place]) for array in arrays for place in array.ravel()]
+    for first in range(0, start, MAX_BLOCKS):
+        yield [np.array([place]) for place in range(first, min(first + MAX_BLOCKS, start))]
 
 
 @lru_cache(maxsize=2**16)
