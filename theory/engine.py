@@ -12,11 +12,11 @@ from jaxtyping import Array
 
 from sketchprune.data import Dataset
 from sketchprune.linalg import ONE_THREAD_OPTIONS
-from theory.ascent import MAX_STARTS, ascent, search
+from theory.ascent import MAX_STARTS, ascent, beyond_rounding, search
 from theory.claim import Claim, Instance, unprepared
 from theory.instances import CaseRows, Group, chance_key, in_32_bits, is_admissible, make_groups, write_down
 from theory.kinds.kind import STATEMENT
-from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, largest_ratio, take_rows
 from theory.verdict import Replay, Tier
 
 _FRESH = 2**31
@@ -188,18 +188,20 @@ def _each(claim: Claim, function: Callable) -> Callable:
     return mapped
 
 
-class Violation(NamedTuple):
-    """A counterexample that a search found.
+class Searched(NamedTuple):
+    """What a search for counterexamples came to.
 
     Attributes:
-        case: name of the case whose instance the search started from.
-        sides: evaluated at the counterexample, [1, components].
+        ratios: case name -> the largest measured/theory that was reached from its instances; nan where there is none.
+        case: name of the case from whose instance a counterexample was reached; None where none was.
+        sides: evaluated at the counterexample, or where the search came closest to one, [1, components].
         replay: the counterexample, written down.
     """
 
-    case: str
+    ratios: dict[str, float]
+    case: str | None
     sides: Evaluation
-    replay: Replay
+    replay: Replay | None
 
 
 class Runs:
@@ -302,8 +304,17 @@ class Runs:
 
         return jax.tree.map(merged, sums)
 
-    def search(self, group: Group, statement: str, steps: int) -> Violation | None:
-        """The worst counterexample that gradient ascent finds from instances of a group; None where it finds none.
+    def confirmed(self, group: Group, sides: Evaluation) -> Evaluation:
+        """The claim's sides on a group, without violations that rounding explains.
+
+        Args:
+            group: the cases.
+            sides: of the claim, from :meth:`evaluate`.
+        """
+        return beyond_rounding(self._programs, STATEMENT, group.raw, group.keys, sides, enumerated=group.enumerable)
+
+    def search(self, group: Group, statement: str, steps: int) -> Searched:
+        """What gradient ascent finds from instances of a group: the worst counterexample, or how close it came.
 
         Args:
             group: the cases; of many instances, 128 that are evenly spaced.
@@ -313,14 +324,19 @@ class Runs:
         count = len(group.keys)
         starts = np.unique(np.linspace(0, count - 1, min(count, MAX_STARTS)).astype(int))
         reached = search(self._programs, statement, take_rows(group.raw, starts), group.keys[starts], steps=steps)
-        if not reached.violating.any():
-            return None
         row, component, start = reached.row, reached.component, int(starts[reached.row])
+        here = take_rows(reached.sides, slice(row, row + 1))
+        ratios = {}
+        for case in group.cases:
+            own = (starts >= case.rows.start) & (starts < case.rows.stop) & reached.admissible
+            ratios[case.name] = largest_ratio(take_rows(reached.sides.values, own))
+        if not reached.violating.any():
+            return Searched(ratios, None, here, None)
         case = group.case_of(start)
         instance = start - case.rows.start
         sides = reached.sides.pair(row, component)
         replay = write_down(reached.raw, row, case.name, instance, component, sides, "search")
-        return Violation(case.name, take_rows(reached.sides, slice(row, row + 1)), replay)
+        return Searched(ratios, case.name, here, replay)
 
     def _ordered(self, named: dict[str, Any]) -> dict[str, Any]:
         """In the order of the statements: a program returns its names sorted."""

@@ -77,20 +77,25 @@ class Bound(Kind):
     def _search(
         self, runs: "theory.engine.Runs", group: "theory.instances.Group", tier: Tier, found: Findings
     ) -> Findings:
-        """What a search finds refutes the claim, or a mutant which no instance has refuted yet."""
-        refuted = Findings.none(runs.statements)
+        """What a search finds refutes the claim, or a mutant which no instance has refuted yet.
+
+        Where it finds nothing, it says how close it came.
+        """
+        after = Findings.none(runs.statements)
         for name in runs.statements:
             if name != STATEMENT and found.decision(name) == REFUTED:
                 continue
-            violation = runs.search(group, name, tier.search_steps)
-            if violation is None:
-                continue
-            case = violation.case
-            there = self.decide(violation.sides, np.array([True]))
-            before = found.cases[name][case]
-            verdict = replace(before, verdict=REFUTED, measured=there.measured, theory=there.theory)
-            refuted |= Findings({name: {case: verdict}}, violation.replay if name == STATEMENT else None)
-        return refuted
+            searched = runs.search(group, name, tier.search_steps)
+            for case, ratio in searched.ratios.items():
+                verdict = found.cases[name][case]
+                if case == searched.case:
+                    there = self.decide(searched.sides, np.array([True]))
+                    verdict = replace(verdict, verdict=REFUTED, measured=there.measured, theory=there.theory)
+                resolution = float(np.fmax(verdict.resolution, ratio))
+                after |= Findings({name: {case: replace(verdict, resolution=resolution)}})
+            if name == STATEMENT:
+                after |= Findings({}, searched.replay)
+        return after
 
     def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""

@@ -149,15 +149,16 @@ class Expectation(trials.Sampled):
     def suspicion(self, sums: TrialSums) -> np.ndarray:
         """By how many standard errors the mean of each [instance, component] contradicts the statement.
 
-        Where its trials happen to be all alike, as where a rare item is never kept, they prove little, and the excess
-        itself is returned; unless chance has no part in the component.
+        Beyond 30 standard errors the excess itself decides. It is all that is returned where an entry's trials happen
+        to be alike, as where a rare item is never kept, for they prove little; unless no trial of the component varies.
         """
         mean, variance = _moments(sums)
         with np.errstate(invalid="ignore", divide="ignore"):
             excess = abs(mean) if self.relation == "equal" else mean
             errors = excess / np.sqrt(variance / sums.trials)
-        alike = (variance == 0) & (variance > 0).any(axis=0)
-        return np.where((excess == 0) | alike, excess, errors)
+        varies = variance > (FLOAT32_ROUNDING * mean) ** 2
+        alike = ~varies & varies.any(axis=0)
+        return np.where((excess == 0) | alike, excess, np.where(errors > 30, 30 + excess, errors))
 
     def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement, where all outcomes are enumerated."""

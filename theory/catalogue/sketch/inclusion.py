@@ -34,7 +34,7 @@ SUCCESSIVE_INCLUSION = Claim(
     note=(
         "False: once the heavy items are drawn, the others are drawn more often than in proportion to their weights. "
         "The deviations of the items of an instance have sum 0 where no probability is clipped, and an item is too "
-        "frequent in one instance and too rare in another: on average they nearly cancel. So this claim also shows that "
-        "the check looks at each instance, and not at an average alone."
+        "frequent in one instance and too rare in another: on average they nearly cancel. So this claim also shows "
+        "that the check looks at each instance, and not at an average alone."
     ),
 )
