@@ -83,6 +83,42 @@ class Case:
     stream: str = ""
 
 
+class Axis(NamedTuple):
+    """An axis along which an instance can be cut: its samples, features, or the units of a layer.
+
+    Attributes:
+        size: ``size(instance)``, how many entries the axis has.
+        keep: ``keep(instance, indices)``, the instance with these entries of the axis alone, as NumPy arrays. What is
+            returned must be an instance of the claim.
+    """
+
+    size: Callable[[Instance], int]
+    keep: Callable[[Instance, np.ndarray], Instance]
+
+
+def along(**axis_of: int) -> Axis:
+    """The axis that some fields share.
+
+    Args:
+        axis_of: field -> which of its axes it is.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> model = SimpleNamespace(x=np.eye(3), w=np.arange(3.0), replace=lambda **fields: fields)
+        >>> features = along(x=1, w=0)
+        >>> features.size(model), features.keep(model, np.array([0, 2]))["w"].tolist()
+        (3, [0.0, 2.0])
+    """
+    first, axis = next(iter(axis_of.items()))
+
+    def keep(instance: Instance, indices: np.ndarray) -> Instance:
+        return instance.replace(
+            **{field: np.take(getattr(instance, field), indices, axis) for field, axis in axis_of.items()}
+        )
+
+    return Axis(lambda instance: np.shape(getattr(instance, first))[axis], keep)
+
+
 def unprepared(instance: Instance) -> Instance:
     """The instance as its case made it: the default of :attr:`Claim.prepare`."""
     return instance
@@ -116,6 +152,9 @@ class Claim:
         prepare: ``prepare(instance) -> instance``: work done once per instance, and not once per trial.
         hypotheses: predicates of a prepared instance, by name. An instance that one of them rejects is not
             admissible: it is counted, and decides nothing.
+        free: fields of an instance whose floating entries may take any value, as far as the hypotheses allow it: a
+            counterexample is made simpler in them. The fields that the kind's search moves are free as well.
+        axes: name -> axis along which a counterexample may be cut, such as ``{"samples": along(x=0, y=0)}``.
         expected: the verdict that the mathematics predicts; None for effects.
         batch: instances and trials that are evaluated at once; smaller where one of them holds a network.
         note: what a reader of the verdict should know.
@@ -133,6 +172,8 @@ class Claim:
     outcomes: Callable[[Instance], tuple[Outcome, Array]] | None = None
     prepare: Callable[[Instance], Instance] = unprepared
     hypotheses: Mapping[str, Callable[[Instance], Array]] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
+    axes: Mapping[str, Axis] = field(default_factory=dict)
     expected: Literal["SUPPORTED", "REFUTED"] | None = "SUPPORTED"
     batch: int = 4096
     note: str = ""
@@ -147,6 +188,10 @@ class Claim:
             raise ValueError(
                 f"mutants of {self.id} is {self.mutants}; it takes names that differ, none of them {STATEMENT!r}"
             )
+        if not isinstance(self.free, tuple) or not all(isinstance(name, str) for name in self.free):
+            raise ValueError(f"free of {self.id} is {self.free!r}; it takes a tuple of field names, such as ('x',)")
+        if not all(isinstance(axis, Axis) for axis in self.axes.values()):
+            raise ValueError(f"axes of {self.id} is {self.axes!r}; it takes names with an Axis each, such as along(x=0)")
         if self.batch < 1:
             raise ValueError(f"batch of {self.id} is {self.batch}; it takes a whole number >= 1")
 
@@ -165,6 +210,11 @@ class Claim:
     def chosen(self, *, long: bool) -> tuple[Case, ...]:
         """The cases that run: all of them, or those that are not long."""
         return tuple(case for case in self.cases if long or not case.long)
+
+    @property
+    def movable_fields(self) -> tuple[str, ...]:
+        """The fields that a counterexample may be changed in: the free ones, and those that the search moves."""
+        return tuple(dict.fromkeys((*self.free, *self.kind.searched_fields)))
 
     @property
     def family(self) -> str:

@@ -37,8 +37,15 @@ class Program:
 
     """
 
-    def __init__(self, function: Callable):
-        self._jitted = jax.jit(function, compiler_options=ONE_THREAD_OPTIONS)
+    def __init__(self, function: Callable, *, optimised: bool = True):
+        """Nothing is compiled yet.
+
+        Args:
+            function: what is compiled.
+            optimised: False compiles in half the time, to slower code.
+        """
+        options = {} if optimised else {"xla_backend_optimization_level": 0}
+        self._jitted = jax.jit(function, compiler_options=ONE_THREAD_OPTIONS | options)
         self._executables: dict[Any, Any] = {}
 
     def __call__(self, *arguments: Any) -> Any:
@@ -54,8 +61,15 @@ class Program:
 class Programs:
     """The programs of one claim. Each is made when it is first asked for, and released with this object."""
 
-    def __init__(self, claim: Claim):
+    def __init__(self, claim: Claim, *, optimised: bool = True):
+        """No program is made yet.
+
+        Args:
+            claim: whose programs these are.
+            optimised: False compiles in half the time, to slower code: for programs that run a few times.
+        """
         self.claim = claim
+        self._optimised = optimised
         self._made: dict[Any, Program] = {}
 
     def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
@@ -92,7 +106,7 @@ class Programs:
 
     def _kept(self, name: Any, function: Callable[[], Callable]) -> Program:
         if name not in self._made:
-            self._made[name] = Program(function())
+            self._made[name] = Program(function(), optimised=self._optimised)
         return self._made[name]
 
 
@@ -111,8 +125,18 @@ def _prepare(claim: Claim, raw: Instance) -> tuple[Instance, Array]:
     return instance, is_admissible(claim, instance)
 
 
-def _sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments: Any) -> dict[str, SideArrays]:
-    """Both sides of the claim and of its mutants for one outcome."""
+def trial_sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments: Any) -> dict[str, SideArrays]:
+    """Both sides of the claim and of its mutants for one outcome.
+
+    Args:
+        claim: the claim.
+        instance: a prepared instance.
+        outcome: what chance decided.
+        trial_arguments: what the trial takes besides.
+
+    Raises:
+        ValueError: the trial does not return the sides that the claim names.
+    """
     named = claim.trial(instance, outcome, *trial_arguments)
     expected = sorted((STATEMENT, *claim.mutants))
     if sorted(named) != expected:
@@ -128,12 +152,17 @@ def _once(
     claim: Claim, instance: Instance, key: Array, *, trial_arguments: tuple[Any, ...] = ()
 ) -> dict[str, Evaluation]:
     """One evaluation of one instance."""
-    sides = _sides(claim, instance, claim.draw(instance, chance_key(key)), *trial_arguments)
+    sides = trial_sides(claim, instance, claim.draw(instance, chance_key(key)), *trial_arguments)
     return {name: assess(values) for name, values in sides.items()}
 
 
-def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Evaluation]:
-    """One instance's sides, averaged over all outcomes."""
+def expected_sides(claim: Claim, instance: Instance) -> dict[str, SideArrays]:
+    """Both sides of the claim and of its mutants, as expectations over all outcomes.
+
+    Args:
+        claim: one that enumerates them.
+        instance: a prepared instance.
+    """
     assert claim.outcomes is not None  # Claim.__post_init__ refuses it
     outcomes, probabilities = claim.outcomes(instance)
     weights = probabilities.reshape(probabilities.shape[0], -1)
@@ -141,8 +170,13 @@ def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Ev
     def expectation(values: Array) -> Array:
         return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
 
-    sides = jax.vmap(lambda outcome: _sides(claim, instance, outcome))(outcomes)
-    return {name: assess(jax.tree.map(expectation, values)) for name, values in sides.items()}
+    sides = jax.vmap(lambda outcome: trial_sides(claim, instance, outcome))(outcomes)
+    return {name: jax.tree.map(expectation, values) for name, values in sides.items()}
+
+
+def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Evaluation]:
+    """One instance's sides, averaged over all outcomes."""
+    return {name: assess(values) for name, values in expected_sides(claim, instance).items()}
 
 
 def _sum_tiles(
@@ -153,7 +187,7 @@ def _sum_tiles(
 
     def tile(instance: Instance, key: Array, start: Array) -> dict[str, TrialSums]:
         def trial(index: Array) -> dict[str, SideArrays]:
-            return _sides(claim, instance, claim.draw(instance, chance_key(key, index)))
+            return trial_sides(claim, instance, claim.draw(instance, chance_key(key, index)))
 
         sides = jax.vmap(trial)(start + jnp.arange(size))
         return {name: add_up(values, claim.kind.counted_factors) for name, values in sides.items()}

@@ -4,6 +4,7 @@ All instances of the cases that share a shape are stacked on one axis, so that o
 compilation is nearly the whole cost of a claim.
 """
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -97,13 +98,30 @@ def write_down(
         found_by: how it was found.
     """
     values: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(raw):
+    for field, leaf in zip(field_names(raw), jax.tree.leaves(raw), strict=True):
         array = np.asarray(leaf[row])
-        field = jax.tree_util.keystr(path).lstrip(".")
         small = array.size <= MAX_REPLAYED_ENTRIES
         values[field] = array.tolist() if small else f"{array.dtype} {list(array.shape)}"
     measured, theory = sides
     return Replay(case, instance, found_by, component, measured, theory, values)
+
+
+def field_names(instance: Instance) -> list[str]:
+    """What the arrays of an instance are called, in the order of its leaves.
+
+    >>> field_names({"x": 1, "layers": (2, 3)})
+    ["['layers'][0]", "['layers'][1]", "['x']"]
+    """
+    return [jax.tree_util.keystr(path).lstrip(".") for path, _ in jax.tree_util.tree_leaves_with_path(instance)]
+
+
+def top_field(name: str) -> str:
+    """The field of the instance that holds an array of this name.
+
+    >>> top_field("layers[0]"), top_field("['x']")
+    ('layers', 'x')
+    """
+    return next(part for part in re.split(r"\W", name) if part)
 
 
 def make_groups(

@@ -137,17 +137,54 @@ class CaseVerdict:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """Whether ball arithmetic proves that an instance contradicts a statement.
+
+    Attributes:
+        certified: whether it does. The instance's numbers are taken as exact, and so are those of the trial's draw.
+        margin: by how much the statement fails at least, relative to the larger side and the scale; nan where this is
+            not certified.
+        bits: precision of the balls that decided; 0 where nothing was evaluated.
+        reason: why this is not certified; empty where it is.
+    """
+
+    certified: bool
+    margin: float = math.nan
+    bits: int = 0
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it says, in words.
+
+        >>> Certificate(True, margin=0.1875, bits=64).text
+        'CERTIFIED, the statement fails by at least 0.188 of the larger side (balls of 64 bits)'
+        >>> Certificate(False, reason="erf has no ball version").text
+        'not certified, erf has no ball version'
+        """
+        if not self.certified:
+            return f"not certified, {self.reason}"
+        return (
+            f"CERTIFIED, the statement fails by at least {self.margin:.3g} of the larger side (balls of {self.bits} bits)"
+        )
+
+
+@dataclass(frozen=True)
 class Replay:
     """An instance that contradicts a claim, or comes closest to it, written down.
 
     Attributes:
         case: name of its case.
         instance: its index among the instances of the case; where a search found it, of the instance it started from.
-        found_by: "instance", "search" or "trials".
+        found_by: "instance", "search", "trials", "memory" of an earlier run, or "shrinking" from one of these.
         component: the component of the sides that is meant, counted over the raveled sides.
         measured: the measured side; a mean where trials found it.
         theory: the theory's side; a mean where trials found it.
         values: the instance's fields: small arrays as nested lists, large ones as their dtype and shape.
+        key: the data of the random key that the trial draws with; empty for means over trials.
+        smaller: the smallest counterexample that shrinking reached from this one; None where it does not apply.
+        certificate: of a shrunk counterexample; else None.
+        program: of a shrunk counterexample, a Python file that prints both sides; else empty.
     """
 
     case: str
@@ -157,6 +194,18 @@ class Replay:
     measured: float
     theory: float
     values: Mapping[str, Any]
+    key: tuple[int, ...] = ()
+    smaller: "Replay | None" = None
+    certificate: Certificate | None = None
+    program: str = ""
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Replay":
+        """The replay from its ``dataclasses.asdict`` as strict JSON, in which numbers that are nan are None."""
+        smaller = fields["smaller"] and cls.from_json(fields["smaller"])
+        certificate = fields["certificate"] and Certificate(**_with_nan(fields["certificate"], "margin"))
+        known = _with_nan(fields, "measured", "theory") | {"key": tuple(fields["key"])}
+        return cls(**known | {"smaller": smaller, "certificate": certificate})
 
     @property
     def ratio(self) -> float:
@@ -195,7 +244,7 @@ class Verdict:
     def from_json(cls, fields: Mapping[str, Any]) -> "Verdict":
         """The verdict from its ``dataclasses.asdict`` as strict JSON, in which numbers that are nan are None."""
         cases = {name: CaseVerdict(**_case_fields(case)) for name, case in fields["cases"].items()}
-        replay = fields["counterexample"] and Replay(**_with_nan(fields["counterexample"], "measured", "theory"))
+        replay = fields["counterexample"] and Replay.from_json(fields["counterexample"])
         words = {
             "verdict": Decision(fields["verdict"]),
             "expected": None if fields["expected"] is None else Decision(fields["expected"]),

@@ -2,18 +2,31 @@
 
 import functools
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 
 from sketchprune import data as datasets
 from sketchprune.data import Dataset
+from theory.certify import certify
 from theory.claim import Claim
 from theory.engine import Programs, Runs
-from theory.kinds.kind import STATEMENT
-from theory.verdict import REFUTED, TIERS, Decision, Tier, Verdict
+from theory.instances import Group
+from theory.kinds.kind import STATEMENT, Findings
+from theory.replay import python_file
+from theory.shrink import Remembered, shrink, tried_again
+from theory.verdict import REFUTED, TIERS, Decision, Replay, Tier, Verdict
 
 
-def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dataset | None = None) -> Verdict:
+def verify(
+    claim: Claim,
+    *,
+    tier: str | Tier = "quick",
+    seed: int = 0,
+    data: Dataset | None = None,
+    remembered: Remembered | None = None,
+) -> Verdict:
     """Measure both sides of a claim on its cases, and decide the claim and each of its mutants.
 
     Trials run in compiled tiles and stop at the first of the tier's looks at which everything is decided. The same
@@ -26,6 +39,7 @@ def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dat
         tier: "quick", "standard" or "full", or a :class:`theory.Tier` of one's own.
         seed: an integer; the claim's keys are folded from it and the claim's id.
         data: the data set of the data cases; None is the digits.
+        remembered: a counterexample that an earlier run found; if it contradicts the claim still, it refutes it.
 
     Returns:
         The verdict on the claim, its cases and its mutants.
@@ -37,10 +51,12 @@ def verify(claim: Claim, *, tier: str | Tier = "quick", seed: int = 0, data: Dat
         if tier not in TIERS:
             raise ValueError(f"tier is {tier!r}; it takes one of {', '.join(TIERS)}")
         tier = TIERS[tier]
-    return verify_with(Programs(claim), tier, seed, _digits() if data is None else data)
+    return verify_with(Programs(claim), tier, seed, _digits() if data is None else data, remembered)
 
 
-def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> Verdict:
+def verify_with(
+    programs: Programs, tier: Tier, seed: int, dataset: Dataset, remembered: Remembered | None = None
+) -> Verdict:
     """:func:`verify` with programs that the caller keeps, so that a second verification compiles nothing.
 
     Args:
@@ -48,11 +64,18 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
         tier: how much work is done.
         seed: what all random keys derive from.
         dataset: the data set of the data cases.
+        remembered: as for :func:`verify`.
     """
     claim, started = programs.claim, time.perf_counter()
     with jax.enable_x64(True):
-        found = claim.kind.measure(Runs(programs, tier, seed, dataset), tier)
-    verdict = found.decision(STATEMENT)
+        runs = Runs(programs, tier, seed, dataset)
+        found = claim.kind.measure(runs, tier)
+        if remembered is not None:
+            found = _with_memory(claim, found, remembered)
+        verdict = found.decision(STATEMENT)
+        example = found.counterexample if verdict == REFUTED else None
+        if example is not None:
+            example = replace(example, smaller=_smaller(claim, runs.groups, example))
     return Verdict(
         id=claim.id,
         kind=claim.kind.words.name,
@@ -61,9 +84,30 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
         tolerance=claim.kind.tolerance(tier),
         cases=dict(found.cases[STATEMENT]),
         mutants={name: found.decision(name) for name in claim.mutants},
-        counterexample=found.counterexample if verdict == REFUTED else None,
+        counterexample=example,
         elapsed_s=time.perf_counter() - started,
     )
+
+
+def _with_memory(claim: Claim, found: Findings, remembered: Remembered) -> Findings:
+    """The findings, with the verdict that a remembered counterexample gives where none was found."""
+    before = found.cases[STATEMENT].get(remembered.case)
+    if before is None or found.decision(STATEMENT) == REFUTED:
+        return found
+    again = tried_again(claim, remembered)
+    if again is None:
+        return found
+    refuted = replace(before, verdict=REFUTED, measured=again.measured, theory=again.theory)
+    return found | Findings({STATEMENT: {remembered.case: refuted}}, again)
+
+
+def _smaller(claim: Claim, groups: Sequence[Group], example: Replay) -> Replay | None:
+    """The counterexample made as small as it gets, with its certificate; None where one evaluation decides nothing."""
+    shrunk = shrink(claim, groups, example)
+    if shrunk is None:
+        return None
+    certificate = certify(claim, shrunk.raw, shrunk.key, enumerated=shrunk.enumerated)
+    return replace(shrunk.replay, certificate=certificate, program=python_file(claim, shrunk, certificate))
 
 
 _digits = functools.cache(datasets.load)

@@ -6,7 +6,7 @@ Where the output is piped, the same lines are printed without colours and withou
 import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from theory.cli.console import progress, say, terminal
+from theory.instances import top_field
 from theory.report.formats import array_text, count, number
+from theory.report.replays import REPLAY
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing
 from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, Verdict
 
@@ -177,19 +179,38 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
 
 
 def _refutation(item: Selected, verdict: Verdict, run: Run) -> Iterable[Text]:
-    """The counterexample, and the command that replays the refutation."""
+    """The counterexample, the smaller one where there is one, and the command that replays the refutation."""
     found = verdict.counterexample
     if found is not None:
         yield Text(
             f"    counterexample: case {found.case}, instance {found.instance}, "
             f"found by {found.found_by}, component {found.component}"
         )
-        lines = list(instance_lines(found))
-        yield from lines[:MAX_COUNTEREXAMPLE_LINES]
-        if len(lines) > MAX_COUNTEREXAMPLE_LINES:
-            yield Text(f"    … {len(lines) - MAX_COUNTEREXAMPLE_LINES} more lines in verdicts.json", style="dim")
+        if found.smaller is None:
+            yield from _cut_short(instance_lines(found))
+        else:
+            yield Text(f"    measured {found.measured}, theory {found.theory}")
+            yield from _shrunk(item, found.smaller)
     if found is not None or (verdict.verdict == REFUTED and verdict.expected is not None):
         yield Text(f"    replay: {run.command(item.argument)} --out replay")
+
+
+def _shrunk(item: Selected, found: Replay) -> Iterable[Text]:
+    """The shrunk counterexample, in the fields that may change, and what ball arithmetic says of it."""
+    yield Text(f"    made smaller: case {found.case}, from instance {found.instance}, component {found.component}")
+    movable = [name for name in found.values if top_field(name) in item.claim.movable_fields]
+    shown = {name: found.values[name] for name in movable} or found.values
+    yield from _cut_short(instance_lines(replace(found, values=shown)))
+    if found.certificate is not None:
+        yield Text(f"    {found.certificate.text}", style="bold" if found.certificate.certified else "")
+
+
+def _cut_short(lines: Iterable[Text]) -> Iterable[Text]:
+    """The first lines, and how many more there are."""
+    lines = list(lines)
+    yield from lines[:MAX_COUNTEREXAMPLE_LINES]
+    if len(lines) > MAX_COUNTEREXAMPLE_LINES:
+        yield Text(f"    … {len(lines) - MAX_COUNTEREXAMPLE_LINES} more lines in verdicts.json", style="dim")
 
 
 def instance_lines(found: Replay) -> Iterable[Text]:
@@ -216,4 +237,6 @@ def _closing(report: Report, page: Path, seconds: float) -> Iterable[Text]:
         yield Text(f"could not be verified: {', '.join(report.failed)}", style="red")
     if unexpected := [verdict.id for verdict in verdicts if not verdict.as_expected]:
         yield Text(f"not as expected: {', '.join(unexpected)}", style="red")
+    if any(verdict.counterexample and verdict.counterexample.smaller for verdict in verdicts):
+        yield Text(f"counterexamples, to be run with NumPy alone: {page.parent / REPLAY}")
     yield Text(f"report: {page}")

@@ -45,7 +45,7 @@ def verify(
         seed: the seed that all random keys derive from.
         data: the digits images, or a path: an .npz with x [samples, ...] and y [samples] (classes 0, 1, ...), or a
             folder of MNIST's or CIFAR's own files.
-        out: the folder of index.html, verdicts.json and verdicts.csv.
+        out: the folder of index.html, verdicts.json, verdicts.csv and the counterexamples.
         resume: go on with the run that the folder holds.
         strict: exit status 3 if a claim, an effect or a mutant is undecided and nothing else is amiss.
     """
@@ -58,6 +58,7 @@ def verify(
     from theory.cli.verdict_table import VerdictTable
     from theory.report import journal
     from theory.report.files import write_report
+    from theory.report.replays import recall
     from theory.report.run import Report, Run
     from theory.verification import verify as verdict_on
 
@@ -68,7 +69,12 @@ def verify(
     table = VerdictTable(report.run, chosen)
 
     def verdict(item: "Selected") -> "Verdict":
-        return earlier.get(journal.key(item)) or verdict_on(item.claim, tier=tier, seed=seed, data=samples)
+        if (known := earlier.get(journal.key(item))) is not None:
+            return known
+        remembered, ignored = recall(out, item, samples)
+        if ignored:
+            print(f"note: {item.argument}: {ignored}", file=sys.stderr)
+        return verdict_on(item.claim, tier=tier, seed=seed, data=samples, remembered=remembered)
 
     table.begin()
     try:
@@ -94,6 +100,7 @@ def _collect(
 ):
     """Add each verdict to the report, the journal (unless an earlier run did) and the table, as its turn comes."""
     from theory.report import journal
+    from theory.report.replays import remember
 
     for item, result in results:
         try:
@@ -104,6 +111,7 @@ def _collect(
             continue
         if journal.key(item) not in earlier:
             journal.append(out, item, verdict)
+            remember(out, verdict)
         report.verdicts.append((item, verdict))
         table.add(item, verdict)
 

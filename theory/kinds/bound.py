@@ -97,6 +97,10 @@ class Bound(Kind):
                 after |= Findings({}, searched.replay)
         return after
 
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Yes: one instance is enough."""
+        return True
+
     def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return np.asarray(sides.deviation)

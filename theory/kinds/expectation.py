@@ -127,6 +127,10 @@ class Expectation(trials.Sampled):
             method=method,
         )
 
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Where all outcomes are enumerated."""
+        return enumerated
+
     def resolution(self, sums: TrialSums, level: float) -> np.ndarray:
         """The largest root mean square deviation over instances that the trials leave possible, [components].
 

@@ -49,6 +49,10 @@ class Identity(Kind):
         """
         return exact.decide_equality(sides, in_float32, admissible)
 
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Yes: one instance is enough."""
+        return True
+
     def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement."""
         return abs(sides.deviation)

@@ -123,6 +123,22 @@ class Kind(abc.ABC):
         """Fields of an instance that the search for counterexamples may move; none, unless the kind names some."""
         return ()
 
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Whether one evaluation of an instance can contradict the statement; then the kind has a ``discrepancy``.
+
+        Args:
+            enumerated: whether the sides are expectations over all outcomes.
+        """
+        return False
+
+    def discrepancy(self, sides: Any, /) -> np.ndarray:
+        """How much each [instance, component] contradicts the statement, from sides or from sums over trials.
+
+        Args:
+            sides: a record whose ``deviation`` is (measured − theory) / scale.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no discrepancy")
+
     @property
     def trial_arguments(self) -> tuple[Any, ...]:
         """An example of what a trial takes after the instance and the outcome."""

@@ -4,17 +4,19 @@ from pathlib import Path
 
 from sketchprune._files import write_atomically
 from theory.report.html import as_html
+from theory.report.replays import write_replays
 from theory.report.run import Report
 from theory.report.tables import as_csv, as_json
 
 
 def write_report(folder: Path, report: Report) -> Path:
-    """Write verdicts.json, verdicts.csv and index.html, and return the path of the page.
+    """Write verdicts.json, verdicts.csv, the replays and index.html, and return the path of the page.
 
     Each file is replaced atomically: whoever reads it sees the old content or the new.
     """
     write_atomically(folder / "verdicts.json", as_json(report))
     write_atomically(folder / "verdicts.csv", as_csv(verdict for _, verdict in report.verdicts))
+    write_replays(folder, report)
     page = folder / "index.html"
     write_atomically(page, as_html(report))
     return page

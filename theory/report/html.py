@@ -11,11 +11,14 @@ import jinja2
 from latex2mathml.converter import convert
 from markupsafe import Markup, escape
 
+from theory.claim import Claim
+from theory.instances import top_field
 from theory.kinds import KINDS, axes
 from theory.report.formats import array_text, count, number
 from theory.report.references import source_line
+from theory.report.replays import REPLAY, file_stem
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, VACUOUS, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, VACUOUS, Replay, Verdict
 
 
 def as_html(report: Report) -> str:
@@ -88,7 +91,7 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "num_vacuous": sum(case.verdict == VACUOUS for case in verdict.cases.values()),
         "mutants": [(name, word, _tone(word, REFUTED)) for name, word in verdict.mutants.items()],
         "num_refuted_mutants": refuted_mutants(verdict),
-        "counterexample": _counterexample(verdict),
+        "counterexample": _counterexample(claim, verdict),
         "command": run.command(item.argument),
     }
 
@@ -111,9 +114,18 @@ def _tone(word: str, expected: str | None) -> str:
     return tones.get(word, "idle")
 
 
-def _counterexample(verdict: Verdict) -> Mapping[str, Any] | None:
-    """The counterexample, its arrays as text."""
+def _counterexample(claim: Claim, verdict: Verdict) -> Mapping[str, Any] | None:
+    """The counterexample and the smaller one, their arrays as text."""
     found = verdict.counterexample
     if found is None:
         return None
+    smaller = found.smaller and _shown(found.smaller) | {
+        "movable": [name for name in found.smaller.values if top_field(name) in claim.movable_fields],
+        "certificate": found.smaller.certificate,
+        "files": f"{REPLAY}/{file_stem(verdict.id)}",
+    }
+    return _shown(found) | {"smaller": smaller}
+
+
+def _shown(found: Replay) -> dict[str, Any]:
     return asdict(found) | {"values": {name: array_text(values) for name, values in found.values.items()}}

@@ -11,6 +11,7 @@ from sketchprune import paths, scores, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.paths.cases import ALL, LINEAR, Rng, draw_network, pixels
+from theory.catalogue.paths.cuts import AXES
 from theory.catalogue.paths.kernel import GEBHART
 from theory.catalogue.paths.listing import list_paths, path_features
 from theory.catalogue.paths.networks import DENSE, Net, logistic, scored
@@ -91,6 +92,8 @@ CONSERVATION_VARIANTS = Claim(
     kind=Identity(),
     cases=ALL,
     trial=_variants,
+    free=("theta", "kept", "x"),
+    axes=AXES,
     expected="REFUTED",
     batch=128,
     note=(

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.paths.cases import SHORT, Rng, draw_network
+from theory.catalogue.paths.cuts import AXES
 from theory.catalogue.paths.kernel import GEBHART
 from theory.catalogue.paths.listing import list_paths, path_features
 from theory.catalogue.paths.networks import SHORT_DENSE, SHORT_WIDTHS, Net
@@ -106,6 +107,8 @@ EIGEN_ELEMENTWISE = Claim(
     kind=Bound(search=("theta", "x")),
     cases=(*SHORT, Case("diagonal", _diagonal)),
     trial=_eigen_elementwise,
+    free=("theta", "kept", "x"),
+    axes=AXES,
     expected="REFUTED",
     batch=128,
     note=(

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 from sketchprune import laws
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.tangent.cases import ALL, NON_ZERO, SMALL, Network, Rng, Tangent, draw_network, linearise
+from theory.catalogue.tangent.cases import A_LAW, ALL, NON_ZERO, SMALL, Network, Rng, Tangent, draw_network, linearise
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
-from theory.claim import Case, Claim, Sides, Source
+from theory.claim import Case, Claim, Sides, Source, along
 from theory.kinds import Expectation
 
 TIMES = (0.1, 0.5, 2.0, 10.0, 50.0)
@@ -107,10 +107,12 @@ FIXED_RESIDUAL = Claim(
     kind=Expectation("at most"),
     cases=(SMALL, Case("two-weights", _two_weights, enumerable=True)),
     prepare=linearise,
-    hypotheses=NON_ZERO,
+    hypotheses=NON_ZERO | A_LAW,
     trial=_fixed,
     draw=_draw,
     outcomes=lambda tangent: _law(tangent).outcomes(),
+    free=("layers", "x", "y", "tilt", "beta", "density"),
+    axes={"samples": along(x=0, y=0)},
     expected="REFUTED",
     batch=2048,
     note="The exponential is trace convex but not operator convex, so the theorem needs the average over residuals.",

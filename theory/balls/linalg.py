@@ -1,0 +1,341 @@
+"""Matrix products and factorisations of balls."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flint import arb, arb_mat
+
+from theory.balls.arrays import Balls, NoBallVersion, Undecided, balls, elementwise, midpoints
+
+MAX_SWEEPS = 40
+"""Sweeps of Jacobi's method; it converges quadratically, and starts from what LAPACK finds."""
+
+
+def dot_general(params: dict[str, Any], operands: list[Any]) -> Any:
+    """Products of batches of matrices."""
+    (contract_left, contract_right), (batch_left, batch_right) = params["dimension_numbers"]
+    left, free_left = _as_matrices(operands[0], batch_left, contract_left, contracted_last=True)
+    right, free_right = _as_matrices(operands[1], batch_right, contract_right, contracted_last=False)
+    shape = tuple(operands[0].shape[axis] for axis in batch_left) + free_left + free_right
+    if left.dtype != object:
+        return np.matmul(left, right).reshape(shape)
+    result = np.empty((len(left), left.shape[1], right.shape[2]), object)
+    for index, (a, b) in enumerate(zip(left, right, strict=True)):
+        result[index] = product(a, b)
+    return result.reshape(shape)
+
+
+def _as_matrices(
+    x: Any, batch: tuple[int, ...], contracted: tuple[int, ...], *, contracted_last: bool
+) -> tuple[Any, tuple[int, ...]]:
+    """[batch, free, contracted], or with the last two exchanged; and the shape of the free axes."""
+    free = [axis for axis in range(x.ndim) if axis not in (*batch, *contracted)]
+    order = [*batch, *free, *contracted] if contracted_last else [*batch, *contracted, *free]
+    count = {name: int(np.prod([x.shape[axis] for axis in axes], dtype=int)) for name, axes in
+             (("batch", batch), ("free", free), ("contracted", contracted))}  # fmt: skip
+    last = (count["free"], count["contracted"]) if contracted_last else (count["contracted"], count["free"])
+    return x.transpose(order).reshape(count["batch"], *last), tuple(x.shape[axis] for axis in free)
+
+
+def product(a: Balls, b: Balls) -> Balls:
+    """The product of two matrices."""
+    rows, inner, columns = *a.shape, b.shape[1]
+    result = np.empty((rows, columns), object)
+    if not inner:
+        result.fill(arb(0))
+    elif rows and columns:
+        entries = (arb_mat(rows, inner, list(a.ravel())) * arb_mat(inner, columns, list(b.ravel()))).entries()
+        result.ravel()[:] = entries
+    return result
+
+
+# --- Symmetric eigenvalues
+
+
+def eigenvalues(matrix: Balls) -> Balls:
+    """The eigenvalues of a symmetric matrix, ascending.
+
+    With X nearly orthogonal and B = XᵀAX nearly diagonal, Weyl's theorem encloses the eigenvalues of B by its diagonal
+    and the norm of the rest, and Ostrowski's those of A by those of B divided by an eigenvalue of XᵀX. Both count
+    multiple eigenvalues right, so that none has to be separated from its neighbours.
+    """
+    return _decomposition(matrix)[0]
+
+
+def eigh(matrix: Balls) -> tuple[Balls, Balls]:
+    """Eigenvalues, ascending, and orthonormal eigenvectors of a symmetric matrix.
+
+    Parts of the matrix that are not connected by entries other than 0 are decomposed by themselves. Within a part
+    every eigenvalue must be simple: eigenvectors of a multiple one cannot be enclosed.
+
+    Raises:
+        Undecided: the balls do not separate the eigenvalues.
+    """
+    size = len(matrix)
+    values, vectors = np.empty(size, object), balls(np.zeros((size, size)))
+    done = 0
+    for part in _parts(matrix):
+        own, basis = _decomposition(matrix[np.ix_(part, part)])
+        columns = np.arange(done, done + len(part))
+        values[columns] = own
+        vectors[np.ix_(part, columns)] = _enclosed(matrix[np.ix_(part, part)], own, basis)
+        done += len(part)
+    order = _ascending(values)
+    return values[order], vectors[:, order]
+
+
+def _ascending(values: Balls) -> np.ndarray:
+    """An order of the values; those whose order the balls leave open are in the order of their midpoints."""
+    return np.array(sorted(range(len(values)), key=lambda place: float(values[place].mid())), int)
+
+
+def _parts(matrix: Balls) -> list[np.ndarray]:
+    """The rows of the matrix, in parts that no entry other than an exact 0 connects."""
+    connected = elementwise(lambda ball: not ball.is_zero(), matrix).astype(bool) | np.eye(len(matrix), dtype=bool)
+    for _ in range(len(matrix)):
+        connected = connected @ connected
+    return [np.flatnonzero(row) for index, row in enumerate(connected) if np.flatnonzero(row)[0] == index]
+
+
+def _decomposition(matrix: Balls) -> tuple[Balls, Balls]:
+    """The eigenvalues, ascending, and the columns of X, which nearly are their eigenvectors."""
+    size = len(matrix)
+    if size == 0:
+        return np.empty(0, object), matrix
+    if not all(ball.is_finite() for ball in matrix.ravel()):
+        raise Undecided("eigh")
+    basis = _near_eigenvectors(matrix)
+    inner = product(product(basis.T, matrix), basis)
+    gram = product(basis.T, basis)
+    order = _ascending(np.diag(inner))
+    basis, inner = basis[:, order], inner[np.ix_(order, order)]
+    diagonal = np.diag(inner)
+    spread = _largest_row_sum(inner - np.where(np.eye(size, dtype=bool), inner, arb(0)))
+    stretch = _largest_row_sum(gram - balls(np.eye(size)))
+    if not stretch < 1:
+        raise Undecided("eigh")
+    factor = 1 / (1 + _around_zero(stretch))
+    return elementwise(lambda ball: (ball + _around_zero(spread)) * factor, diagonal), basis
+
+
+def _largest_row_sum(matrix: Balls) -> arb:
+    """An upper bound on the spectral norm of a symmetric matrix."""
+    sums = [sum((abs(ball).upper() for ball in row), arb(0)) for row in matrix]
+    largest = sums[0]
+    for other in sums[1:]:
+        largest = largest.max(other)
+    return arb(largest.upper())
+
+
+def _around_zero(radius: arb) -> arb:
+    """The ball [−radius, radius]."""
+    return (-radius).union(radius)
+
+
+def _near_eigenvectors(matrix: Balls) -> Balls:
+    """LAPACK's eigenvectors, improved by Jacobi rotations to the precision of the balls."""
+    centre = elementwise(lambda ball: ball.mid(), matrix)
+    _, start = np.linalg.eigh(midpoints(matrix))
+    basis = _orthonormal(balls(start))
+    inner = elementwise(lambda ball: ball.mid(), product(product(basis.T, centre), basis))
+    size = len(matrix)
+    scale = max((float(abs(ball)) for ball in centre.ravel()), default=0.0)
+    limit = arb(scale) * arb(2) ** (8 - _precision())
+    for _ in range(MAX_SWEEPS):
+        off = [(i, j) for i in range(size) for j in range(i) if abs(inner[i, j]) > limit]
+        if not off:
+            break
+        for i, j in off:
+            _rotate(inner, basis, i, j)
+    return basis
+
+
+def _precision() -> int:
+    from flint import ctx
+
+    return ctx.prec
+
+
+def _rotate(inner: Balls, basis: Balls, i: int, j: int):
+    """One Jacobi rotation, which makes inner[i, j] zero; in place, on midpoints."""
+    if inner[i, j] == 0:
+        return
+    theta = (inner[j, j] - inner[i, i]) / (2 * inner[i, j])
+    tangent = 1 / (abs(theta) + (theta * theta + 1).sqrt())
+    if theta < 0:
+        tangent = -tangent
+    cosine = (1 / (tangent * tangent + 1).sqrt()).mid()
+    sine = (tangent * cosine).mid()
+    for array in (inner, basis):
+        first, second = array[:, i].copy(), array[:, j].copy()
+        array[:, i] = elementwise(lambda a, b: (cosine * a - sine * b).mid(), first, second)
+        array[:, j] = elementwise(lambda a, b: (sine * a + cosine * b).mid(), first, second)
+    first, second = inner[i].copy(), inner[j].copy()
+    inner[i] = elementwise(lambda a, b: (cosine * a - sine * b).mid(), first, second)
+    inner[j] = elementwise(lambda a, b: (sine * a + cosine * b).mid(), first, second)
+
+
+def _orthonormal(basis: Balls) -> Balls:
+    """The basis after Newton steps to the nearest orthogonal matrix, as midpoints: LAPACK's has 16 digits."""
+    for _ in range(6):
+        gram = product(basis.T, basis)
+        step = elementwise(lambda entry, one: (3 * one - entry) / 2, gram, balls(np.eye(len(basis))))
+        basis = elementwise(lambda ball: ball.mid(), product(basis, step))
+    return basis
+
+
+def _enclosed(matrix: Balls, values: Balls, basis: Balls) -> Balls:
+    """Balls around the columns of the basis that hold unit eigenvectors.
+
+    For a unit vector x and an eigenvalue μ that is at least g away from the others, sin ∠(x, v) ≤ ‖Ax − μx‖/g.
+    """
+    if len(values) == 1:
+        return balls([[1.0]])
+    residual = product(matrix, basis) - basis * values
+    result = np.empty_like(basis)
+    for column, value in enumerate(values):
+        gaps = [abs(value - other) for place, other in enumerate(values) if place != column]
+        gap = gaps[0]
+        for other in gaps[1:]:
+            gap = gap.min(other)
+        if not gap > 0:
+            raise Undecided("eigh")
+        length = _norm(basis[:, column])
+        turn = 2 * _norm(elementwise(lambda ball: arb(abs(ball).upper()), residual[:, column])) / (gap * length)
+        around = _around_zero(arb(turn.upper()))
+        result[:, column] = elementwise(lambda ball, length=length, around=around: ball / length + around,
+                                        basis[:, column])  # fmt: skip
+    return result
+
+
+def _norm(vector: Balls) -> arb:
+    return arb(sum((ball * ball for ball in vector), arb(0))).sqrt()
+
+
+def singular_values(matrix: Balls) -> Balls:
+    """The singular values, descending: the largest eigenvalues of [[0, A], [Aᵀ, 0]]."""
+    rows, columns = matrix.shape
+    both = balls(np.zeros((rows + columns, rows + columns)))
+    both[:rows, rows:] = matrix
+    both[rows:, :rows] = matrix.T
+    return elementwise(lambda ball: ball.max(arb(0)), eigenvalues(both)[::-1][: min(rows, columns)])
+
+
+# --- Triangles
+
+
+def cholesky(matrix: Balls) -> Balls:
+    """The lower triangle L with LLᵀ = A."""
+    lower = balls(np.zeros(matrix.shape))
+    for j in range(len(matrix)):
+        pivot = matrix[j, j] - sum((entry * entry for entry in lower[j, :j]), arb(0))
+        lower[j, j] = pivot.sqrt()
+        for i in range(j + 1, len(matrix)):
+            rest = matrix[i, j] - sum((a * b for a, b in zip(lower[i, :j], lower[j, :j], strict=True)), arb(0))
+            lower[i, j] = rest / lower[j, j]
+    return lower
+
+
+def triangular_solve(params: dict[str, Any], a: Balls, b: Balls) -> Balls:
+    """x with op(A) x = b, or x op(A) = b, for a triangular A."""
+    if not params["left_side"]:
+        flipped = {**params, "left_side": True, "transpose_a": not params["transpose_a"]}
+        return triangular_solve(flipped, a, b.T).T
+    lower = params["lower"] != params["transpose_a"]
+    matrix = a.T if params["transpose_a"] else a
+    size = len(matrix)
+    x = b.copy()
+    for i in range(size) if lower else reversed(range(size)):
+        others = range(i) if lower else range(i + 1, size)
+        for j in others:
+            x[i] = x[i] - matrix[i, j] * x[j]
+        if not params["unit_diagonal"]:
+            x[i] = elementwise(lambda entry, i=i: entry / matrix[i, i], x[i])
+    return x
+
+
+def lu(matrix: Balls) -> tuple[Balls, np.ndarray, np.ndarray]:
+    """The factors, the pivots and the permutation, with the pivot whose midpoint is largest."""
+    factors = matrix.copy()
+    rows, columns = factors.shape
+    pivots, permutation = np.zeros(min(rows, columns), np.int32), np.arange(rows, dtype=np.int32)
+    for k in range(min(rows, columns)):
+        pivot = k + int(np.argmax(abs(midpoints(factors[k:, k]))))
+        pivots[k] = pivot
+        factors[[k, pivot]], permutation[[k, pivot]] = factors[[pivot, k]], permutation[[pivot, k]]
+        for i in range(k + 1, rows):
+            if factors[i, k].is_zero():
+                continue
+            factors[i, k] = factors[i, k] / factors[k, k]
+            factors[i, k + 1 :] = factors[i, k + 1 :] - factors[i, k] * factors[k, k + 1 :]
+    return factors, pivots, permutation
+
+
+def qr(matrix: Balls) -> tuple[Balls, Balls]:
+    """Orthonormal columns and an upper triangle with a negative diagonal, for columns that are independent."""
+    rows, columns = matrix.shape
+    if rows < columns:
+        raise NoBallVersion("qr of a matrix with more columns than rows")
+    q, r = matrix.copy(), balls(np.zeros((columns, columns)))
+    for j in range(columns):
+        for i in range(j):
+            r[i, j] = sum((a * b for a, b in zip(q[:, i], matrix[:, j], strict=True)), arb(0))
+            q[:, j] = q[:, j] - r[i, j] * q[:, i]
+        r[j, j] = -_norm(q[:, j])
+        q[:, j] = elementwise(lambda ball, j=j: ball / r[j, j], q[:, j])
+    return q, r
+
+
+# --- The primitives
+
+
+def _batched(function: Callable[..., Any], *operands: Balls) -> list[Balls]:
+    """A function of matrices over the leading axes, which the operands share."""
+    leading = operands[0].shape[:-2]
+    flat = [operand.reshape(-1, *operand.shape[-2:]) for operand in operands]
+    results = [function(*matrices) for matrices in zip(*flat, strict=True)]
+    results = [result if isinstance(result, tuple) else (result,) for result in results]
+    return [np.stack(parts).reshape(*leading, *parts[0].shape) for parts in zip(*results, strict=True)]
+
+
+def factorise(name: str, params: dict[str, Any], operands: list[Balls], used: list[bool]) -> list[Any] | None:
+    """The value of a primitive of linear algebra; None where it is none of these.
+
+    Args:
+        name: of the primitive.
+        params: its parameters.
+        operands: stacks of matrices.
+        used: which of its results the program reads: eigenvectors are enclosed only where they are.
+    """
+    if name == "dot_general":
+        return [dot_general(params, operands)]
+    if name == "eigh":
+        symmetric = _symmetric(operands[0], params)
+        if used[0]:
+            vectors, values = _batched(lambda matrix: eigh(matrix)[::-1], symmetric)
+            return [vectors, values]
+        (values,) = _batched(eigenvalues, symmetric)
+        return [np.empty((*values.shape, values.shape[-1]), object), values]
+    if name == "svd":
+        if params.get("compute_uv"):
+            raise NoBallVersion("svd with singular vectors")
+        return _batched(singular_values, operands[0])
+    if name == "cholesky":
+        return _batched(cholesky, operands[0])
+    if name == "triangular_solve":
+        return _batched(lambda a, b: triangular_solve(params, a, b), *operands)
+    if name == "lu":
+        return _batched(lu, operands[0])
+    if name == "qr":
+        if params.get("full_matrices") or params.get("pivoting"):
+            raise NoBallVersion("qr with full matrices or pivoting")
+        return _batched(qr, operands[0])
+    return None
+
+
+def _symmetric(matrices: Balls, params: dict[str, Any]) -> Balls:
+    """The matrices that a triangle of each stands for."""
+    triangle = np.tril if params.get("lower", True) else np.triu
+    taken = triangle(np.ones(matrices.shape[-2:], bool))
+    return np.where(taken, matrices, np.swapaxes(matrices, -1, -2))

@@ -1,0 +1,425 @@
+"""A traced JAX program as NumPy source: a file that evaluates it needs nothing of this package, and no JAX.
+
+What does not depend on the inputs is evaluated here and written as numbers. Programs with loops, or with operations
+that NumPy does not have, are not translated.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import numpy as np
+
+from theory.scatter_places import places_of_updates
+
+MAX_LINE = 100
+"""An expression that is used once is written where it is used, while the line stays about this short."""
+MAX_LINES = 400
+"""Programs that take more lines are not translated: nobody reads them."""
+
+
+class NoSource(Exception):
+    """The program is not translated; the message says why."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """The text of a value.
+
+    Attributes:
+        text: evaluates to an array of the shape.
+        shape: of the value.
+        bare: evaluates to what broadcasts to the shape.
+    """
+
+    text: str
+    shape: tuple[int, ...]
+    bare: str = ""
+
+
+Value = np.ndarray | Expression
+
+
+def source(program: jex.ClosedJaxpr, inputs: Sequence[Value]) -> tuple[list[str], list[str]]:
+    """Lines of NumPy that evaluate a program, and an expression for each of its outputs.
+
+    Args:
+        program: traced.
+        inputs: for each input an array, which is written as numbers where it is used, or an expression.
+
+    Raises:
+        NoSource: an operation has no translation.
+    """
+    writer = _Writer()
+    outputs = writer.run(program.jaxpr, program.consts, list(inputs))
+    return writer.lines, [writer.text(output) for output in outputs]
+
+
+def literal(value: Any) -> str:
+    """An array as NumPy source, exactly.
+
+    >>> literal(np.array([0.5, 2.0])), literal(np.zeros((2, 2))), literal(np.float64(0.1))
+    ('np.array([0.5, 2.0])', 'np.zeros((2, 2))', '0.1')
+    """
+    array = np.asarray(value)
+    if not array.shape:
+        return _number(array.item())
+    if array.dtype != bool and array.size > 1:
+        if (array == 0).all():
+            return f"np.zeros({_axes(array.shape)})"
+        if (array == 1).all():
+            return f"np.ones({_axes(array.shape)})"
+    return f"np.array({_nested(array.tolist())})"
+
+
+def _number(value: Any) -> str:
+    return f"np.{value}" if isinstance(value, float) and not np.isfinite(value) else repr(value)
+
+
+def _nested(values: Any) -> str:
+    return f"[{', '.join(map(_nested, values))}]" if isinstance(values, list) else _number(values)
+
+
+class _Writer:
+    """Lines so far, and how the values of a program are written."""
+
+    def __init__(self):
+        self.lines: list[str] = []
+
+    def run(
+        self, jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: list[Value], wanted: Sequence[int] | None = None
+    ) -> list[Value]:
+        """The outputs of a program; of those that are not wanted (by default all are) nothing is written."""
+        values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
+        equations, uses = _live(jaxpr, wanted)
+        for variable, value in zip(jaxpr.invars, inputs, strict=True):
+            values[variable] = self._named(value, uses[variable])
+
+        def value_of(atom: Any) -> Value:
+            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, jex.Literal) else values[atom]
+
+        for equation in equations:
+            operands = [value_of(atom) for atom in equation.invars]
+            for variable, value in zip(equation.outvars, self._apply(equation, operands, uses), strict=True):
+                values[variable] = self._named(value, uses[variable])
+        unwanted = Expression("None", ())
+        return [
+            value_of(atom) if isinstance(atom, jex.Literal) or atom in values else unwanted for atom in jaxpr.outvars
+        ]
+
+    def text(self, value: Value) -> str:
+        """A value as source."""
+        return value.text if isinstance(value, Expression) else literal(value)
+
+    def _named(self, value: Value, uses: int) -> Value:
+        """The value, with a name of its own where it is used again or is long."""
+        if not isinstance(value, Expression) or value.text.isidentifier():
+            return value
+        if uses <= 1 and len(value.text) < MAX_LINE:
+            return value
+        if len(self.lines) >= MAX_LINES:
+            raise NoSource(f"it takes more than {MAX_LINES} lines")
+        name = f"v{len(self.lines) + 1}"
+        self.lines.append(f"{name} = {value.bare or value.text}")
+        shown = name if not value.bare else f"np.broadcast_to({name}, {value.shape})"
+        return Expression(shown, value.shape, name if value.bare else "")
+
+    def _apply(self, equation: Any, operands: list[Value], uses: Counter) -> Sequence[Value]:
+        name, params = equation.primitive.name, equation.params
+        wanted = [uses[variable] for variable in equation.outvars]
+        if name == "cond" and isinstance(operands[0], np.ndarray):
+            branch = params["branches"][int(np.clip(operands[0], 0, len(params["branches"]) - 1))]
+            return self.run(branch.jaxpr, branch.consts, operands[1:], wanted)
+        body = next((params[key] for key in ("jaxpr", "call_jaxpr") if key in params), None)
+        if body is not None and name not in ("while", "scan", "cond"):
+            closed = isinstance(body, jex.ClosedJaxpr)
+            return self.run(body.jaxpr if closed else body, body.consts if closed else (), operands, wanted)
+        if all(isinstance(operand, np.ndarray) for operand in operands):
+            return _evaluated(equation, operands)
+        shape = tuple(equation.outvars[0].aval.shape)
+        if name in _IDENTITIES:
+            return operands[:1]
+        if name in _ELEMENTWISE or name == "integer_pow":
+            return [self._elementwise(name, params, operands, shape)]
+        if name in _RULES:
+            text = _RULES[name]([self.text(operand) for operand in operands], operands, params)
+            return [Expression(text, shape)]
+        if name == "broadcast_in_dim":
+            return [self._broadcast(operands[0], params)]
+        if name == "split":
+            return self._split(operands[0], params)
+        if name == "eigh":
+            return self._eigh(equation, operands[0], uses)
+        if name in _PLACED and all(isinstance(operand, np.ndarray) for operand in operands[1:]):
+            return [self._placed(equation, operands[0], operands[1:], shape)]
+        if name in ("scatter-add", "scatter_add") and isinstance(operands[1], np.ndarray):
+            return [self._scatter_add(params, operands, shape)]
+        raise NoSource(f"{name} has no translation")
+
+    def _elementwise(self, name: str, params: Mapping[str, Any], operands: list[Value], shape: tuple) -> Value:
+        """A function of entries; NumPy broadcasts, so that equal entries are written once."""
+        if (simple := _simplified(name, operands, shape)) is not None:
+            return simple
+        whole = [
+            isinstance(operand, Expression) and operand.shape == shape and not operand.bare for operand in operands
+        ]
+        if not any(whole) and isinstance(operands[-1], Expression):
+            whole[-1] = operands[-1].shape == shape
+        texts = []
+        for operand, full in zip(operands, whole, strict=True):
+            if isinstance(operand, Expression):
+                texts.append(operand.text if full or not operand.bare or not any(whole) else operand.bare)
+            else:
+                uniform = operand.size and (operand == operand.flat[0]).all()
+                texts.append(literal(operand.flat[0] if uniform and any(whole) else operand))
+        if name == "integer_pow":
+            power = f"{_bracketed(texts[0])} ** {abs(params['y'])}"
+            return Expression(power if params["y"] >= 0 else f"1 / {power}", shape)
+        return Expression(_ELEMENTWISE[name].format(*(_bracketed(text) for text in texts), *texts), shape)
+
+    def _broadcast(self, x: Value, params: Mapping[str, Any]) -> Value:
+        shape, dimensions = tuple(params["shape"]), params["broadcast_dimensions"]
+        assert isinstance(x, Expression)
+        if not x.shape:
+            return Expression(f"np.full({shape}, {x.text})", shape, x.text) if shape else x
+        index = ", ".join(":" if axis in dimensions else "None" for axis in range(len(shape)))
+        bare = x.text if len(dimensions) == len(shape) else f"{_bracketed(x.text)}[{index}]"
+        aligned = tuple(x.shape[dimensions.index(axis)] if axis in dimensions else 1 for axis in range(len(shape)))
+        if aligned == shape:
+            return Expression(bare, shape)
+        return Expression(f"np.broadcast_to({bare}, {shape})", shape, bare)
+
+    def _split(self, x: Value, params: Mapping[str, Any]) -> Sequence[Value]:
+        assert isinstance(x, Expression)
+        named = self._named(x, uses=2)
+        axis, start, parts = params["axis"], 0, []
+        for size in params["sizes"]:
+            index = ", ".join([":"] * axis + [f"{start}:{start + size}"])
+            shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+            parts.append(Expression(f"{self.text(named)}[{index}]", shape))
+            start += size
+        return parts
+
+    def _eigh(self, equation: Any, x: Value, uses: Counter) -> Sequence[Value]:
+        vectors, values = equation.outvars
+        if not uses[vectors]:
+            text = f"np.linalg.eigvalsh({self.text(x)})"
+            return [Expression("None", tuple(vectors.aval.shape)), Expression(text, tuple(values.aval.shape))]
+        name = f"v{len(self.lines) + 1}"
+        self.lines.append(f"{name}_values, {name}_vectors = np.linalg.eigh({self.text(x)})")
+        return [
+            Expression(f"{name}_vectors", tuple(vectors.aval.shape)),
+            Expression(f"{name}_values", tuple(values.aval.shape)),
+        ]
+
+    def _placed(self, equation: Any, x: Value, rest: list[Any], shape: tuple) -> Value:
+        """Entries moved to places that are known: an index into the raveled operand."""
+        assert isinstance(x, Expression)
+        positions = np.arange(1, 1 + int(np.prod(x.shape, dtype=int)), dtype=np.int32).reshape(x.shape)
+        params = {**equation.params, "fill_value": 0} if "fill_value" in equation.params else equation.params
+        if equation.primitive.name == "pad":
+            rest = [np.zeros((), np.int32)]
+        places = np.asarray(equation.primitive.bind(positions, *rest, **params))
+        flat = self.text(x) if len(x.shape) == 1 else f"{_bracketed(self.text(x))}.ravel()"
+        if equation.primitive.name == "pad" and (places == 0).any():
+            return self._padded(equation.params["padding_config"], x, shape)
+        if (places == 0).any():
+            raise NoSource(f"{equation.primitive.name} beyond the end has no translation")
+        if np.array_equal(places, positions):
+            return x
+        if places.ndim == 1 and len(places) and (np.diff(places) == 1).all():
+            return Expression(f"{_bracketed(flat)}[{places[0] - 1}:{places[-1]}]", shape)
+        return Expression(f"{_bracketed(flat)}[{literal(places - 1)}]", shape)
+
+    def _padded(self, config: Any, x: Expression, shape: tuple) -> Value:
+        if any(low < 0 or high < 0 or inner for low, high, inner in config):
+            raise NoSource("pad within an array has no translation")
+        widths = [(low, high) for low, high, _ in config]
+        return Expression(f"np.pad({x.text}, {widths})", shape)
+
+    def _scatter_add(self, params: Mapping[str, Any], operands: list[Value], shape: tuple) -> Value:
+        operand, indices, updates = operands
+        update_shape = updates.shape
+        places = places_of_updates(params, shape, indices, update_shape)
+        if (places == 0).any():
+            raise NoSource("scatter-add beyond the end has no translation")
+        name = f"v{len(self.lines) + 1}"
+        self.lines.append(f"{name} = np.array(np.broadcast_to({self.text(operand)}, {shape}), float)")
+        self.lines.append(f"np.add.at({name}.reshape(-1), {literal(places - 1)}, {self.text(updates)})")
+        return Expression(name, shape)
+
+
+def _live(jaxpr: jex.Jaxpr, wanted: Sequence[int] | None) -> tuple[list[Any], Counter]:
+    """The equations that the wanted outputs depend on, and how often each variable is read."""
+    outputs = [atom for place, atom in enumerate(jaxpr.outvars) if wanted is None or wanted[place]]
+    uses: Counter = Counter(atom for atom in outputs if not isinstance(atom, jex.Literal))
+    equations = []
+    for equation in reversed(jaxpr.eqns):
+        if any(uses[variable] for variable in equation.outvars):
+            equations.append(equation)
+            uses.update(atom for atom in equation.invars if not isinstance(atom, jex.Literal))
+    return equations[::-1], uses
+
+
+def _evaluated(equation: Any, operands: list[np.ndarray]) -> Sequence[Value]:
+    """An equation of numbers."""
+    results = equation.primitive.bind(*operands, **equation.params)
+    results = results if equation.primitive.multiple_results else [results]
+    if any(jax.dtypes.issubdtype(result.dtype, jax.dtypes.extended) for result in results):
+        raise NoSource("random numbers that the trial draws have no translation")
+    return [np.asarray(result) for result in results]
+
+
+def _simplified(name: str, operands: list[Value], shape: tuple) -> Value | None:
+    """What multiplying by 1, adding 0, or choosing by a known condition leaves."""
+    if name == "select_n" and isinstance(operands[0], np.ndarray) and operands[0].size:
+        first = operands[0].flat[0]
+        chosen = operands[1 + int(first)]
+        return chosen if (operands[0] == first).all() and chosen.shape == shape else None
+    neutral = {"mul": 1, "div": 1, "add": 0, "add_any": 0, "sub": 0}.get(name)
+    if neutral is None:
+        return None
+    first, second = operands
+    if isinstance(second, np.ndarray) and (second == neutral).all() and first.shape == shape:
+        return first
+    commutes = name in ("mul", "add", "add_any")
+    if commutes and isinstance(first, np.ndarray) and (first == neutral).all() and second.shape == shape:
+        return second
+    return None
+
+
+def _bracketed(text: str) -> str:
+    """The text in brackets where operators could tear it apart."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character in "([") - (character in ")]")
+        outside = character == " " or (character in "-~" and place == 0)
+        if depth == 0 and outside:
+            return f"({text})"
+    return text
+
+
+_IDENTITIES = ("copy", "copy_p", "convert_element_type", "stop_gradient", "reduce_precision", "optimization_barrier")
+_BINARY = {
+    "add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "gt": ">",
+    "ge": ">=", "eq": "==", "ne": "!=", "and": "&", "or": "|", "xor": "^",
+}  # fmt: skip
+_UNARY = {
+    name: f"np.{name}({{1}})"
+    for name in ("sign", "exp", "exp2", "expm1", "log", "log1p", "sqrt", "cbrt", "tanh", "sinh", "cosh", "sin", "cos",
+                 "tan", "floor", "ceil", "square")
+}  # fmt: skip
+_ELEMENTWISE = {
+    **{name: f"{{0}} {sign} {{1}}" for name, sign in _BINARY.items()},
+    **_UNARY,
+    "abs": "abs({1})",
+    "neg": "-{0}",
+    "not": "~{0}",
+    "rsqrt": "1 / np.sqrt({1})",
+    "logistic": "1 / (1 + np.exp(-{0}))",
+    "asin": "np.arcsin({1})",
+    "acos": "np.arccos({1})",
+    "atan": "np.arctan({1})",
+    "asinh": "np.arcsinh({1})",
+    "acosh": "np.arccosh({1})",
+    "atanh": "np.arctanh({1})",
+    "is_finite": "np.isfinite({1})",
+    "max": "np.maximum({2}, {3})",
+    "min": "np.minimum({2}, {3})",
+    "atan2": "np.arctan2({2}, {3})",
+    "select_n": "np.where({3}, {5}, {4})",
+}
+"""Primitive -> format, with each operand in brackets, then each without."""
+_PLACED = ("gather", "pad", "dynamic_slice")
+"""Primitives that move entries to places that are known where the indices are."""
+
+
+def _dot(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
+    (left, right), (batch_left, batch_right) = params["dimension_numbers"]
+    first, second = (operand.shape for operand in operands)
+    if not batch_left and len(left) == 1 and left[0] == len(first) - 1 and right[0] == 0 and len(second) <= 2:
+        return f"{_bracketed(texts[0])} @ {_bracketed(texts[1])}"
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    of_first = {axis: next(letters) for axis in range(len(first))}
+    of_second = {axis: of_first[other] for other, axis in zip((*left, *batch_left), (*right, *batch_right))}
+    of_second |= {axis: next(letters) for axis in range(len(second)) if axis not in of_second}
+    out = [of_first[axis] for axis in batch_left]
+    out += [of_first[axis] for axis in range(len(first)) if axis not in (*batch_left, *left)]
+    out += [of_second[axis] for axis in range(len(second)) if axis not in (*batch_right, *right)]
+    names = ["".join(letter[axis] for axis in sorted(letter)) for letter in (of_first, of_second)]
+    return f"np.einsum('{names[0]},{names[1]}->{''.join(out)}', {texts[0]}, {texts[1]})"
+
+
+def _axes(axes: Sequence[int]) -> int | tuple[int, ...]:
+    """One axis as a number, several as a tuple."""
+    return axes[0] if len(axes) == 1 else tuple(axes)
+
+
+def _fold(function: str) -> Any:
+    def text(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
+        axes, ndim = tuple(params["axes"]), len(operands[0].shape)
+        if len(axes) == ndim:
+            return f"np.{function}({texts[0]})"
+        return f"np.{function}({texts[0]}, axis={_axes(axes)})"
+
+    return text
+
+
+def _cumulative(function: str) -> Any:
+    def text(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
+        axis = params["axis"]
+        if not params["reverse"]:
+            return f"np.{function}({texts[0]}, axis={axis})"
+        return f"np.flip(np.{function}(np.flip({texts[0]}, {axis}), axis={axis}), {axis})"
+
+    return text
+
+
+def _slice(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
+    steps = params["strides"] or (1,) * len(params["start_indices"])
+    parts = []
+    for start, end, step, size in zip(
+        params["start_indices"], params["limit_indices"], steps, operands[0].shape, strict=True
+    ):
+        whole = start == 0 and end == size and step == 1
+        parts.append(":" if whole else f"{start}:{end}" + (f":{step}" if step > 1 else ""))
+    return f"{_bracketed(texts[0])}[{', '.join(parts)}]"
+
+
+def _dynamic_slice(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
+    parts = []
+    for text, size, length in zip(texts[1:], params["slice_sizes"], operands[0].shape, strict=True):
+        parts.append(":" if size == length else f"int({text}):int({text}) + {size}")
+    return f"{_bracketed(texts[0])}[{', '.join(parts)}]"
+
+
+_RULES: dict[str, Any] = {
+    "reshape": lambda texts, _, params: f"np.reshape({texts[0]}, {tuple(params['new_sizes'])})",
+    "squeeze": lambda texts, _, params: f"np.squeeze({texts[0]}, {_axes(params['dimensions'])})",
+    "expand_dims": lambda texts, _, params: f"np.expand_dims({texts[0]}, {_axes(params['dimensions'])})",
+    "transpose": lambda texts, operands, params: f"{_bracketed(texts[0])}.T"
+    if params["permutation"] == tuple(reversed(range(len(operands[0].shape))))
+    else f"np.transpose({texts[0]}, {tuple(params['permutation'])})",
+    "rev": lambda texts, _, params: f"np.flip({texts[0]}, {_axes(params['dimensions'])})",
+    "concatenate": lambda texts, _, params: f"np.concatenate([{', '.join(texts)}], {params['dimension']})",
+    "stack": lambda texts, _, params: f"np.stack([{', '.join(texts)}], {params.get('axis', 0)})",
+    "slice": _slice,
+    "dynamic_slice": _dynamic_slice,
+    "dot_general": _dot,
+    "reduce_sum": _fold("sum"),
+    "reduce_prod": _fold("prod"),
+    "reduce_max": _fold("max"),
+    "reduce_min": _fold("min"),
+    "reduce_and": _fold("all"),
+    "reduce_or": _fold("any"),
+    "argmax": _fold("argmax"),
+    "argmin": _fold("argmin"),
+    "cumsum": _cumulative("cumsum"),
+    "cumprod": _cumulative("cumprod"),
+    "clamp": lambda texts, _, params: f"np.clip({texts[1]}, {texts[0]}, {texts[2]})",
+    "cholesky": lambda texts, _, params: f"np.linalg.cholesky({texts[0]})",
+}
+"""Primitive -> its text from those of its operands, the operands, and its parameters."""
