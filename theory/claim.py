@@ -15,12 +15,15 @@ from jaxtyping import Array
 
 from sketchprune.data import Dataset
 from sketchprune.types import Key
+from theory import checks
 from theory.kinds.kind import STATEMENT, Kind
 
 Instance = Any
 """One record of arrays: a flax.struct dataclass. All instances of one case have one shape."""
 Outcome = Any
 """What chance decided in one trial: usually a mask."""
+Expected = Literal["SUPPORTED", "REFUTED"]
+"""The verdicts that mathematics can predict."""
 
 
 class Sides(NamedTuple):
@@ -59,6 +62,9 @@ class Source:
     status: Literal["stated", "derived", "known-false"] = "derived"
     locus: str = ""
 
+    def __post_init__(self):
+        checks.check_source(self)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -81,6 +87,9 @@ class Case:
     control: bool = False
     long: bool = False
     stream: str = ""
+
+    def __post_init__(self):
+        checks.check_case(self)
 
 
 def unprepared(instance: Instance) -> Instance:
@@ -133,22 +142,21 @@ class Claim:
     outcomes: Callable[[Instance], tuple[Outcome, Array]] | None = None
     prepare: Callable[[Instance], Instance] = unprepared
     hypotheses: Mapping[str, Callable[[Instance], Array]] = field(default_factory=dict)
-    expected: Literal["SUPPORTED", "REFUTED"] | None = "SUPPORTED"
+    expected: Expected | None = "SUPPORTED"
     batch: int = 4096
     note: str = ""
 
     def __post_init__(self):
-        if not _ID.fullmatch(self.id):
+        if not (isinstance(self.id, str) and _ID.fullmatch(self.id)):
             raise ValueError(
                 f"id is {self.id!r}; it takes lower-case words joined by '-' and '/', such as 'sketch/unbiased'"
             )
+        checks.check_fields(self)
         self._check_cases()
         if STATEMENT in self.mutants or len(set(self.mutants)) < len(self.mutants):
             raise ValueError(
                 f"mutants of {self.id} is {self.mutants}; it takes names that differ, none of them {STATEMENT!r}"
             )
-        if self.batch < 1:
-            raise ValueError(f"batch of {self.id} is {self.batch}; it takes a whole number >= 1")
 
     def _check_cases(self):
         if not self.cases:

@@ -12,8 +12,9 @@ from jaxtyping import Array
 from sketchprune.data import Dataset
 from sketchprune.linalg import ONE_THREAD_OPTIONS
 from theory.ascent import MAX_STARTS, ascent, search
+from theory.checks import check_probabilities, check_sides
 from theory.claim import Claim, Instance, unprepared
-from theory.instances import CaseRows, Group, chance_key, in_32_bits, is_admissible, make_groups, write_down
+from theory.instances import CaseRows, Group, chance_key, hypotheses_met, in_32_bits, make_groups, write_down
 from theory.kinds.kind import STATEMENT
 from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, take_rows
 from theory.verdict import Replay, Tier
@@ -54,16 +55,27 @@ class Programs:
 
     def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which of them are admissible, from what the cases made."""
+        instances, met = self.prepare_and_check(raw)
+        return instances, met.all(axis=1)
+
+    def prepare_and_check(self, raw: Instance) -> tuple[Instance, np.ndarray]:
+        """Prepared instances, and which hypotheses each meets, [instances, hypotheses]."""
         if self.claim.prepare is unprepared and not self.claim.hypotheses:
-            return raw, np.ones(len(jax.tree.leaves(raw)[0]), bool)
+            return raw, np.ones((len(jax.tree.leaves(raw)[0]), 0), bool)
         return self._mapped("prepare", _prepare)(raw)
 
-    def evaluate(self, *, enumerated: bool) -> Program:
+    def evaluate(self, *, enumerated: bool) -> Callable[[Instance, np.ndarray], dict[str, Evaluation]]:
         """``(instances, keys) -> {name: Evaluation}``, in the dtype of the instances' fields.
 
         Where ``enumerated``, both sides are their expectations over all outcomes.
         """
-        return self._mapped(("evaluate", enumerated), _over_outcomes if enumerated else _once)
+        if not enumerated:
+            return self._mapped("evaluate", _once)
+        return lambda instances, keys: self.enumerate(instances, keys)[0]
+
+    def enumerate(self, instances: Instance, keys: np.ndarray) -> tuple[dict[str, Evaluation], tuple[Any, Any]]:
+        """Expectations over all outcomes, and of each column of probabilities the sum and the smallest."""
+        return self._mapped("enumerate", _over_outcomes)(instances, keys)
 
     def evaluate_at(self, argument: Any) -> Program:
         """The same, for trials that take an argument after the outcome, such as the size of a rate."""
@@ -102,19 +114,13 @@ def tile_size(claim: Claim, count: int) -> int:
 
 def _prepare(claim: Claim, raw: Instance) -> tuple[Instance, Array]:
     instance = claim.prepare(raw)
-    return instance, is_admissible(claim, instance)
+    return instance, hypotheses_met(claim, instance)
 
 
 def _sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments: Any) -> dict[str, SideArrays]:
     """Both sides of the claim and of its mutants for one outcome."""
     named = claim.trial(instance, outcome, *trial_arguments)
-    expected = sorted((STATEMENT, *claim.mutants))
-    if sorted(named) != expected:
-        raise ValueError(f"trial of {claim.id} returned the sides {sorted(named)}; it takes {expected}")
-    for name, sides in named.items():
-        for field in claim.kind.required_sides:
-            if getattr(sides, field) is None:
-                raise ValueError(f"{field} of {name!r} in the trial of {claim.id} is None; it takes an array")
+    check_sides(claim, named)
     return {name: flatten(sides) for name, sides in named.items()}
 
 
@@ -126,8 +132,8 @@ def _once(
     return {name: assess(values) for name, values in sides.items()}
 
 
-def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Evaluation]:
-    """One instance's sides, averaged over all outcomes."""
+def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> tuple[dict[str, Evaluation], tuple[Array, Array]]:
+    """One instance's sides, averaged over all outcomes; the sums of the probabilities, and the smallest."""
     assert claim.outcomes is not None  # Claim.__post_init__ refuses it
     outcomes, probabilities = claim.outcomes(instance)
     weights = probabilities.reshape(probabilities.shape[0], -1)
@@ -136,7 +142,8 @@ def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Ev
         return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
 
     sides = jax.vmap(lambda outcome: _sides(claim, instance, outcome))(outcomes)
-    return {name: assess(jax.tree.map(expectation, values)) for name, values in sides.items()}
+    expected = {name: assess(jax.tree.map(expectation, values)) for name, values in sides.items()}
+    return expected, (weights.sum(axis=0), weights.min(axis=0))
 
 
 def _sum_tiles(
@@ -219,7 +226,8 @@ class Runs:
         self.claim = claim = programs.claim
         self.statements = (STATEMENT, *claim.mutants)
         self.instances_per_case = claim.kind.count_instances(tier)
-        self.groups = make_groups(claim, self.instances_per_case, seed, dataset, programs.prepare, long=tier.long)
+        make = programs.prepare_and_check
+        self.groups = make_groups(claim, self.instances_per_case, seed, dataset, make, long=tier.long)
         self.sampled_cases = sum(len(group.cases) for group in self.groups if not group.enumerable)
         self._programs = programs
 
@@ -231,10 +239,16 @@ class Runs:
             float32: in float32 throughout, instead of float64.
         """
         program = self._programs.evaluate(enumerated=group.enumerable)
-        if not float32:
+        if float32:
+            with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
+                return self._ordered(program(in_32_bits(group.instances), group.keys))
+        if not group.enumerable:
             return self._ordered(program(group.instances, group.keys))
-        with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
-            return self._ordered(program(in_32_bits(group.instances), group.keys))
+        named, (totals, least) = self._programs.enumerate(group.instances, group.keys)
+        for case in group.cases:
+            whose = f"case {case.name!r} of {self.claim.id}"
+            check_probabilities(whose, totals[case.rows], least[case.rows], case.admissible)
+        return self._ordered(named)
 
     def evaluate_at(self, group: Group, argument: Any) -> dict[str, Evaluation]:
         """Both sides, once per instance, of a trial that takes an argument after the outcome.
@@ -263,7 +277,11 @@ class Runs:
         instances = in_32_bits(group.instances) if float32 else group.instances
         tiles = count // tile_size(self.claim, self.instances_per_case)
         program = self._programs.trials(self.instances_per_case)
-        return self._ordered(program(instances, group.keys, case.index, first, tiles))
+        named = self._ordered(program(instances, group.keys, case.index, first, tiles))
+        for name, sums in named.items():
+            whose = f"{name!r} in the trial of {self.claim.id}"
+            self.claim.kind.check_trials(take_rows(sums, case.admissible), whose)
+        return named
 
     def search(self, group: Group, statement: str, steps: int) -> Violation | None:
         """The worst counterexample that gradient ascent finds from instances of a group; None where it finds none.

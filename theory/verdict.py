@@ -120,6 +120,7 @@ class CaseVerdict:
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
         control: whether the case is a control arm, which has no part in the verdict on the claim.
+        reason: where UNMET, the hypotheses that rejected the instances; else empty.
     """
 
     verdict: Decision
@@ -132,6 +133,7 @@ class CaseVerdict:
     interval: tuple[float, float] | None
     method: str
     control: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from dataclasses import replace
 
 import jax
 
@@ -51,7 +52,9 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
     """
     claim, started = programs.claim, time.perf_counter()
     with jax.enable_x64(True):
-        found = claim.kind.measure(Runs(programs, tier, seed, dataset), tier)
+        runs = Runs(programs, tier, seed, dataset)
+        found = claim.kind.measure(runs, tier)
+    reasons = {case.name: case.reason for group in runs.groups for case in group.cases}
     verdict = found.decision(STATEMENT)
     return Verdict(
         id=claim.id,
@@ -59,7 +62,7 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
         verdict=verdict,
         expected=None if claim.expected is None else Decision(claim.expected),
         tolerance=claim.kind.tolerance(tier),
-        cases=dict(found.cases[STATEMENT]),
+        cases={name: replace(case, reason=reasons[name]) for name, case in found.cases[STATEMENT].items()},
         mutants={name: found.decision(name) for name in claim.mutants},
         counterexample=found.counterexample if verdict == REFUTED else None,
         elapsed_s=time.perf_counter() - started,

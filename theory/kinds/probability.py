@@ -34,6 +34,13 @@ class Probability(Kind):
     )
     required_sides: ClassVar[tuple[str, ...]] = ("delta",)
 
+    def check_trials(self, sums: TrialSums, whose: str):
+        """Refuse failure rates δ outside (0, 1)."""
+        delta = sums.means().delta
+        wrong = ~((delta > 0) & (delta < 1)) & (sums.trials > 0)
+        if wrong.any():
+            raise ValueError(f"delta of {whose} is {delta[wrong][0]:.6g}; it takes numbers in (0, 1)")
+
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
         """Trials, in float64, until all is decided."""
         found = Findings.none(runs.statements)
