@@ -400,9 +400,11 @@ _RULES: dict[str, Any] = {
     "reshape": lambda texts, _, params: f"np.reshape({texts[0]}, {tuple(params['new_sizes'])})",
     "squeeze": lambda texts, _, params: f"np.squeeze({texts[0]}, {_axes(params['dimensions'])})",
     "expand_dims": lambda texts, _, params: f"np.expand_dims({texts[0]}, {_axes(params['dimensions'])})",
-    "transpose": lambda texts, operands, params: f"{_bracketed(texts[0])}.T"
-    if params["permutation"] == tuple(reversed(range(len(operands[0].shape))))
-    else f"np.transpose({texts[0]}, {tuple(params['permutation'])})",
+    "transpose": lambda texts, operands, params: (
+        f"{_bracketed(texts[0])}.T"
+        if params["permutation"] == tuple(reversed(range(len(operands[0].shape))))
+        else f"np.transpose({texts[0]}, {tuple(params['permutation'])})"
+    ),
     "rev": lambda texts, _, params: f"np.flip({texts[0]}, {_axes(params['dimensions'])})",
     "concatenate": lambda texts, _, params: f"np.concatenate([{', '.join(texts)}], {params['dimension']})",
     "stack": lambda texts, _, params: f"np.stack([{', '.join(texts)}], {params.get('axis', 0)})",

@@ -38,8 +38,10 @@ def python_file(claim: Claim, shrunk: Shrunk, certificate: Certificate) -> str:
             note = "The lines below are translated from the traced program of the claim's trial. They need NumPy alone."
         except NoSource as error:
             body = _recorded(claim, shrunk, traced)
-            note = f"The claim's trial is not translated to NumPy: {error}. The sides below are those that were recorded."
-    return f'{_introduction(claim, shrunk, certificate, note)}\nimport numpy as np\n\n{body}'
+            note = (
+                f"The claim's trial is not translated to NumPy: {error}. The sides below are those that were recorded."
+            )
+    return f"{_introduction(claim, shrunk, certificate, note)}\nimport numpy as np\n\n{body}"
 
 
 def _introduction(claim: Claim, shrunk: Shrunk, certificate: Certificate, note: str) -> str:

@@ -8,7 +8,9 @@ import numpy as np
 from jax import lax
 
 
-def places_of_updates(params: Mapping[str, Any], shape: tuple[int, ...], indices: Any, updates: tuple[int, ...]) -> np.ndarray:
+def places_of_updates(
+    params: Mapping[str, Any], shape: tuple[int, ...], indices: Any, updates: tuple[int, ...]
+) -> np.ndarray:
     """The place in the raveled operand, counted from 1, that each update goes to; 0 where it is dropped.
 
     Args:

@@ -121,6 +121,7 @@ class CaseVerdict:
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
         control: whether the case is a control arm, which has no part in the verdict on the claim.
+        reason: where UNMET, the hypotheses that rejected the instances; else empty.
     """
 
     verdict: Decision
@@ -134,6 +135,7 @@ class CaseVerdict:
     method: str
     control: bool = False
     resolution: float = math.nan
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,7 @@ class Certificate:
         """
         if not self.certified:
             return f"not certified, {self.reason}"
-        return (
-            f"CERTIFIED, the statement fails by at least {self.margin:.3g} of the larger side (balls of {self.bits} bits)"
-        )
+        return f"CERTIFIED, the statement fails by at least {self.margin:.3g} of the larger side (balls of {self.bits} bits)"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from theory.balls.arrays import Balls, as_array, balls, decisions, exact, is_float
+from theory.balls.arrays import Balls, balls, exact, is_float
 from theory.balls.elementwise import COMPARISONS, Undecided, equal, less
 from theory.scatter_places import places_of_updates
 
@@ -211,5 +211,3 @@ def iota(params: dict[str, Any]) -> Any:
     aligned[axis] = shape[axis]
     counted = np.broadcast_to(np.arange(shape[axis]).reshape(aligned), shape)
     return balls(counted) if is_float(params["dtype"]) else counted.astype(params["dtype"])
-
-

@@ -171,6 +171,9 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
         yield "refuted as expected: this statement is known to be false"
     elif vacuous := [name for name, case in verdict.cases.items() if case.verdict == VACUOUS]:
         yield f"says nothing (VACUOUS) on {len(vacuous)} of {len(verdict.cases)} cases: {', '.join(vacuous)}"
+    for name, case in verdict.cases.items():
+        if case.reason:
+            yield f"case {name} is UNMET, no instance meets: {case.reason}"
     for name, outcome in verdict.mutants.items():
         if outcome == INCONCLUSIVE:
             yield f"mutant {name} is undecided"

@@ -42,7 +42,8 @@ class Bound(Kind):
     takes_enumerable: ClassVar[bool] = True
 
     def __post_init__(self):
-        if not isinstance(self.search, tuple) or not all(isinstance(name, str) for name in self.search):
+        named = isinstance(self.search, tuple) and all(isinstance(name, str) for name in self.search)
+        if not named or len(set(self.search)) < len(self.search):
             raise ValueError(f"search is {self.search!r}; it takes a tuple of field names, such as ('x',)")
 
     @property

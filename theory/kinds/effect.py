@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from theory import statistics
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
-from theory.kinds.kind import Findings, Kind, Words, case_verdict, limits, unmet
+from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_margin, limits, unmet
 from theory.measurements import Evaluation, take_rows
 from theory.verdict import EFFECT_LEVEL, INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Tier, Verdict
 
@@ -38,8 +38,7 @@ class Effect(Kind):
     takes_controls: ClassVar[bool] = True
 
     def __post_init__(self):
-        if not self.margin >= 0:
-            raise ValueError(f"margin is {self.margin}; it takes a number >= 0")
+        check_margin(self.margin)
 
     def count_instances(self, tier: Tier) -> int:
         """Fewer than for other kinds: an instance trains networks."""

@@ -56,6 +56,14 @@ class Expectation(trials.Sampled):
         """The meaning, with the relation."""
         return self.words.meaning.replace("=", "≤") if self.relation == "at most" else self.words.meaning
 
+    def check_trials(self, sums: TrialSums, whose: str):
+        """Refuse a theory of 0 without a scale, where the measured side is not 0: no deviation could be judged."""
+        if ((sums.sides.scale == 0) & (sums.deviation != 0)).any():
+            raise ValueError(
+                f"scale of {whose} is 0, as |theory| is where no scale is given, and nothing could refute it; "
+                "it takes a positive scale, Sides(..., scale=...)"
+            )
+
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
         """All outcomes where they are enumerated; else trials, in float32, until all is decided."""
         found = Findings.none(runs.statements)

@@ -175,8 +175,9 @@ NON_ZERO: dict[str, Callable[[Tangent], Array]] = {"J is not zero": lambda tange
 A_LAW: dict[str, Callable[[Tangent], Array]] = {
     "0 < β ≤ 1": lambda tangent: (tangent.network.beta > 0) & (tangent.network.beta <= 1),
     "0 < density ≤ 1": lambda tangent: (tangent.network.density > 0) & (tangent.network.density <= 1),
-    "the tilt sums to 1": lambda tangent: jnp.all(tangent.network.tilt >= 0)
-    & (abs(jnp.sum(tangent.network.tilt) - 1) < 1e-5),
+    "the tilt sums to 1": lambda tangent: (
+        jnp.all(tangent.network.tilt >= 0) & (abs(jnp.sum(tangent.network.tilt) - 1) < 1e-5)
+    ),
 }
 """What makes probabilities and rates of the numbers of a network; all cases draw such."""
 
