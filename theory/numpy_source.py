@@ -4,6 +4,7 @@ What does not depend on the inputs is evaluated here and written as numbers. Pro
 that NumPy does not have, are not translated.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +55,28 @@ def source(program: jex.ClosedJaxpr, inputs: Sequence[Value]) -> tuple[list[str]
         NoSource: an operation has no translation.
     """
     writer = _Writer()
-    outputs = writer.run(program.jaxpr, program.consts, list(inputs))
-    return writer.lines, [writer.text(output) for output in outputs]
+    outputs = [writer.text(output) for output in writer.run(program.jaxpr, program.consts, list(inputs))]
+    lines = _read_lines(writer.lines, outputs)
+    repeated = [text for text in writer.arrays if sum(line.count(text) for line in (*lines, *outputs)) > 1]
+    for number, text in enumerate(repeated, 1):
+        lines = [line.replace(text, f"c{number}") for line in lines]
+        outputs = [output.replace(text, f"c{number}") for output in outputs]
+    return [*(f"c{number} = {text}" for number, text in enumerate(repeated, 1)), *lines], outputs
+
+
+def _read_lines(lines: list[str], outputs: list[str]) -> list[str]:
+    """The lines without those that name what nothing reads."""
+    read = set(_NAME.findall(" ".join(outputs)))
+    kept = []
+    for line in reversed(lines):
+        name, assigned, _ = line.partition(" = ")
+        if not assigned or not name.isidentifier() or name in read:
+            kept.append(line)
+            read |= set(_NAME.findall(line))
+    return kept[::-1]
+
+
+_NAME = re.compile(r"\bv\d+\b")
 
 
 def literal(value: Any) -> str:
@@ -88,6 +109,7 @@ class _Writer:
 
     def __init__(self):
         self.lines: list[str] = []
+        self.arrays: dict[str, None] = {}  # long arrays of numbers, in the order in which they are written
 
     def run(
         self, jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: list[Value], wanted: Sequence[int] | None = None
@@ -112,7 +134,13 @@ class _Writer:
 
     def text(self, value: Value) -> str:
         """A value as source."""
-        return value.text if isinstance(value, Expression) else literal(value)
+        return value.text if isinstance(value, Expression) else self._numbers(value)
+
+    def _numbers(self, value: Any) -> str:
+        text = literal(value)
+        if len(text) > MAX_LINE // 2:
+            self.arrays[text] = None
+        return text
 
     def _named(self, value: Value, uses: int) -> Value:
         """The value, with a name of its own where it is used again or is long."""
@@ -137,6 +165,8 @@ class _Writer:
         if body is not None and name not in ("while", "scan", "cond"):
             closed = isinstance(body, jex.ClosedJaxpr)
             return self.run(body.jaxpr if closed else body, body.consts if closed else (), operands, wanted)
+        if name == "scan":
+            return self._scan(params, operands)
         if all(isinstance(operand, np.ndarray) for operand in operands):
             return _evaluated(equation, operands)
         shape = tuple(equation.outvars[0].aval.shape)
@@ -159,6 +189,19 @@ class _Writer:
             return [self._scatter_add(params, operands, shape)]
         raise NoSource(f"{name} has no translation")
 
+    def _scan(self, params: Mapping[str, Any], operands: list[Value]) -> Sequence[Value]:
+        """The steps of a short loop, one after the other; its results are the carry alone."""
+        num_consts, num_carry = params["num_consts"], params["num_carry"]
+        consts, carry, rows = operands[:num_consts], operands[num_consts:][:num_carry], operands[num_consts + num_carry :]
+        if len(params["jaxpr"].out_avals) > num_carry or not all(isinstance(row, np.ndarray) for row in rows):
+            raise NoSource("scan over rows has no translation")
+        steps = range(params["length"])
+        for step in reversed(steps) if params["reverse"] else steps:
+            body = params["jaxpr"]
+            results = self.run(body.jaxpr, body.consts, [*consts, *carry, *(row[step] for row in rows)])
+            carry = [self._named(result, uses=2) for result in results]
+        return carry
+
     def _elementwise(self, name: str, params: Mapping[str, Any], operands: list[Value], shape: tuple) -> Value:
         """A function of entries; NumPy broadcasts, so that equal entries are written once."""
         if (simple := _simplified(name, operands, shape)) is not None:
@@ -174,7 +217,7 @@ class _Writer:
                 texts.append(operand.text if full or not operand.bare or not any(whole) else operand.bare)
             else:
                 uniform = operand.size and (operand == operand.flat[0]).all()
-                texts.append(literal(operand.flat[0] if uniform and any(whole) else operand))
+                texts.append(self._numbers(operand.flat[0] if uniform and any(whole) else operand))
         if name == "integer_pow":
             power = f"{_bracketed(texts[0])} ** {abs(params['y'])}"
             return Expression(power if params["y"] >= 0 else f"1 / {power}", shape)
@@ -232,7 +275,7 @@ class _Writer:
             return x
         if places.ndim == 1 and len(places) and (np.diff(places) == 1).all():
             return Expression(f"{_bracketed(flat)}[{places[0] - 1}:{places[-1]}]", shape)
-        return Expression(f"{_bracketed(flat)}[{literal(places - 1)}]", shape)
+        return Expression(f"{_bracketed(flat)}[{self._numbers(places - 1)}]", shape)
 
     def _padded(self, config: Any, x: Expression, shape: tuple) -> Value:
         if any(low < 0 or high < 0 or inner for low, high, inner in config):
@@ -248,7 +291,7 @@ class _Writer:
             raise NoSource("scatter-add beyond the end has no translation")
         name = f"v{len(self.lines) + 1}"
         self.lines.append(f"{name} = np.array(np.broadcast_to({self.text(operand)}, {shape}), float)")
-        self.lines.append(f"np.add.at({name}.reshape(-1), {literal(places - 1)}, {self.text(updates)})")
+        self.lines.append(f"np.add.at({name}.reshape(-1), {self._numbers(places - 1)}, {self.text(updates)})")
         return Expression(name, shape)
 
 

@@ -107,7 +107,8 @@ def tried_again(claim: Claim, remembered: Remembered) -> Replay | None:
 def shrink(claim: Claim, groups: Sequence[Group], found: Replay) -> Shrunk | None:
     """The smallest counterexample that is reached from the one that was found, and from the simplest of its group.
 
-    x64 must be on.
+    What trials found is not shrunk itself, since no single evaluation decides: if the claim has cases whose outcomes
+    are enumerated, the simplest of their instances that contradict it is. x64 must be on.
 
     Args:
         claim: what it contradicts.
@@ -115,20 +116,21 @@ def shrink(claim: Claim, groups: Sequence[Group], found: Replay) -> Shrunk | Non
         found: the counterexample.
 
     Returns:
-        The smaller counterexample, or the same where nothing is simpler; None where one evaluation of the instance
-        does not contradict the claim, as with trials, or where the instance was too large to be written down.
+        The smaller counterexample, or the same where nothing is simpler; None where there is no instance that one
+        evaluation shows to contradict the claim, or where it was too large to be written down.
 
     Cost:
         At most MAX_EVALUATIONS evaluations and MAX_SHAPES compilations.
     """
-    group = next(group for group in groups if any(case.name == found.case for case in group.cases))
-    if not claim.kind.is_exact(enumerated=group.enumerable):
-        return None
-    search = _Search(claim, group.enumerable)
-    reached = [search.smallest(start) for start in _starts(search, group, found)]
+    groups = [group for group in groups if claim.kind.is_exact(enumerated=group.enumerable)]
+    own = [group for group in groups if found.case in [case.name for case in group.cases]]
+    reached = []
+    for group in own or groups:
+        search = _Search(claim, group.enumerable)
+        reached += [(search, search.smallest(start)) for start in _starts(search, group, found)]
     if not reached:
         return None
-    smallest = min(reached, key=lambda candidate: search.cost(candidate.raw))
+    search, smallest = min(reached, key=lambda end: end[0].cost(end[1].raw))
     return search.written_down(smallest)
 
 
@@ -142,23 +144,28 @@ class _Candidate(NamedTuple):
 
 
 def _starts(search: "_Search", group: Group, found: Replay) -> Iterator[_Candidate]:
-    """The counterexample that was found, and the simplest instance of its group that contradicts the claim as well."""
-    case = next(case for case in group.cases if case.name == found.case)
-    row = case.rows.start + found.instance
-    if (raw := _read(take_rows(group.raw, row), found)) is not None:
-        key = np.asarray(found.key, np.uint32) if found.key else group.keys[row]
-        start = _Candidate(raw, key, found.case, found.instance)
-        if search.excesses([raw], start.key)[0] > 0:
-            yield start
+    """The counterexample that was found, and the simplest instance of the group that contradicts the claim as well."""
+    if (start := _found(group, found)) is not None and search.excesses([start.raw], start.key)[0] > 0:
+        yield start
     others = []
     for row, key in enumerate(group.keys):
-        raw = take_rows(group.raw, row)
         case = group.case_of(row)
-        others.append((search.cost(raw), row, _Candidate(raw, key, case.name, row - case.rows.start)))
-    for _, _, start in sorted(others, key=lambda other: other[:2])[:ROWS]:
-        if search.excesses([start.raw], start.key)[0] >= SUFFICIENT_EXCESS:
-            yield start
-            return
+        others.append(_Candidate(take_rows(group.raw, row), key, case.name, row - case.rows.start))
+    excess = search.excesses([other.raw for other in others], group.keys)
+    clear = [other for other, enough in zip(others, excess >= SUFFICIENT_EXCESS, strict=True) if enough]
+    if clear:
+        yield min(clear, key=lambda other: search.cost(other.raw))
+
+
+def _found(group: Group, found: Replay) -> _Candidate | None:
+    """The counterexample that was found; None where it is of another group, or its arrays are not written down."""
+    case = next((case for case in group.cases if case.name == found.case), None)
+    if case is None:
+        return None
+    row = case.rows.start + found.instance
+    raw = _read(take_rows(group.raw, row), found)
+    key = np.asarray(found.key, np.uint32) if found.key else group.keys[row]
+    return None if raw is None else _Candidate(raw, key, found.case, found.instance)
 
 
 def _read(like: Instance, found: Replay) -> Instance | None:
@@ -196,47 +203,49 @@ class _Search:
             raw = self._simplified(self._cut(raw, contradicts), SIMPLER, contradicts)
         return start._replace(raw=raw)
 
-    def cost(self, raw: Instance) -> float:
+    def cost(self, raw: Instance) -> int:
         """How large and how complicated an instance is: its entries, and the digits of those that are free."""
         free = self._free_leaves(raw)
         entries = sum(np.size(leaf) for leaf in jax.tree.leaves(raw))
-        return entries + sum(map(number_cost, np.concatenate([[], *(leaf.ravel() for _, leaf in free)])))
+        return entries + sum(_total(leaf.ravel()) for _, leaf in free)
 
-    def excesses(self, raws: list[Instance], key: np.ndarray) -> np.ndarray:
+    def excesses(self, raws: list[Instance], keys: np.ndarray) -> np.ndarray:
         """By how much each instance contradicts the claim, relative to its larger side.
 
         −∞ for those that do not meet the hypotheses, give a number that is not finite, have a shape that is no
         instance's, or come after the last evaluation that may be spent.
         """
         found = []
+        keys = np.broadcast_to(keys, (len(raws), keys.shape[-1]))
         for first in range(0, len(raws), ROWS):
             some = raws[first : first + ROWS]
             self.evaluations += len(some)
-            sides = self._evaluate(some, key) if self.evaluations <= MAX_EVALUATIONS else None
+            sides = self._evaluate(some, keys[first : first + ROWS]) if self.evaluations <= MAX_EVALUATIONS else None
             found.append(np.full(len(some), -np.inf) if sides is None else sides[: len(some)])
         return np.concatenate([[], *found])
 
-    def _evaluate(self, raws: list[Instance], key: np.ndarray) -> np.ndarray | None:
+    def _evaluate(self, raws: list[Instance], keys: np.ndarray) -> np.ndarray | None:
         """The excesses of instances of one shape, at most ROWS of them; None where they have none."""
         shape = jax.tree.structure(raws[0]), tuple(np.shape(leaf) for leaf in jax.tree.leaves(raws[0]))
         if shape not in self.shapes and len(self.shapes) >= MAX_SHAPES:
             return None
         self.shapes.add(shape)
         try:
-            sides, admissible = self._sides(raws, key)
+            sides, admissible = self._sides(raws, keys)
         except (TypeError, ValueError):  # what a trial raises for shapes that do not fit
             return None
         return np.where(admissible, np.max(relative_excess(self.claim.kind, sides), axis=1, initial=-np.inf), -np.inf)
 
-    def _sides(self, raws: list[Instance], key: np.ndarray) -> tuple[Evaluation, np.ndarray]:
-        filled = raws + raws[-1:] * (ROWS - len(raws))
+    def _sides(self, raws: list[Instance], keys: np.ndarray) -> tuple[Evaluation, np.ndarray]:
+        missing = ROWS - len(raws)
+        filled = raws + raws[-1:] * missing
         instances, admissible = self._programs.prepare(jax.tree.map(lambda *leaves: np.stack(leaves), *filled))
-        keys = np.broadcast_to(key, (ROWS, *key.shape))
+        keys = np.concatenate([keys, keys[:1].repeat(missing, axis=0)])
         return self._programs.evaluate(enumerated=self.enumerated)(instances, keys)[STATEMENT], admissible
 
     def written_down(self, reached: _Candidate) -> Shrunk:
         """The result, with its sides."""
-        sides, admissible = self._sides([reached.raw], reached.key)
+        sides, admissible = self._sides([reached.raw], reached.key[None])
         kept = np.arange(ROWS) == 0
         _, component = worst_entry(self.claim.kind.discrepancy(sides), sides.broken, admissible & kept)
         stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], reached.raw)
@@ -261,7 +270,7 @@ class _Search:
 
     def _count_non_zero(self, raw: Instance) -> int:
         """The free entries that are not 0."""
-        return sum(np.count_nonzero(leaf) for _, leaf in self._free_leaves(raw))
+        return sum(int(np.count_nonzero(leaf)) for _, leaf in self._free_leaves(raw))
 
     def _cut(self, raw: Instance, contradicts: Callable[[list[Instance]], np.ndarray]) -> Instance:
         """The instance without the entries of its axes that it can do without."""
@@ -368,8 +377,8 @@ def _replaced(entries: Entries, block: np.ndarray, new: np.ndarray) -> Entries:
     return changed
 
 
-def _total(values: np.ndarray) -> float:
-    return sum(map(number_cost, values))
+def _total(values: np.ndarray) -> int:
+    return sum(map(number_cost, values.tolist()))
 
 
 def _blocks(shapes: list[tuple[int, ...]]) -> Iterator[list[np.ndarray]]:
@@ -397,7 +406,7 @@ def _kept_entries(size: int, removed: int) -> list[np.ndarray]:
 
 
 @lru_cache(maxsize=2**16)
-def number_cost(value: float) -> float:
+def number_cost(value: float) -> int:
     """How complicated a number is: 0 for 0, 1 for 1, else its decimal digits and more; a minus sign costs 1.
 
     >>> [number_cost(value) for value in (0.0, 1.0, -1.0, 0.5, 0.3333, 1e-8)]

@@ -273,18 +273,19 @@ def lu(matrix: Balls) -> tuple[Balls, np.ndarray, np.ndarray]:
 
 
 def qr(matrix: Balls) -> tuple[Balls, Balls]:
-    """Orthonormal columns and an upper triangle with a negative diagonal, for columns that are independent."""
+    """Orthonormal columns Q and R = QᵀA with a negative diagonal, where the first columns are independent."""
     rows, columns = matrix.shape
-    if rows < columns:
-        raise NoBallVersion("qr of a matrix with more columns than rows")
-    q, r = matrix.copy(), balls(np.zeros((columns, columns)))
-    for j in range(columns):
+    count = min(rows, columns)
+    q = matrix[:, :count].copy()
+    for j in range(count):
         for i in range(j):
-            r[i, j] = sum((a * b for a, b in zip(q[:, i], matrix[:, j], strict=True)), arb(0))
-            q[:, j] = q[:, j] - r[i, j] * q[:, i]
-        r[j, j] = -_norm(q[:, j])
-        q[:, j] = elementwise(lambda ball, j=j: ball / r[j, j], q[:, j])
-    return q, r
+            along = sum((a * b for a, b in zip(q[:, i], matrix[:, j], strict=True)), arb(0))
+            q[:, j] = q[:, j] - along * q[:, i]
+        length = _norm(q[:, j])
+        q[:, j] = elementwise(lambda ball, length=length: -ball / length, q[:, j])
+    r = product(q.T, matrix)
+    below = np.tril(np.ones(r.shape, bool), -1)
+    return q, np.where(below, arb(0), r)
 
 
 # --- The primitives

@@ -164,7 +164,7 @@ def fold(name: str, params: dict[str, Any], operands: list[Any]) -> Any:
         )  # fmt: skip
     if name in _FOLDS:
         function, empty = _FOLDS[name]
-        return _fold(function, x, tuple(params["axes"]), exact(empty))
+        return _fold(function, x, tuple(map(int, params["axes"])), exact(empty))
     if name in _CUMULATIVE:
         return _cumulative(name, x, params)
     if name in ("argmax", "argmin"):

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float
 
 from sketchprune import data, laws, linalg, sketch
 from sketchprune.data import Dataset
-from theory.claim import Case
+from theory.catalogue.simplex import random_probabilities, to_simplex
+from theory.claim import Axis, Case, along
 
 FEATURES, CLASSES = 64, 10
 ROWS = FEATURES + CLASSES
@@ -111,12 +112,12 @@ def draw_instance(
     whole: bool = False,
 ) -> Linear:
     """An instance on the given data, with random weights (where none are given), tilt, β and budget."""
-    tilt = rng.exponential(size=x.shape[1])
+    tilt = random_probabilities(rng, x.shape[1])
     return Linear(
         x=x,
         w=random_weights(rng, x.shape[1]) if w is None else w,
         y=y,
-        tilt=tilt / tilt.sum(),
+        tilt=tilt,
         beta=np.asarray(rng.uniform(0.5, 1)),
         budget=np.asarray(rng.integers(max(1, max_budget // 8), max_budget + 1)),
         whole=np.asarray(whole),
@@ -263,5 +264,20 @@ def _small_real(rng: Rng, dataset: Dataset) -> Linear:
     return draw_instance(rng, triangle[:, :-1], triangle[:, -1], max_budget=SMALL_BUDGET)
 
 
+def _keep_features(instance: Linear, kept: np.ndarray) -> Linear:
+    """The instance with these features alone, and their tilt in proportion."""
+    if not instance.tilt[kept].any():
+        raise ValueError(f"kept is {kept}, features without a tilt; it takes one with a tilt")
+    tilt = to_simplex(instance.tilt[kept])
+    return instance.replace(x=instance.x[:, kept], w=instance.w[kept], tilt=tilt)
+
+
+AXES = {"samples": along(x=0, y=0), "features": Axis(lambda instance: len(instance.w), _keep_features)}
+"""How a counterexample is cut."""
+A_LAW: dict[str, Callable[[Linear], Array]] = {
+    "0 < β ≤ 1": lambda instance: (instance.beta > 0) & (instance.beta <= 1),
+    "the tilt sums to 1": lambda instance: jnp.all(instance.tilt >= 0) & (abs(jnp.sum(instance.tilt) - 1) < 1e-5),
+}
+"""What makes probabilities of an instance's numbers; all cases draw such."""
 SMALL = (Case("small", _small, enumerable=True), Case("small-{data}", _small_real, enumerable=True))
 """Cases so small that every outcome of a law is enumerated."""

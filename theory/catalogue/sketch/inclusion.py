@@ -5,13 +5,17 @@ from jaxtyping import Array, Bool
 
 from sketchprune import laws
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import SAMPLED, Linear
+from theory.catalogue.sketch.cases import A_LAW, AXES, SAMPLED, SMALL, Linear
 from theory.claim import Claim, Sides, Source
 from theory.kinds import Expectation
 
 
+def _law(instance: Linear) -> laws.FixedSize:
+    return laws.FixedSize(instance.near_optimal, instance.budget)
+
+
 def _draw(instance: Linear, key: Key) -> Bool[Array, " d"]:
-    return laws.FixedSize(instance.near_optimal, instance.budget).sample(key)
+    return _law(instance).sample(key)
 
 
 def _inclusion(instance: Linear, mask: Bool[Array, " d"]) -> dict[str, Sides]:
@@ -26,10 +30,17 @@ SUCCESSIVE_INCLUSION = Claim(
     statement=r"\mathbb{E}\,m_i=\min(1,\,s\,q_i)",
     sources=(Source("bar2023sketching", "known-false"),),
     kind=Expectation(),
-    cases=SAMPLED,
+    cases=(*SAMPLED, *SMALL),
     trial=_inclusion,
     draw=_draw,
-    hypotheses={"at most half of the items are drawn": lambda instance: 2 * instance.budget <= instance.w.size},
+    outcomes=lambda instance: _law(instance).outcomes(),
+    hypotheses={
+        "at most half of the items are drawn": lambda instance: 2 * instance.budget
+        <= jnp.sum(instance.near_optimal > 0),
+        **A_LAW,
+    },
+    free=("x", "w", "tilt", "beta"),
+    axes=AXES,
     expected="REFUTED",
     note=(
         "False: once the heavy items are drawn, the others are drawn more often than in proportion to their weights. "

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from sketchprune import laws, sketch
 from sketchprune.data import Dataset
+from theory.catalogue.simplex import random_probabilities
 from theory.claim import Case
 
 Rng = np.random.Generator
@@ -196,12 +197,12 @@ def draw_network(
     layers = tuple(rng.standard_normal(shape) * np.sqrt(2 / math.prod(shape[:-1])) for shape in shapes)
     if len(shapes[0]) == 3:
         layers = (layers[0] * np.sqrt(shapes[0][-1] / shapes[0][1]), *layers[1:])
-    tilt = rng.exponential(size=sum(map(math.prod, shapes)))
+    tilt = random_probabilities(rng, sum(map(math.prod, shapes)))
     return Network(
         layers=layers,
         x=x,
         y=y,
-        tilt=tilt / tilt.sum(),
+        tilt=tilt,
         beta=np.asarray(rng.uniform(0.5, 1)),
         budget=np.asarray(rng.integers(max(1, max_budget // 4), max_budget + 1)),
         density=np.asarray(rng.uniform(0.2, 0.8)),
