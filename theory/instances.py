@@ -35,6 +35,7 @@ class CaseRows:
     Attributes:
         name: with the name of the data set in it.
         control: whether it is a control arm.
+        stream: name of the random stream of its instances, which an arm and its controls share.
         index: its place in the group.
         rows: its instances among those of the group.
         admissible: which of them met the hypotheses.
@@ -42,6 +43,7 @@ class CaseRows:
 
     name: str
     control: bool
+    stream: str
     index: int
     rows: slice
     admissible: Bool[np.ndarray, " instances"]
@@ -143,7 +145,7 @@ def _stacked(members: list[tuple[Case, Instance, KeyData]], count: int, prepare:
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        case_rows.append(CaseRows(case.name, case.control, index, rows, admissible[rows]))
+        case_rows.append(CaseRows(case.name, case.control, case.stream or case.name, index, rows, admissible[rows]))
     return Group(tuple(case_rows), cases[0].enumerable, raw, instances, np.concatenate(keys))
 
 

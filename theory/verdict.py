@@ -120,6 +120,8 @@ class CaseVerdict:
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
         control: whether the case is a control arm, which has no part in the verdict on the claim.
+        contrast: of a control, the effect minus this control, averaged over the instances that they share; else nan.
+        contrast_interval: the confidence interval of that mean; else None.
     """
 
     verdict: Decision
@@ -132,6 +134,8 @@ class CaseVerdict:
     interval: tuple[float, float] | None
     method: str
     control: bool = False
+    contrast: float = math.nan
+    contrast_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,9 @@ def _with_nan(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    interval = fields["interval"] and tuple(math.nan if end is None else end for end in fields["interval"])
-    numbers = _with_nan(fields, "measured", "theory", "looseness")
-    return numbers | {"interval": interval, "verdict": Decision(fields["verdict"])}
+    intervals = {
+        name: fields[name] and tuple(math.nan if end is None else end for end in fields[name])
+        for name in ("interval", "contrast_interval")
+    }
+    numbers = _with_nan(fields, "measured", "theory", "looseness", "contrast")
+    return numbers | intervals | {"verdict": Decision(fields["verdict"])}
