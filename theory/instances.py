@@ -37,6 +37,7 @@ class CaseRows:
     Attributes:
         name: with the name of the data set in it.
         control: whether it is a control arm.
+        stream: name of the random stream of its instances, which an arm and its controls share.
         index: its place in the group.
         rows: its instances among those of the group.
         admissible: which of them met the hypotheses.
@@ -45,6 +46,7 @@ class CaseRows:
 
     name: str
     control: bool
+    stream: str
     index: int
     rows: slice
     admissible: Bool[np.ndarray, " instances"]
@@ -177,7 +179,8 @@ def _stacked(
         rows = slice(index * count, (index + 1) * count)
         admissible = met[rows].all(axis=1)
         reason = "" if admissible.any() else _rejecting(hypotheses, met[rows])
-        case_rows.append(CaseRows(case.name, case.control, index, rows, admissible, reason))
+        stream = case.stream or case.name
+        case_rows.append(CaseRows(case.name, case.control, stream, index, rows, admissible, reason))
     return Group(tuple(case_rows), cases[0].enumerable, raw, instances, np.concatenate(keys))
 
 
