@@ -80,9 +80,14 @@ class Programs:
 
     def prepare_and_check(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which hypotheses each meets, [instances, hypotheses]."""
-        if self.claim.prepare is unprepared and not self.claim.hypotheses:
-            return raw, np.ones((len(jax.tree.leaves(raw)[0]), 0), bool)
-        return self._mapped("prepare", _prepare)(raw)
+        if self.claim.hypotheses:
+            return self._mapped("prepare", _prepare)(raw)
+        none = np.ones(
+            (len(jax.tree.leaves(raw)[0]), 0), bool
+        )  # no program returns it: jax.lax.map takes no empty array
+        if self.claim.prepare is unprepared:
+            return raw, none
+        return self._mapped("prepare", lambda claim, raw: claim.prepare(raw))(raw), none
 
     def evaluate(self, *, enumerated: bool) -> Callable[[Instance, np.ndarray], dict[str, Evaluation]]:
         """``(instances, keys) -> {name: Evaluation}``, in the dtype of the instances' fields.

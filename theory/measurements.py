@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         values: the sides.
-        deviation: (measured − theory) / scale, with 0/0 = 0.
+        deviation: (measured − theory) / scale, with 0/0 = 0; −∞ where the theory alone is ∞.
         violated: whether measured > theory by more than rounding.
         broken: whether a side is nan, the measured one infinite, or the theory −∞. (A bound of ∞ says nothing, and
             is true.)
@@ -159,9 +159,10 @@ def assess(values: SideArrays) -> Evaluation:
     gap = values.measured - values.theory
     size = jnp.maximum(jnp.maximum(abs(values.measured), abs(values.theory)), values.scale)
     smallest = jnp.finfo(gap.dtype).tiny
+    deviation = jnp.where(gap == 0, 0, gap / jnp.maximum(values.scale, smallest))
     return Evaluation(
         values,
-        deviation=jnp.where(gap == 0, 0, gap / jnp.maximum(values.scale, smallest)),
+        deviation=jnp.where(jnp.isposinf(values.theory) & jnp.isfinite(values.measured), -jnp.inf, deviation),
         violated=gap > ROUNDING_UNITS * jnp.finfo(gap.dtype).eps * size,
         broken=~jnp.isfinite(values.measured) | jnp.isnan(values.theory) | jnp.isneginf(values.theory),
     )

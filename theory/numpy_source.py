@@ -192,7 +192,11 @@ class _Writer:
     def _scan(self, params: Mapping[str, Any], operands: list[Value]) -> Sequence[Value]:
         """The steps of a short loop, one after the other; its results are the carry alone."""
         num_consts, num_carry = params["num_consts"], params["num_carry"]
-        consts, carry, rows = operands[:num_consts], operands[num_consts:][:num_carry], operands[num_consts + num_carry :]
+        consts, carry, rows = (
+            operands[:num_consts],
+            operands[num_consts:][:num_carry],
+            operands[num_consts + num_carry :],
+        )
         if len(params["jaxpr"].out_avals) > num_carry or not all(isinstance(row, np.ndarray) for row in rows):
             raise NoSource("scan over rows has no translation")
         steps = range(params["length"])

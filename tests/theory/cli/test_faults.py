@@ -159,6 +159,7 @@ def test_a_signal_ends_the_run_with_what_is_kept(here, capsys, monkeypatch, numb
     assert code == 130
     assert re.search("interrupted: [01] of 3 verdicts are kept; go on with sketchprune verify", err)
     assert signal.getsignal(signal.SIGTERM) is before
+    stand_in(monkeypatch, verdict_on)
     assert run(capsys, "verify", "--resume")[0] == 0
 
 

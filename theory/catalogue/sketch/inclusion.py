@@ -35,8 +35,9 @@ SUCCESSIVE_INCLUSION = Claim(
     draw=_draw,
     outcomes=lambda instance: _law(instance).outcomes(),
     hypotheses={
-        "at most half of the items are drawn": lambda instance: 2 * instance.budget
-        <= jnp.sum(instance.near_optimal > 0),
+        "at most half of the items are drawn": lambda instance: (
+            2 * instance.budget <= jnp.sum(instance.near_optimal > 0)
+        ),
         **A_LAW,
     },
     free=("x", "w", "tilt", "beta"),
