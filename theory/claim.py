@@ -15,12 +15,15 @@ from jaxtyping import Array
 
 from sketchprune.data import Dataset
 from sketchprune.types import Key
+from theory import checks
 from theory.kinds.kind import STATEMENT, Kind
 
 Instance = Any
 """One record of arrays: a flax.struct dataclass. All instances of one case have one shape."""
 Outcome = Any
 """What chance decided in one trial: usually a mask."""
+Expected = Literal["SUPPORTED", "REFUTED"]
+"""The verdicts that mathematics can predict."""
 
 
 class Sides(NamedTuple):
@@ -59,6 +62,9 @@ class Source:
     status: Literal["stated", "derived", "known-false"] = "derived"
     locus: str = ""
 
+    def __post_init__(self):
+        checks.check_source(self)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -81,6 +87,9 @@ class Case:
     control: bool = False
     long: bool = False
     stream: str = ""
+
+    def __post_init__(self):
+        checks.check_case(self)
 
 
 class Axis(NamedTuple):
@@ -174,15 +183,16 @@ class Claim:
     hypotheses: Mapping[str, Callable[[Instance], Array]] = field(default_factory=dict)
     free: tuple[str, ...] = ()
     axes: Mapping[str, Axis] = field(default_factory=dict)
-    expected: Literal["SUPPORTED", "REFUTED"] | None = "SUPPORTED"
+    expected: Expected | None = "SUPPORTED"
     batch: int = 4096
     note: str = ""
 
     def __post_init__(self):
-        if not _ID.fullmatch(self.id):
+        if not (isinstance(self.id, str) and _ID.fullmatch(self.id)):
             raise ValueError(
                 f"id is {self.id!r}; it takes lower-case words joined by '-' and '/', such as 'sketch/unbiased'"
             )
+        checks.check_fields(self)
         self._check_cases()
         if STATEMENT in self.mutants or len(set(self.mutants)) < len(self.mutants):
             raise ValueError(
@@ -194,8 +204,6 @@ class Claim:
             raise ValueError(
                 f"axes of {self.id} is {self.axes!r}; it takes names with an Axis each, such as along(x=0)"
             )
-        if self.batch < 1:
-            raise ValueError(f"batch of {self.id} is {self.batch}; it takes a whole number >= 1")
 
     def _check_cases(self):
         if not self.cases:

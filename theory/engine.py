@@ -12,11 +12,12 @@ from jaxtyping import Array
 
 from sketchprune.data import Dataset
 from sketchprune.linalg import ONE_THREAD_OPTIONS
-from theory.ascent import MAX_STARTS, ascent, search
+from theory.ascent import MAX_STARTS, ascent, beyond_rounding, search
+from theory.checks import check_probabilities, check_sides
 from theory.claim import Claim, Instance, unprepared
-from theory.instances import CaseRows, Group, chance_key, in_32_bits, is_admissible, make_groups, write_down
+from theory.instances import CaseRows, Group, chance_key, hypotheses_met, in_32_bits, make_groups, write_down
 from theory.kinds.kind import STATEMENT
-from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, largest_ratio, take_rows
 from theory.verdict import Replay, Tier
 
 _FRESH = 2**31
@@ -74,16 +75,32 @@ class Programs:
 
     def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which of them are admissible, from what the cases made."""
-        if self.claim.prepare is unprepared and not self.claim.hypotheses:
-            return raw, np.ones(len(jax.tree.leaves(raw)[0]), bool)
-        return self._mapped("prepare", _prepare)(raw)
+        instances, met = self.prepare_and_check(raw)
+        return instances, met.all(axis=1)
 
-    def evaluate(self, *, enumerated: bool) -> Program:
+    def prepare_and_check(self, raw: Instance) -> tuple[Instance, np.ndarray]:
+        """Prepared instances, and which hypotheses each meets, [instances, hypotheses]."""
+        if self.claim.hypotheses:
+            return self._mapped("prepare", _prepare)(raw)
+        none = np.ones(
+            (len(jax.tree.leaves(raw)[0]), 0), bool
+        )  # no program returns it: jax.lax.map takes no empty array
+        if self.claim.prepare is unprepared:
+            return raw, none
+        return self._mapped("prepare", lambda claim, raw: claim.prepare(raw))(raw), none
+
+    def evaluate(self, *, enumerated: bool) -> Callable[[Instance, np.ndarray], dict[str, Evaluation]]:
         """``(instances, keys) -> {name: Evaluation}``, in the dtype of the instances' fields.
 
         Where ``enumerated``, both sides are their expectations over all outcomes.
         """
-        return self._mapped(("evaluate", enumerated), _over_outcomes if enumerated else _once)
+        if not enumerated:
+            return self._mapped("evaluate", _once)
+        return lambda instances, keys: self.enumerate(instances, keys)[0]
+
+    def enumerate(self, instances: Instance, keys: np.ndarray) -> tuple[dict[str, Evaluation], tuple[Any, Any]]:
+        """Expectations over all outcomes, and of each column of probabilities the sum and the smallest."""
+        return self._mapped("enumerate", _over_outcomes)(instances, keys)
 
     def evaluate_at(self, argument: Any) -> Program:
         """The same, for trials that take an argument after the outcome, such as the size of a rate."""
@@ -122,7 +139,7 @@ def tile_size(claim: Claim, count: int) -> int:
 
 def _prepare(claim: Claim, raw: Instance) -> tuple[Instance, Array]:
     instance = claim.prepare(raw)
-    return instance, is_admissible(claim, instance)
+    return instance, hypotheses_met(claim, instance)
 
 
 def trial_sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments: Any) -> dict[str, SideArrays]:
@@ -138,13 +155,7 @@ def trial_sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments
         ValueError: the trial does not return the sides that the claim names.
     """
     named = claim.trial(instance, outcome, *trial_arguments)
-    expected = sorted((STATEMENT, *claim.mutants))
-    if sorted(named) != expected:
-        raise ValueError(f"trial of {claim.id} returned the sides {sorted(named)}; it takes {expected}")
-    for name, sides in named.items():
-        for field in claim.kind.required_sides:
-            if getattr(sides, field) is None:
-                raise ValueError(f"{field} of {name!r} in the trial of {claim.id} is None; it takes an array")
+    check_sides(claim, named)
     return {name: flatten(sides) for name, sides in named.items()}
 
 
@@ -156,12 +167,15 @@ def _once(
     return {name: assess(values) for name, values in sides.items()}
 
 
-def expected_sides(claim: Claim, instance: Instance) -> dict[str, SideArrays]:
+def expected_sides(claim: Claim, instance: Instance) -> tuple[dict[str, SideArrays], tuple[Array, Array]]:
     """Both sides of the claim and of its mutants, as expectations over all outcomes.
 
     Args:
         claim: one that enumerates them.
         instance: a prepared instance.
+
+    Returns:
+        The sides; and of each column of probabilities the sum and the smallest.
     """
     assert claim.outcomes is not None  # Claim.__post_init__ refuses it
     outcomes, probabilities = claim.outcomes(instance)
@@ -171,12 +185,14 @@ def expected_sides(claim: Claim, instance: Instance) -> dict[str, SideArrays]:
         return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
 
     sides = jax.vmap(lambda outcome: trial_sides(claim, instance, outcome))(outcomes)
-    return {name: jax.tree.map(expectation, values) for name, values in sides.items()}
+    expected = {name: jax.tree.map(expectation, values) for name, values in sides.items()}
+    return expected, (weights.sum(axis=0), weights.min(axis=0))
 
 
-def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> dict[str, Evaluation]:
-    """One instance's sides, averaged over all outcomes."""
-    return {name: assess(values) for name, values in expected_sides(claim, instance).items()}
+def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> tuple[dict[str, Evaluation], tuple[Array, Array]]:
+    """The same, assessed."""
+    sides, probabilities = expected_sides(claim, instance)
+    return {name: assess(values) for name, values in sides.items()}, probabilities
 
 
 def _sum_tiles(
@@ -222,18 +238,20 @@ def _each(claim: Claim, function: Callable) -> Callable:
     return mapped
 
 
-class Violation(NamedTuple):
-    """A counterexample that a search found.
+class Searched(NamedTuple):
+    """What a search for counterexamples came to.
 
     Attributes:
-        case: name of the case whose instance the search started from.
-        sides: evaluated at the counterexample, [1, components].
+        ratios: case name -> the largest measured/theory that was reached from its instances; nan where there is none.
+        case: name of the case from whose instance a counterexample was reached; None where none was.
+        sides: evaluated at the counterexample, or where the search came closest to one, [1, components].
         replay: the counterexample, written down.
     """
 
-    case: str
+    ratios: dict[str, float]
+    case: str | None
     sides: Evaluation
-    replay: Replay
+    replay: Replay | None
 
 
 class Runs:
@@ -259,7 +277,8 @@ class Runs:
         self.claim = claim = programs.claim
         self.statements = (STATEMENT, *claim.mutants)
         self.instances_per_case = claim.kind.count_instances(tier)
-        self.groups = make_groups(claim, self.instances_per_case, seed, dataset, programs.prepare, long=tier.long)
+        make = programs.prepare_and_check
+        self.groups = make_groups(claim, self.instances_per_case, seed, dataset, make, long=tier.long)
         self.sampled_cases = sum(len(group.cases) for group in self.groups if not group.enumerable)
         self._programs = programs
 
@@ -271,10 +290,16 @@ class Runs:
             float32: in float32 throughout, instead of float64.
         """
         program = self._programs.evaluate(enumerated=group.enumerable)
-        if not float32:
+        if float32:
+            with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
+                return self._ordered(program(in_32_bits(group.instances), group.keys))
+        if not group.enumerable:
             return self._ordered(program(group.instances, group.keys))
-        with jax.enable_x64(False):  # so that no constant of the trial is in float64 either
-            return self._ordered(program(in_32_bits(group.instances), group.keys))
+        named, (totals, least) = self._programs.enumerate(group.instances, group.keys)
+        for case in group.cases:
+            whose = f"case {case.name!r} of {self.claim.id}"
+            check_probabilities(whose, totals[case.rows], least[case.rows], case.admissible)
+        return self._ordered(named)
 
     def evaluate_at(self, group: Group, argument: Any) -> dict[str, Evaluation]:
         """Both sides, once per instance, of a trial that takes an argument after the outcome.
@@ -303,7 +328,11 @@ class Runs:
         instances = in_32_bits(group.instances) if float32 else group.instances
         tiles = count // tile_size(self.claim, self.instances_per_case)
         program = self._programs.trials(self.instances_per_case)
-        return self._ordered(program(instances, group.keys, case.index, first, tiles))
+        named = self._ordered(program(instances, group.keys, case.index, first, tiles))
+        for name, sums in named.items():
+            whose = f"{name!r} in the trial of {self.claim.id}"
+            self.claim.kind.check_trials(take_rows(sums, case.admissible), whose)
+        return named
 
     def fresh_trials(
         self, group: Group, case: CaseRows, rows: np.ndarray, *, first: int, count: int, float32: bool
@@ -336,8 +365,17 @@ class Runs:
 
         return jax.tree.map(merged, sums)
 
-    def search(self, group: Group, statement: str, steps: int) -> Violation | None:
-        """The worst counterexample that gradient ascent finds from instances of a group; None where it finds none.
+    def confirmed(self, group: Group, sides: Evaluation) -> Evaluation:
+        """The claim's sides on a group, without violations that rounding explains.
+
+        Args:
+            group: the cases.
+            sides: of the claim, from :meth:`evaluate`.
+        """
+        return beyond_rounding(self._programs, STATEMENT, group.raw, group.keys, sides, enumerated=group.enumerable)
+
+    def search(self, group: Group, statement: str, steps: int) -> Searched:
+        """What gradient ascent finds from instances of a group: the worst counterexample, or how close it came.
 
         Args:
             group: the cases; of many instances, 128 that are evenly spaced.
@@ -347,14 +385,19 @@ class Runs:
         count = len(group.keys)
         starts = np.unique(np.linspace(0, count - 1, min(count, MAX_STARTS)).astype(int))
         reached = search(self._programs, statement, take_rows(group.raw, starts), group.keys[starts], steps=steps)
-        if not reached.violating.any():
-            return None
         row, component, start = reached.row, reached.component, int(starts[reached.row])
+        here = take_rows(reached.sides, slice(row, row + 1))
+        ratios = {}
+        for case in group.cases:
+            own = (starts >= case.rows.start) & (starts < case.rows.stop) & reached.admissible
+            ratios[case.name] = largest_ratio(take_rows(reached.sides.values, own))
+        if not reached.violating.any():
+            return Searched(ratios, None, here, None)
         case = group.case_of(start)
         instance = start - case.rows.start
         sides = reached.sides.pair(row, component)
         replay = write_down(reached.raw, row, case.name, instance, component, sides, "search")
-        return Violation(case.name, take_rows(reached.sides, slice(row, row + 1)), replay)
+        return Searched(ratios, case.name, here, replay)
 
     def _ordered(self, named: dict[str, Any]) -> dict[str, Any]:
         """In the order of the statements: a program returns its names sorted."""

@@ -56,7 +56,7 @@ def falsify(claim: Claim, *, steps: int, seed: int, data: Dataset) -> Iterator[C
     """
     programs = Programs(claim)
     with jax.enable_x64(True):
-        groups = make_groups(claim, MAX_STARTS, seed, data, programs.prepare, long=True)
+        groups = make_groups(claim, MAX_STARTS, seed, data, programs.prepare_and_check, long=True)
     for group in groups:
         for case in group.cases:
             with jax.enable_x64(True):

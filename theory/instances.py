@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, UInt, UInt32
 
 from sketchprune.data import Dataset
 from sketchprune.types import Key
+from theory.checks import check_hypothesis, stack_instances
 from theory.claim import Case, Claim, Instance
 from theory.verdict import Replay
 
@@ -26,7 +27,7 @@ _32_BITS = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
 
 KeyData = UInt32[np.ndarray, "instances words"]
 Prepare = Callable[[Instance], tuple[Instance, np.ndarray]]
-"""From raw instances to the prepared ones, and which of them meet the hypotheses."""
+"""From raw instances to the prepared ones, and which hypotheses each meets, [instances, hypotheses]."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,20 @@ class CaseRows:
     Attributes:
         name: with the name of the data set in it.
         control: whether it is a control arm.
+        stream: name of the random stream of its instances, which an arm and its controls share.
         index: its place in the group.
         rows: its instances among those of the group.
         admissible: which of them met the hypotheses.
+        reason: why none did: the hypotheses that rejected them; empty where one is admissible.
     """
 
     name: str
     control: bool
+    stream: str
     index: int
     rows: slice
     admissible: Bool[np.ndarray, " instances"]
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,48 +145,69 @@ def make_groups(
         count: instances per case.
         seed: every instance and key derives from it, the claim's id and the case's name.
         dataset: the data of the data cases.
-        prepare: from raw instances to the prepared ones, and which of them meet the hypotheses.
+        prepare: from raw instances to the prepared ones, and which hypotheses each meets.
         long: whether long cases run.
     """
+    names = _named_after_data(claim, dataset)
     by_shape: dict[Any, list[tuple[Case, Instance, KeyData]]] = {}
     for case in claim.chosen(long=long):
-        raw, keys = make_case(claim.id, case, count, seed, dataset)
+        raw, keys = make_case(claim, case, count, seed, dataset)
         leaves, tree = jax.tree.flatten(raw)
         shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        named = replace(case, name=case.name.format(data=dataset.name))
+        named = replace(case, name=names[case.name])
         by_shape.setdefault(shape, []).append((named, raw, keys))
-    return tuple(_stacked(members, count, prepare) for members in by_shape.values())
+    return tuple(_stacked(members, count, prepare, tuple(claim.hypotheses)) for members in by_shape.values())
 
 
-def _stacked(members: list[tuple[Case, Instance, KeyData]], count: int, prepare: Prepare) -> Group:
+def _named_after_data(claim: Claim, dataset: Dataset) -> dict[str, str]:
+    """Names of cases with the name of the data set in them, all different whatever the data set is called."""
+    names = {case.name: case.name.format(data=dataset.name) for case in claim.cases}
+    if len(set(names.values())) < len(names):  # such as gaussian.npz beside a case that is called gaussian
+        names = {name: name.format(data=f"data:{dataset.name}") for name in names}
+    return names
+
+
+def _stacked(
+    members: list[tuple[Case, Instance, KeyData]], count: int, prepare: Prepare, hypotheses: tuple[str, ...]
+) -> Group:
     """The group of some cases, each with ``count`` instances."""
     cases, raws, keys = zip(*members, strict=True)
     raw = jax.tree.map(lambda *leaves: np.concatenate(leaves), *raws)
-    instances, admissible = prepare(raw)
+    instances, met = prepare(raw)
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        case_rows.append(CaseRows(case.name, case.control, index, rows, admissible[rows]))
+        admissible = met[rows].all(axis=1)
+        reason = "" if admissible.any() else _rejecting(hypotheses, met[rows])
+        stream = case.stream or case.name
+        case_rows.append(CaseRows(case.name, case.control, stream, index, rows, admissible, reason))
     return Group(tuple(case_rows), cases[0].enumerable, raw, instances, np.concatenate(keys))
 
 
-def make_case(claim_id: str, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, KeyData]:
+def _rejecting(hypotheses: tuple[str, ...], met: Bool[np.ndarray, "instances hypotheses"]) -> str:
+    """The hypotheses that no instance met; where some instance met each of them, those that rejected one."""
+    never = ~met.any(axis=0)
+    chosen = never if never.any() else ~met.all(axis=0)
+    return "; ".join(name for name, counts in zip(hypotheses, chosen, strict=True) if counts)
+
+
+def make_case(claim: Claim, case: Case, count: int, seed: int, dataset: Dataset) -> tuple[Instance, KeyData]:
     """Instances of one case, stacked, and the data of their keys.
 
     Each comes from a generator of its own, seeded by names: adding a claim, a case or an instance changes no other.
 
     Args:
-        claim_id: the claim's.
+        claim: the claim.
         case: what makes them.
         count: how many.
         seed: the run's.
         dataset: the data of the data cases.
     """
-    names = [zlib.crc32(name.encode()) for name in (claim_id, case.stream or case.name)]
+    names = [zlib.crc32(name.encode()) for name in (claim.id, case.stream or case.name)]
     rngs = [np.random.default_rng([seed, *names, index]) for index in range(count)]
     instances = [case.make(rng, dataset) for rng in rngs]
     keys = np.stack([rng.integers(2**32, size=2, dtype=np.uint32) for rng in rngs])
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *instances), keys
+    return stack_instances(claim, case, instances), keys
 
 
 def chance_key(words: UInt[Array, "2"], trial: Array | int = 0) -> Key:
@@ -197,6 +223,22 @@ def chance_key(words: UInt[Array, "2"], trial: Array | int = 0) -> Key:
     return jax.random.wrap_key_data(words.at[1].add(jnp.asarray(trial, words.dtype)), impl="threefry2x32")
 
 
+def hypotheses_met(claim: Claim, instance: Instance) -> Bool[Array, " hypotheses"]:
+    """Which hypotheses of the claim an instance meets, in their order.
+
+    Args:
+        claim: the claim.
+        instance: one prepared instance.
+
+    Raises:
+        ValueError: a hypothesis returns what is no boolean.
+    """
+    met = {name: holds(instance) for name, holds in claim.hypotheses.items()}
+    for name, value in met.items():
+        check_hypothesis(claim.id, name, value)
+    return jnp.array([jnp.all(value) for value in met.values()], bool)
+
+
 def is_admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
     """Whether an instance meets every hypothesis of the claim.
 
@@ -204,7 +246,7 @@ def is_admissible(claim: Claim, instance: Instance) -> Bool[Array, ""]:
         claim: the claim.
         instance: one prepared instance.
     """
-    return jnp.all(jnp.array([True, *(jnp.all(holds(instance)) for holds in claim.hypotheses.values())]))
+    return jnp.all(hypotheses_met(claim, instance))
 
 
 def in_32_bits(instance: Instance) -> Instance:

@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         values: the sides.
-        deviation: (measured − theory) / scale, with 0/0 = 0.
+        deviation: (measured − theory) / scale, with 0/0 = 0; −∞ where the theory alone is ∞.
         violated: whether measured > theory by more than rounding.
         broken: whether a side is nan, the measured one infinite, or the theory −∞. (A bound of ∞ says nothing, and
             is true.)
@@ -137,14 +137,32 @@ def flatten(sides: Any) -> SideArrays:
     )
 
 
+def relative_gap(measured: Leaf, theory: Leaf) -> Leaf:
+    """(measured − theory) / (|measured| + |theory|), with 0/0 = 0.
+
+    For sides > 0 it grows with measured/theory alone: 0 where they agree, and −1 where measured is 0.
+    """
+    size = abs(measured) + abs(theory)
+    return jnp.where(size == 0, 0, (measured - theory) / jnp.where(size == 0, 1, size))
+
+
+def largest_ratio(values: SideArrays) -> float:
+    """The largest measured/theory, at most 1, among entries whose theory is > 0 and finite; nan where there is none."""
+    known = np.isfinite(values.theory) & (np.asarray(values.theory) > 0) & np.isfinite(values.measured)
+    if not known.any():
+        return np.nan
+    return float(np.clip(np.max(np.asarray(values.measured)[known] / np.asarray(values.theory)[known]), 0, 1))
+
+
 def assess(values: SideArrays) -> Evaluation:
     """What the sides say, component by component."""
     gap = values.measured - values.theory
     size = jnp.maximum(jnp.maximum(abs(values.measured), abs(values.theory)), values.scale)
     smallest = jnp.finfo(gap.dtype).tiny
+    deviation = jnp.where(gap == 0, 0, gap / jnp.maximum(values.scale, smallest))
     return Evaluation(
         values,
-        deviation=jnp.where(gap == 0, 0, gap / jnp.maximum(values.scale, smallest)),
+        deviation=jnp.where(jnp.isposinf(values.theory) & jnp.isfinite(values.measured), -jnp.inf, deviation),
         violated=gap > ROUNDING_UNITS * jnp.finfo(gap.dtype).eps * size,
         broken=~jnp.isfinite(values.measured) | jnp.isnan(values.theory) | jnp.isneginf(values.theory),
     )

@@ -105,7 +105,7 @@ def _one_case_per_shape(claim: Claim, data: Dataset) -> Iterator[tuple[Case, Ins
         _require(claim, shapes[0] == shapes[1], f"instances of case {case.name!r} differ in shape; it takes one shape")
         if (case.enumerable, *shapes[0]) not in seen:
             seen.add((case.enumerable, *shapes[0]))
-            yield case, make_case(claim.id, case, 2, 0, data)[0]
+            yield case, make_case(claim, case, 2, 0, data)[0]
 
 
 class _Side(NamedTuple):

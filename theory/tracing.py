@@ -45,7 +45,7 @@ def trace(claim: Claim, raw: Instance, key: UInt32[np.ndarray, " words"], *, enu
 
     def sides(raw: Instance, outcome: Any) -> Any:
         instance = claim.prepare(raw)
-        found = expected_sides(claim, instance) if enumerated else trial_sides(claim, instance, outcome)
+        found = expected_sides(claim, instance)[0] if enumerated else trial_sides(claim, instance, outcome)
         return is_admissible(claim, instance), found[STATEMENT]
 
     with jax.enable_x64(True):

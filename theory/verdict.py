@@ -121,6 +121,9 @@ class CaseVerdict:
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
         control: whether the case is a control arm, which has no part in the verdict on the claim.
+        reason: where UNMET, the hypotheses that rejected the instances; else empty.
+        contrast: of a control, the effect minus this control, averaged over the instances that they share; else nan.
+        contrast_interval: the confidence interval of that mean; else None.
     """
 
     verdict: Decision
@@ -134,6 +137,9 @@ class CaseVerdict:
     method: str
     control: bool = False
     resolution: float = math.nan
+    reason: str = ""
+    contrast: float = math.nan
+    contrast_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -282,6 +288,9 @@ def _with_nan(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    interval = fields["interval"] and tuple(math.nan if end is None else end for end in fields["interval"])
-    numbers = _with_nan(fields, "measured", "theory", "looseness", "resolution")
-    return numbers | {"interval": interval, "verdict": Decision(fields["verdict"])}
+    intervals = {
+        name: fields[name] and tuple(math.nan if end is None else end for end in fields[name])
+        for name in ("interval", "contrast_interval")
+    }
+    numbers = _with_nan(fields, "measured", "theory", "looseness", "resolution", "contrast")
+    return numbers | intervals | {"verdict": Decision(fields["verdict"])}

@@ -76,13 +76,14 @@ def verify_with(
         example = found.counterexample if verdict == REFUTED else None
         if example is not None:
             example = replace(example, smaller=_smaller(claim, runs.groups, example))
+    reasons = {case.name: case.reason for group in runs.groups for case in group.cases}
     return Verdict(
         id=claim.id,
         kind=claim.kind.words.name,
         verdict=verdict,
         expected=None if claim.expected is None else Decision(claim.expected),
         tolerance=claim.kind.tolerance(tier),
-        cases=dict(found.cases[STATEMENT]),
+        cases={name: replace(case, reason=reasons[name]) for name, case in found.cases[STATEMENT].items()},
         mutants={name: found.decision(name) for name in claim.mutants},
         counterexample=example,
         elapsed_s=time.perf_counter() - started,

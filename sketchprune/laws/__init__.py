@@ -3,6 +3,7 @@
 from sketchprune.laws.counts import layer_counts as layer_counts
 from sketchprune.laws.counts import layer_order as layer_order
 from sketchprune.laws.densities import layer_densities as layer_densities
+from sketchprune.laws.densities import realised_density as realised_density
 from sketchprune.laws.determinantal import Determinantal as Determinantal
 from sketchprune.laws.determinantal import effective_dimension as effective_dimension
 from sketchprune.laws.determinantal import fixed_size_dpp_error as fixed_size_dpp_error

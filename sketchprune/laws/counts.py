@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune.laws.densities import Rule, layer_densities
 from sketchprune.types import Params, Prunable
+
+Keeps = Sequence[int] | Int[Array | np.ndarray, "rounds"] | PyTree[Int[Array | np.ndarray, "rounds"]]
+"""How many weights are left after each round, in all; or a pytree like the parameters, by leaf."""
 
 
 def size(params: Params, prunable: Prunable = None) -> int:
@@ -186,6 +190,25 @@ def check_leaves(params: Params) -> None:
     for name, leaf in zip(names, leaves, strict=True):
         if not leaf.size:
             raise ValueError(f"{name} is empty, of shape {leaf.shape}; it takes layers with at least one weight")
+
+
+def check_rounds(keeps: Any, available: PyTree[int]) -> Any:
+    """The counts of all rounds as arrays; refuses those that grow, or start above what is available of each leaf."""
+    by_layer = jax.tree.structure(keeps) == jax.tree.structure(available) and all(map(np.ndim, jax.tree.leaves(keeps)))
+    if not by_layer and isinstance(keeps, Sequence):
+        keeps = np.asarray(keeps)
+    if not by_layer and jax.tree.structure(keeps) != jax.tree.structure(0):
+        raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
+    if len(lengths := {np.shape(counts)[:1] for counts in jax.tree.leaves(keeps)}) > 1:
+        raise ValueError(f"keeps has leaves of the lengths {sorted(lengths)}; it takes one number of rounds")
+
+    def check(counts: Any, most: int) -> None:
+        known = _checks.whole("keeps", counts, least=0)
+        if known is not None and (known.ndim != 1 or not known.size or (np.diff(known) > 0).any() or known[0] > most):
+            raise ValueError(f"keeps is {known}; it takes counts that do not grow, one a round, none above {most}")
+
+    jax.tree.map(check, keeps, available if by_layer else sum(jax.tree.leaves(available)))
+    return jax.tree.map(jnp.asarray, keeps)
 
 
 def _natural(name: str) -> list[Any]:

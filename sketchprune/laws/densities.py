@@ -26,7 +26,7 @@ def layer_densities(
     - pyramidal: p_l = x^l, never more than 1.
 
     Layers that would exceed 1 stay at 1 and the others take what is left over. With ``redistribute=False`` they are
-    clipped instead, as is often done; that keeps less than ρN.
+    clipped instead, as is often done; that keeps less than ρN (see :func:`realised_density`).
 
     Args:
         rule: the name of the rule.
@@ -46,9 +46,7 @@ def layer_densities(
     >>> layer_densities("balanced", [(1, 2), (2, 4)], 0.5).tolist()
     [1.0, 0.375]
     """
-    sizes = np.array([prod(shape) for shape in shapes], np.float64)
-    if not len(sizes) or not (sizes > 0).all():
-        raise ValueError(f"shapes is {list(shapes)}; it takes one shape for each layer, each with at least one weight")
+    sizes = _sizes(shapes)
     if not 0 < density <= 1:
         raise ValueError(f"density is {density}; it takes a number in (0, 1]")
     if rule == "uniform":
@@ -60,6 +58,43 @@ def layer_densities(
     if rule == "pyramidal":
         return _pyramidal(sizes, density)
     raise ValueError(f"rule is {rule!r}; it takes 'uniform', 'erk', 'balanced' or 'pyramidal'")
+
+
+def realised_density(densities: Sequence[float] | np.ndarray, shapes: Sequence[Sequence[int]]) -> float:
+    """The fraction of all weights that layers keep at these densities, Σp_l N_l/N.
+
+    It is the density that was asked for, unless layers were clipped (``redistribute=False``).
+
+    Args:
+        densities: p_l, one in [0, 1] for each layer, such as those of :func:`layer_densities`.
+        shapes: the shape of each layer's weights.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        ValueError: for another number of densities than shapes, densities outside [0, 1], and no layers or empty ones.
+
+    Cost: O(L) for L layers.
+    Source: gadhikar2023random.
+
+    >>> realised_density(layer_densities("balanced", [(1, 2), (2, 4)], 0.5, redistribute=False), [(1, 2), (2, 4)])
+    0.45
+    """
+    sizes, densities = _sizes(shapes), np.asarray(densities, np.float64)
+    if densities.shape != sizes.shape:
+        raise ValueError(f"densities has shape {densities.shape}; it takes {sizes.shape}, one for each layer")
+    if not ((densities >= 0) & (densities <= 1)).all():
+        raise ValueError(f"densities is {densities.tolist()}; it takes numbers in [0, 1]")
+    return float(densities @ sizes / sizes.sum())
+
+
+def _sizes(shapes: Sequence[Sequence[int]]) -> np.ndarray:
+    """How many weights each layer has."""
+    sizes = np.array([prod(shape) for shape in shapes], np.float64)
+    if not len(sizes) or not (sizes > 0).all():
+        raise ValueError(f"shapes is {list(shapes)}; it takes one shape for each layer, each with at least one weight")
+    return sizes
 
 
 def _proportional(ratios: np.ndarray, sizes: np.ndarray, density: int | float, redistribute: bool) -> np.ndarray:

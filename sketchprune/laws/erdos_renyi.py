@@ -60,7 +60,8 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
             params: the parameters, of which only shapes count.
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
-            redistribute: whether what a full layer cannot take goes to the others.
+            redistribute: whether what a full layer cannot take goes to the others. Without it masks realise a smaller
+                density: see :func:`sketchprune.laws.realised_density` and :func:`sketchprune.masks.summary`.
             order: the paths of the layers, first layer first, for "pyramidal".
             prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.
 
@@ -174,7 +175,8 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
             params: the parameters, of which only shapes count.
             density: in (0, 1], over the prunable weights together.
             rule: how the density is spread over layers.
-            redistribute: whether what a full layer cannot take goes to the others.
+            redistribute: whether what a full layer cannot take goes to the others. Without it masks realise a smaller
+                density: see :func:`sketchprune.laws.realised_density` and :func:`sketchprune.masks.summary`.
             least: how many weights a layer keeps at least.
             order: the paths of the layers, first layer first, for "pyramidal".
             prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.

@@ -26,6 +26,7 @@ from sketchprune.lottery.embedding import embed as embed
 from sketchprune.lottery.embedding import source_widths as source_widths
 from sketchprune.lottery.flow_preservation import expected_added_edges as expected_added_edges
 from sketchprune.lottery.flow_preservation import repair as repair
+from sketchprune.lottery.initial import he_normal as he_normal
 from sketchprune.lottery.networks import Dense as Dense
 from sketchprune.lottery.networks import apply as apply
 from sketchprune.lottery.networks import fold_biases as fold_biases

@@ -8,28 +8,30 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from sketchprune import _checks, masks
 from sketchprune._arithmetic import decay_and_gain
 from sketchprune.lottery import _inputs
-from sketchprune.types import Key, Mask
+from sketchprune.types import Key, Mask, Prunable
 
 
-def repair(key: Key, mask: Mask) -> Mask:
+def repair(key: Key, mask: Mask, *, prunable: Prunable = None) -> Mask:
     """The mask with an edge added wherever a unit or an input of a layer has none; nothing is removed.
 
     In each layer every unit without a kept input gets one uniformly random edge; then every input that is still
     without one gets one. For a convolution units and inputs are channels and an edge is one weight at a random
     position. Layers are treated independently.
 
-    Leaves that are never pruned (see :func:`masks.prunable`) stay as they are. Added entries are 1 in the mask's
+    Leaves that are never pruned stay as they are. Added entries are 1 in the mask's
     dtype, kept ones stay as they are. Repairing twice adds nothing.
 
     Args:
         key: layer i of those that are pruned, in leaf order, uses ``fold_in(key, i)``.
         mask: one kernel mask [inputs, units] or [rows, columns, inputs, units], or a pytree of them.
+        prunable: which leaves are pruned, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
         The mask, of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: a pytree that consists of one vector, or a layer without weights.
+        ValueError: a pruned leaf that is a vector, or a layer without weights; and as
+            :func:`sketchprune.masks.prunable`.
 
     Cost: O(weights).
 
@@ -39,7 +41,7 @@ def repair(key: Key, mask: Mask) -> Mask:
     [[True, True]]
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(mask)
-    layers = [i for i, pruned in enumerate(jax.tree.leaves(masks.prunable(mask))) if pruned]
+    layers = [i for i, pruned in enumerate(jax.tree.leaves(masks.prunable(mask, prunable))) if pruned]
     for i in layers:
         path, leaf = leaves[i]
         if jnp.ndim(leaf) < 2 or not jnp.size(leaf):

@@ -16,9 +16,15 @@ are masked weights, and it keeps the columns where it is not zero.
 connections are sums and count as paths. Batch normalisation by means that are known to be zero, without a shift, is a
 scale: its factors are weights and coefficients.
 
-**What raises ValueError.** Max pooling, biases and shifts, other batch normalisation, other activations, and a ReLU of
-weights have no path kernel. Trace, Gram products and spectrum need each weight at most once on a path, so layers that
-share a parameter array raise too. Layers that read one array by slicing or indexing are let through, and it is not
+**Max pooling and biases** have no path kernel and are refused. With ``allow_max_and_bias=True`` they are treated as in
+the code of gebhart2021paths, which differentiates the network of powers itself. A bias or shift b is the weight of an
+edge from an input that is always one, whatever u is: its paths count, and so does its column of J. A maximum passes on
+its largest entry in the network of powers at u, and cuts off the others. Results are those of the network that is left.
+At a tie, derivatives are those that JAX gives the maximum.
+
+**What raises ValueError.** Max pooling, biases and shifts, unless they are allowed; other batch normalisation, other
+activations, and a ReLU of weights. Trace, Gram products and spectrum need each weight at most once on a path, so layers
+that share a parameter array raise too. Layers that read one array by slicing or indexing are let through, and it is not
 checked that they read different entries.
 
 **Precision.** Numbers take the dtype of the parameters, and carry a power of two for each layer and each array of

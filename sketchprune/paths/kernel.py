@@ -34,6 +34,7 @@ def path_norm(
     u: Input | None = None,
     mask: Mask | None = None,
     log: bool = False,
+    allow_max_and_bias: bool = False,
 ) -> Float[Array, ""]:
     """The path norm R_q: the sum of the paths' absolute values to the power q.
 
@@ -48,6 +49,7 @@ def path_norm(
         u: the input, shaped ``input_shape``, not negative; ones unless given.
         mask: what is kept, shaped like the parameters; everything unless given.
         log: whether to return the natural logarithm instead.
+        allow_max_and_bias: let through max pooling and biases, as `sketchprune.paths` says; otherwise they raise.
 
     Returns:
         R_q or log R_q, in the dtype of the parameters; 0 or −inf where no path is kept.
@@ -66,7 +68,8 @@ def path_norm(
         25.0
     """
     _checks.whole("power", power, least=1)
-    return _path_norm(static(apply), params, _checked_input(params, input_shape, u), mask, power=power, log=log)
+    options = {"power": power, "log": log, "allow_max_and_bias": allow_max_and_bias}
+    return _path_norm(static(apply), params, _checked_input(params, input_shape, u), mask, **options)
 
 
 def trace(
@@ -77,6 +80,7 @@ def trace(
     u: Input | None = None,
     mask: Mask | None = None,
     log: bool = False,
+    allow_max_and_bias: bool = False,
 ) -> Float[Array, ""]:
     """The trace of the path kernel.
 
@@ -90,6 +94,7 @@ def trace(
         u: the input, shaped ``input_shape``, not negative; ones unless given.
         mask: what is kept, shaped like the parameters; everything unless given.
         log: whether to return the natural logarithm instead.
+        allow_max_and_bias: let through max pooling and biases, as `sketchprune.paths` says; otherwise they raise.
 
     Returns:
         Tr Π or log Tr Π, in the dtype of the parameters.
@@ -106,8 +111,12 @@ def trace(
     Example:
         >>> float(trace(lambda w, x: x @ w, jnp.array([[3.0], [-4.0]]), (2,)))
         2.0
+        >>> params = {"w": jnp.array([[3.0], [-4.0]]), "b": jnp.array([2.0])}
+        >>> float(trace(lambda p, x: x @ p["w"] + p["b"], params, (2,), allow_max_and_bias=True))
+        3.0
     """
-    return _trace(static(apply), params, _checked_input(params, input_shape, u), mask, log=log)
+    options = {"log": log, "allow_max_and_bias": allow_max_and_bias}
+    return _trace(static(apply), params, _checked_input(params, input_shape, u), mask, **options)
 
 
 def gram_product(
@@ -118,6 +127,7 @@ def gram_product(
     *,
     u: Input | None = None,
     mask: Mask | None = None,
+    allow_max_and_bias: bool = False,
 ) -> Params:
     """The Gram matrix of the path Jacobian times a vector, without forming the matrix.
 
@@ -131,6 +141,7 @@ def gram_product(
         vector: v, shaped like the parameters.
         u: the input, shaped ``input_shape``, not negative; ones unless given.
         mask: what is kept, shaped like the parameters; everything unless given.
+        allow_max_and_bias: let through max pooling and biases, as `sketchprune.paths` says; otherwise they raise.
 
     Returns:
         G v, shaped like the parameters and in their dtypes.
@@ -154,7 +165,8 @@ def gram_product(
     structures = map(jax.tree.structure, (params, vector))
     if len({*structures}) > 1 or jax.tree.leaves(given) != jax.tree.leaves(expected):
         raise ValueError(f"vector has the shapes {given}; it takes those of params, {expected}")
-    return _gram_product(static(apply), params, _checked_input(params, input_shape, u), mask, vector)
+    inputs = _checked_input(params, input_shape, u)
+    return _gram_product(static(apply), params, inputs, mask, vector, allow_max_and_bias=allow_max_and_bias)
 
 
 def spectrum(
@@ -168,6 +180,7 @@ def spectrum(
     num_products: int = 32,
     key: Key | None = None,
     log: bool = False,
+    allow_max_and_bias: bool = False,
 ) -> Float[Array, " count"]:
     """The largest eigenvalues of the path kernel, by Lanczos iteration on the Gram matrix.
 
@@ -185,6 +198,7 @@ def spectrum(
         num_products: products with the Gram matrix.
         key: of the random start; always the same start unless given.
         log: whether to return natural logarithms instead.
+        allow_max_and_bias: let through max pooling and biases, as `sketchprune.paths` says; otherwise they raise.
 
     Returns:
         The eigenvalues or their logarithms, descending, in the dtype of the parameters.
@@ -206,7 +220,7 @@ def spectrum(
     if not 1 <= count <= num_products:
         raise ValueError(f"count is {count}; it takes 1 to num_products = {num_products}")
     key = jax.random.key(0) if key is None else key
-    options = {"count": count, "num_products": num_products, "log": log}
+    options = {"count": count, "num_products": num_products, "log": log, "allow_max_and_bias": allow_max_and_bias}
     return _spectrum(static(apply), params, _checked_input(params, input_shape, u), mask, key, **options)
 
 
@@ -236,30 +250,44 @@ def _value_or_log(values: Float[Array, "..."], exponent: Exponent, log: bool) ->
     return jnp.log(values) + exponent * math.log(2) if log else scaled(values, exponent)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "power", "log"))
-def _path_norm(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, power: int, log: bool) -> Array:
-    params = alive(apply, _masked(params, mask), jnp.ones_like(inputs), mask)
-    found = flow(apply, params, inputs, power)
+@functools.partial(jax.jit, static_argnames=("apply", "power", "log", "allow_max_and_bias"))
+def _path_norm(
+    apply: ApplyFn,
+    params: Params,
+    inputs: Array,
+    mask: Mask | None,
+    *,
+    power: int,
+    log: bool,
+    allow_max_and_bias: bool,
+) -> Array:
+    options = {"allow_max_and_bias": allow_max_and_bias}
+    params = alive(apply, _masked(params, mask), jnp.ones_like(inputs), mask, **options)
+    found = flow(apply, params, inputs, power, **options)
     return _value_or_log(*found.total(found.powers), log)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "log"))
-def _trace(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, log: bool) -> Array:
-    found = squared_network(apply, _masked(params, mask), inputs, mask)
+@functools.partial(jax.jit, static_argnames=("apply", "log", "allow_max_and_bias"))
+def _trace(
+    apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, *, log: bool, allow_max_and_bias: bool
+) -> Array:
+    found = squared_network(apply, _masked(params, mask), inputs, mask, allow_max_and_bias=allow_max_and_bias)
     slopes, exponent = found.slopes()
     sums = [jnp.sum(kept * slope) for kept, slope in zip(found.kept, slopes, strict=True)]
     return _value_or_log(jnp.sum(jnp.stack(sums)), exponent, log)
 
 
-@functools.partial(jax.jit, static_argnames=("apply",))
-def _gram_product(apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params) -> Params:
-    found = squared_network(apply, _masked(params, mask), inputs, mask)
+@functools.partial(jax.jit, static_argnames=("apply", "allow_max_and_bias"))
+def _gram_product(
+    apply: ApplyFn, params: Params, inputs: Array, mask: Mask | None, vector: Params, *, allow_max_and_bias: bool
+) -> Params:
+    found = squared_network(apply, _masked(params, mask), inputs, mask, allow_max_and_bias=allow_max_and_bias)
     product, exponent = found.gram_product(at_floating(params, vector))
     _, rebuild = differentiable_leaves(jax.tree.map(jnp.zeros_like, params))
     return rebuild([scaled(part, exponent) for part in product])
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "count", "num_products", "log"))
+@functools.partial(jax.jit, static_argnames=("apply", "count", "num_products", "log", "allow_max_and_bias"))
 def _spectrum(
     apply: ApplyFn,
     params: Params,
@@ -270,8 +298,9 @@ def _spectrum(
     count: int,
     num_products: int,
     log: bool,
+    allow_max_and_bias: bool,
 ) -> Array:
-    found = squared_network(apply, _masked(params, mask), inputs, mask)
+    found = squared_network(apply, _masked(params, mask), inputs, mask, allow_max_and_bias=allow_max_and_bias)
     kept, split = ravel_pytree(found.kept)
 
     def times(vector: Float[Array, " d"]) -> Float[Array, " d"]:

@@ -10,6 +10,7 @@ from sketchprune.prune.procedures import select as select
 from sketchprune.prune.samplers import Proportional as Proportional
 from sketchprune.prune.samplers import proportional as proportional
 from sketchprune.prune.samplers import top as top
+from sketchprune.prune.schedules import cubic_schedule as cubic_schedule
 from sketchprune.prune.schedules import exponential_schedule as exponential_schedule
 from sketchprune.prune.schedules import linear_schedule as linear_schedule
 from sketchprune.prune.schedules import one_at_a_time_schedule as one_at_a_time_schedule

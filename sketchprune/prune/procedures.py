@@ -5,24 +5,21 @@ each layer is pruned by itself (:func:`layer_counts`). Leaves that are never pru
 """
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._static import static
-from sketchprune.laws.counts import check_leaves, size
+from sketchprune.laws.counts import Keeps, check_leaves, check_rounds
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
 from sketchprune.prune.samplers import Sampler, top
 from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, Prunable, ScoreFn, Scores
 
 Keep = Count | PyTree[Count]
-Keeps = Sequence[int] | Int[Array | np.ndarray, "rounds"] | PyTree[Int[Array | np.ndarray, "rounds"]]
 
 
 def one_shot(
@@ -126,7 +123,7 @@ def iterative(
     """
     check_leaves(params)
     chosen = masks.prunable(params, prunable)
-    keeps = _check_rounds(keeps, params, size(params, chosen))
+    keeps = check_rounds(keeps, jax.tree.map(lambda leaf, pruned: leaf.size if pruned else 0, params, chosen))
     rounds = len(jax.tree.leaves(keeps)[0])
     if mask is not None:
         jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
@@ -226,26 +223,6 @@ def _choice(params: Params, prunable: tuple[bool, ...] | None) -> tuple[PyTree[b
         return masks.prunable(params), {}
     chosen = jax.tree.structure(params).unflatten(prunable)
     return chosen, {"prunable": chosen}
-
-
-def _check_rounds(keeps: Any, params: Params, weights: int) -> Any:
-    """One count for each round; counts may not grow, nor start above the number of weights."""
-    by_layer = jax.tree.structure(keeps) == jax.tree.structure(params) and all(map(np.ndim, jax.tree.leaves(keeps)))
-    if not by_layer and isinstance(keeps, Sequence):
-        keeps = np.asarray(keeps)
-    if not by_layer and jax.tree.structure(keeps) != jax.tree.structure(0):
-        raise ValueError("keeps is a pytree of another structure than params; it takes one array, or one a leaf")
-    if len(lengths := {np.shape(counts)[:1] for counts in jax.tree.leaves(keeps)}) > 1:
-        raise ValueError(f"keeps has leaves of the lengths {sorted(lengths)}; it takes one number of rounds")
-    each = jax.tree.map(lambda leaf: leaf.size, params) if by_layer else weights
-
-    def check(counts: Any, most: int) -> None:
-        known = _checks.whole("keeps", counts, least=0)
-        if known is not None and (known.ndim != 1 or not known.size or (np.diff(known) > 0).any() or known[0] > most):
-            raise ValueError(f"keeps is {known}; it takes counts that do not grow, one a round, none above {most}")
-
-    jax.tree.map(check, keeps, each)
-    return jax.tree.map(jnp.asarray, keeps)
 
 
 def _split(key: Key | None) -> tuple[Key | None, Key | None]:

@@ -57,6 +57,28 @@ def linear_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     return _schedule(lambda start, keep, part: start - (start - keep) * part, start, keep, rounds)
 
 
+def cubic_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
+    """Counts that shrink fast at first and slowly at last: keep + (start − keep)(1 − r/R)³ in round r, rounded.
+
+    Args:
+        start: as for `exponential_schedule`.
+        keep: as for `exponential_schedule`.
+        rounds: R >= 1.
+
+    Returns:
+        A NumPy array of R whole numbers, or a pytree of them.
+
+    Raises:
+        ValueError: as `exponential_schedule`.
+
+    Source: zhu2018prune.
+
+    >>> cubic_schedule(1010, 10, 4).tolist()
+    [432, 135, 26, 10]
+    """
+    return _schedule(lambda start, keep, part: keep + (start - keep) * (1 - part) ** 3, start, keep, rounds)
+
+
 def one_at_a_time_schedule(start: Counts, keep: Counts) -> Any:
     """Counts that shrink by one weight in each round; in a pytree, each leaf by one until it has its count.
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from sketchprune import masks
-from sketchprune.types import ApplyFn, Key, LossFn, Mask, Params, ScoreFn, Scores
+from sketchprune.types import ApplyFn, Key, LossFn, Mask, Params, Prunable, ScoreFn, Scores
 
 SMALL_BLOCK = 2
 """Samples in a block where blocks are compared with all samples at once."""
@@ -22,12 +23,13 @@ def check_score(
     batch: Any,
     *,
     key: Key | None = None,
+    prunable: Prunable = None,
     **options: Any,
 ) -> None:
     """Checks that a score keeps the contract of :mod:`sketchprune.scores`.
 
-    The network should be small, and have a leaf that is never pruned (a bias) so that this is checked too. What is
-    checked:
+    The network should be small, and have a leaf that is never pruned (a bias, or by ``prunable`` any other) so that
+    this is checked too. What is checked:
 
     - scores are shaped like the parameters and have their dtype, in float32 and, with x64, in float64;
     - they are +inf on leaves that are never pruned, −inf where the mask has pruned, and finite elsewhere, also where
@@ -45,10 +47,13 @@ def check_score(
         params: its parameters, floating.
         batch: inputs and targets; at least three samples divide into blocks.
         key: for scores that need one; a fixed one by default.
+        prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`. It is passed on to the score
+            where it is given.
         options: of the score.
 
     Raises:
         AssertionError: naming the score and what it does wrong.
+        ValueError: as :func:`sketchprune.masks.prunable`.
 
     Cost: three compilations of the score; a fourth where it goes through samples in blocks.
 
@@ -56,19 +61,51 @@ def check_score(
     >>> check_score(scores.magnitude, None, None, {"w": jnp.ones((2, 3)), "bias": jnp.ones(3)}, None)
     """
     key = jax.random.key(0) if key is None else key
-    name = getattr(score, "__name__", repr(score))
     params = jax.tree.map(np.asarray, params)
+    if prunable is not None:
+        options["prunable"] = prunable
 
     def run(params: Params, batch: Any, mask: Mask | None = None, *, score: ScoreFn = score, **keys: Any) -> Scores:
         params, batch, mask = jax.tree.map(jnp.asarray, (params, batch, mask))
         return score(apply, loss, params, batch, mask=mask, **({"key": key} | keys), **options)
 
-    found = _traced_variants(name, run, params, batch)
-    _check_variants(name, found, params)
-    _check_plain(name, found, run, params, batch)
-    _check_blocks(name, found, run, score, params, batch)
-    _check_other_dtype(name, found, run, params, batch)
-    _check_key(name, lambda: run(params, batch, _selection(params), key=None))
+    name = getattr(score, "__name__", repr(score))
+    subject = _Subject(name, run, params, batch, masks.prunable(params, prunable))
+    found = _traced_variants(subject)
+    _check_variants(subject, found)
+    _check_plain(subject, found)
+    _check_blocks(subject, found, score)
+    _check_other_dtype(subject, found)
+    _check_key(name, lambda: run(params, batch, subject.selection(), key=None))
+
+
+class _Subject(NamedTuple):
+    """What is checked.
+
+    Attributes:
+        name: the score's name, for messages.
+        run: ``run(params, batch, mask) -> scores``.
+        params: the parameters, in NumPy.
+        batch: inputs and targets.
+        prunable: which leaves may be pruned.
+    """
+
+    name: str
+    run: Any
+    params: Params
+    batch: Any
+    prunable: PyTree[bool]
+
+    def selection(self) -> Mask:
+        """A boolean mask of about two thirds of the weights that may be pruned, the first of each leaf among them."""
+        rng = np.random.default_rng(0)
+
+        def leaf(weight: Any, pruned: bool) -> np.ndarray:
+            kept = rng.random(weight.shape) < 2 / 3
+            kept.flat[:2] = (True, False)[: kept.size]
+            return kept if pruned else np.ones(weight.shape, bool)
+
+        return jax.tree.map(leaf, self.params, self.prunable)
 
 
 class _Variant(NamedTuple):
@@ -79,13 +116,13 @@ class _Variant(NamedTuple):
     mask: Mask
 
 
-def _variants(params: Params, batch: Any) -> dict[str, _Variant]:
+def _variants(subject: _Subject) -> dict[str, _Variant]:
     """Changes of the arguments, by what messages call them."""
-    selection = _selection(params)
+    params, batch, selection = subject.params, subject.batch, subject.selection()
     factors = np.random.default_rng(1)
     zero_one = jax.tree.map(lambda kept, leaf: kept.astype(leaf.dtype), selection, params)
     sketch = jax.tree.map(lambda m: m * np.where(m < 1, 1, factors.uniform(0.5, 2, m.shape)).astype(m.dtype), zero_one)
-    sketch = jax.tree.map(lambda m, pruned: m if pruned else np.ones_like(m), sketch, masks.prunable(params))
+    sketch = jax.tree.map(lambda m, pruned: m if pruned else np.ones_like(m), sketch, subject.prunable)
     other = jax.tree.map(lambda leaf, m: np.where(m != 0, leaf, 3 - 2 * leaf), params, sketch)
     reordered = jax.tree.map(lambda leaf: np.asarray(leaf)[::-1], batch)
     return {
@@ -95,92 +132,83 @@ def _variants(params: Params, batch: Any) -> dict[str, _Variant]:
         "of a selection": _Variant(params, batch, zero_one),
         "of all weights": _Variant(params, batch, jax.tree.map(np.ones_like, params)),
         "where all weights are zero": _Variant(jax.tree.map(np.zeros_like, params), batch, sketch),
-        "where a weight is NaN": _Variant(_with_nan(params), batch, sketch),
+        "where a weight is NaN": _Variant(_with_nan(subject), batch, sketch),
     }
 
 
-def _selection(params: Params) -> Mask:
-    """A boolean mask of about two thirds of the weights that may be pruned, the first of each leaf among them."""
-    rng = np.random.default_rng(0)
-
-    def leaf(weight: Any, pruned: bool) -> np.ndarray:
-        kept = rng.random(weight.shape) < 2 / 3
-        kept.flat[:2] = (True, False)[: kept.size]
-        return kept if pruned else np.ones(weight.shape, bool)
-
-    return jax.tree.map(leaf, params, masks.prunable(params))
-
-
-def _with_nan(params: Params) -> Params:
+def _with_nan(subject: _Subject) -> Params:
     """NaN in the first weight of the first leaf that may be pruned."""
-    leaves, structure = jax.tree.flatten(params)
-    at = jax.tree.leaves(masks.prunable(params)).index(True)
+    leaves, structure = jax.tree.flatten(subject.params)
+    at = jax.tree.leaves(subject.prunable).index(True)
     leaves[at] = leaves[at].copy()
     leaves[at].flat[0] = np.nan
     return structure.unflatten(leaves)
 
 
-def _traced_variants(name: str, run: Any, params: Params, batch: Any) -> dict[str, Scores]:
+def _traced_variants(subject: _Subject) -> dict[str, Scores]:
     """The scores of all variants, from one program under jit and vmap."""
-    variants = _variants(params, batch)
+    variants = _variants(subject)
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *variants.values())
     try:
-        together = jax.device_get(jax.jit(jax.vmap(run))(*stack))
+        together = jax.device_get(jax.jit(jax.vmap(subject.run))(*stack))
     except jax.errors.JAXTypeError as fault:
-        raise AssertionError(f"{name} cannot be traced: {fault}") from fault
+        raise AssertionError(f"{subject.name} cannot be traced: {fault}") from fault
     rows = [jax.tree.map(lambda leaf: leaf[row], together) for row in range(len(variants))]  # noqa: B023 - used at once
     return dict(zip(variants, rows, strict=True))
 
 
-def _check_variants(name: str, found: dict[str, Scores], params: Params) -> None:
+def _check_variants(subject: _Subject, found: dict[str, Scores]) -> None:
     """Both infinities, what must not matter, and weights that are zero or NaN."""
-    sketch = _variants(params, None)["of a sketch"].mask
+    name, sketch = subject.name, _variants(subject)["of a sketch"].mask
     for variant in ("of a sketch", "where all weights are zero"):
-        _check_conventions(f"{name} {variant}", found[variant], params, sketch)
+        _check_conventions(f"{name} {variant}", found[variant], subject, sketch)
     for variant in ("with other values of pruned weights", "with samples in another order"):
         _check_same(f"{name} {variant}", found["of a sketch"], found[variant])
     _check_nan(name, found["of a sketch"], found["where a weight is NaN"])
 
 
-def _check_plain(name: str, found: dict[str, Scores], run: Any, params: Params, batch: Any) -> None:
+def _check_plain(subject: _Subject, found: dict[str, Scores]) -> None:
     """A boolean mask, without jit: the same scores, each time."""
-    selection = _selection(params)
-    plain = run(params, batch, selection)
-    _check_conventions(f"{name} of a boolean mask", plain, params, selection)
-    _check_same(f"{name} of the same arguments", plain, run(params, batch, selection), exact=True)
+    name, params, batch, selection = subject.name, subject.params, subject.batch, subject.selection()
+    plain = subject.run(params, batch, selection)
+    _check_conventions(f"{name} of a boolean mask", plain, subject, selection)
+    _check_same(f"{name} of the same arguments", plain, subject.run(params, batch, selection), exact=True)
     _check_same(f"{name} of a boolean mask, without jit,", found["of a selection"], plain)
 
 
-def _check_blocks(name: str, found: dict[str, Scores], run: Any, score: Any, params: Params, batch: Any) -> None:
+def _check_blocks(subject: _Subject, found: dict[str, Scores], score: Any) -> None:
     """Blocks of samples change nothing; of scores that `scores.score` made of a formula that looks at samples."""
-    if batch is None or not hasattr(score, "with_block_size"):
+    if subject.batch is None or not hasattr(score, "with_block_size"):
         return
-    selection = _selection(params)
-    in_blocks = functools.partial(run, score=score.with_block_size(SMALL_BLOCK))
-    if str(jax.make_jaxpr(in_blocks)(params, batch, selection)) != str(jax.make_jaxpr(run)(params, batch, selection)):
-        _check_same(f"{name} of samples in blocks", found["of a selection"], in_blocks(params, batch, selection))
+    arguments = subject.params, subject.batch, subject.selection()
+    in_blocks = functools.partial(subject.run, score=score.with_block_size(SMALL_BLOCK))
+    if str(jax.make_jaxpr(in_blocks)(*arguments)) != str(jax.make_jaxpr(subject.run)(*arguments)):
+        _check_same(f"{subject.name} of samples in blocks", found["of a selection"], in_blocks(*arguments))
 
 
-def _check_other_dtype(name: str, found: dict[str, Scores], run: Any, params: Params, batch: Any) -> None:
+def _check_other_dtype(subject: _Subject, found: dict[str, Scores]) -> None:
     """No mask, and parameters of another dtype where JAX has one at this setting."""
-    own = jnp.result_type(*jax.tree.leaves(params))
+    own = jnp.result_type(*jax.tree.leaves(subject.params))
     known = {np.dtype("float32"), jnp.result_type(float)}  # the latter is float64 where x64 is on
     for dtype in known - {own} or {own}:
-        converted = jax.tree.map(lambda leaf: leaf.astype(dtype), params)  # noqa: B023 - used before the next turn
-        scores = run(converted, batch)
-        _check_conventions(f"{name} of {dtype} parameters without a mask", scores, converted, None)
+        converted = jax.tree.map(lambda leaf: leaf.astype(dtype), subject.params)  # noqa: B023 - used at once
+        scores = subject.run(converted, subject.batch)
+        what = f"{subject.name} of {dtype} parameters without a mask"
+        _check_conventions(what, scores, subject._replace(params=converted), None)
         if dtype == own:
-            _check_same(f"{name} without a mask", found["of all weights"], scores)
+            _check_same(f"{subject.name} without a mask", found["of all weights"], scores)
 
 
-def _check_conventions(what: str, scores: Scores, params: Params, mask: Mask | None) -> None:
+def _check_conventions(what: str, scores: Scores, subject: _Subject, mask: Mask | None) -> None:
     """Structure, shapes, dtypes, both infinities, and finite numbers elsewhere."""
+    params = subject.params
     structure = jax.tree.structure(params)
     assert jax.tree.structure(scores) == structure, f"{what} has the structure {jax.tree.structure(scores)}"
     kept = mask if mask is not None else jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), params)
-    prunable = jax.tree.leaves(masks.prunable(params))
     leaves = zip(
-        jax.tree_util.tree_leaves_with_path(params), *map(jax.tree.leaves, (scores, kept)), prunable, strict=True
+        jax.tree_util.tree_leaves_with_path(params),
+        *map(jax.tree.leaves, (scores, kept, subject.prunable)),
+        strict=True,
     )
     for (path, weight), score, m, pruned in leaves:
         leaf = f"{what}, leaf {jax.tree_util.keystr(path) or 'params'},"

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
 from sketchprune import _checks, masks
+from sketchprune._leaves import is_floating
 from sketchprune.types import Batch, Key, Mask, Params
 
 Keys = KeyArray[Array, "..."]
@@ -68,35 +69,75 @@ class State(NamedTuple):
     order: Array
 
 
-Step = Callable[[State, Array], tuple[State, Float[Array, ""]]]
-"""From the state before a step and its number to the state after it and the loss before it."""
+class Slope(NamedTuple):
+    """The loss on the batch of a step.
+
+    Attributes:
+        loss: as a function of the parameters.
+        value: at the parameters before the step.
+        gradient: there, in all weights, those that are pruned included.
+        order: the order of the samples in the epoch of the step.
+    """
+
+    loss: Loss
+    value: Float[Array, ""]
+    gradient: Params
+    order: Array
 
 
-def training(recipe: Recipe, params: Params, data: Batch, mask: Mask | None, key: Key | None) -> tuple[State, Step]:
-    """The state before the first step, and the step."""
-    restrict = restriction(mask)
-    samples = len(data[0])
+class Training(NamedTuple):
+    """The training of one model.
 
-    def batch(step: Array, order: Array) -> tuple[Batch, Array]:
+    Attributes:
+        recipe: how it is trained.
+        data: inputs and targets.
+        key: for the batches.
+    """
+
+    recipe: Recipe
+    data: Batch
+    key: Key | None
+
+    def start(self, params: Params, mask: Mask | None) -> State:
+        """The state before the first step."""
+        params = restriction(mask)(params)
+        optimizer = optax.with_extra_args_support(self.recipe.optimizer).init(params)
+        return State(params, optimizer, jnp.arange(len(self.data[0])))
+
+    def slope(self, state: State, step: Array) -> Slope:
+        """The loss and its gradient at the state before a step."""
+        batch, order = self._batch(step, state.order)
+        loss = self.recipe.loss_on(batch)
+        return Slope(loss, *jax.value_and_grad(loss)(state.params), order)
+
+    def descend(self, state: State, slope: Slope, mask: Mask | None) -> State:
+        """The state after a step of the optimiser."""
+        restrict = restriction(mask)
+        gradient = restrict(slope.gradient)
+        params, inner = self.recipe.update(restrict, slope.loss, state.params, state.optimizer, slope.value, gradient)
+        return State(params, inner, slope.order)
+
+    def advance(self, mask: Mask | None, state: State, step: Array) -> tuple[State, Float[Array, ""]]:
+        """The state after a step, and the loss before it."""
+        slope = self.slope(state, step)
+        return self.descend(state, slope, mask), slope.value
+
+    def restricted(self, state: State, mask: Mask) -> State:
+        """The state with zero weights outside the mask, of which the optimiser remembers nothing."""
+        params = restriction(mask)(state.params)
+        fresh = self.start(params, mask).optimizer
+        return state._replace(params=params, optimizer=_remembered(state.optimizer, fresh, mask))
+
+    def _batch(self, step: Array, order: Array) -> tuple[Batch, Array]:
         """The batch of a step, and the order of the samples, drawn anew at the start of an epoch."""
-        if recipe.batch_size is None:
-            return data, order
-        per_epoch = samples // recipe.batch_size
+        batch_size, samples = self.recipe.batch_size, len(self.data[0])
+        if batch_size is None:
+            return self.data, order
+        per_epoch = samples // batch_size
         epoch, position = step // per_epoch, step % per_epoch
-        order = lax.cond(position == 0, lambda epoch: _permutation(key, epoch, samples), lambda _: order, epoch)
-        chosen = lax.dynamic_slice_in_dim(order, position * recipe.batch_size, recipe.batch_size)
-        return jax.tree.map(lambda values: values[chosen], data), order
-
-    def advance(state: State, step: Array) -> tuple[State, Array]:
-        now, order = batch(step, state.order)
-        loss = recipe.loss_on(now)
-        value, gradient = jax.value_and_grad(loss)(state.params)
-        params, inner = recipe.update(restrict, loss, state.params, state.optimizer, value, restrict(gradient))
-        return State(params, inner, order), value
-
-    params = restrict(params)
-    start = State(params, optax.with_extra_args_support(recipe.optimizer).init(params), jnp.arange(samples))
-    return start, advance
+        order = lax.cond(position == 0, lambda epoch: _permutation(self.key, epoch, samples), lambda _: order, epoch)
+        chosen = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+        return jax.tree.map(lambda values: values[chosen], self.data), order
 
 
 def restriction(mask: Mask | None) -> Callable[[Params], Params]:
@@ -123,6 +164,24 @@ def check_batches(data: Batch, steps: int, key: Keys | None, batch_size: int | N
         if not 1 <= batch_size <= samples:
             raise ValueError(f"batch_size is {batch_size}; it takes 1 to {samples}, the number of samples")
         _checks.needed(key, "since batch_size asks for random batches")
+
+
+def _remembered(state: Any, fresh: Any, mask: Mask) -> Any:
+    """The state of an optimiser, with a fresh one outside the mask.
+
+    What belongs to weights are the parts with the structure of the parameters, whose leaves have their shapes, perhaps
+    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.)
+    """
+    structure = jax.tree.structure(mask)
+
+    def leaf(now: Any, new: Any, kept: Array) -> Any:
+        of_weights = is_floating(now) and jnp.shape(now)[jnp.ndim(now) - kept.ndim :] == kept.shape
+        return jnp.where(kept, now, new) if of_weights else now
+
+    def part(now: Any, new: Any) -> Any:
+        return jax.tree.map(leaf, now, new, mask) if jax.tree.structure(now) == structure else now
+
+    return jax.tree.map(part, state, fresh, is_leaf=lambda part: jax.tree.structure(part) == structure)
 
 
 def _loss_on(apply: Any, loss: Any, data: Batch, params: Params) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune._static import static
-from sketchprune.train._steps import Keys, Recipe, check_batches, training
+from sketchprune.train._steps import Keys, Recipe, Training, check_batches
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 Evaluation = Any
@@ -142,17 +142,18 @@ def _fit_tile(params, mask, key, data, *, plan: _Plan) -> Fits:
 
 def _fit_one(plan: _Plan, data: Batch, params: Params, mask: Mask | None, key: Key | None) -> Fits:
     """Trains one model, and measures it on the way."""
-    start, advance = training(plan.recipe, params, data, mask, key)
+    training = Training(plan.recipe, data, key)
+    start = training.start(params, mask)
 
     def step(carry):
         now, state, losses = carry
-        state, value = advance(state, now)
+        state, value = training.advance(mask, state, now)
         return now + 1, state, losses.at[now].set(value)
 
     def run_until(stop, carry):
         return lax.while_loop(lambda carry: carry[0] < stop, step, carry)
 
-    value = jax.eval_shape(lambda: advance(start, jnp.int32(0))[1])
+    value = jax.eval_shape(lambda: training.advance(mask, start, jnp.int32(0))[1])
     # At least one entry: an array without any has no index to set.
     carry = jnp.int32(0), start, jnp.zeros(max(plan.steps, 1), value.dtype)
     curve = None

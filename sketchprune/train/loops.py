@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
 from sketchprune._static import static
-from sketchprune.train._steps import Recipe, State, check_batches, check_data, restriction, training
+from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restriction
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 
@@ -166,13 +166,15 @@ def converge(
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps"))
 def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
-    start, advance = training(recipe, params, data, mask, key)
+    training = Training(recipe, data, key)
+    start = training.start(params, mask)
     done = jnp.int32(0)
     if state is not None:
         _check_state(state, start)
         start = start._replace(optimizer=state.optimizer, order=state.order)
         done = state.step
-    end, losses = lax.scan(advance, start, done + jnp.arange(steps, dtype=done.dtype))
+    step = functools.partial(training.advance, mask)
+    end, losses = lax.scan(step, start, done + jnp.arange(steps, dtype=done.dtype))
     return Fit(end.params, losses, Progress(end.optimizer, end.order, done + steps))
 
 

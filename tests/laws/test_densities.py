@@ -73,7 +73,9 @@ def test_densities_of_published_networks(network, rule, realised):
     params = [np.broadcast_to(0.0, shape) for shape in shapes]  # of no memory
     sizes = np.array([np.prod(shape) for shape in shapes])
     clipped = laws.layer_densities(rule, shapes, 0.5, redistribute=False)
-    assert (clipped * sizes).sum() / sizes.sum() == pytest.approx(realised, abs=5e-3 if realised == 0.27 else 5e-4)
+    assert laws.realised_density(clipped, shapes) == pytest.approx(realised, abs=5e-3 if realised == 0.27 else 5e-4)
+    assert laws.realised_density(clipped, shapes) == pytest.approx((clipped * sizes).sum() / sizes.sum(), rel=1e-13)
+    assert laws.realised_density(laws.layer_densities(rule, shapes, 0.5), shapes) == pytest.approx(0.5, rel=1e-13)
     counts = laws.layer_counts(params, 0.5, rule, redistribute=False)
     assert sum(counts) == round((clipped * sizes).sum()) and (abs(counts - clipped * sizes) < 1).all()
     law = laws.ErdosRenyiCounts.at_density(params, 0.5, rule=rule, redistribute=False)
@@ -94,6 +96,9 @@ def test_sizes_of_published_networks():
         (lambda: laws.layer_densities("erk", [(2, 2)], float("nan")), "density is nan"),
         (lambda: laws.layer_densities("erk", [], 0.5), r"shapes is \[\]; it takes one shape for each layer"),
         (lambda: laws.layer_densities("erk", [(0, 3)], 0.5), "at least one weight"),
+        (lambda: laws.realised_density([0.5], [(2, 2), (2, 2)]), r"densities has shape \(1,\); it takes \(2,\)"),
+        (lambda: laws.realised_density([1.5], [(2, 2)]), r"densities is \[1.5\]; it takes numbers in \[0, 1\]"),
+        (lambda: laws.realised_density([], []), r"shapes is \[\]; it takes one shape for each layer"),
     ],
 )
 def test_layer_densities_refuse(call, message):

@@ -89,6 +89,33 @@ def test_repair_of_a_network_treats_its_layers_independently():
     assert (first != second).any()
 
 
+def test_which_layers_are_repaired_can_be_chosen():
+    """The first layer stays as it is; a bias that is chosen has no inputs and units."""
+    mask = {"first": jnp.zeros((3, 4), bool), "last": {"bias": jnp.zeros(2), "kernel": jnp.zeros((4, 2), bool)}}
+    repaired = lottery.repair(KEYS[0], mask, prunable=lambda path: path == "['last']['kernel']")
+    assert not repaired["first"].any() and not repaired["last"]["bias"].any()
+    alone = lottery.repair(KEYS[0], mask["last"]["kernel"])
+    np.testing.assert_array_equal(repaired["last"]["kernel"], alone)
+    with pytest.raises(ValueError, match=r"mask\['last'\]\['bias'\] has shape \(2,\); it takes \[..., inputs, units\]"):
+        lottery.repair(KEYS[0], mask, prunable=lambda path: "last" in path)
+
+
+def test_a_convolutional_network_after_repair_has_no_dead_channels():
+    """Of two convolutions and a dense layer at density 0.05, every channel lies on a path."""
+    shapes = {"a": (3, 3, 2, 6), "b": (3, 3, 6, 5), "c": (20, 3)}
+    masks = {name: random_masks(shape, 0.05)[:200] for name, shape in shapes.items()}
+    repaired = repair_many(KEYS[:200], masks)
+
+    def live(masks):
+        return [units.all() for units in lottery.live_units([masks["a"], masks["b"], masks["c"]])]
+
+    assert not np.all(jax.vmap(live)(masks)) and np.all(jax.vmap(live)(repaired))
+    added = np.mean([sum(np.sum(repaired[n][i] & ~masks[n][i]) for n in shapes) for i in range(200)])
+    arguments = [(0.05, 2, 6, 9), (0.05, 6, 5, 9), (0.05, 20, 3)]
+    expected = sum(float(lottery.expected_added_edges(*each)) for each in arguments)
+    assert abs(added - expected) < 0.1 * expected  # more than five deviations
+
+
 def test_repairing_twice_adds_nothing_and_jit_is_eager():
     masks = random_masks((5, 4), 0.1)[:5]
     batched = repair_many(KEYS[:5], masks)

@@ -7,6 +7,8 @@ What every test may need stands here, and each other subject has a module of its
 - ``listed_masks``: every mask that a law can draw, and the expectations that follow
 - ``pruning``: a small network to prune, and scores written by hand
 - ``claims``: small claims of each kind (imports ``theory``, so tests of the library must not import it)
+- ``command``: the command with a stand-in for the verifier (imports ``theory``)
+- ``odd_data``: data sets of every odd shape and size
 - ``search_process``: the script of a search that runs in a process of its own
 """
 

@@ -148,3 +148,29 @@ def test_scores_of_one_samples_sum_pass():
         return jax.tree.map(lambda g, w, n: (g * w) ** 2 * (1 + n), net.gradient(), net.params, drawn)
 
     check_score(noisy, apply, loss, PARAMS, BATCH, noise=0.5)
+
+
+# --- Which leaves may be pruned
+
+
+def test_other_leaves_may_be_pruned():
+    """The bias in place of the kernel, by the decorator and by hand."""
+
+    def chosen(apply, loss, params, batch, *, mask=None, key=None, prunable=None):
+        mask = jax.tree.map(jnp.ones_like, params) if mask is None else mask
+
+        def leaf(pruned, w, m):
+            return jnp.where(m != 0, abs(w), -jnp.inf) if pruned else jnp.full_like(w, jnp.inf)
+
+        return jax.tree.map(leaf, masks.prunable(params, prunable), params, mask)
+
+    def ignoring(*arguments, mask=None, key=None, prunable=None):
+        return chosen(*arguments, mask=mask)
+
+    for score in (scores.snip, chosen):
+        check_score(score, apply, loss, PARAMS, BATCH, prunable=lambda path: path == "['bias']")
+    check_score(chosen, apply, loss, PARAMS, BATCH, prunable={"w": True, "bias": True})
+    with pytest.raises(AssertionError, match="ignoring of a sketch, leaf .'bias'.*other than -inf"):
+        check_score(ignoring, apply, loss, PARAMS, BATCH, prunable={"w": False, "bias": True})
+    with pytest.raises(ValueError, match="prunable chooses none of the leaves"):
+        check_score(chosen, apply, loss, PARAMS, BATCH, prunable=lambda path: False)

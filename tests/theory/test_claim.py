@@ -4,7 +4,8 @@ import jax
 import pytest
 
 import theory
-from theory import Bound, Case, Claim, Effect, Probability
+from tests.support import without_type_checks
+from theory import Bound, Case, Claim, Effect, Probability, Source
 
 
 def claim(**fields):
@@ -55,6 +56,75 @@ ONE = claim().cases[0]
 def test_bad_claims(fields, message):
     with pytest.raises(ValueError, match=message):
         claim(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(id=3), "id is 3; it takes lower-case words"),
+        (dict(title=None), "title of toy/claim is None; it takes a text"),
+        (dict(statement=3), "statement of toy/claim is 3; it takes a text"),
+        (dict(note=b"a"), "note of toy/claim is b'a'; it takes a text"),
+        (dict(sources="bar2023sketching"), "sources of toy/claim is 'bar2023sketching'; it takes a tuple of Source"),
+        (
+            dict(sources=("bar2023sketching",)),
+            r"sources of toy/claim is \('bar2023sketching',\); it takes a tuple of So",
+        ),
+        (
+            dict(kind=Bound),
+            r"kind of toy/claim is the class Bound; it takes an object of a kind of claim, such as Bound",
+        ),
+        (dict(kind="bound"), "kind of toy/claim is 'bound'; it takes an object"),
+        (dict(cases=[ONE]), r"cases of toy/claim is \[Case\(.*; it takes a tuple of Case"),
+        (dict(cases=ONE), r"cases of toy/claim is Case\(.*; it takes a tuple of Case"),
+        (dict(trial={}), r"trial of toy/claim is \{\}; it takes a function"),
+        (dict(mutants="half"), r"mutants of toy/claim is 'half'; it takes a tuple of names, such as \('half',\)"),
+        (dict(mutants=["half"]), r"mutants of toy/claim is \['half'\]; it takes a tuple of names"),
+        (dict(mutants=(1,)), r"mutants of toy/claim is \(1,\); it takes a tuple of names"),
+        (dict(draw=None), r"draw of toy/claim is None; it takes a function \(instance, key\) -> outcome"),
+        (dict(outcomes=3), "outcomes of toy/claim is 3; it takes a function, or None"),
+        (dict(prepare="x"), "prepare of toy/claim is 'x'; it takes a function"),
+        (dict(hypotheses=[len]), "hypotheses of toy/claim is .*; it takes a dictionary of predicates by name"),
+        (
+            dict(hypotheses={"x": True}),
+            r"hypotheses of toy/claim is \{'x': True\}; it takes a dictionary of predicates",
+        ),
+        (dict(expected="TRUE"), "expected of toy/claim is 'TRUE'; it takes None, 'SUPPORTED' or 'REFUTED'"),
+        (dict(batch=0), "batch of toy/claim is 0; it takes a whole number >= 1"),
+        (dict(batch=2.5), "batch of toy/claim is 2.5; it takes a whole number >= 1"),
+    ],
+)
+def test_fields_of_another_type(fields, message):
+    with without_type_checks(), pytest.raises(ValueError, match=message):
+        claim(**fields)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Source(None), "key of a source is None; it takes a key of references.bib"),
+        (
+            lambda: Source("a", "sated"),
+            "status of the source 'a' is 'sated'; it takes 'stated' or 'derived' or 'known-f",
+        ),
+        (lambda: Source("a", locus=3), "locus of the source 'a' is 3; it takes a text"),
+        (lambda: Case("", ONE.make), "name of a case is ''; it takes a text"),
+        (lambda: Case("{dat}", ONE.make), "name of a case is '{dat}'; it takes a text in which braces stand in {data}"),
+        (lambda: Case("{", ONE.make), "name of a case is '{'; it takes a text in which braces"),
+        (lambda: Case("one", 3), r"make of the case 'one' is 3; it takes a function \(rng, dataset\) -> instance"),
+        (lambda: Case("one", ONE.make, "yes"), "enumerable of the case 'one' is 'yes'; it takes True or False"),
+        (lambda: Case("one", ONE.make, long=1), "long of the case 'one' is 1; it takes True or False"),
+        (lambda: Case("one", ONE.make, stream=None), "stream of the case 'one' is None; it takes a text"),
+    ],
+)
+def test_bad_sources_and_cases(make, message):
+    with without_type_checks(), pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_misspelt_field_is_named():
+    with pytest.raises(TypeError, match="mutant"):
+        claim(mutant=("half",))
 
 
 @pytest.mark.parametrize("id", ["toy", "toy/claim", "toy/claim-2", "a/b/c", "my-own/2nd-bound"])

@@ -125,3 +125,46 @@ def test_the_command(tmp_path, capsys):
     assert "takes a bound that names fields to move" in capsys.readouterr().err
     assert main(["falsify", str(mine), "--steps", "-1"]) == 2
     assert "steps is -1; it takes a whole number >= 0" in capsys.readouterr().err
+
+
+# --- Rounding, and how close a search comes
+
+
+def vanishing(v, _):
+    """A sum less the same sum: rounding is all that is left, and the bound is 0."""
+    thirds = v.x / 3
+    return Sides(jnp.sum(thirds + thirds + thirds) - jnp.sum(v.x), jnp.sum(0 * v.x))
+
+
+def test_rounding_of_what_was_subtracted_refutes_nothing():
+    """No scale says how large the terms were: inputs changed by rounding errors do."""
+    for kind in (Bound(), Bound(search=("x",))):
+        assert verdict(toy(kind, vanishing)).verdict == SUPPORTED
+
+
+def test_a_true_violation_at_any_size_is_none_of_rounding():
+    def tiny(v, _):
+        return Sides(1e-200 * jnp.sum(v.x**2), 0.9e-200 * jnp.sum(v.x**2))
+
+    def after_cancellation(v, _):
+        return Sides(jnp.sum(v.x**2) + 1e6 - 1e6, 0.999 * jnp.sum(v.x**2))
+
+    for trial in (tiny, after_cancellation):
+        assert verdict(toy(Bound(search=("x",)), trial)).verdict == REFUTED
+
+
+def scaled(v, _):
+    """Its ratio x₀²/(x₀² + x₁²) is largest at x₁ = 0; the scale is far larger than both sides."""
+    return Sides(v.x[0] ** 2, v.x[0] ** 2 + v.x[1] ** 2, scale=1e4)
+
+
+def test_the_search_climbs_the_ratio_that_it_reports_whatever_the_scale():
+    for trial in (scaled, lambda v, _: scaled(v, _)._replace(scale=None)):
+        (closest,) = falsify(toy(Bound(search=("x",)), trial), steps=200, seed=0, data=DATA)
+        assert closest.ratio >= closest.start and closest.ratio > 0.99
+
+
+def test_the_resolution_of_a_bound_is_the_largest_ratio_reached():
+    still = verdict(toy(Bound(), scaled)).cases["vector"].resolution
+    searched = verdict(toy(Bound(search=("x",)), scaled)).cases["vector"].resolution
+    assert 0 < still < searched <= 1 and searched > 0.95

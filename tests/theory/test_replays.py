@@ -70,7 +70,7 @@ def test_the_counterexample_is_of_the_case_that_is_false(kind):
     assert replay.values == {"x": take_rows(group.raw, TINY.instances + replay.instance).x.tolist(), "p": 0.5}
     own = group.raw.x[TINY.instances :, 0]
     assert replay.measured == pytest.approx(own[replay.instance], rel=1e-6)
-    if not isinstance(kind, Probability):  # by which every instance fails as often
+    if isinstance(kind, Bound | Identity):  # trials that are all alike decide nothing, and these nearly are
         assert replay.instance == np.argmax(own)
 
 

@@ -14,6 +14,7 @@ from tyro.conf import FlagCreatePairsOff
 from theory.cli.devices import devices
 from theory.cli.exit_status import ExitStatus
 from theory.cli.falsify import falsify
+from theory.cli.interrupts import heeded
 from theory.cli.listing import list_claims
 from theory.cli.search import search
 from theory.cli.show import show
@@ -40,13 +41,14 @@ def main(args: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no "✓" shows "?"
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            dict(COMMANDS),
-            args=args,
-            prog="sketchprune",
-            description="Measure theorems about pruning neural networks at initialisation.",
-            config=(FlagCreatePairsOff,),
-        )
+        with heeded():
+            return tyro.extras.subcommand_cli_from_dict(
+                dict(COMMANDS),
+                args=args,
+                prog="sketchprune",
+                description="Measure theorems about pruning neural networks at initialisation.",
+                config=(FlagCreatePairsOff,),
+            )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitStatus.USAGE

@@ -179,9 +179,10 @@ def _opening(task: _Task, num_masks: int, devices: list[Any]) -> str:
 
     setting, problem = task.setting, task.problem
     processes = f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}"
+    kept = f"{problem.keep:,} of {problem.weights:,} weights, realised density {problem.density:.4g}"
     return (
         f"{setting.objective} of {num_masks:,} {setting.law} masks, {setting.model} on {setting.data}: "
-        f"{problem.keep:,} of {problem.weights:,} weights; {len(devices)} x {devices[0].device_kind}, {processes}"
+        f"{kept}; {len(devices)} x {devices[0].device_kind}, {processes}"
     )
 
 
@@ -224,11 +225,12 @@ def _report(console: "Console", task: _Task, result: "SearchResult") -> None:
         "setting": dataclasses.asdict(task.setting),
         "keep": problem.keep,
         "weights": problem.weights,
+        "realised_density": problem.density,
         "float32_error": rounding,
         "versions": runtime.versions(),
     }
     try:
-        label = task.setting.objective
+        label = f"{task.setting.objective} of {task.setting.law} masks, realised density {problem.density:.3g}"
         report.write(task.out, result, theory=problem.theory, zero_mask=zero, label=label, facts=facts)
     except OSError as error:
         raise ValueError(f"out is {task.out}: {error.strerror}; it takes a folder that can be written") from None

@@ -1,5 +1,6 @@
 """From what a user names on the command line to the claims and the data set that are meant."""
 
+import contextlib
 import difflib
 import importlib.util
 import sys
@@ -41,6 +42,32 @@ def select(selection: Sequence[str], catalogue: Sequence[Claim]) -> tuple[Select
         chosen |= {item.argument: item for item in found}
     _check_unique(chosen.values(), "the selection")
     return tuple(chosen.values())
+
+
+def with_earlier(
+    chosen: Sequence[Selected], earlier: Iterable[tuple[str, int | None]], catalogue: Sequence[Claim]
+) -> tuple[Selected, ...]:
+    """The chosen claims, and those of an earlier run whose verdicts still count, so that its report keeps them.
+
+    Args:
+        chosen: the claims of this run.
+        earlier: of each verdict of the earlier run the claim's argument, and the checksum of its file.
+        catalogue: the claims that need no file.
+
+    Returns:
+        Claims of the catalogue in its order, then those of files; the chosen ones as they are where there is no other.
+    """
+    named = {item.argument for item in chosen}
+    kept = []
+    for argument, crc32 in earlier:
+        if argument in named:
+            continue
+        with contextlib.suppress(ValueError):  # the file is gone, or has no such claim any more
+            kept += [item for item in select([argument], catalogue) if item.file_crc32 == crc32]
+    if not kept:
+        return tuple(chosen)
+    place = {claim.id: number for number, claim in enumerate(catalogue)}
+    return tuple(sorted([*chosen, *kept], key=lambda item: place.get(item.argument, len(place))))
 
 
 def dataset(source: str) -> Dataset:

@@ -165,17 +165,28 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
                 yield f"  case {name}: measured {number(case.measured)}, theory {number(case.theory)}"
     elif verdict.expected is None:
         for name, case in verdict.cases.items():
-            low, high = case.interval or (math.nan, math.nan)
-            yield f"{name}: {number(case.measured)} in [{number(low)}, {number(high)}], {case.verdict}"
+            line = f"{name}: {_estimate(case.measured, case.interval)}, {case.verdict}"
+            if case.contrast_interval is not None:
+                line += f"; effect − control {_estimate(case.contrast, case.contrast_interval)}"
+            yield line
     elif verdict.verdict == REFUTED:
         yield "refuted as expected: this statement is known to be false"
     elif vacuous := [name for name, case in verdict.cases.items() if case.verdict == VACUOUS]:
         yield f"says nothing (VACUOUS) on {len(vacuous)} of {len(verdict.cases)} cases: {', '.join(vacuous)}"
+    for name, case in verdict.cases.items():
+        if case.reason:
+            yield f"case {name} is UNMET, no instance meets: {case.reason}"
     for name, outcome in verdict.mutants.items():
         if outcome == INCONCLUSIVE:
             yield f"mutant {name} is undecided"
         elif outcome != REFUTED:
             yield f"mutant {name} survives ({outcome})"
+
+
+def _estimate(mean: float, interval: tuple[float, float] | None) -> str:
+    """A mean with its confidence interval."""
+    low, high = interval or (math.nan, math.nan)
+    return f"{number(mean)} in [{number(low)}, {number(high)}]"
 
 
 def _refutation(item: Selected, verdict: Verdict, run: Run) -> Iterable[Text]:

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,8 +19,10 @@ from theory.cli.arguments import Data, Selection, check_seed
 from theory.cli.exit_status import ExitStatus, exit_status
 
 if TYPE_CHECKING:
+    from sketchprune.data import Dataset
     from theory.cli.verdict_table import VerdictTable
-    from theory.report.run import Report, Selected
+    from theory.report.journal import ClaimKey
+    from theory.report.run import Report, Run, Selected
     from theory.verdict import Verdict
 
 
@@ -53,20 +55,50 @@ def verify(
     started = time.perf_counter()
     runtime.configure()
     from theory.catalogue import CATALOGUE
-    from theory.cli.ordered_map import ordered_map
-    from theory.cli.select import dataset, select
+    from theory.cli.folder import locked
+    from theory.cli.select import dataset, select, with_earlier
     from theory.cli.verdict_table import VerdictTable
     from theory.report import journal
     from theory.report.files import write_report
-    from theory.report.replays import recall
     from theory.report.run import Report, Run
-    from theory.verification import verify as verdict_on
 
     chosen = select(selection, CATALOGUE)
     samples = dataset(data)
     report = Report(Run(seed, tier, data, journal.fingerprint(samples), runtime.versions()))
-    earlier = journal.begin(out, report.run, resume=resume)
-    table = VerdictTable(report.run, chosen)
+    with locked(out):
+        earlier = journal.begin(out, report.run, resume=resume)
+        chosen = with_earlier(chosen, earlier, CATALOGUE)
+        table = VerdictTable(report.run, chosen)
+        table.begin()
+        try:
+            with closing(_verdicts(chosen, report.run, samples, earlier, table, out)) as results:
+                _collect(results, report, earlier, table, out)
+            page = write_report(out, report)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_kept(report, len(chosen), selection, out)) from None
+        except OSError as error:
+            reason = f"out is {out}, which cannot be written ({error.strerror or error})"
+            print(f"error: {reason}; {_kept(report, len(chosen), selection, out)}", file=sys.stderr)
+            return ExitStatus.UNEXPECTED
+    table.end(report, page, time.perf_counter() - started)
+    if report.failed:
+        return ExitStatus.UNEXPECTED
+    return exit_status([verdict for _, verdict in report.verdicts], strict=strict)
+
+
+def _verdicts(
+    chosen: "Sequence[Selected]",
+    run: "Run",
+    samples: "Dataset",
+    earlier: "Mapping[ClaimKey, Verdict]",
+    table: "VerdictTable",
+    out: Path,
+) -> "Generator[tuple[Selected, Callable[[], Verdict]], None, None]":
+    """Each claim with a function that waits for its verdict, which an earlier run may have reached."""
+    from theory.cli.ordered_map import ordered_map
+    from theory.report import journal
+    from theory.report.replays import recall
+    from theory.verification import verify as verdict_on
 
     def verdict(item: "Selected") -> "Verdict":
         if (known := earlier.get(journal.key(item))) is not None:
@@ -74,21 +106,19 @@ def verify(
         remembered, ignored = recall(out, item, samples)
         if ignored:
             print(f"note: {item.argument}: {ignored}", file=sys.stderr)
-        return verdict_on(item.claim, tier=tier, seed=seed, data=samples, remembered=remembered)
+        return verdict_on(item.claim, tier=run.tier, seed=run.seed, data=samples, remembered=remembered)
 
-    table.begin()
-    try:
-        with closing(table.tracked(ordered_map(verdict, chosen, threads=runtime.THREADS))) as results:
-            _collect(results, report, earlier, table, out)
-    except KeyboardInterrupt:
-        kept = f"{len(report.verdicts)} of {len(chosen)} verdicts are kept"
-        command = f"{report.run.command(*selection)} --out {shlex.quote(str(out))} --resume"
-        raise KeyboardInterrupt(f"{kept}; go on with {command}") from None
-    page = write_report(out, report)
-    table.end(report, page, time.perf_counter() - started)
-    if report.failed:
-        return ExitStatus.UNEXPECTED
-    return exit_status([verdict for _, verdict in report.verdicts], strict=strict)
+    return table.tracked(ordered_map(verdict, chosen, threads=runtime.THREADS))
+
+
+def _kept(report: "Report", num_claims: int, selection: "Sequence[str]", out: Path) -> str:
+    """What is left of a run that ended early, and how to go on."""
+    from theory.report import journal
+
+    if not (out / journal.NAME).exists():
+        return "nothing is kept, since the folder was deleted during the run"
+    command = f"{report.run.command(*selection)} --out {shlex.quote(str(out))} --resume"
+    return f"{len(report.verdicts)} of {num_claims} verdicts are kept; go on with {command}"
 
 
 def _collect(
@@ -105,7 +135,7 @@ def _collect(
     for item, result in results:
         try:
             verdict = result()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a trial may call sys.exit
             report.failed[item.argument] = _describe_failure(item, error, out, number=len(report.failed) + 1)
             print(f"error: {item.argument}: {report.failed[item.argument]}", file=sys.stderr)
             continue
@@ -116,7 +146,7 @@ def _collect(
         table.add(item, verdict)
 
 
-def _describe_failure(item: "Selected", error: Exception, out: Path, *, number: int) -> str:
+def _describe_failure(item: "Selected", error: BaseException, out: Path, *, number: int) -> str:
     """Write the traceback of a claim that could not be verified, and say in one line why it could not."""
     from sketchprune._files import write_atomically
     from theory.cli.select import reason

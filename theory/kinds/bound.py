@@ -42,7 +42,8 @@ class Bound(Kind):
     takes_enumerable: ClassVar[bool] = True
 
     def __post_init__(self):
-        if not isinstance(self.search, tuple) or not all(isinstance(name, str) for name in self.search):
+        named = isinstance(self.search, tuple) and all(isinstance(name, str) for name in self.search)
+        if not named or len(set(self.search)) < len(self.search):
             raise ValueError(f"search is {self.search!r}; it takes a tuple of field names, such as ('x',)")
 
     @property
@@ -77,20 +78,25 @@ class Bound(Kind):
     def _search(
         self, runs: "theory.engine.Runs", group: "theory.instances.Group", tier: Tier, found: Findings
     ) -> Findings:
-        """What a search finds refutes the claim, or a mutant which no instance has refuted yet."""
-        refuted = Findings.none(runs.statements)
+        """What a search finds refutes the claim, or a mutant which no instance has refuted yet.
+
+        Where it finds nothing, it says how close it came.
+        """
+        after = Findings.none(runs.statements)
         for name in runs.statements:
             if name != STATEMENT and found.decision(name) == REFUTED:
                 continue
-            violation = runs.search(group, name, tier.search_steps)
-            if violation is None:
-                continue
-            case = violation.case
-            there = self.decide(violation.sides, np.array([True]))
-            before = found.cases[name][case]
-            verdict = replace(before, verdict=REFUTED, measured=there.measured, theory=there.theory)
-            refuted |= Findings({name: {case: verdict}}, violation.replay if name == STATEMENT else None)
-        return refuted
+            searched = runs.search(group, name, tier.search_steps)
+            for case, ratio in searched.ratios.items():
+                verdict = found.cases[name][case]
+                if case == searched.case:
+                    there = self.decide(searched.sides, np.array([True]))
+                    verdict = replace(verdict, verdict=REFUTED, measured=there.measured, theory=there.theory)
+                resolution = float(np.fmax(verdict.resolution, ratio))
+                after |= Findings({name: {case: replace(verdict, resolution=resolution)}})
+            if name == STATEMENT:
+                after |= Findings({}, searched.replay)
+        return after
 
     def is_exact(self, *, enumerated: bool) -> bool:
         """Yes: one instance is enough."""

@@ -2,17 +2,38 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from theory import statistics
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
-from theory.kinds.kind import Findings, Kind, Words, case_verdict, limits, unmet
+from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_margin, limits, unmet
 from theory.measurements import Evaluation, take_rows
 from theory.verdict import EFFECT_LEVEL, INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
     import theory.engine
+    import theory.instances
+
+
+class _Arm(NamedTuple):
+    """The paired sides on the instances of one case."""
+
+    case: "theory.instances.CaseRows"
+    sides: Evaluation
+
+    @property
+    def differences(self) -> Float[np.ndarray, " instances"]:
+        """One difference for each instance."""
+        return _differences(self.sides)
+
+
+def _differences(sides: Evaluation) -> Float[np.ndarray, " instances"]:
+    """measured − theory, averaged over components."""
+    return (sides.values.measured - sides.values.theory).mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -20,7 +41,8 @@ class Effect(Kind):
     """measured − theory >= −margin on average over paired trials: an observation, not a theorem.
 
     Each instance gives one pair of arms; Student's interval of the differences decides. The verdict on the claim is
-    that of its cases without the control arms, which are reported beside them.
+    that of its cases without the control arms, which are reported beside them: each with Student's interval of the
+    effect minus the control, over the instances that the two share.
 
     Attributes:
         margin: the difference that is still called a match, in the units of the two sides.
@@ -38,24 +60,34 @@ class Effect(Kind):
     takes_controls: ClassVar[bool] = True
 
     def __post_init__(self):
-        if not self.margin >= 0:
-            raise ValueError(f"margin is {self.margin}; it takes a number >= 0")
+        check_margin(self.margin)
 
     def count_instances(self, tier: Tier) -> int:
         """Fewer than for other kinds: an instance trains networks."""
         return tier.seeds
 
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
-        """One pair of arms per instance."""
+        """One pair of arms per instance; and each control beside the case that has its instances."""
         found = Findings.none(runs.statements)
-        for group in runs.groups:
-            for name, sides in runs.evaluate(group).items():
-                verdicts = {
-                    case.name: replace(self.decide(take_rows(sides, case.rows), case.admissible), control=case.control)
-                    for case in group.cases
-                }
-                found |= Findings({name: verdicts})
+        evaluated = [(group, runs.evaluate(group)) for group in runs.groups]
+        for name in runs.statements:
+            arms = [_Arm(case, take_rows(sides[name], case.rows)) for group, sides in evaluated for case in group.cases]
+            effects = {arm.case.stream: arm for arm in arms if not arm.case.control}
+            verdicts = {arm.case.name: self._verdict(arm, effects.get(arm.case.stream)) for arm in arms}
+            found |= Findings({name: verdicts})
         return found
+
+    def _verdict(self, arm: "_Arm", effect: "_Arm | None") -> CaseVerdict:
+        """The verdict on a case; that on a control says how far the effect exceeds it."""
+        verdict = replace(self.decide(arm.sides, arm.case.admissible), control=arm.case.control)
+        if effect is None or not arm.case.control:
+            return verdict
+        shared = arm.case.admissible & effect.case.admissible
+        if not shared.any():
+            return verdict
+        excess = effect.differences[shared] - arm.differences[shared]
+        mean, interval = statistics.mean_interval(excess, EFFECT_LEVEL)
+        return replace(verdict, contrast=mean, contrast_interval=limits(interval))
 
     def decide(self, sides: Evaluation, admissible: Admissible, *, level: float = EFFECT_LEVEL) -> CaseVerdict:
         """The verdict on one case; a side that is not finite refutes.
@@ -68,7 +100,7 @@ class Effect(Kind):
         if not admissible.any():
             return unmet(admissible, method="paired")
         kept = take_rows(sides, admissible)
-        differences = (kept.values.measured - kept.values.theory).mean(axis=1)
+        differences = _differences(kept)
         mean, interval = statistics.mean_interval(differences, level)
         low, high = limits(interval)
         if kept.broken.any() or high < -self.margin:

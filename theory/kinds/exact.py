@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from theory.kinds.kind import STATEMENT, Findings, case_verdict, unmet
-from theory.measurements import Evaluation, SideArrays, TrialSums, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, largest_ratio, take_rows
 from theory.statistics import ROUNDING
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Replay
 
@@ -65,13 +65,15 @@ def decide_inequality(sides: Evaluation, admissible: Admissible, *, method: str 
         method: what the verdict calls it.
 
     Returns:
-        The verdict, with the medians of both sides and of their ratio.
+        The verdict, with the medians of both sides and of their ratio; its resolution is the largest measured/theory.
     """
     if not admissible.any():
         return unmet(admissible, method=method)
     kept = take_rows(sides, admissible)
     decision = REFUTED if kept.violated.any() or kept.broken.any() else SUPPORTED
-    return case_verdict(decision, admissible, method=method, **medians(kept.values))
+    return case_verdict(
+        decision, admissible, method=method, resolution=largest_ratio(kept.values), **medians(kept.values)
+    )
 
 
 def is_vacuous(sides: SideArrays) -> bool:
@@ -115,6 +117,8 @@ def measure_group(
     """
     sides = runs.evaluate(group)
     in_float32 = runs.evaluate(group, float32=True) if compare_float32 else None
+    if not compare_float32:
+        sides[STATEMENT] = runs.confirmed(group, sides[STATEMENT])
     found = {
         name: {
             case.name: decide(

@@ -56,6 +56,14 @@ class Expectation(trials.Sampled):
         """The meaning, with the relation."""
         return self.words.meaning.replace("=", "≤") if self.relation == "at most" else self.words.meaning
 
+    def check_trials(self, sums: TrialSums, whose: str):
+        """Refuse a theory of 0 without a scale, where the measured side is not 0: no deviation could be judged."""
+        if ((sums.sides.scale == 0) & (sums.deviation != 0)).any():
+            raise ValueError(
+                f"scale of {whose} is 0, as |theory| is where no scale is given, and nothing could refute it; "
+                "it takes a positive scale, Sides(..., scale=...)"
+            )
+
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
         """All outcomes where they are enumerated; else trials, in float32, until all is decided."""
         found = Findings.none(runs.statements)
@@ -153,15 +161,16 @@ class Expectation(trials.Sampled):
     def suspicion(self, sums: TrialSums) -> np.ndarray:
         """By how many standard errors the mean of each [instance, component] contradicts the statement.
 
-        Where its trials happen to be all alike, as where a rare item is never kept, they prove little, and the excess
-        itself is returned; unless chance has no part in the component.
+        Beyond 30 standard errors the excess itself decides. It is all that is returned where an entry's trials happen
+        to be alike, as where a rare item is never kept, for they prove little; unless no trial of the component varies.
         """
         mean, variance = _moments(sums)
         with np.errstate(invalid="ignore", divide="ignore"):
             excess = abs(mean) if self.relation == "equal" else mean
             errors = excess / np.sqrt(variance / sums.trials)
-        alike = (variance == 0) & (variance > 0).any(axis=0)
-        return np.where((excess == 0) | alike, excess, errors)
+        varies = variance > (FLOAT32_ROUNDING * mean) ** 2
+        alike = ~varies & varies.any(axis=0)
+        return np.where((excess == 0) | alike, excess, np.where(errors > 30, 30 + excess, errors))
 
     def discrepancy(self, sides: Evaluation) -> np.ndarray:
         """How much each [instance, component] contradicts the statement, where all outcomes are enumerated."""

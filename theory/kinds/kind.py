@@ -17,6 +17,7 @@ from theory.verdict import UNMET, CaseVerdict, Decision, Replay, Tier, Verdict, 
 if TYPE_CHECKING:
     import theory.claim
     import theory.engine
+    import theory.measurements
 
 STATEMENT = "claim"
 """The key under which a trial returns the claim's own sides; every other key is a mutant's."""
@@ -158,6 +159,15 @@ class Kind(abc.ABC):
                 f"kind of {claim.id} is {name}, with an enumerable case; it takes cases whose outcomes are drawn"
             )
 
+    def check_trials(self, sums: "theory.measurements.TrialSums", whose: str):
+        """Raise ValueError where sums over trials hold what the kind does not take; by default it takes all.
+
+        Args:
+            sums: on admissible instances, [instances, components].
+            whose: the statement and the claim, for messages.
+        """
+        return
+
 
 def case_verdict(
     decision: str,
@@ -220,5 +230,11 @@ def limits(interval: Any, index: Any = ()) -> tuple[float, float]:
 
 def check_relation(relation: str):
     """Raise ValueError unless it is "equal" or "at most"."""
-    if relation not in ("equal", "at most"):
+    if not (isinstance(relation, str) and relation in ("equal", "at most")):
         raise ValueError(f"relation is {relation!r}; it takes 'equal' or 'at most'")
+
+
+def check_margin(margin: float):
+    """Raise ValueError unless it is a finite number >= 0."""
+    if not (isinstance(margin, int | float | np.number) and 0 <= margin < np.inf):
+        raise ValueError(f"margin is {margin!r}; it takes a number >= 0")

@@ -40,6 +40,13 @@ class Probability(trials.Sampled):
     required_sides: ClassVar[tuple[str, ...]] = ("delta",)
     counted_factors: ClassVar[tuple[float, ...]] = tuple(k / 16 for k in range(1, 17))
 
+    def check_trials(self, sums: TrialSums, whose: str):
+        """Refuse failure rates δ outside (0, 1)."""
+        delta = sums.means().delta
+        wrong = ~((delta > 0) & (delta < 1)) & (sums.trials > 0)
+        if wrong.any():
+            raise ValueError(f"delta of {whose} is {delta[wrong][0]:.6g}; it takes numbers in (0, 1)")
+
     def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
         """Trials, in float64, until all is decided."""
         return retrials.measure(runs, tier, self, float32=False, found=Findings.none(runs.statements))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from theory import statistics
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
-from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_relation, limits, unmet
+from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_margin, check_relation, limits, unmet
 from theory.statistics import Relation
 from theory.verdict import EFFECT_LEVEL, REFUTED, CaseVerdict, Tier, Verdict
 
@@ -46,10 +46,11 @@ class Rate(Kind):
 
     def __post_init__(self):
         check_relation(self.relation)
-        if len(self.sizes) < 2 or self.sizes[0] < 1 or any(a >= b for a, b in itertools.pairwise(self.sizes)):
-            raise ValueError(f"sizes is {self.sizes}; it takes at least two whole numbers >= 1, ascending")
-        if not self.margin >= 0:
-            raise ValueError(f"margin is {self.margin}; it takes a number >= 0")
+        whole = isinstance(self.sizes, tuple) and all(isinstance(size, int | np.integer) for size in self.sizes)
+        ascending = whole and all(a < b for a, b in itertools.pairwise((0, *self.sizes)))
+        if not ascending or len(self.sizes) < 2:
+            raise ValueError(f"sizes is {self.sizes!r}; it takes at least two whole numbers >= 1, ascending")
+        check_margin(self.margin)
 
     @property
     def meaning(self) -> str:

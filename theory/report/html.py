@@ -88,6 +88,7 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
             | {"name": name, "tone": _tone(case.verdict, verdict.expected), "strip": axis and axis.strips[name]}
             for name, case in verdict.cases.items()
         ],
+        "has_contrasts": any(case.contrast_interval is not None for case in verdict.cases.values()),
         "num_vacuous": sum(case.verdict == VACUOUS for case in verdict.cases.values()),
         "mutants": [(name, word, _tone(word, REFUTED)) for name, word in verdict.mutants.items()],
         "num_refuted_mutants": refuted_mutants(verdict),

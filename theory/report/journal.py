@@ -44,8 +44,9 @@ def begin(folder: Path, run: Run, *, resume: bool) -> dict[ClaimKey, Verdict]:
     lines = _complete_lines(path) if resume else []
     if lines:
         _check_same_run(folder, run, lines[0])
+        verdicts = _verdicts(path, lines[1:])
     else:
-        lines = [asdict(run)]
+        lines, verdicts = [asdict(run)], {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Writing the complete lines anew drops a line that a kill cut short.
@@ -54,13 +55,18 @@ def begin(folder: Path, run: Run, *, resume: bool) -> dict[ClaimKey, Verdict]:
         raise ValueError(
             f"out is {folder}, which cannot be written ({error.strerror}); it takes a folder that can be written"
         ) from None
-    return {(entry["argument"], entry["file_crc32"]): Verdict.from_json(entry["verdict"]) for entry in lines[1:]}
+    return verdicts
 
 
 def append(folder: Path, item: Selected, verdict: Verdict):
-    """Add a verdict to the journal. It is on disk when this returns."""
+    """Add a verdict to the journal. It is on disk when this returns.
+
+    Raises:
+        OSError: the disk is full, for example, or the journal is not there any more.
+    """
     entry = {"argument": item.argument, "file_crc32": item.file_crc32, "verdict": strict_json(asdict(verdict))}
-    with open(folder / NAME, "a", encoding="utf-8") as file:
+    with open(folder / NAME, "r+", encoding="utf-8") as file:  # unlike "a" this makes no journal without a header
+        file.seek(0, os.SEEK_END)
         file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
@@ -76,7 +82,23 @@ def fingerprint(arrays: Any) -> int:
 
 
 def _line(entry: Any) -> str:
-    return json.dumps(entry, allow_nan=False, separators=(",", ":")) + "\n"
+    """An entry as a line, with a checksum of the line without it as the last field."""
+    return _text(entry | {"crc32": zlib.crc32(_text(entry).encode())}) + "\n"
+
+
+def _text(entry: Any) -> str:
+    return json.dumps(entry, allow_nan=False, separators=(",", ":"))
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """The entry of a line. Raises ValueError where the checksum is not that of the rest."""
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError("it is no entry")
+    crc32 = entry.pop("crc32", None)
+    if crc32 != zlib.crc32(_text(entry).encode()):
+        raise ValueError("its checksum is wrong")
+    return entry
 
 
 def _complete_lines(path: Path) -> list[Any]:
@@ -87,11 +109,31 @@ def _complete_lines(path: Path) -> list[Any]:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"out holds {path}, which cannot be read ({error}); it takes another folder") from None
-    complete = text[: text.rfind("\n") + 1]
-    try:
-        return [json.loads(line) for line in complete.splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"out holds {path}, which is no journal ({error}); it takes another folder") from None
+    entries = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            entries.append(_entry(line))
+        except ValueError as error:
+            raise _damaged(path, number, error) from None
+    return entries
+
+
+def _verdicts(path: Path, entries: list[Any]) -> dict[ClaimKey, Verdict]:
+    """The verdicts of a journal's lines after the first."""
+    verdicts = {}
+    for number, entry in enumerate(entries, 2):
+        try:
+            verdicts[entry["argument"], entry["file_crc32"]] = Verdict.from_json(entry["verdict"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path, number, error) from None
+    return verdicts
+
+
+def _damaged(path: Path, number: int, error: Exception) -> ValueError:
+    return ValueError(
+        f"out holds {path}, whose line {number} is no line of a journal ({error}); "
+        "it takes another folder, or a start without --resume"
+    )
 
 
 def _check_same_run(folder: Path, run: Run, header: Any):

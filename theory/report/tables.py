@@ -45,11 +45,15 @@ def as_csv(verdicts: Iterable[Verdict]) -> str:
     """One row for each case of each claim; a number that is not finite is an empty cell."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("id", "kind", "claim_verdict", "expected", "case", *_CASE_COLUMNS, "low", "high", "method"))
+    ends = ("low", "high", "contrast", "contrast_low", "contrast_high")
+    rows.writerow(("id", "kind", "claim_verdict", "expected", "case", *_CASE_COLUMNS, *ends, "method"))
     for verdict in verdicts:
         for name, case in verdict.cases.items():
             fields = strict_json(asdict(case))
-            interval = fields["interval"] or (None, None)
+            low, high = fields["interval"] or (None, None)
+            contrast = (fields["contrast"], *(fields["contrast_interval"] or (None, None)))
             claim = (verdict.id, verdict.kind, verdict.verdict, verdict.expected)
-            rows.writerow((*claim, name, *(fields[column] for column in _CASE_COLUMNS), *interval, case.method))
+            rows.writerow(
+                (*claim, name, *(fields[column] for column in _CASE_COLUMNS), low, high, *contrast, case.method)
+            )
     return text.getvalue()

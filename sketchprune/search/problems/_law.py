@@ -30,6 +30,14 @@ def law_of_sizes(setting: Setting, sizes: PyTree) -> tuple[Any, int]:
     return law.proportional(sizes, keep, binary=setting.binary), keep
 
 
+def realised_density(law: Any) -> float:
+    """The fraction of weights that its masks keep on average; multinomial masks keep fewer than are drawn."""
+    if isinstance(law, laws.FixedSize):  # whose inclusion probabilities are known for few weights only
+        return int(law.size) / sum(leaf.size for leaf in jax.tree.leaves(law.weights))
+    rates = jax.tree.leaves(law.inclusion())
+    return sum(float(jnp.sum(rate)) for rate in rates) / sum(rate.size for rate in rates)
+
+
 def max_kept(law: Any) -> int | None:
     """The most weights that a mask of the law keeps; None where it may keep all."""
     match law:

@@ -10,21 +10,23 @@ from sketchprune.data import Dataset
 from sketchprune.search.problems.linear import linear_problem
 from sketchprune.search.problems.network import network_problem
 from sketchprune.search.problems.setting import Problem, Setting
-from sketchprune.types import Mask
+from sketchprune.types import Mask, Prunable
 
 
-def problem(setting: Setting, dataset: Dataset) -> Problem:
+def problem(setting: Setting, dataset: Dataset, *, prunable: Prunable = None) -> Problem:
     """The problem that a completed setting names.
 
     Args:
         setting: from :func:`completed`.
         dataset: the data that it names.
+        prunable: which leaves of the model's parameters may be pruned, as for :func:`sketchprune.masks.prunable`. The
+            density and the law are over these.
 
     Raises:
         ValueError: for a density that keeps nothing, data that give every weight the size 0, and a law that has no 0/1
-            masks of its own where ``binary`` asks for them.
+            masks of its own where ``binary`` asks for them; and as :func:`sketchprune.masks.prunable`.
     """
-    return (linear_problem if setting.model == "linear" else network_problem)(setting, dataset)
+    return (linear_problem if setting.model == "linear" else network_problem)(setting, dataset, prunable)
 
 
 def rounding_error(problem: Problem, masks: Mask, values: Float[np.ndarray, "best"]) -> float:

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sketchprune import data, laws, linalg, sketch
+from sketchprune import data, laws, linalg, masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.search import objectives
 from sketchprune.search.objectives import Objective
-from sketchprune.search.problems._law import expectation, law_of_sizes, max_kept, with_markov
+from sketchprune.search.problems._law import expectation, law_of_sizes, max_kept, realised_density, with_markov
 from sketchprune.search.problems.setting import DELTA, Problem, Setting
+from sketchprune.types import Prunable
 
 
 class _LinearModel(NamedTuple):
@@ -23,9 +24,10 @@ class _LinearModel(NamedTuple):
     w: Float[Array, "d"]
 
 
-def linear_problem(setting: Setting, dataset: Dataset) -> Problem:
-    """The problem of a setting whose model is linear."""
+def linear_problem(setting: Setting, dataset: Dataset, prunable: Prunable = None) -> Problem:
+    """The problem of a setting whose model is linear: one leaf, which must be among those that may be pruned."""
     model = _model(setting, dataset)
+    masks.prunable(model.w, prunable)
     law, keep = law_of_sizes(setting, _sizes(setting, model))
     objective = functools.partial(_objective, setting, model, max_kept(law))
     return Problem(
@@ -34,6 +36,7 @@ def linear_problem(setting: Setting, dataset: Dataset) -> Problem:
         objective_float64=lambda mask: objective(jnp.float64)(mask),
         keep=keep,
         weights=model.w.size,
+        density=realised_density(law),
         theory=_theory(setting, model, law),
         zero_mask=jnp.zeros_like(model.w),
     )

@@ -13,9 +13,9 @@ from sketchprune import kernels, laws, masks, models, train
 from sketchprune.data import Dataset
 from sketchprune.search import objectives
 from sketchprune.search.objectives import Objective
-from sketchprune.search.problems._law import expectation, law_of_sizes, with_markov
+from sketchprune.search.problems._law import expectation, law_of_sizes, realised_density, with_markov
 from sketchprune.search.problems.setting import Problem, Setting
-from sketchprune.types import ApplyFn, Key, Mask, Params
+from sketchprune.types import ApplyFn, Key, Mask, Params, Prunable
 
 _NUM_SAMPLES = {"initial-loss": 256, "trained-loss": 256, "ntk-error": 16}
 """How many samples of the data each objective uses."""
@@ -30,6 +30,7 @@ class _Network(NamedTuple):
         params: its parameters.
         x: inputs.
         y: labels.
+        chosen: which leaves may be pruned.
     """
 
     apply: ApplyFn
@@ -37,21 +38,22 @@ class _Network(NamedTuple):
     params: Params
     x: Float[Array, "n ..."]
     y: Array
+    chosen: PyTree[bool]
 
     def prunable(self, tree: PyTree) -> list[Array]:
         """The leaves that may be pruned, of a tree like the parameters."""
-        chosen = jax.tree.leaves(masks.prunable(self.params))
+        chosen = jax.tree.leaves(self.chosen)
         return [leaf for leaf, prune in zip(jax.tree.leaves(tree), chosen, strict=True) if prune]
 
     def with_prunable(self, tree: PyTree, leaves: list[Array]) -> PyTree:
         """A tree like the parameters, with these leaves in place of those that may be pruned."""
         given = iter(leaves)
-        return jax.tree.map(lambda leaf, prune: next(given) if prune else leaf, tree, masks.prunable(self.params))
+        return jax.tree.map(lambda leaf, prune: next(given) if prune else leaf, tree, self.chosen)
 
 
-def network_problem(setting: Setting, dataset: Dataset) -> Problem:
+def network_problem(setting: Setting, dataset: Dataset, prunable: Prunable = None) -> Problem:
     """The problem of a setting whose model is a network."""
-    network = _model(setting, dataset)
+    network = _model(setting, dataset, prunable)
     law, keep = law_of_sizes(setting, network.prunable(_sizes(setting, network)))
     weights = network.prunable(network.params)
     all_ones = jax.tree.map(jnp.ones_like, network.params)
@@ -66,12 +68,13 @@ def network_problem(setting: Setting, dataset: Dataset) -> Problem:
         objective_float64=lambda mask: objective(jnp.float64)(mask),
         keep=keep,
         weights=sum(leaf.size for leaf in weights),
+        density=realised_density(law),
         theory=_theory(setting, network, law),
         zero_mask=network.with_prunable(all_ones, [jnp.zeros_like(leaf) for leaf in weights]),
     )
 
 
-def _model(setting: Setting, dataset: Dataset) -> _Network:
+def _model(setting: Setting, dataset: Dataset, prunable: Prunable) -> _Network:
     """The network of the setting, and samples of the data with features scaled to at most 1."""
     rng = np.random.default_rng(setting.seed)
     count = min(len(dataset.x), _NUM_SAMPLES[setting.objective])
@@ -86,7 +89,7 @@ def _model(setting: Setting, dataset: Dataset) -> _Network:
         model, fastest = (models.lenet(dataset.num_classes, patches=patches) for patches in (False, True))
     apply, params = models.initial(model, jax.random.key(setting.seed), x)
     run, _ = models.initial(fastest, jax.random.key(setting.seed), x)
-    return _Network(apply, run, params, x, y)
+    return _Network(apply, run, params, x, y, masks.prunable(params, prunable))
 
 
 def _sizes(setting: Setting, network: _Network) -> PyTree:
@@ -120,9 +123,7 @@ def _tangent_items(network: _Network) -> laws.Items:
     """The items J_iJ_iᵀ of the prunable weights."""
     every = kernels.ntk_items(network.apply, network.params, network.x)
     zeros = jax.tree.map(jnp.zeros_like, network.params)
-    prunable = jax.tree.map(
-        lambda leaf, prune: np.full(leaf.shape, prune), network.params, masks.prunable(network.params)
-    )
+    prunable = jax.tree.map(lambda leaf, prune: np.full(leaf.shape, prune), network.params, network.chosen)
 
     def combination(coefficients: list[Array]) -> Float[Array, ""]:
         return every.combination(network.with_prunable(zeros, coefficients))

@@ -59,6 +59,7 @@ class Problem:
         objective_float64: the same objective in float64, for use under x64.
         keep: how many weights masks keep, or draw; in expectation where their number is random.
         weights: the number of prunable weights.
+        density: the realised density, the fraction of prunable weights that masks keep on average.
         theory: what theory says of this law and objective, by name: "expectation" or "expectation at most", and the
             value that all but a fraction ``DELTA`` of masks stay under, by the name of the bound.
         zero_mask: keeps nothing that may be pruned; a search has to find something better.
@@ -69,6 +70,7 @@ class Problem:
     objective_float64: Callable[[Any], Any]
     keep: int
     weights: int
+    density: float
     theory: dict[str, float]
     zero_mask: Any
 

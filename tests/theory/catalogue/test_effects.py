@@ -138,6 +138,30 @@ def test_controls_have_no_part_in_the_word():
     assert verify(observed(one=1.0, control_of_one=1.0, other=-1.0), tier=TINY).verdict == REFUTED
 
 
+def test_each_control_has_an_interval_of_the_effect_minus_it():
+    """Paired by seed: what the two share cancels. Seeds that one of them does not admit are left out of both."""
+
+    def case(name, lead, **options):
+        def make(rng, _):
+            seed = rng.normal(0, 5)
+            return {"seed": seed, "difference": seed + lead, "admissible": name != "strict" or seed > -2}
+
+        return Case(name, make, stream="seeds", **options)
+
+    cases = (case("effect", 1.5), case("control", 1.0, control=True), case("strict", 0.0, control=True))
+    claim = replace(
+        observed(one=1.0), cases=cases, hypotheses={"seed": lambda instance: instance["admissible"]},
+        trial=lambda instance, _: {"claim": Sides(instance["difference"], jnp.zeros(()))},
+    )  # fmt: skip
+    found = verify(claim, tier=TINY).cases
+    assert found["effect"].contrast_interval is None and np.isnan(found["effect"].contrast)
+    for name, excess in {"control": 0.5, "strict": 1.5}.items():
+        assert found[name].contrast == pytest.approx(excess, abs=1e-12)
+        assert found[name].contrast_interval == pytest.approx((excess, excess), abs=1e-12)
+        assert np.diff(found[name].interval) > 5
+    assert 2 <= found["strict"].admissible < 8
+
+
 def test_long_cases_run_at_the_full_tier():
     claim = observed(one=1.0, long=-1.0)
     assert verify(claim, tier=TINY).verdict == SUPPORTED

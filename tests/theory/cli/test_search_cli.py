@@ -52,6 +52,7 @@ def test_the_command_writes_what_it_found(finished, tmp_path, capsys):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     assert "linear-error of 3,000 multinomial masks" in said and "masks/s" in said and "100%" in said
     written = json.loads((tmp_path / "result.json").read_text())
+    assert f"6 of 64 weights, realised density {written['realised_density']:.4g};" in said
     best = np.load(tmp_path / "best.npz")
     assert [entry["index"] for entry in written["best"]] == best["indices"].tolist()
     # By hand, in float64 and on the images themselves.
@@ -299,6 +300,34 @@ def test_network_masks_keep_biases_and_count_weights(objective):
     assert [bool(leaf.all()) for leaf in jax.tree.leaves(posed.zero_mask)] == [
         leaf.ndim == 1 for leaf in jax.tree.leaves(mask)
     ]
+
+
+@pytest.mark.parametrize("model", ["mlp", "linear"])
+def test_what_may_be_pruned_can_be_chosen(model):
+    """The density and the law are over the layer that is chosen, and other layers stay dense."""
+    setting = replace(SETTING, model=model, law="poisson", probabilities="uniform", binary=True)
+    setting = replace(setting, objective=problems.OBJECTIVES[model][0])
+    with jax.enable_x64(False):
+        if model == "linear":
+            with pytest.raises(ValueError, match="prunable chooses none of the leaves"):
+                problem(setting, few(), prunable=lambda path: "Dense" in path)
+            return
+        posed = problem(setting, few(), prunable=lambda path: path == "['Dense_1']['kernel']")
+        mask = posed.law(jax.random.key(0))
+    assert posed.weights == 64 * 64 and posed.keep == round(0.2 * 64 * 64)
+    whole = {jax.tree_util.keystr(path): leaf.all() for path, leaf in jax.tree_util.tree_leaves_with_path(mask)}
+    assert not whole.pop("['Dense_1']['kernel']") and all(whole.values())
+
+
+@pytest.mark.parametrize("law", ["fixed-size", "poisson", "multinomial"])
+def test_the_realised_density_is_what_masks_keep(law):
+    """Multinomial masks keep fewer weights than are drawn."""
+    with jax.enable_x64(False):
+        posed = problem(replace(SETTING, law=law, density=0.5), few())
+        kept = np.asarray(jax.vmap(posed.law)(jax.random.split(jax.random.key(0), 4096))) != 0
+    counts = kept.sum(axis=1)
+    assert abs(counts.mean() / 12 - posed.density) <= 5 * counts.std() / 12 / 64 + 1e-6
+    assert (posed.density < 0.45) == (law == "multinomial")
 
 
 def test_figures_of_any_values():

@@ -1,6 +1,8 @@
 """The table of verdicts: what a narrow terminal leaves out, and how much of a counterexample is shown."""
 
 import io
+import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -41,6 +43,16 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_names(width, columns):
 
 def test_piped_output_has_every_column_whatever_the_width():
     assert " looseness   trials  mutants  seconds" in printed(VERDICT, width=20)
+
+
+def test_an_effect_is_shown_beside_its_controls():
+    effect = CaseVerdict(SUPPORTED, 16, 16, 16, 0.02, 0.0, math.nan, (0.01, 0.03), "paired")
+    control = replace(effect, control=True, verdict=REFUTED, contrast=0.05, contrast_interval=(0.04, 0.06))
+    cases = {"digits": effect, "digits, shuffled": control}
+    text = printed(Verdict(ITEM.claim.id, "effect", SUPPORTED, None, 0.0, cases, {}, None, 1.0))
+    assert "\n  digits: 0.02 in [0.01, 0.03], SUPPORTED\n" in text
+    line = "digits, shuffled: 0.02 in [0.01, 0.03], REFUTED; effect − control 0.05 in [0.04, 0.06]"
+    assert f"\n  {line}\n" in text
 
 
 def test_a_long_counterexample_is_cut():

@@ -1,5 +1,6 @@
 """What the fields of each kind may be."""
 
+import numpy as np
 import pytest
 
 from tests.support import without_type_checks
@@ -16,6 +17,18 @@ from theory.kinds import Bound, Effect, Expectation, Rate
         (lambda: Rate((2,)), r"sizes is \(2,\); it takes at least two whole numbers >= 1, ascending"),
         (lambda: Rate((4, 2)), r"sizes is \(4, 2\); it takes at least two"),
         (lambda: Rate((0, 2)), r"sizes is \(0, 2\); it takes at least two"),
+        (lambda: Expectation("equals"), "relation is 'equals'; it takes 'equal' or 'at most'"),
+        (lambda: Expectation(None), "relation is None; it takes 'equal' or 'at most'"),
+        (lambda: Expectation(np.array(["equal", "at most"])), "relation is array.*; it takes 'equal' or 'at most'"),
+        (lambda: Bound(search="ab"), "search is 'ab'; it takes a tuple of field names"),
+        (lambda: Bound(search=("x", "x")), r"search is \('x', 'x'\); it takes a tuple of field names"),
+        (lambda: Rate(4), "sizes is 4; it takes at least two whole numbers >= 1, ascending"),
+        (lambda: Rate(("2", "4")), r"sizes is \('2', '4'\); it takes at least two whole numbers"),
+        (lambda: Rate((2.5, 4)), r"sizes is \(2.5, 4\); it takes at least two whole numbers"),
+        (lambda: Rate([2, 4]), r"sizes is \[2, 4\]; it takes at least two whole numbers"),
+        (lambda: Rate((2, 4), margin="wide"), "margin is 'wide'; it takes a number >= 0"),
+        (lambda: Rate((2, 4), margin=float("inf")), "margin is inf; it takes a number >= 0"),
+        (lambda: Effect(margin=None), "margin is None; it takes a number >= 0"),
         (lambda: Rate((2, 4), margin=-0.1), "margin is -0.1; it takes a number >= 0"),
         (lambda: Effect(margin=float("nan")), "margin is nan; it takes a number >= 0"),
     ],

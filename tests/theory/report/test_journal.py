@@ -9,6 +9,7 @@ import pytest
 
 from sketchprune._files import strict_json, write_atomically
 from tests.support.claims import claim
+from theory.report import journal
 from theory.report.journal import NAME, append, begin, fingerprint
 from theory.report.run import Run, Selected
 from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Replay, Verdict
@@ -67,7 +68,7 @@ def test_without_resume_the_journal_starts_empty(tmp_path):
         ({"tier": "full"}, r"\(tier quick, not full\)"),
         ({"data": "x.npz", "data_crc32": 8}, r"\(data digits, not x.npz; checksum of data 7, not 8\)"),
         ({"versions": {"sketchprune": "0.2.0", "jax": "0.10.2"}}, r"\(sketchprune 0.1.0, not 0.2.0\)"),
-        ({"schema": 3}, r"\(schema 2, not 3\)"),
+        ({"schema": 1}, r"\(schema 2, not 1\)"),
     ],
 )
 def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, message):
@@ -81,11 +82,57 @@ def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, mes
 
 def test_what_is_no_journal_is_refused(tmp_path):
     (tmp_path / NAME).write_text("hello\n")
-    with pytest.raises(ValueError, match="which is no journal"):
+    with pytest.raises(ValueError, match="whose line 1 is no line of a journal .*; it takes another folder, or"):
         begin(tmp_path, RUN, resume=True)
-    (tmp_path / NAME).write_text("[1]\n")
-    with pytest.raises(ValueError, match="its first line is no header"):
+    for line in ("[1]", "null", "{}", '{"seed":0}'):
+        (tmp_path / NAME).write_text(line + "\n")
+        with pytest.raises(ValueError, match="whose line 1 is no line of a journal"):
+            begin(tmp_path, RUN, resume=True)
+
+
+def test_a_line_that_changed_is_refused(tmp_path):
+    """Whatever changed, and though the line is still one of JSON with the same fields."""
+    begin(tmp_path, RUN, resume=False)
+    append(tmp_path, selected("sketch/one"), VERDICT)
+    append(tmp_path, selected("sketch/two"), VERDICT)
+    text = (tmp_path / NAME).read_text()
+    for old, new in (("SUPPORTED", "VACUOUS"), ('"trials":4096', '"trials":4097'), ("sketch/one", "sketch/six")):
+        (tmp_path / NAME).write_text(text.replace(old, new, 1))
+        with pytest.raises(ValueError, match=r"whose line 2 is no line of a journal \(its checksum is wrong\)"):
+            begin(tmp_path, RUN, resume=True)
+    (tmp_path / NAME).write_text(text.replace('"seed":0', '"seed":1'))
+    with pytest.raises(ValueError, match="whose line 1 is no line of a journal"):
+        begin(tmp_path, replace(RUN, seed=1), resume=True)
+    (tmp_path / NAME).write_text(text)
+    assert len(begin(tmp_path, RUN, resume=True)) == 2
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"argument": "sketch/one"},
+        {"argument": "sketch/one", "file_crc32": None, "verdict": None},
+        {"argument": "sketch/one", "file_crc32": None, "verdict": {"id": "sketch/one"}},
+        {"argument": ["sketch/one"], "file_crc32": None, "verdict": strict_json(asdict(VERDICT))},
+        {"argument": "sketch/one", "file_crc32": None, "verdict": strict_json(asdict(VERDICT)) | {"verdict": "TRUE"}},
+        {"argument": "sketch/one", "file_crc32": None, "verdict": strict_json(asdict(VERDICT)) | {"cases": [1]}},
+    ],
+)
+def test_a_whole_line_that_is_no_verdict_is_refused(tmp_path, entry):
+    begin(tmp_path, RUN, resume=False)
+    with open(tmp_path / NAME, "a") as file:
+        file.write(journal._line(entry))
+    with pytest.raises(ValueError, match="whose line 2 is no line of a journal"):
         begin(tmp_path, RUN, resume=True)
+
+
+def test_nothing_is_added_to_a_journal_that_is_gone(tmp_path):
+    """A new file would have no header, and the next run could not read it."""
+    begin(tmp_path, RUN, resume=False)
+    (tmp_path / NAME).unlink()
+    with pytest.raises(FileNotFoundError):
+        append(tmp_path, selected("sketch/one"), VERDICT)
+    assert not (tmp_path / NAME).exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -38,6 +38,9 @@ KINDS = {
     "rate": (Rate((2, 4)), case(-0.52, -0.5, NAN, (-0.55, -0.49), "slopes")),
     "effect": (Effect(0.01), case(0.02, -0.01, NAN, (0.01, 0.03), "paired")),
 }
+CONTROL = CaseVerdict(
+    REFUTED, 32, 32, 32, -0.01, -0.01, NAN, (-0.02, 0.0), "paired", True, contrast=0.03, contrast_interval=(0.01, 0.05)
+)
 NO_INSTANCE = CaseVerdict(UNMET, 0, 32, 0, NAN, NAN, NAN, None, "rounding")
 
 
@@ -62,7 +65,7 @@ def example(name, **changes):
         verdict=SUPPORTED,
         expected=claim.expected and Decision(claim.expected),
         tolerance=0.1,
-        cases={"digits": digits, "iid": NO_INSTANCE},
+        cases={"digits": digits, "iid": NO_INSTANCE} | ({"digits, a control": CONTROL} if effect else {}),
         mutants={"half": REFUTED},
         counterexample=None,
         elapsed_s=1.5,
@@ -121,6 +124,8 @@ def test_csv_has_a_row_a_claim_and_case():
     rows = list(csv.DictReader(io.StringIO(as_csv(VERDICTS))))
     assert [(row["id"], row["case"]) for row in rows] == [(v.id, case) for v in VERDICTS for case in v.cases]
     assert rows[0]["measured"] == "1e-15" and rows[0]["low"] == "" and rows[1]["measured"] == ""
+    row = next(row for row in rows if row["id"] == "sketch/effect" and row["case"] == "digits, a control")
+    assert (row["contrast"], row["contrast_low"], row["contrast_high"]) == ("0.03", "0.01", "0.05")
     row = next(row for row in rows if row["id"] == "sketch/equal")
     assert (row["low"], row["high"], row["method"]) == ("-0.05", "0.04", "asymptotic")
 
@@ -168,6 +173,7 @@ def test_the_page_says_what_happened():
     assert "Lemma 4, stated there" in text and citation("drineas2006matmul") in text
     assert "asymptotic" in text and "s ≤ n − 2" in text
     assert "found by search" in text and "nan" in text
+    assert text.count('<th class="n">effect − control</th>') == 1 and "0.03 in 0.01 … 0.05" in text
     assert "sketchprune verify sketch/bound --tier quick --seed 3" in text
 
 
@@ -228,7 +234,7 @@ PAPERS = {
     "tropp2015concentration", "lee2019wide", "jacot2018ntk", "tanaka2020synflow", "lee2019snip",
     "wang2020grasp", "wang2023ntksap",
     "patil2021phew", "yang2023prunedntk", "lueker1998subsetsum", "pensia2020subsetsum", "evci2020rigl",
-    "mocanu2018set", "frankle2019lottery", "ramanujan2020hidden",
+    "mocanu2018set", "frankle2019lottery", "ramanujan2020hidden", "zhu2018prune",
 }  # fmt: skip
 
 

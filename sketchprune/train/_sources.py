@@ -1,0 +1,93 @@
+"""Source masks, and exact choices of the largest values inside them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from sketchprune import _checks, masks
+from sketchprune.types import Count, Mask, Params
+
+Keep = Count | PyTree[Count]
+"""One count for all prunable weights, or one for each leaf."""
+
+
+def support(params: Params, mask: Mask | None) -> Mask:
+    """Which weights a source mask leaves for use, as booleans; all of them for None."""
+    if mask is None:
+        return jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), params)
+    _check_shapes(params, mask)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) != 0, mask)
+
+
+def available(params: Params, mask: Mask | None) -> PyTree[int]:
+    """How many prunable weights of each leaf a source mask leaves for use; their number where it is traced."""
+    if mask is None or any(map(_checks.traced, jax.tree.leaves(mask))):
+        pruned = masks.prunable(params)
+        return jax.tree.map(lambda leaf, pruned: jnp.size(leaf) if pruned else 0, params, pruned)
+    _check_shapes(params, mask)
+    return masks.summary(mask).kept
+
+
+def _check_shapes(params: Params, mask: Mask) -> None:
+    """Refuses a mask that is not shaped like the parameters."""
+    jax.eval_shape(masks.apply, params, mask)
+
+
+def check_keep(keep: Keep, most: PyTree[int]) -> None:
+    """Refuses a count above what is available, in all or in a leaf."""
+    by_layer = jax.tree.structure(keep) == jax.tree.structure(most)
+    if not by_layer and jax.tree.structure(keep) != jax.tree.structure(0):
+        raise ValueError(f"keep is {keep}; it takes a number, or one for each leaf of params")
+
+    def check(path: Any, count: Count, most: int) -> None:
+        known = _checks.whole("keep", count, least=0)
+        if known is not None and known > most:
+            name = "keep" + jax.tree_util.keystr(path)
+            raise ValueError(f"{name} is {count}; it takes at most {most}, the number of weights that may be used")
+
+    jax.tree_util.tree_map_with_path(check, keep, most if by_layer else sum(jax.tree.leaves(most)))
+
+
+def check_inside(params: Params, start: Mask, source: Mask | None) -> None:
+    """Refuses a mask that is not shaped like the parameters, or keeps weights outside the source."""
+    for mask in (start, source):
+        if mask is not None:
+            _check_shapes(params, mask)
+    if source is None or any(map(_checks.traced, jax.tree.leaves((start, source)))):
+        return
+    pairs = zip(jax.tree.leaves(start), jax.tree.leaves(source), strict=True)
+    if total := sum(np.count_nonzero((np.asarray(kept) != 0) & (np.asarray(usable) == 0)) for kept, usable in pairs):
+        raise ValueError(f"start keeps {total} weights outside mask; it takes a mask inside it")
+
+
+def largest(values: Params, keep: Keep, inside: Mask) -> Mask:
+    """The ``keep`` largest values inside a boolean mask, in all or of each leaf; leaves that are never pruned whole.
+
+    A NaN, and a value that is infinite, counts as the largest number: what has diverged is kept, where it shows.
+    """
+    leaves, structure = jax.tree.flatten(inside)
+    pruned = [i for i, chosen in enumerate(jax.tree.leaves(masks.prunable(inside))) if chosen]
+    numbers = jax.tree.leaves(values)
+    ranked = [jnp.where(leaves[i], _finite(numbers[i]), -jnp.inf) for i in pruned]
+    if jax.tree.structure(keep) == jax.tree.structure(0):
+        kept = masks.keep_top(ranked, keep)
+    else:
+        counts = jax.tree.leaves(keep)
+        kept = [masks.keep_top(leaf, counts[i]) for i, leaf in zip(pruned, ranked, strict=True)]
+    for i, leaf in zip(pruned, kept, strict=True):
+        leaves[i] = leaf
+    return structure.unflatten(leaves)
+
+
+def sizes(params: Params) -> Params:
+    """|w|."""
+    return jax.tree.map(jnp.abs, params)
+
+
+def _finite(values: Any) -> Any:
+    """The values, with the largest number for a NaN and for infinity."""
+    values = jnp.asarray(values)
+    return jnp.nan_to_num(values, nan=jnp.finfo(values.dtype).max)

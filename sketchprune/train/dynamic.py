@@ -1,0 +1,223 @@
+"""Dynamic sparse training: now and then each layer drops its smallest weights and grows as many others."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Int, PyTree
+
+from sketchprune import _checks
+from sketchprune._arithmetic import count_true
+from sketchprune._static import static
+from sketchprune.train._sources import check_inside, largest, sizes, support
+from sketchprune.train._steps import Recipe, State, Training, check_batches
+from sketchprune.train.tickets import Ticket
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+
+
+class _Rewiring(NamedTuple):
+    """When the mask changes, and how; a static argument of compiled programs.
+
+    Attributes:
+        every: how many steps lie between two changes.
+        until: the step from which the mask stays.
+        fraction: of a layer's weights, how many are replaced at first.
+        by_gradient: whether the largest gradients grow, and the fraction decays; else what grows is drawn.
+    """
+
+    every: int
+    until: int
+    fraction: float
+    by_gradient: bool
+
+    def due(self, step: Array) -> Bool[Array, ""]:
+        """Whether the mask changes in a step."""
+        return (step > 0) & (step % self.every == 0) & (step < self.until)
+
+    def counts(self, step: Array, kept: Mask) -> PyTree[Int[Array, ""]]:
+        """How many weights of each leaf are replaced in a step."""
+        until = self.until or 1  # nothing is replaced where it is 0
+        fraction = self.fraction * ((1 + jnp.cos(jnp.pi * step / until)) / 2 if self.by_gradient else 1)
+        return jax.tree.map(lambda leaf: jnp.rint(fraction * _count(leaf)).astype(jnp.int32), kept)
+
+
+def rigl(
+    apply: ApplyFn,
+    loss: LossFn,
+    params: Params,
+    data: Batch,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    start: Mask,
+    every: int,
+    until: int | None = None,
+    fraction: int | float = 0.3,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    batch_size: int | None = None,
+) -> Ticket:
+    """RigL: drops the weights of the smallest |w|, and grows those of the largest |gradient|, of the whole source.
+
+    At step t, a multiple of ``every`` with 0 < t < until, layer l drops n_l = ½ fraction (1 + cos(πt/until)) k_l of its
+    k_l weights, rounded, and takes as many of the source that are not in use, with a gradient on the step's batch. Such
+    a step does not move weights. Each layer keeps the count that ``start`` gives it.
+
+    New weights start at zero, with the optimiser's state as at the start. A weight that is dropped and grown again in
+    one step stays as it is.
+
+    Args:
+        apply: the network.
+        loss: ``loss(outputs, targets)``, one number.
+        params: the start.
+        data: inputs and targets.
+        optimizer: an optax optimiser; make it once.
+        steps: how many steps are taken.
+        start: the mask that training starts with, inside the source.
+        every: how many steps lie between two changes of the mask.
+        until: the step from which the mask stays; None for three quarters of the steps, rounded down.
+        fraction: of a layer's weights, how many are replaced at first, in [0, 1].
+        mask: the source, whose support may be used; None for all weights.
+        key: for the batches, which are those of :func:`sketchprune.train.fit` with this key.
+        batch_size: how many samples a step sees; None for all.
+
+    Returns:
+        The ticket.
+
+    Raises:
+        ValueError: as :func:`sketchprune.train.fit`; for ``every``, ``until`` and ``fraction`` out of range; and for a
+            ``start`` that is not shaped like the parameters or keeps something outside the source. Where these are
+            traced, what lies outside is left out.
+
+    Cost: one gradient a step, two selections a change of the mask.
+    Source: evci2020rigl, lottery/sparse-to-sparse-rigl.
+
+    >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))
+    >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
+    >>> options = {"start": jnp.array([True, False, False]), "every": 1, "until": 3, "fraction": 1.0}
+    >>> ticket = rigl(lambda w, x: x @ w, loss, jnp.zeros(3), data, optax.sgd(0.5), 4, **options)
+    >>> ticket.params.tolist(), ticket.mask.tolist()
+    ([0.0, 0.0, 2.0], [False, False, True])
+    """
+    check_batches(data, steps, key, batch_size)
+    check_inside(params, start, mask)
+    rewiring = _rewiring(steps, every, until, fraction, by_gradient=True)
+    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
+    return _train(params, data, start, mask, key, recipe=recipe, steps=steps, rewiring=rewiring)
+
+
+def sparse_evolutionary(
+    apply: ApplyFn,
+    loss: LossFn,
+    params: Params,
+    data: Batch,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    start: Mask,
+    every: int,
+    until: int | None = None,
+    fraction: int | float = 0.3,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    batch_size: int | None = None,
+) -> Ticket:
+    """SET, sparse evolutionary training: drops the weights of the smallest |w|, and grows others at random.
+
+    As :func:`rigl`, with two differences: the number n_l = fraction·k_l does not decay, and what grows is uniformly
+    random among the weights of the source that are not in use.
+
+    Args:
+        apply: the network.
+        loss: ``loss(outputs, targets)``, one number.
+        params: the start.
+        data: inputs and targets.
+        optimizer: an optax optimiser; make it once.
+        steps: how many steps are taken.
+        start: the mask that training starts with, inside the source.
+        every: how many steps lie between two changes of the mask.
+        until: the step from which the mask stays; None for three quarters of the steps, rounded down.
+        fraction: of a layer's weights, how many are replaced, in [0, 1].
+        mask: the source, whose support may be used; None for all weights.
+        key: for what grows, and for the batches, which are those of :func:`sketchprune.train.fit` with this key.
+        batch_size: how many samples a step sees; None for all.
+
+    Returns:
+        The ticket.
+
+    Raises:
+        ValueError: as :func:`rigl`, and without a key.
+
+    Cost: as :func:`rigl`.
+    Source: mocanu2018set.
+
+    >>> data = (jnp.eye(2), jnp.ones(2))
+    >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
+    >>> options = {"start": jnp.array([True, False]), "every": 1, "fraction": 0.5, "key": jax.random.key(0)}
+    >>> ticket = sparse_evolutionary(lambda w, x: x @ w, loss, jnp.zeros(2), data, optax.sgd(0.5), 8, **options)
+    >>> int(ticket.mask.sum())
+    1
+    """
+    _checks.needed(key, "since what grows is drawn")
+    check_batches(data, steps, key, batch_size)
+    check_inside(params, start, mask)
+    rewiring = _rewiring(steps, every, until, fraction, by_gradient=False)
+    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
+    return _train(params, data, start, mask, key, recipe=recipe, steps=steps, rewiring=rewiring)
+
+
+def _rewiring(steps: int, every: int, until: int | None, fraction: int | float, *, by_gradient: bool) -> _Rewiring:
+    """When the mask changes, and how; refuses numbers out of range."""
+    _checks.whole("every", every, least=1)
+    until = 3 * steps // 4 if until is None else until
+    if not 0 <= until <= steps:
+        raise ValueError(f"until is {until}; it takes a whole number from 0 to {steps}, the number of steps")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction is {fraction}; it takes a number in [0, 1]")
+    return _Rewiring(every, until, fraction, by_gradient)
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewiring"))
+def _train(params, data, start, mask, key, *, recipe: Recipe, steps: int, rewiring: _Rewiring) -> Ticket:
+    source = support(params, mask)
+    first = jax.tree.map(jnp.logical_and, support(params, start), source)
+    training = Training(recipe, data, key)
+
+    def step(carry: tuple[State, Mask], number: Array) -> tuple[tuple[State, Mask], Array]:
+        state, kept = carry
+        slope = training.slope(state, number)
+
+        def rewire() -> tuple[State, Mask]:
+            """Other weights of the same number in each layer; what is dropped may grow again."""
+            values = sizes(slope.gradient) if rewiring.by_gradient else _noise(key, number, kept)
+            replaced = rewiring.counts(number, kept)
+            stays = largest(sizes(state.params), jax.tree.map(lambda leaf, n: _count(leaf) - n, kept, replaced), kept)
+            free = jax.tree.map(lambda source, stays: source & ~stays, source, stays)
+            found = jax.tree.map(jnp.logical_or, stays, largest(values, replaced, free))
+            # What is new is 0 already, since it was outside the mask.
+            changed = training.restricted(state, jax.tree.map(jnp.logical_and, found, kept))
+            return changed._replace(order=slope.order), found
+
+        return lax.cond(rewiring.due(number), rewire, lambda: (training.descend(state, slope, kept), kept)), slope.value
+
+    (end, kept), losses = lax.scan(step, (training.start(params, first), first), jnp.arange(steps))
+    return Ticket(end.params, kept, losses)
+
+
+def _count(kept: Array) -> Int[Array, ""]:
+    """How many weights of a leaf are in use."""
+    return count_true(kept)[0]
+
+
+def _noise(key: Key, step: Array, kept: Mask) -> Params:
+    """Uniform numbers for each weight, which differ from step to step."""
+    # Epochs draw with the key folded with their numbers, which are far below this one.
+    key = jax.random.fold_in(jax.random.fold_in(key, 2**32 - 1), step)
+    leaves, structure = jax.tree.flatten(kept)
+    keys = jax.random.split(key, len(leaves))
+    return structure.unflatten(
+        [jax.random.uniform(key, leaf.shape, jnp.float32) for key, leaf in zip(keys, leaves, strict=True)]
+    )

@@ -1,0 +1,114 @@
+"""Edge-popup: a score for each frozen weight is trained, and the weights of the highest scores are used."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array
+
+from sketchprune import _checks, masks
+from sketchprune._static import static
+from sketchprune.train._sources import Keep, available, check_keep, largest, support
+from sketchprune.train._steps import Recipe, Training, check_batches, restriction
+from sketchprune.train.tickets import Ticket
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+
+
+def edge_popup(
+    apply: ApplyFn,
+    loss: LossFn,
+    params: Params,
+    data: Batch,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    *,
+    keep: Keep,
+    mask: Mask | None = None,
+    key: Key | None = None,
+    batch_size: int | None = None,
+) -> Ticket:
+    """Finds a mask of frozen weights: at each step the network uses the ``keep`` weights of the highest scores.
+
+    m = top_k(s) inside the source, and ∂L/∂s_i := ∂L/∂m_i = w_i ∂L/∂(m_i w_i), as if top_k were the identity: the
+    straight-through gradient, of all weights of the source, in use or not.
+
+    Scores start uniform on [0, 1/√fan-in), where the fan-in is the product of all axes but the last. Over all layers
+    together they compete as they are; the published form keeps a fraction of each layer, which is a pytree of counts.
+    Leaves that are never pruned, such as biases, are trained; close over them in ``apply`` to freeze them.
+
+    Args:
+        apply: the network.
+        loss: ``loss(outputs, targets)``, one number.
+        params: the weights.
+        data: inputs and targets.
+        optimizer: of the scores; make it once.
+        steps: how many steps are taken.
+        keep: how many prunable weights are used, in all or for each leaf; may be traced.
+        mask: the source, whose support may be used; None for all weights.
+        key: for the first scores and the batches.
+        batch_size: how many samples a step sees; None for all.
+
+    Returns:
+        The ticket, with exactly ``keep`` weights. Where a score is NaN the network and its losses are.
+
+    Raises:
+        ValueError: as :func:`sketchprune.train.fit`, without a key, and for a ``keep`` above what the source keeps;
+            where that is traced, all of it is used.
+
+    Cost: one gradient and one selection a step.
+    Source: ramanujan2020hidden, lottery/edge-popup.
+
+    >>> data = (jnp.eye(3), jnp.array([2.0, 0.0, 0.0]))
+    >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
+    >>> options = {"keep": 1, "mask": jnp.array([True, True, False]), "key": jax.random.key(0)}
+    >>> ticket = edge_popup(lambda w, x: x @ w, loss, jnp.array([2.0, 1.0, 2.0]), data, optax.sgd(1.0), 9, **options)
+    >>> ticket.params.tolist(), ticket.mask.tolist()
+    ([2.0, 0.0, 0.0], [True, False, False])
+    """
+    check_batches(data, steps, key, batch_size)
+    _checks.needed(key, "since the first scores are drawn")
+    check_keep(keep, available(params, mask))
+    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
+    return _edge_popup(params, data, keep, mask, key, recipe=recipe, steps=steps)
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "steps"))
+def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int) -> Ticket:
+    source = support(params, mask)
+    weights = restriction(source)(params)
+    pruned = masks.prunable(params)
+    score_key, batch_key = jax.random.split(key)
+
+    def used(variables: Params) -> Mask:
+        return largest(variables, keep, source)
+
+    def network(variables: Params) -> Params:
+        """The parameters in use. Their derivative in the scores is that of m∘w in m."""
+        kept = used(jax.tree.map(lax.stop_gradient, variables))
+
+        def leaf(pruned, score, weight, kept):
+            # The second term is zero, or NaN where the score is not finite.
+            return jnp.where(kept, weight, 0) + weight * (score - lax.stop_gradient(score)) if pruned else score
+
+        return jax.tree.map(leaf, pruned, variables, weights, kept)
+
+    recipe = recipe._replace(apply=lambda variables, x, apply=recipe.apply: apply(network(variables), x))
+    training = Training(recipe, data, batch_key)
+    scores = _first_scores(score_key, weights)
+    start = jax.tree.map(lambda pruned, score, weight: score if pruned else weight, pruned, scores, weights)
+    step = functools.partial(training.advance, source)
+    end, losses = lax.scan(step, training.start(start, source), jnp.arange(steps))
+    return Ticket(network(end.params), used(end.params), losses)
+
+
+def _first_scores(key: Key, params: Params) -> Params:
+    """Uniform on [0, 1/√fan-in), with a key for each leaf."""
+    leaves, structure = jax.tree.flatten(params)
+
+    def drawn(key: Array, leaf: Array) -> Array:
+        return jax.random.uniform(key, leaf.shape, leaf.dtype, maxval=math.prod(leaf.shape[:-1]) ** -0.5)
+
+    return structure.unflatten(map(drawn, jax.random.split(key, len(leaves)), leaves))
