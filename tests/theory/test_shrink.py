@@ -109,7 +109,9 @@ def test_simple_numbers_cost_little(value, cost):
 
 def test_a_network_is_cut_to_the_units_that_are_kept():
     """Against the layers as matrices: the rows and columns of the units that stay."""
-    net = draw_network(np.random.default_rng(0), lambda: gaussian(np.random.default_rng(1), SHORT_WIDTHS[0]), SHORT_DENSE)
+    net = draw_network(
+        np.random.default_rng(0), lambda: gaussian(np.random.default_rng(1), SHORT_WIDTHS[0]), SHORT_DENSE
+    )
     units = (np.array([0, 2]), np.array([1, 2]), np.array([1]))
     cut = with_units(net, units)
     theta = jnp.asarray(net.theta * net.kept)
