@@ -8,9 +8,9 @@ from typing import Any
 
 _HOMES = {
     "theory.catalogue": ("CATALOGUE",),
-    "theory.claim": ("Case", "Claim", "Sides", "Source"),
+    "theory.claim": ("Axis", "Case", "Claim", "Sides", "Source", "along"),
     "theory.testing": ("check_claim",),
-    "theory.verdict": ("TIERS", "CaseVerdict", "Decision", "Replay", "Tier", "Verdict"),
+    "theory.verdict": ("TIERS", "CaseVerdict", "Certificate", "Decision", "Replay", "Tier", "Verdict"),
     "theory.verification": ("verify",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -7,41 +7,20 @@ that NumPy does not have, are not translated.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 
+from theory.numpy_formats import ELEMENTWISE, IDENTITIES, RULES, Expression, NoSource, Value, bracketed, literal
 from theory.scatter_places import places_of_updates
 
 MAX_LINE = 100
 """An expression that is used once is written where it is used, while the line stays about this short."""
 MAX_LINES = 400
 """Programs that take more lines are not translated: nobody reads them."""
-
-
-class NoSource(Exception):
-    """The program is not translated; the message says why."""
-
-
-@dataclass(frozen=True)
-class Expression:
-    """The text of a value.
-
-    Attributes:
-        text: evaluates to an array of the shape.
-        shape: of the value.
-        bare: evaluates to what broadcasts to the shape.
-    """
-
-    text: str
-    shape: tuple[int, ...]
-    bare: str = ""
-
-
-Value = np.ndarray | Expression
 
 
 def source(program: jex.ClosedJaxpr, inputs: Sequence[Value]) -> tuple[list[str], list[str]]:
@@ -79,31 +58,6 @@ def _read_lines(lines: list[str], outputs: list[str]) -> list[str]:
 _NAME = re.compile(r"\bv\d+\b")
 
 
-def literal(value: Any) -> str:
-    """An array as NumPy source, exactly.
-
-    >>> literal(np.array([0.5, 2.0])), literal(np.zeros((2, 2))), literal(np.float64(0.1))
-    ('np.array([0.5, 2.0])', 'np.zeros((2, 2))', '0.1')
-    """
-    array = np.asarray(value)
-    if not array.shape:
-        return _number(array.item())
-    if array.dtype != bool and array.size > 1:
-        if (array == 0).all():
-            return f"np.zeros({_axes(array.shape)})"
-        if (array == 1).all():
-            return f"np.ones({_axes(array.shape)})"
-    return f"np.array({_nested(array.tolist())})"
-
-
-def _number(value: Any) -> str:
-    return f"np.{value}" if isinstance(value, float) and not np.isfinite(value) else repr(value)
-
-
-def _nested(values: Any) -> str:
-    return f"[{', '.join(map(_nested, values))}]" if isinstance(values, list) else _number(values)
-
-
 class _Writer:
     """Lines so far, and how the values of a program are written."""
 
@@ -121,7 +75,10 @@ class _Writer:
             values[variable] = self._named(value, uses[variable])
 
         def value_of(atom: Any) -> Value:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, jex.Literal) else values[atom]
+            if not isinstance(atom, jex.Literal):
+                return values[atom]
+            aval: Any = atom.aval
+            return np.asarray(atom.val, aval.dtype)
 
         for equation in equations:
             operands = [value_of(atom) for atom in equation.invars]
@@ -170,12 +127,12 @@ class _Writer:
         if all(isinstance(operand, np.ndarray) for operand in operands):
             return _evaluated(equation, operands)
         shape = tuple(equation.outvars[0].aval.shape)
-        if name in _IDENTITIES:
+        if name in IDENTITIES:
             return operands[:1]
-        if name in _ELEMENTWISE or name == "integer_pow":
+        if name in ELEMENTWISE or name == "integer_pow":
             return [self._elementwise(name, params, operands, shape)]
-        if name in _RULES:
-            text = _RULES[name]([self.text(operand) for operand in operands], operands, params)
+        if name in RULES:
+            text = RULES[name]([self.text(operand) for operand in operands], operands, params)
             return [Expression(text, shape)]
         if name == "broadcast_in_dim":
             return [self._broadcast(operands[0], params)]
@@ -192,17 +149,14 @@ class _Writer:
     def _scan(self, params: Mapping[str, Any], operands: list[Value]) -> Sequence[Value]:
         """The steps of a short loop, one after the other; its results are the carry alone."""
         num_consts, num_carry = params["num_consts"], params["num_carry"]
-        consts, carry, rows = (
-            operands[:num_consts],
-            operands[num_consts:][:num_carry],
-            operands[num_consts + num_carry :],
-        )
+        consts, carry = operands[:num_consts], operands[num_consts:][:num_carry]
+        rows: list[Any] = operands[num_consts + num_carry :]
         if len(params["jaxpr"].out_avals) > num_carry or not all(isinstance(row, np.ndarray) for row in rows):
             raise NoSource("scan over rows has no translation")
         steps = range(params["length"])
         for step in reversed(steps) if params["reverse"] else steps:
             body = params["jaxpr"]
-            results = self.run(body.jaxpr, body.consts, [*consts, *carry, *(row[step] for row in rows)])
+            results = self.run(body.jaxpr, body.consts, [*consts, *carry, *(np.asarray(row[step]) for row in rows)])
             carry = [self._named(result, uses=2) for result in results]
         return carry
 
@@ -223,9 +177,9 @@ class _Writer:
                 uniform = operand.size and (operand == operand.flat[0]).all()
                 texts.append(self._numbers(operand.flat[0] if uniform and any(whole) else operand))
         if name == "integer_pow":
-            power = f"{_bracketed(texts[0])} ** {abs(params['y'])}"
+            power = f"{bracketed(texts[0])} ** {abs(params['y'])}"
             return Expression(power if params["y"] >= 0 else f"1 / {power}", shape)
-        return Expression(_ELEMENTWISE[name].format(*(_bracketed(text) for text in texts), *texts), shape)
+        return Expression(ELEMENTWISE[name].format(*(bracketed(text) for text in texts), *texts), shape)
 
     def _broadcast(self, x: Value, params: Mapping[str, Any]) -> Value:
         shape, dimensions = tuple(params["shape"]), params["broadcast_dimensions"]
@@ -233,7 +187,7 @@ class _Writer:
         if not x.shape:
             return Expression(f"np.full({shape}, {x.text})", shape, x.text) if shape else x
         index = ", ".join(":" if axis in dimensions else "None" for axis in range(len(shape)))
-        bare = x.text if len(dimensions) == len(shape) else f"{_bracketed(x.text)}[{index}]"
+        bare = x.text if len(dimensions) == len(shape) else f"{bracketed(x.text)}[{index}]"
         aligned = tuple(x.shape[dimensions.index(axis)] if axis in dimensions else 1 for axis in range(len(shape)))
         if aligned == shape:
             return Expression(bare, shape)
@@ -245,7 +199,7 @@ class _Writer:
         axis, start, parts = params["axis"], 0, []
         for size in params["sizes"]:
             index = ", ".join([":"] * axis + [f"{start}:{start + size}"])
-            shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+            shape = (*x.shape[:axis], int(size), *x.shape[axis + 1 :])
             parts.append(Expression(f"{self.text(named)}[{index}]", shape))
             start += size
         return parts
@@ -270,7 +224,7 @@ class _Writer:
         if equation.primitive.name == "pad":
             rest = [np.zeros((), np.int32)]
         places = np.asarray(equation.primitive.bind(positions, *rest, **params))
-        flat = self.text(x) if len(x.shape) == 1 else f"{_bracketed(self.text(x))}.ravel()"
+        flat = self.text(x) if len(x.shape) == 1 else f"{bracketed(self.text(x))}.ravel()"
         if equation.primitive.name == "pad" and (places == 0).any():
             return self._padded(equation.params["padding_config"], x, shape)
         if (places == 0).any():
@@ -278,8 +232,8 @@ class _Writer:
         if np.array_equal(places, positions):
             return x
         if places.ndim == 1 and len(places) and (np.diff(places) == 1).all():
-            return Expression(f"{_bracketed(flat)}[{places[0] - 1}:{places[-1]}]", shape)
-        return Expression(f"{_bracketed(flat)}[{self._numbers(places - 1)}]", shape)
+            return Expression(f"{bracketed(flat)}[{places[0] - 1}:{places[-1]}]", shape)
+        return Expression(f"{bracketed(flat)}[{self._numbers(places - 1)}]", shape)
 
     def _padded(self, config: Any, x: Expression, shape: tuple) -> Value:
         if any(low < 0 or high < 0 or inner for low, high, inner in config):
@@ -311,11 +265,11 @@ def _live(jaxpr: jex.Jaxpr, wanted: Sequence[int] | None) -> tuple[list[Any], Co
     return equations[::-1], uses
 
 
-def _evaluated(equation: Any, operands: list[np.ndarray]) -> Sequence[Value]:
+def _evaluated(equation: Any, operands: Sequence[Any]) -> Sequence[Value]:
     """An equation of numbers."""
     results = equation.primitive.bind(*operands, **equation.params)
     results = results if equation.primitive.multiple_results else [results]
-    if any(jax.dtypes.issubdtype(result.dtype, jax.dtypes.extended) for result in results):
+    if any(jnp.issubdtype(result.dtype, jax.dtypes.prng_key) for result in results):
         raise NoSource("random numbers that the trial draws have no translation")
     return [np.asarray(result) for result in results]
 
@@ -338,137 +292,5 @@ def _simplified(name: str, operands: list[Value], shape: tuple) -> Value | None:
     return None
 
 
-def _bracketed(text: str) -> str:
-    """The text in brackets where operators could tear it apart."""
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        outside = character == " " or (character in "-~" and place == 0)
-        if depth == 0 and outside:
-            return f"({text})"
-    return text
-
-
-_IDENTITIES = ("copy", "copy_p", "convert_element_type", "stop_gradient", "reduce_precision", "optimization_barrier")
-_BINARY = {
-    "add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "gt": ">",
-    "ge": ">=", "eq": "==", "ne": "!=", "and": "&", "or": "|", "xor": "^",
-}  # fmt: skip
-_UNARY = {
-    name: f"np.{name}({{1}})"
-    for name in ("sign", "exp", "exp2", "expm1", "log", "log1p", "sqrt", "cbrt", "tanh", "sinh", "cosh", "sin", "cos",
-                 "tan", "floor", "ceil", "square")
-}  # fmt: skip
-_ELEMENTWISE = {
-    **{name: f"{{0}} {sign} {{1}}" for name, sign in _BINARY.items()},
-    **_UNARY,
-    "abs": "abs({1})",
-    "neg": "-{0}",
-    "not": "~{0}",
-    "rsqrt": "1 / np.sqrt({1})",
-    "logistic": "1 / (1 + np.exp(-{0}))",
-    "asin": "np.arcsin({1})",
-    "acos": "np.arccos({1})",
-    "atan": "np.arctan({1})",
-    "asinh": "np.arcsinh({1})",
-    "acosh": "np.arccosh({1})",
-    "atanh": "np.arctanh({1})",
-    "is_finite": "np.isfinite({1})",
-    "max": "np.maximum({2}, {3})",
-    "min": "np.minimum({2}, {3})",
-    "atan2": "np.arctan2({2}, {3})",
-    "select_n": "np.where({3}, {5}, {4})",
-}
-"""Primitive -> format, with each operand in brackets, then each without."""
 _PLACED = ("gather", "pad", "dynamic_slice")
 """Primitives that move entries to places that are known where the indices are."""
-
-
-def _dot(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
-    (left, right), (batch_left, batch_right) = params["dimension_numbers"]
-    first, second = (operand.shape for operand in operands)
-    if not batch_left and len(left) == 1 and left[0] == len(first) - 1 and right[0] == 0 and len(second) <= 2:
-        return f"{_bracketed(texts[0])} @ {_bracketed(texts[1])}"
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
-    of_first = {axis: next(letters) for axis in range(len(first))}
-    of_second = {axis: of_first[other] for other, axis in zip((*left, *batch_left), (*right, *batch_right))}
-    of_second |= {axis: next(letters) for axis in range(len(second)) if axis not in of_second}
-    out = [of_first[axis] for axis in batch_left]
-    out += [of_first[axis] for axis in range(len(first)) if axis not in (*batch_left, *left)]
-    out += [of_second[axis] for axis in range(len(second)) if axis not in (*batch_right, *right)]
-    names = ["".join(letter[axis] for axis in sorted(letter)) for letter in (of_first, of_second)]
-    return f"np.einsum('{names[0]},{names[1]}->{''.join(out)}', {texts[0]}, {texts[1]})"
-
-
-def _axes(axes: Sequence[int]) -> int | tuple[int, ...]:
-    """One axis as a number, several as a tuple."""
-    return axes[0] if len(axes) == 1 else tuple(axes)
-
-
-def _fold(function: str) -> Any:
-    def text(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
-        axes, ndim = tuple(params["axes"]), len(operands[0].shape)
-        if len(axes) == ndim:
-            return f"np.{function}({texts[0]})"
-        return f"np.{function}({texts[0]}, axis={_axes(axes)})"
-
-    return text
-
-
-def _cumulative(function: str) -> Any:
-    def text(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
-        axis = params["axis"]
-        if not params["reverse"]:
-            return f"np.{function}({texts[0]}, axis={axis})"
-        return f"np.flip(np.{function}(np.flip({texts[0]}, {axis}), axis={axis}), {axis})"
-
-    return text
-
-
-def _slice(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
-    steps = params["strides"] or (1,) * len(params["start_indices"])
-    parts = []
-    for start, end, step, size in zip(
-        params["start_indices"], params["limit_indices"], steps, operands[0].shape, strict=True
-    ):
-        whole = start == 0 and end == size and step == 1
-        parts.append(":" if whole else f"{start}:{end}" + (f":{step}" if step > 1 else ""))
-    return f"{_bracketed(texts[0])}[{', '.join(parts)}]"
-
-
-def _dynamic_slice(texts: list[str], operands: list[Value], params: Mapping[str, Any]) -> str:
-    parts = []
-    for text, size, length in zip(texts[1:], params["slice_sizes"], operands[0].shape, strict=True):
-        parts.append(":" if size == length else f"int({text}):int({text}) + {size}")
-    return f"{_bracketed(texts[0])}[{', '.join(parts)}]"
-
-
-_RULES: dict[str, Any] = {
-    "reshape": lambda texts, _, params: f"np.reshape({texts[0]}, {tuple(params['new_sizes'])})",
-    "squeeze": lambda texts, _, params: f"np.squeeze({texts[0]}, {_axes(params['dimensions'])})",
-    "expand_dims": lambda texts, _, params: f"np.expand_dims({texts[0]}, {_axes(params['dimensions'])})",
-    "transpose": lambda texts, operands, params: (
-        f"{_bracketed(texts[0])}.T"
-        if params["permutation"] == tuple(reversed(range(len(operands[0].shape))))
-        else f"np.transpose({texts[0]}, {tuple(params['permutation'])})"
-    ),
-    "rev": lambda texts, _, params: f"np.flip({texts[0]}, {_axes(params['dimensions'])})",
-    "concatenate": lambda texts, _, params: f"np.concatenate([{', '.join(texts)}], {params['dimension']})",
-    "stack": lambda texts, _, params: f"np.stack([{', '.join(texts)}], {params.get('axis', 0)})",
-    "slice": _slice,
-    "dynamic_slice": _dynamic_slice,
-    "dot_general": _dot,
-    "reduce_sum": _fold("sum"),
-    "reduce_prod": _fold("prod"),
-    "reduce_max": _fold("max"),
-    "reduce_min": _fold("min"),
-    "reduce_and": _fold("all"),
-    "reduce_or": _fold("any"),
-    "argmax": _fold("argmax"),
-    "argmin": _fold("argmin"),
-    "cumsum": _cumulative("cumsum"),
-    "cumprod": _cumulative("cumprod"),
-    "clamp": lambda texts, _, params: f"np.clip({texts[1]}, {texts[0]}, {texts[2]})",
-    "cholesky": lambda texts, _, params: f"np.linalg.cholesky({texts[0]})",
-}
-"""Primitive -> its text from those of its operands, the operands, and its parameters."""

@@ -6,16 +6,20 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 
 from theory.claim import Claim
 from theory.instances import top_field
 from theory.measurements import SideArrays
-from theory.numpy_source import Expression, NoSource, literal, source
+from theory.numpy_formats import Expression, NoSource, literal
+from theory.numpy_source import source
 from theory.shrink import Shrunk
 from theory.tracing import Traced, trace
 from theory.verdict import Certificate
 
+MAX_ENTRIES = 1024
+"""Numbers of an instance that is written as text; a larger one is in the .npz file alone."""
 WIDTH = 110
 """Lines of text are filled to this width."""
 
@@ -56,10 +60,14 @@ def _introduction(claim: Claim, shrunk: Shrunk, certificate: Certificate, note: 
         f"{claim.kind.meaning}\n{where}measured {found.measured!r}, theory {found.theory!r}.\n{proof}",
         note,
     ]
-    filled = ["\n".join(textwrap.fill(line, WIDTH) if not line.startswith("    ") else line
-                        for line in paragraph.split("\n")) for paragraph in paragraphs if paragraph.strip()]  # fmt: skip
+    filled = ["\n".join(map(_filled, paragraph.split("\n"))) for paragraph in paragraphs if paragraph.strip()]
     text = "\n\n".join(filled).replace('"""', "'''")
     return f'r"""{text}\n"""\n'
+
+
+def _filled(line: str) -> str:
+    """A line of text in several lines; a formula as it is."""
+    return line if line.startswith("    ") else textwrap.fill(line, WIDTH)
 
 
 def _fields(claim: Claim, shrunk: Shrunk, traced: Traced) -> dict[int, str]:
@@ -72,6 +80,8 @@ def _fields(claim: Claim, shrunk: Shrunk, traced: Traced) -> dict[int, str]:
 
 def _translated(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     """The instance, the trial, and both sides."""
+    if (entries := _count_entries(shrunk)) > MAX_ENTRIES:
+        raise NoSource(f"its instance has {entries} numbers, which are in the .npz file beside this one")
     names = _fields(claim, shrunk, traced)
     inputs: list[Any] = [
         Expression(names[number], np.shape(value)) if number in names else _data(value)
@@ -87,9 +97,13 @@ def _translated(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     return text
 
 
+def _count_entries(shrunk: Shrunk) -> int:
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(shrunk.raw))
+
+
 def _data(value: Any) -> Any:
     """An input as numbers; a random key has no value in NumPy, and no translation where it is used."""
-    if jax.dtypes.issubdtype(jax.dtypes.result_type(value), jax.dtypes.extended):
+    if jnp.issubdtype(jax.dtypes.result_type(value), jax.dtypes.prng_key):
         return Expression("key", np.shape(value))
     return np.asarray(value)
 
@@ -125,7 +139,7 @@ def _check(text: str, shrunk: Shrunk):
 
 def _recorded(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     """The instance and the recorded sides."""
-    names = _fields(claim, shrunk, traced)
+    names = _fields(claim, shrunk, traced) if _count_entries(shrunk) <= MAX_ENTRIES else {}
     given = [f"{name} = {literal(traced.inputs[number])}" for number, name in names.items()]
     found = shrunk.replay
     return "\n".join([*given, "", f'print("measured", {found.measured!r})', f'print("theory  ", {found.theory!r})', ""])

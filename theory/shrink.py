@@ -8,13 +8,12 @@ Steps are tried in a fixed order and many at once, so that the same counterexamp
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt32
+from jaxtyping import UInt32
 
 from theory.claim import Axis, Claim, Instance
 from theory.engine import Programs
@@ -22,10 +21,11 @@ from theory.instances import Group, field_names, top_field, write_down
 from theory.kinds.exact import worst_entry
 from theory.kinds.kind import STATEMENT, Kind
 from theory.measurements import Evaluation, take_rows
+from theory.simplify import SIMPLER, ZERO, Entries, Transform, blocks_of, total_cost, transformed
 from theory.statistics import ROUNDING
 from theory.verdict import Replay
 
-MAX_EVALUATIONS = 20_000
+MAX_EVALUATIONS = 12_000
 """Instances that are evaluated for one counterexample."""
 MAX_SHAPES = 24
 """Shapes of instances for which a program is compiled."""
@@ -33,27 +33,6 @@ ROWS = 64
 """Instances that one call of a program evaluates; a last call is filled up, so that every call has one shape."""
 SUFFICIENT_EXCESS = 0.01
 """A shrunk counterexample contradicts its statement by this part of the larger side, or by half of what it did."""
-
-Transform = Callable[[np.ndarray], np.ndarray]
-Entries = Float[np.ndarray, " entries"]
-
-
-def _to_digits(digits: int) -> Transform:
-    """Rounding to significant decimal digits."""
-    return lambda values: np.array([float(f"{value:.{digits - 1}e}") for value in values])
-
-
-def _to_one_size(values: np.ndarray) -> np.ndarray:
-    """All of the block's mean size, to two digits, with their signs."""
-    return np.sign(values) * float(f"{np.mean(abs(values)):.1e}")
-
-
-ZERO: Transform = np.zeros_like
-SIMPLER: tuple[Transform, ...] = (
-    ZERO, np.sign, np.abs, np.round, lambda values: np.round(2 * values) / 2, _to_one_size, _to_digits(1),
-    _to_digits(2), _to_digits(3),
-)  # fmt: skip
-"""What is tried on entries, the simplest result first."""
 
 
 class Shrunk(NamedTuple):
@@ -174,7 +153,9 @@ def _read(like: Instance, found: Replay) -> Instance | None:
     written = [found.values[name] for name in field_names(like)]
     if any(isinstance(values, str) for values in written):
         return None
-    return jax.tree.unflatten(tree, [np.asarray(values, leaf.dtype) for values, leaf in zip(written, leaves)])
+    return jax.tree.unflatten(
+        tree, [np.asarray(values, leaf.dtype) for values, leaf in zip(written, leaves, strict=True)]
+    )
 
 
 class _Search:
@@ -207,7 +188,7 @@ class _Search:
         """How large and how complicated an instance is: its entries, and the digits of those that are free."""
         free = self._free_leaves(raw)
         entries = sum(np.size(leaf) for leaf in jax.tree.leaves(raw))
-        return entries + sum(_total(leaf.ravel()) for _, leaf in free)
+        return entries + sum(total_cost(leaf.ravel()) for _, leaf in free)
 
     def excesses(self, raws: list[Instance], keys: np.ndarray) -> np.ndarray:
         """By how much each instance contradicts the claim, relative to its larger side.
@@ -317,8 +298,8 @@ class _Search:
             return contradicts([with_entries(candidate) for candidate in candidates]) > 0
 
         for transform in transforms:
-            for blocks in _blocks([leaf.shape for _, leaf in free]):
-                entries = _transformed(entries, blocks, transform, holds)
+            for blocks in blocks_of([leaf.shape for _, leaf in free]):
+                entries = transformed(entries, blocks, transform, holds)
         return with_entries(entries)
 
 
@@ -347,55 +328,6 @@ def relative_excess(kind: Kind, sides: Evaluation) -> np.ndarray:
     return np.where(sides.broken | ~np.isfinite(excess), -np.inf, excess)
 
 
-def _transformed(
-    entries: Entries, blocks: list[np.ndarray], transform: Transform, holds: Callable[[list[Entries]], np.ndarray]
-) -> Entries:
-    """The entries with a transform applied to as many blocks as the statement stays contradicted with.
-
-    Each block is tried alone; then those that can change are changed one after the other, and the longest row of
-    changes that can stand together stays.
-    """
-    for _ in range(len(blocks)):
-        moves = [(block, transform(entries[block])) for block in blocks]
-        moves = [(block, new) for block, new in moves if _total(new) < _total(entries[block])]
-        alone = [_replaced(entries, *move) for move in moves]
-        moves = [move for move, possible in zip(moves, holds(alone), strict=True) if possible] if moves else []
-        if not moves:
-            break
-        moves.sort(key=lambda move: _total(move[1]) - _total(entries[move[0]]))
-        together = [_replaced(entries, *moves[0])]
-        for move in moves[1:]:
-            together.append(_replaced(together[-1], *move))
-        fails = ~holds(together)
-        entries = together[int(np.argmax(fails)) - 1 if fails.any() else -1]
-    return entries
-
-
-def _replaced(entries: Entries, block: np.ndarray, new: np.ndarray) -> Entries:
-    changed = entries.copy()
-    changed[block] = new
-    return changed
-
-
-def _total(values: np.ndarray) -> int:
-    return sum(map(number_cost, values.tolist()))
-
-
-def _blocks(shapes: list[tuple[int, ...]]) -> Iterator[list[np.ndarray]]:
-    """The places of whole arrays, then of their slices along each axis, then of single entries."""
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    arrays = [end - math.prod(shape) + np.arange(math.prod(shape)).reshape(shape) for shape, end in zip(shapes, ends)]
-    yield [array.ravel() for array in arrays if array.size]
-    yield [
-        np.take(array, index, axis).ravel()
-        for array in arrays
-        if array.ndim > 1
-        for axis in range(array.ndim)
-        for index in range(array.shape[axis])
-    ]
-    yield [np.array([place]) for array in arrays for place in array.ravel()]
-
-
 def _kept_entries(size: int, removed: int) -> list[np.ndarray]:
     """Which entries of an axis are kept: every choice where there are few, else all but runs of neighbours."""
     everything = np.arange(size)
@@ -403,19 +335,3 @@ def _kept_entries(size: int, removed: int) -> list[np.ndarray]:
         return [np.delete(everything, list(gone)) for gone in combinations(range(size), removed)]
     starts = np.unique(np.linspace(0, size - removed, ROWS).astype(int))
     return [np.delete(everything, slice(start, start + removed)) for start in starts]
-
-
-@lru_cache(maxsize=2**16)
-def number_cost(value: float) -> int:
-    """How complicated a number is: 0 for 0, 1 for 1, else its decimal digits and more; a minus sign costs 1.
-
-    >>> [number_cost(value) for value in (0.0, 1.0, -1.0, 0.5, 0.3333, 1e-8)]
-    [0, 1, 2, 3, 6, 11]
-    """
-    if value == 0:
-        return 0
-    if abs(value) == 1:
-        return 1 + (value < 0)
-    mantissa, _, exponent = repr(abs(float(value))).partition("e")
-    digits = mantissa.replace(".", "").strip("0")
-    return 2 + len(digits) + abs(int(exponent or 0)) + (value < 0)

@@ -164,13 +164,16 @@ class Certificate:
         """What it says, in words.
 
         >>> Certificate(True, margin=0.1875, bits=64).text
-        'CERTIFIED, the statement fails by at least 0.188 of the larger side (balls of 64 bits)'
+        'CERTIFIED, the statement fails by at least 0.187 of the larger side (balls of 64 bits)'
         >>> Certificate(False, reason="erf has no ball version").text
         'not certified, erf has no ball version'
         """
         if not self.certified:
             return f"not certified, {self.reason}"
-        return f"CERTIFIED, the statement fails by at least {self.margin:.3g} of the larger side (balls of {self.bits} bits)"
+        digits = 10.0 ** (2 - math.floor(math.log10(self.margin)))
+        shown = math.floor(self.margin * digits * (1 + 1e-12)) / digits
+        excess = f"the statement fails by at least {shown:.3g} of the larger side"
+        return f"CERTIFIED, {excess} (balls of {self.bits} bits)"
 
 
 @dataclass(frozen=True)
@@ -206,10 +209,11 @@ class Replay:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Replay":
         """The replay from its ``dataclasses.asdict`` as strict JSON, in which numbers that are nan are None."""
-        smaller = fields["smaller"] and cls.from_json(fields["smaller"])
-        certificate = fields["certificate"] and Certificate(**_with_nan(fields["certificate"], "margin"))
-        known = _with_nan(fields, "measured", "theory") | {"key": tuple(fields["key"])}
-        return cls(**known | {"smaller": smaller, "certificate": certificate})
+        known: dict[str, Any] = _with_nan(fields, "measured", "theory")
+        known["key"] = tuple(fields["key"])
+        known["smaller"] = fields["smaller"] and cls.from_json(fields["smaller"])
+        known["certificate"] = fields["certificate"] and Certificate(**_with_nan(fields["certificate"], "margin"))
+        return cls(**known)
 
     @property
     def ratio(self) -> float:

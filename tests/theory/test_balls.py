@@ -1,16 +1,15 @@
 """Traced programs in ball arithmetic: each kind of operation against JAX in float64, on random inputs."""
 
+import flint
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-flint = pytest.importorskip("flint")
-
-from theory.balls import linalg  # noqa: E402
-from theory.balls.arrays import NoBallVersion, Undecided, balls, midpoints  # noqa: E402
-from theory.balls.interpreter import evaluate  # noqa: E402
+from theory.balls import linalg
+from theory.balls.arrays import NoBallVersion, Undecided, balls, midpoints
+from theory.balls.interpreter import evaluate
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((3, 4)), RNG.standard_normal((3, 4))
@@ -121,14 +120,13 @@ def test_inputs_and_constants_are_exact():
 def test_multiple_eigenvalues_are_counted_and_narrow():
     with flint.ctx.workprec(256):
         values = linalg.eigenvalues(balls(RANK_ONE))
-    assert [float(value.mid()) == pytest.approx(expected, abs=1e-60) for value, expected in zip(values, (0, 0, 0, 6))]
+    np.testing.assert_allclose(midpoints(values), [0, 0, 0, 6], rtol=0, atol=1e-60)
     assert max(float(value.rad()) for value in values) < 1e-60
 
 
 def test_eigenvectors_of_a_multiple_eigenvalue_are_undecided():
     with flint.ctx.workprec(128), pytest.raises(Undecided, match="eigh"):
-        linalg.eigh(balls(RANK_ONE[:2, :2] * 0 + np.array([[2.0, 1], [1, 2]])[[0, 1]] * 0 + np.ones((2, 2)) * 0.0
-                          + np.array([[1.0, 0.0], [0.0, 1.0]]) + 1e-300 * np.ones((2, 2))))  # fmt: skip
+        linalg.eigh(balls(RANK_ONE[np.ix_([0, 1, 3], [0, 1, 3])]))
 
 
 def test_parts_of_a_matrix_are_decomposed_by_themselves():

@@ -16,6 +16,7 @@ from theory.catalogue.paths.spectra import EIGEN_ELEMENTWISE
 from theory.claim import Case, Sides, along
 from theory.engine import Programs, Runs
 from theory.kinds import Bound, Expectation, Identity
+from theory.simplify import number_cost
 from theory.statistics import ROUNDING
 from theory.verdict import REFUTED
 from theory.verification import verify_with
@@ -101,7 +102,7 @@ def test_an_excess_that_is_not_finite_is_none():
 
 @pytest.mark.parametrize(("value", "cost"), [(0.0, 0), (-0.0, 0), (1.0, 1), (-1.0, 2), (12.0, 4), (0.125, 5)])
 def test_simple_numbers_cost_little(value, cost):
-    assert shrink.number_cost(value) == cost
+    assert number_cost(value) == cost
 
 
 # --- Networks

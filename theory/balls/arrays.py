@@ -22,7 +22,7 @@ class Undecided(Exception):
 
 def is_float(dtype: Any) -> bool:
     """Whether numbers of the dtype are balls; integers, booleans and random keys are data."""
-    return not jax.dtypes.issubdtype(dtype, jax.dtypes.extended) and bool(jnp.issubdtype(dtype, jnp.floating))
+    return not jnp.issubdtype(dtype, jax.dtypes.prng_key) and bool(jnp.issubdtype(dtype, jnp.floating))
 
 
 def exact(number: float) -> arb:

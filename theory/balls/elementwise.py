@@ -68,6 +68,14 @@ def _log(x: arb) -> arb:
     return arb.neg_inf() if x == 0 else x.log()
 
 
+def _log1p(x: arb) -> arb:
+    return arb.neg_inf() if x == -1 else x.log1p()
+
+
+def _cube_root(x: arb) -> arb:
+    return -(-x).root(3) if x < 0 else x.root(3)
+
+
 def _divide(x: arb, y: arb) -> arb:
     """x / y; ±∞ for x/0 as floats have it, and 0 for x/∞."""
     if y == 0 and (x > 0 or x < 0):
@@ -94,13 +102,17 @@ def _integer_power(x: arb, *, y: int) -> arb:
     return x**y if y >= 0 else _divide(arb(1), x**-y)
 
 
+def _integer(x: arb, name: str) -> int:
+    """The whole number that a ball holds, if there is one alone."""
+    found = x.unique_fmpz()
+    if found is None:
+        raise Undecided(name)
+    return int(found)
+
+
 def _whole(x: arb, name: str) -> arb:
     """A result of rounding, if it is one whole number."""
-    if not x.is_finite():
-        return x
-    if x.unique_fmpz() is None:
-        raise Undecided(name)
-    return x
+    return arb(_integer(x, name)) if x.is_finite() else x
 
 
 def _round(x: arb, *, rounding_method: Any) -> arb:
@@ -109,7 +121,7 @@ def _round(x: arb, *, rounding_method: Any) -> arb:
     rest = x - low
     half = arb(0.5)
     if equal("round")(rest, half):
-        odd = int(low.unique_fmpz()) % 2 == 1
+        odd = _integer(low, "round") % 2 == 1
         up = odd if int(rounding_method) == 1 else bool(low >= 0)
     else:
         up = less("round")(half, rest)
@@ -119,9 +131,9 @@ def _round(x: arb, *, rounding_method: Any) -> arb:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "add_any": operator.add, "sub": operator.sub, "mul": _times, "div": _divide,
     "neg": operator.neg, "abs": abs, "sign": _sign, "max": arb.max, "min": arb.min, "square": lambda x: x * x,
-    "sqrt": arb.sqrt, "rsqrt": lambda x: _divide(arb(1), x.sqrt()), "cbrt": lambda x: x.root(3),
-    "exp": arb.exp, "exp2": lambda x: arb(2) ** x, "expm1": arb.expm1, "log": _log, "log1p": lambda x: _log(1 + x)
-    if x == -1 else x.log1p(), "pow": _power, "integer_pow": _integer_power,
+    "sqrt": arb.sqrt, "rsqrt": lambda x: _divide(arb(1), x.sqrt()), "cbrt": _cube_root,
+    "exp": arb.exp, "exp2": lambda x: arb(2) ** x, "expm1": arb.expm1, "log": _log, "log1p": _log1p,
+    "pow": _power, "integer_pow": _integer_power,
     "logistic": lambda x: 1 / (1 + (-x).exp()), "tanh": arb.tanh, "sinh": arb.sinh, "cosh": arb.cosh, "sin": arb.sin,
     "cos": arb.cos, "tan": arb.tan, "asin": arb.asin, "acos": arb.acos, "atan": arb.atan, "asinh": arb.asinh,
     "acosh": arb.acosh, "atanh": arb.atanh, "atan2": arb.atan2, "erf": arb.erf, "erfc": arb.erfc,
@@ -192,7 +204,7 @@ def _convert(params: dict[str, Any], operands: list[Any]) -> Any:
         return decisions(COMPARISONS["ne"], x, exact(0.0))
     towards_zero = elementwise(lambda ball: ball.floor() if not less("convert_element_type")(ball, arb(0))
                                else ball.ceil(), x)  # fmt: skip
-    whole = elementwise(lambda ball: int(_whole(ball, "convert_element_type").unique_fmpz()), towards_zero)
+    whole = elementwise(lambda ball: _integer(ball, "convert_element_type"), towards_zero)
     return whole.astype(target)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 import numpy as np
 
 from theory.balls import elementwise, linalg, movement
@@ -37,7 +38,7 @@ def _value(array: Any) -> Any:
     if isinstance(array, np.ndarray) and array.dtype == object:
         return array
     dtype = jax.dtypes.result_type(array)
-    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return array
     return balls(array) if is_float(dtype) else np.asarray(array, dtype)
 

@@ -111,7 +111,7 @@ def _decomposition(matrix: Balls) -> tuple[Balls, Balls]:
     order = _ascending(np.diag(inner))
     basis, inner = basis[:, order], inner[np.ix_(order, order)]
     diagonal = np.diag(inner)
-    spread = _largest_row_sum(inner - np.where(np.eye(size, dtype=bool), inner, arb(0)))
+    spread = _largest_row_sum(np.where(np.eye(size, dtype=bool), balls(np.zeros(inner.shape)), inner))
     stretch = _largest_row_sum(gram - balls(np.eye(size)))
     if not stretch < 1:
         raise Undecided("eigh")
@@ -285,7 +285,7 @@ def qr(matrix: Balls) -> tuple[Balls, Balls]:
         q[:, j] = elementwise(lambda ball, length=length: -ball / length, q[:, j])
     r = product(q.T, matrix)
     below = np.tril(np.ones(r.shape, bool), -1)
-    return q, np.where(below, arb(0), r)
+    return q, np.where(below, balls(np.zeros(r.shape)), r)
 
 
 # --- The primitives
