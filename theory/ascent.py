@@ -118,7 +118,7 @@ def beyond_rounding(
     gap = sides.values.measured - sides.values.theory
     changes = []
     for _ in range(PERTURBATIONS):
-        moved = jax.tree.map(functools.partial(_perturbed, rng), raw)
+        moved = jax.tree.map(functools.partial(perturbed, rng), raw)
         instances, _ = programs.prepare(moved)
         again = programs.evaluate(enumerated=enumerated)(instances, keys)[statement].values
         with np.errstate(invalid="ignore"):
@@ -127,12 +127,21 @@ def beyond_rounding(
     return sides._replace(violated=sides.violated & (gap > MIN_EXCESS * typical))
 
 
-def _perturbed(rng: np.random.Generator, leaf: np.ndarray) -> np.ndarray:
-    """Floating numbers changed by up to a few units in the last place; anything else as it is."""
+def perturbed(rng: np.random.Generator, leaf: np.ndarray) -> np.ndarray:
+    """Floating numbers changed by up to a few units in the last place; anything else as it is.
+
+    Arrays of zeros and ones stay as well: they are masks and switches, which a trial may compare with 1.
+
+    Args:
+        rng: decides by how much.
+        leaf: an array of several instances, on the leading axis.
+    """
     if not np.issubdtype(leaf.dtype, np.floating):
         return leaf
     units = rng.uniform(-PERTURBED_UNITS, PERTURBED_UNITS, leaf.shape)
-    return (leaf * (1 + units * np.finfo(leaf.dtype).eps)).astype(leaf.dtype)
+    moved = leaf * (1 + units * np.finfo(leaf.dtype).eps)
+    switches = np.isin(leaf, (0, 1)).all(axis=tuple(range(1, leaf.ndim)), keepdims=True)
+    return np.where(switches, leaf, moved).astype(leaf.dtype)
 
 
 def ascent(claim: Claim, statement: str) -> Callable[[Instance, Array, Array], Instance]:

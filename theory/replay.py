@@ -130,10 +130,10 @@ def _check(text: str, shrunk: Shrunk):
     except Exception as error:
         raise NoSource(f"its translation fails with {type(error).__name__}: {error}") from None
     component, expected = shrunk.replay.component, (shrunk.replay.measured, shrunk.replay.theory)
-    size = max(map(abs, expected))
+    size = max((abs(number) for number in expected if np.isfinite(number)), default=0.0)
     for side, number in zip(("measured", "theory"), expected, strict=True):
         found = np.ravel(values[side])
-        if component >= found.size or not abs(found[component] - number) <= 1e-9 * size:
+        if component >= found.size or not np.isclose(found[component], number, rtol=1e-9, atol=1e-9 * size):
             raise NoSource(f"its translation gives another {side} side")
 
 

@@ -8,6 +8,7 @@ Steps are tried in a fixed order and many at once, so that the same counterexamp
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
+from theory.ascent import MIN_EXCESS, perturbed
 from theory.claim import Axis, Claim, Instance
 from theory.engine import Programs
 from theory.instances import Group, field_names, top_field, write_down
@@ -26,9 +28,11 @@ from theory.statistics import ROUNDING
 from theory.verdict import Replay
 
 MAX_EVALUATIONS = 12_000
-"""Instances that are evaluated for one counterexample."""
+"""Instances that are evaluated from one start."""
 MAX_SHAPES = 24
 """Shapes of instances for which a program is compiled."""
+SIMPLEST = 2
+"""Instances, besides the counterexample that was found, from which a smaller one is looked for: the simplest ones."""
 ROWS = 64
 """Instances that one call of a program evaluates; a last call is filled up, so that every call has one shape."""
 SUFFICIENT_EXCESS = 0.01
@@ -99,7 +103,7 @@ def shrink(claim: Claim, groups: Sequence[Group], found: Replay) -> Shrunk | Non
         evaluation shows to contradict the claim, or where it was too large to be written down.
 
     Cost:
-        At most MAX_EVALUATIONS evaluations and MAX_SHAPES compilations.
+        At most (1 + SIMPLEST) · MAX_EVALUATIONS evaluations, and MAX_SHAPES compilations.
     """
     groups = [group for group in groups if claim.kind.is_exact(enumerated=group.enumerable)]
     own = [group for group in groups if found.case in [case.name for case in group.cases]]
@@ -123,7 +127,7 @@ class _Candidate(NamedTuple):
 
 
 def _starts(search: "_Search", group: Group, found: Replay) -> Iterator[_Candidate]:
-    """The counterexample that was found, and the simplest instance of the group that contradicts the claim as well."""
+    """The counterexample that was found, and the simplest instances of the group that contradict the claim as well."""
     if (start := _found(group, found)) is not None and search.excesses([start.raw], start.key)[0] > 0:
         yield start
     others = []
@@ -132,8 +136,7 @@ def _starts(search: "_Search", group: Group, found: Replay) -> Iterator[_Candida
         others.append(_Candidate(take_rows(group.raw, row), key, case.name, row - case.rows.start))
     excess = search.excesses([other.raw for other in others], group.keys)
     clear = [other for other, enough in zip(others, excess >= SUFFICIENT_EXCESS, strict=True) if enough]
-    if clear:
-        yield min(clear, key=lambda other: search.cost(other.raw))
+    yield from sorted(clear, key=lambda other: search.cost(other.raw))[:SIMPLEST]
 
 
 def _found(group: Group, found: Replay) -> _Candidate | None:
@@ -170,6 +173,7 @@ class _Search:
 
     def smallest(self, start: _Candidate) -> _Candidate:
         """What is left when nothing more can be cut, set to zero, or rounded."""
+        self.evaluations = 0
         excess = self.excesses([start.raw], start.key)[0]
         required = min(excess, max(min(SUFFICIENT_EXCESS, excess / 2), 10 * ROUNDING))
 
@@ -212,21 +216,32 @@ class _Search:
             return None
         self.shapes.add(shape)
         try:
-            sides, admissible = self._sides(raws, keys)
+            filled, keys = _filled(raws, keys)
+            sides, admissible = self._evaluated(filled, keys)
         except (TypeError, ValueError):  # what a trial raises for shapes that do not fit
             return None
-        return np.where(admissible, np.max(relative_excess(self.claim.kind, sides), axis=1, initial=-np.inf), -np.inf)
+        excess = relative_excess(self.claim.kind, sides)
+        if np.any(excess[admissible] > 0):
+            excess = np.where(self._is_rounding(filled, keys, sides), -np.inf, excess)
+        return np.where(admissible, np.max(excess, axis=1, initial=-np.inf), -np.inf)
 
-    def _sides(self, raws: list[Instance], keys: np.ndarray) -> tuple[Evaluation, np.ndarray]:
-        missing = ROWS - len(raws)
-        filled = raws + raws[-1:] * missing
-        instances, admissible = self._programs.prepare(jax.tree.map(lambda *leaves: np.stack(leaves), *filled))
-        keys = np.concatenate([keys, keys[:1].repeat(missing, axis=0)])
+    def _is_rounding(self, raws: Instance, keys: np.ndarray, sides: Evaluation) -> np.ndarray:
+        """Where changes of the inputs in their last place explain measured − theory, [instances, components]."""
+        moved = jax.tree.map(partial(perturbed, np.random.default_rng(0)), raws)
+        again = self._evaluated(moved, keys)[0].values
+        gap = sides.values.measured - sides.values.theory
+        with np.errstate(invalid="ignore"):
+            change = np.nan_to_num(abs(again.measured - again.theory - gap), nan=0.0)
+            return abs(gap) <= MIN_EXCESS * change
+
+    def _evaluated(self, raws: Instance, keys: np.ndarray) -> tuple[Evaluation, np.ndarray]:
+        """The claim's sides on ROWS instances, and which of these meet the hypotheses."""
+        instances, admissible = self._programs.prepare(raws)
         return self._programs.evaluate(enumerated=self.enumerated)(instances, keys)[STATEMENT], admissible
 
     def written_down(self, reached: _Candidate) -> Shrunk:
         """The result, with its sides."""
-        sides, admissible = self._sides([reached.raw], reached.key[None])
+        sides, admissible = self._evaluated(*_filled([reached.raw], reached.key[None]))
         kept = np.arange(ROWS) == 0
         _, component = worst_entry(self.claim.kind.discrepancy(sides), sides.broken, admissible & kept)
         stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[None], reached.raw)
@@ -301,6 +316,12 @@ class _Search:
             for blocks in blocks_of([leaf.shape for _, leaf in free]):
                 entries = transformed(entries, blocks, transform, holds)
         return with_entries(entries)
+
+
+def _filled(raws: list[Instance], keys: np.ndarray) -> tuple[Instance, np.ndarray]:
+    """ROWS instances, stacked, and their keys: those given, and the last one again."""
+    rows = np.minimum(np.arange(ROWS), len(raws) - 1)
+    return jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *raws), keys[rows]
 
 
 def _instances(axis: Axis, raw: Instance, choices: list[np.ndarray]) -> Iterator[Instance]:

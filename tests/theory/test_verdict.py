@@ -60,7 +60,8 @@ def test_verdicts_survive_json(counterexample):
     assert isinstance(again.cases["digits"], CaseVerdict) and again.cases["digits"].interval == (0.4, 0.6)
     if counterexample is not None:
         assert list(fields["counterexample"]) == [
-            "case", "instance", "found_by", "component", "measured", "theory", "values",
+            "case", "instance", "found_by", "component", "measured", "theory", "values", "key", "smaller",
+            "certificate", "program",
         ]  # fmt: skip
 
 

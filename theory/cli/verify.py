@@ -106,7 +106,8 @@ def _verdicts(
         remembered, ignored = recall(out, item, samples)
         if ignored:
             print(f"note: {item.argument}: {ignored}", file=sys.stderr)
-        return verdict_on(item.claim, tier=run.tier, seed=run.seed, data=samples, remembered=remembered)
+        memory = {} if remembered is None else {"remembered": remembered}
+        return verdict_on(item.claim, tier=run.tier, seed=run.seed, data=samples, **memory)
 
     return table.tracked(ordered_map(verdict, chosen, threads=runtime.THREADS))
 
