@@ -177,7 +177,7 @@ def _stacked(
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        admissible = met[rows].all(axis=1)
+        admissible = np.array([row.all() for row in met[rows]], bool)
         reason = "" if admissible.any() else f"no instance meets: {_rejecting(hypotheses, met[rows])}"
         stream = case.stream or case.name
         case_rows.append(CaseRows(case.name, case.control, stream, index, rows, admissible, reason))

@@ -17,8 +17,8 @@ _CASE_COLUMNS = ("verdict", "trials", "instances", "admissible", "measured", "th
 def as_json(report: Report) -> str:
     """The run and its verdicts as strict JSON: a number that is not finite is null.
 
-    What ``measured``, ``theory``, ``looseness``, ``resolution`` and ``interval`` mean depends on the kind of the claim: see
-    :class:`theory.CaseVerdict`. Two runs of the same settings differ in ``elapsed_s`` alone.
+    What ``measured``, ``theory``, ``looseness``, ``resolution`` and ``interval`` mean depends on the kind of the claim:
+    see :class:`theory.CaseVerdict`. Two runs of the same settings differ in ``elapsed_s`` alone.
     """
     run = report.run
     fields = {
