@@ -14,8 +14,9 @@ from figures._style import BLUE, GREY, RED, WIDTH, Look, style
 from sketchprune import scores
 from sketchprune.data import load
 from sketchprune.types import Key
-from theory.catalogue.effects.claims import COMPARED_AT, masks_of_scores, spearman
-from theory.catalogue.effects.seeds import Seed, make_seed, train_masks
+from theory.catalogue.effects.efficiency import masks_of_scores
+from theory.catalogue.effects.rank_correlation import spearman
+from theory.catalogue.effects.seeds import COMPARED_AT, Seed, make_seed, train_masks
 from theory.statistics import mean_interval
 from theory.verdict import EFFECT_LEVEL
 

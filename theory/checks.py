@@ -178,13 +178,14 @@ def _check_side(name: str, side: Any):
 def _check_shapes(name: str, sides: "Sides", whose: str):
     """Refuse sides that do not broadcast to one shape, or have no entries."""
     shapes = {field: jnp.shape(side) for field, side in sides._asdict().items() if side is not None}
+    misfit = f"sides of {name!r} in the {whose} have the shapes {shapes}; it takes shapes that broadcast"
     try:
         shape = jnp.broadcast_shapes(shapes["measured"], shapes["theory"])
         fits = all(jnp.broadcast_shapes(shape, other) == shape for other in shapes.values())
     except ValueError:
-        fits = False
+        raise ValueError(misfit) from None
     if not fits:
-        raise ValueError(f"sides of {name!r} in the {whose} have the shapes {shapes}; it takes shapes that broadcast")
+        raise ValueError(misfit)
     if 0 in shape:
         raise ValueError(f"sides of {name!r} in the {whose} have the shape {shape}; it takes at least one number")
 

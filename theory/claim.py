@@ -22,7 +22,7 @@ Instance = Any
 """One record of arrays: a flax.struct dataclass. All instances of one case have one shape."""
 Outcome = Any
 """What chance decided in one trial: usually a mask."""
-Expected = Literal["SUPPORTED", "REFUTED"]
+Expected = Literal["SUPPORTED", "REFUTED", "VACUOUS"]
 """The verdicts that mathematics can predict."""
 
 

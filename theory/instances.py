@@ -41,7 +41,7 @@ class CaseRows:
         index: its place in the group.
         rows: its instances among those of the group.
         admissible: which of them met the hypotheses.
-        reason: why none did: the hypotheses that rejected them; empty where one is admissible.
+        reason: why none did, with the hypotheses that rejected them; empty where one is admissible.
     """
 
     name: str
@@ -177,8 +177,8 @@ def _stacked(
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        admissible = met[rows].all(axis=1)
-        reason = "" if admissible.any() else _rejecting(hypotheses, met[rows])
+        admissible = np.array([row.all() for row in met[rows]], bool)
+        reason = "" if admissible.any() else f"no instance meets: {_rejecting(hypotheses, met[rows])}"
         stream = case.stream or case.name
         case_rows.append(CaseRows(case.name, case.control, stream, index, rows, admissible, reason))
     return Group(tuple(case_rows), cases[0].enumerable, raw, instances, np.concatenate(keys))
@@ -186,8 +186,8 @@ def _stacked(
 
 def _rejecting(hypotheses: tuple[str, ...], met: Bool[np.ndarray, "instances hypotheses"]) -> str:
     """The hypotheses that no instance met; where some instance met each of them, those that rejected one."""
-    never = ~met.any(axis=0)
-    chosen = never if never.any() else ~met.all(axis=0)
+    never = [not met[:, column].any() for column in range(len(hypotheses))]
+    chosen = never if any(never) else [not met[:, column].all() for column in range(len(hypotheses))]
     return "; ".join(name for name, counts in zip(hypotheses, chosen, strict=True) if counts)
 
 

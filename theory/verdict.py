@@ -121,7 +121,7 @@ class CaseVerdict:
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",
             "exact binomial", "slopes" or "paired".
         control: whether the case is a control arm, which has no part in the verdict on the claim.
-        reason: where UNMET, the hypotheses that rejected the instances; else empty.
+        reason: why the verdict is UNMET, INCONCLUSIVE or REFUTED, where the numbers do not say it; else empty.
         contrast: of a control, the effect minus this control, averaged over the instances that they share; else nan.
         contrast_interval: the confidence interval of that mean; else None.
     """
@@ -280,6 +280,12 @@ class Verdict:
         """Median of theory/measured over the cases that have one; nan where no case has."""
         finite = [case.looseness for case in self.cases.values() if not math.isnan(case.looseness)]
         return median_high(finite) if finite else math.nan
+
+    @property
+    def resolution(self) -> float:
+        """The largest of the cases that have one; nan where no case has."""
+        finite = [case.resolution for case in self.cases.values() if not math.isnan(case.resolution)]
+        return max(finite, default=math.nan)
 
 
 def _with_nan(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:

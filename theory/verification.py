@@ -83,7 +83,9 @@ def verify_with(
         verdict=verdict,
         expected=None if claim.expected is None else Decision(claim.expected),
         tolerance=claim.kind.tolerance(tier),
-        cases={name: replace(case, reason=reasons[name]) for name, case in found.cases[STATEMENT].items()},
+        cases={
+            name: replace(case, reason=case.reason or reasons[name]) for name, case in found.cases[STATEMENT].items()
+        },
         mutants={name: found.decision(name) for name in claim.mutants},
         counterexample=example,
         elapsed_s=time.perf_counter() - started,

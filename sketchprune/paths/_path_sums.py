@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, primitives
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import _checks
 from sketchprune._jaxpr import Environment, aval, evaluate
 from sketchprune._leaves import is_floating
-from sketchprune.paths._exponents import Exponent, exponent_of, power_of_two
+from sketchprune.paths._exponents import Exponent, normaliser, power_of_two
 
 
 class PathSum(NamedTuple):
@@ -37,22 +37,26 @@ class PathSum(NamedTuple):
     """The numbers of the leaves that the paths use as a whole (not of those from which they took entries)."""
     lost_bits: Exponent | int = 0
     """Bits of headroom lost to heavier paths: by how many powers of two rescaling has raised the values."""
+    positive: Bool[Array, ""] | None = None
+    """Whether a value is above zero, where that is known."""
 
 
 def rescaled(term: PathSum) -> PathSum:
     """The same sums with the largest value between 1 and 2."""
-    shift = exponent_of(term.values)
+    shift, factor, positive = normaliser(term.values)
     return term._replace(
-        values=term.values * power_of_two(-shift, term.values.dtype),
+        values=term.values * factor,
         exponent=term.exponent + shift,
-        lost_bits=term.lost_bits + jnp.maximum(-shift, 0),
+        lost_bits=term.lost_bits + lax.max(-shift, jnp.int32(0)),
+        positive=positive,
     )
 
 
 def raised(values: Any, power: int) -> PathSum:
     """|values|^power, rescaled before it is raised."""
     term = rescaled(PathSum(abs(jnp.asarray(values)), jnp.int32(0), from_input=False))
-    return PathSum(lax.integer_pow(term.values, power), power * term.exponent, from_input=False)
+    powers = lax.integer_pow(term.values, power)
+    return PathSum(powers, power * term.exponent, from_input=False, positive=term.positive)
 
 
 @jax.custom_vjp
@@ -131,7 +135,7 @@ class Reader(NamedTuple):
     def finished(self, term: PathSum) -> PathSum:
         """What a sum or product of path sums leaves behind: rescaled, or ones where it is above zero."""
         if self.indicators:
-            return term._replace(values=_indicator(term.values), exponent=jnp.int32(0))
+            return term._replace(values=_indicator(term.values), exponent=jnp.int32(0), positive=None)
         return rescaled(term)
 
     def aligned(self, operands: Sequence[Any], *, only_zeros: bool) -> list[PathSum]:
@@ -147,15 +151,18 @@ class Reader(NamedTuple):
                 "apply adds a bias or a shift; it takes a bias-free network, with batch normalisation that only scales"
             )
         terms = [each if isinstance(each, PathSum) else raised(each, self.power) for each in operands]
+        positive = [jnp.any(term.values > 0) if term.positive is None else term.positive for term in terms]
         # The exponent of a term that is zero throughout means nothing, so it does not count for the largest.
-        tiny = jnp.iinfo(jnp.int32).min // 2
-        top = jnp.stack([jnp.where(jnp.any(term.values > 0), term.exponent, tiny) for term in terms]).max()
-        top = jnp.where(top == tiny, terms[0].exponent, top)
+        tiny = jnp.int32(jnp.iinfo(jnp.int32).min // 2)
+        counted = [lax.select(known, term.exponent, tiny) for known, term in zip(positive, terms, strict=True)]
+        top = functools.reduce(lax.max, counted)
+        top = lax.select(top == tiny, terms[0].exponent, top)
         together = {
+            "positive": functools.reduce(lax.bitwise_or, positive),
             "exponent": top,
             "from_input": any(term.from_input for term in terms),
             "leaves": frozenset[int]().union(*(term.leaves for term in terms)),
-            "lost_bits": functools.reduce(jnp.maximum, [term.lost_bits for term in terms]),
+            "lost_bits": functools.reduce(lax.max, [jnp.int32(term.lost_bits) for term in terms]),
         }
         factors = [power_of_two(term.exponent - top, term.values.dtype) for term in terms]
         return [
@@ -182,25 +189,31 @@ def _converted(_: Reader, operation: _Operation) -> PathSum | None:
 
 
 def _moved(_: Reader, operation: _Operation) -> PathSum | None:
-    """Sums and selections of the entries of the first operand, with coefficients of one."""
+    """All entries of the first operand, in other places or summed."""
     term, *rest = operation.operands
     if not isinstance(term, PathSum) or any(isinstance(other, PathSum) for other in rest):
         return None
     return term._replace(values=operation.on(term.values, *rest))
 
 
+def _windows(reader: Reader, operation: _Operation) -> PathSum | None:
+    """Sums of some entries of the first operand: windows may leave others out."""
+    term = _moved(reader, operation)
+    return term if term is None else term._replace(positive=None)
+
+
 def _taken(reader: Reader, operation: _Operation) -> PathSum | None:
     """Entries of the first operand. Of a leaf that holds several layers they are the weights of one of them."""
-    term = _moved(reader, operation)
+    term = _windows(reader, operation)
     return term if term is None or term.from_input else term._replace(leaves=frozenset())
 
 
 def _padded(_: Reader, operation: _Operation) -> PathSum | None:
-    """Padding with zeros."""
+    """Padding with zeros; negative padding leaves entries out."""
     term, padding = operation.operands
     if not isinstance(term, PathSum) or not _is_zero(padding):
         return None
-    return term._replace(values=operation.on(term.values, padding))
+    return term._replace(values=operation.on(term.values, padding), positive=None)
 
 
 def _relu(_: Reader, operation: _Operation) -> PathSum | None:
@@ -217,8 +230,8 @@ def _pooled(reader: Reader, operation: _Operation) -> PathSum:
         raise ValueError("apply takes a maximum (max pooling); it takes networks of sums, as average pooling")
     (term,) = operation.operands
     if reader.indicators:  # the derivative of a maximum sees only one of several equal entries; that of a sum all
-        return term._replace(values=_indicator(_summed(operation.equation, term.values)))
-    return term._replace(values=operation.on(term.values))
+        return term._replace(values=_indicator(_summed(operation.equation, term.values)), positive=None)
+    return term._replace(values=operation.on(term.values), positive=None)
 
 
 def _summed(equation: JaxprEqn, values: Array) -> Array:
@@ -236,7 +249,7 @@ def _selected(reader: Reader, operation: _Operation) -> PathSum | None:
     if isinstance(which, PathSum):
         return None
     terms = reader.aligned(cases, only_zeros=True)
-    return terms[0]._replace(values=operation.on(which, *(term.values for term in terms)))
+    return terms[0]._replace(values=operation.on(which, *(term.values for term in terms)), positive=None)
 
 
 def _concatenated(reader: Reader, operation: _Operation) -> PathSum:
@@ -245,7 +258,10 @@ def _concatenated(reader: Reader, operation: _Operation) -> PathSum:
 
 
 def _added(reader: Reader, operation: _Operation) -> PathSum:
-    """A sum or a difference: the paths of both."""
+    """A sum or a difference: the paths of both, or of one where the other is known to be zero."""
+    for one, other in (operation.operands, operation.operands[::-1]):
+        if isinstance(one, PathSum) and _is_zero(other):
+            return one
     one, other = reader.aligned(operation.operands, only_zeros=False)
     return reader.finished(one._replace(values=one.values + other.values))
 
@@ -318,7 +334,7 @@ _RULES: dict[Any, _Rule] = {
     primitives.broadcast_in_dim_p: _moved,
     primitives.rev_p: _moved,
     primitives.reduce_sum_p: _moved,
-    primitives.reduce_window_sum_p: _moved,
+    primitives.reduce_window_sum_p: _windows,
     primitives.cumsum_p: _moved,
     primitives.slice_p: _taken,
     primitives.dynamic_slice_p: _taken,

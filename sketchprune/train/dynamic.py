@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from sketchprune import _checks
+from sketchprune import _checks, masks
 from sketchprune._arithmetic import count_true
 from sketchprune._static import static
 from sketchprune.train._sources import check_inside, largest, sizes, support
@@ -76,7 +76,7 @@ def rigl(
         data: inputs and targets.
         optimizer: an optax optimiser; make it once.
         steps: how many steps are taken.
-        start: the mask that training starts with, inside the source.
+        start: the mask that training starts with, inside the source; on leaves that are never pruned the source is.
         every: how many steps lie between two changes of the mask.
         until: the step from which the mask stays; None for three quarters of the steps, rounded down.
         fraction: of a layer's weights, how many are replaced at first, in [0, 1].
@@ -183,7 +183,12 @@ def _rewiring(steps: int, every: int, until: int | None, fraction: int | float, 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewiring"))
 def _train(params, data, start, mask, key, *, recipe: Recipe, steps: int, rewiring: _Rewiring) -> Ticket:
     source = support(params, mask)
-    first = jax.tree.map(jnp.logical_and, support(params, start), source)
+    first = jax.tree.map(
+        lambda pruned, kept, usable: kept & usable if pruned else usable,
+        masks.prunable(params),
+        support(params, start),
+        source,
+    )
     training = Training(recipe, data, key)
 
     def step(carry: tuple[State, Mask], number: Array) -> tuple[tuple[State, Mask], Array]:

@@ -83,11 +83,10 @@ def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int) ->
     score_key, batch_key = jax.random.split(key)
 
     def used(variables: Params) -> Mask:
-        return largest(variables, keep, source)
+        return largest(jax.tree.map(lax.stop_gradient, variables), keep, source)
 
-    def network(variables: Params) -> Params:
+    def network(variables: Params, kept: Mask) -> Params:
         """The parameters in use. Their derivative in the scores is that of m∘w in m."""
-        kept = used(jax.tree.map(lax.stop_gradient, variables))
 
         def leaf(pruned, score, weight, kept):
             # The second term is zero, or NaN where the score is not finite.
@@ -95,13 +94,16 @@ def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int) ->
 
         return jax.tree.map(leaf, pruned, variables, weights, kept)
 
-    recipe = recipe._replace(apply=lambda variables, x, apply=recipe.apply: apply(network(variables), x))
+    recipe = recipe._replace(
+        apply=lambda variables, x, apply=recipe.apply: apply(network(variables, used(variables)), x)
+    )
     training = Training(recipe, data, batch_key)
     scores = _first_scores(score_key, weights)
     start = jax.tree.map(lambda pruned, score, weight: score if pruned else weight, pruned, scores, weights)
     step = functools.partial(training.advance, source)
     end, losses = lax.scan(step, training.start(start, source), jnp.arange(steps))
-    return Ticket(network(end.params), used(end.params), losses)
+    kept = used(end.params)
+    return Ticket(network(end.params, kept), kept, losses)
 
 
 def _first_scores(key: Key, params: Params) -> Params:

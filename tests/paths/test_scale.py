@@ -118,3 +118,14 @@ def test_a_million_weights():
     norm = (forward[-1] @ squares[2]).sum()
     least = max(*most, 9 * norm / sum(s.sum() for s in squares))
     assert least < again[0] < sum(most)
+
+
+def test_zeros_beside_heavy_units_do_not_set_the_scale():
+    """A slice that holds only zeros is added to light paths: a unit of weight 0 beside one of weight 1e30."""
+
+    def apply(params, x):
+        heavy, light = params
+        return (x @ heavy)[:, 1:] + x @ light
+
+    params = [jnp.array([[1e30, 0.0]], jnp.float32), jnp.array([[1e-20]], jnp.float32)]
+    assert float(paths.path_norm(apply, params, (1,), 1)) == np.float32(1e-20)

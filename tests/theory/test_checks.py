@@ -147,8 +147,14 @@ def test_an_unmet_case_says_which_hypotheses_rejected_it():
         return found.verdict, found.reason
 
     assert case(claim(good=first)) == (SUPPORTED, "")
-    assert case(claim(good=first, high=lambda v: v.p > 2, low=lambda v: v.p < 0)) == (UNMET, "high; low")
-    assert case(claim(good=first, other=lambda v: ~first(v), always=lambda v: v.p > 0)) == (UNMET, "good; other")
+    assert case(claim(good=first, high=lambda v: v.p > 2, low=lambda v: v.p < 0)) == (
+        UNMET,
+        "no instance meets: high; low",
+    )
+    assert case(claim(good=first, other=lambda v: ~first(v), always=lambda v: v.p > 0)) == (
+        UNMET,
+        "no instance meets: good; other",
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sketchprune import laws, prune, scores, search
 from sketchprune.data import Dataset
 from sketchprune.testing import check_score
 from tests.support.pruning import BATCH, PARAMS, half_squares, kept, network
-from theory.catalogue.effects import claims, seeds
+from theory.catalogue.effects import drawing, efficiency, path_traces, seeds
 
 FILE = '''"""A pruning score of my own."""
 
@@ -70,9 +70,9 @@ def test_effects_are_claimed_of_it(squared_snip):
     table = {"ntk_trace": scores.ntk_trace, "mine": squared_snip}
     named = {"id": "my/effect", "title": "An effect"}
     for claim in (
-        claims.drawn_beats_top(claims.BINARY, table, **named),
-        claims.trace_predicts(lambda found: found.errors, table, outcome_name="the test error", **named),
-        claims.efficiency_predicts(table, sampled=True, **named),
+        drawing.drawn_beats_top(drawing.BINARY, table, **named),
+        path_traces.trace_predicts(lambda found: found.errors, table, outcome_name="the test error", **named),
+        efficiency.efficiency_predicts(table, sampled=True, **named),
     ):
         sides = jax.eval_shape(claim.trial, instance, jax.random.key(0))["claim"]
         assert sides.measured.dtype == sides.theory.dtype

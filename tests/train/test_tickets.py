@@ -168,6 +168,16 @@ def test_rewinding_does_not_undo_a_nan():
     assert sum(counts(ticket.mask).values()) == KEEP
 
 
+def test_what_is_never_pruned_is_as_in_the_source():
+    """Whatever the first mask says of it, before and after the mask changes."""
+    params, source, first, data = problem()
+    first = first | {"bias": jnp.zeros(6, bool)}
+    source = source | {"bias": source["bias"].at[2].set(False)}
+    ticket = METHODS["rigl"](network, params, source, first, data, OPTIMIZER, 4, key=KEY)
+    np.testing.assert_array_equal(ticket.mask["bias"], source["bias"])
+    np.testing.assert_array_equal(ticket.params["bias"] != 0, source["bias"])
+
+
 def test_dtypes_are_kept():
     given = jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(jnp.float32), problem())
     for name, method in METHODS.items():

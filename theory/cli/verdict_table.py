@@ -22,11 +22,11 @@ from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, 
 
 R = TypeVar("R")
 
-_WIDTHS = {"measured": 9, "theory": 9, "looseness": 9, "trials": 7, "mutants": 7, "seconds": 7}
+_WIDTHS = {"measured": 9, "theory": 9, "looseness": 9, "resolution": 10, "trials": 7, "mutants": 7, "seconds": 7}
 """The columns of numbers, and how wide they are."""
 _VERDICT_WIDTH = len("✓ INCONCLUSIVE")
 _MIN_CLAIM_WIDTH = 12
-_OPTIONAL_COLUMNS = ("trials", "looseness")
+_OPTIONAL_COLUMNS = ("trials", "resolution", "looseness")
 """Columns that a narrow terminal goes without, in this order."""
 _MARKS = {"good": ("✓", "green"), "bad": ("✗", "bold red"), "open": ("?", "bold yellow"), "seen": ("•", "cyan")}
 """Mark and colour of a verdict by its standing."""
@@ -127,6 +127,7 @@ def _row(item: Selected, verdict: Verdict, layout: _Layout) -> Iterable[Text]:
         "measured": number(measured),
         "theory": number(theory),
         "looseness": number(verdict.looseness),
+        "resolution": number(verdict.resolution),
         "trials": count(verdict.trials),
         "mutants": f"{refuted_mutants(verdict)}/{len(verdict.mutants)}" if verdict.mutants else "–",
         "seconds": f"{verdict.elapsed_s:.1f}",
@@ -160,6 +161,8 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
     """What the reader of a row should know: what is not as expected, or what the row cannot show."""
     if verdict.expected not in (None, verdict.verdict):
         yield f"expected {verdict.expected}"
+        if verdict.verdict == VACUOUS:
+            yield "  the statement holds and says nothing: it allows more than is known without it"
         for name, case in verdict.cases.items():
             if case.verdict == verdict.verdict:
                 yield f"  case {name}: measured {number(case.measured)}, theory {number(case.theory)}"
@@ -175,7 +178,7 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
         yield f"says nothing (VACUOUS) on {len(vacuous)} of {len(verdict.cases)} cases: {', '.join(vacuous)}"
     for name, case in verdict.cases.items():
         if case.reason:
-            yield f"case {name} is UNMET, no instance meets: {case.reason}"
+            yield f"case {name} is {case.verdict}: {case.reason}"
     for name, outcome in verdict.mutants.items():
         if outcome == INCONCLUSIVE:
             yield f"mutant {name} is undecided"

@@ -116,7 +116,30 @@ class Expectation(trials.Sampled):
             judgement, kept, admissible, exact.medians(kept.means()) | {"resolution": resolution}
         )
         hides_much = not resolution <= retrials.MAX_RESOLUTION * tier.tolerance
-        return replace(verdict, verdict=INCONCLUSIVE) if verdict.verdict == SUPPORTED and hides_much else verdict
+        if verdict.verdict == SUPPORTED and hides_much:
+            verdict = replace(verdict, verdict=INCONCLUSIVE)
+        return replace(verdict, reason=self._reason(verdict, tier)) if verdict.verdict == INCONCLUSIVE else verdict
+
+    def _reason(self, verdict: CaseVerdict, tier: Tier) -> str:
+        """What is known of an undecided case, and how many trials would decide it."""
+        assert verdict.interval is not None  # every verdict by chance has one
+        low, high = verdict.interval
+        tolerance, limit = tier.tolerance, retrials.MAX_RESOLUTION * tier.tolerance
+        if not np.isfinite(high - low):
+            return (
+                "a few trials dominate the variance: it takes more of them, a range where outcomes are bounded, or a "
+                "scale where the theory is near 0"
+            )
+        centre = (low + high) / 2 if self.relation == "at most" else abs(low + high) / 2
+        half, known = (high - low) / 2, f"the interval is [{low:.3g}, {high:.3g}] and the tolerance {tolerance:g}"
+        if centre + half <= tolerance:
+            needed = verdict.trials * (verdict.resolution / limit) ** 2
+            return (
+                f"{known}, but instances may deviate by {verdict.resolution:.3g} (root mean square), where {limit:g} "
+                f"passes: about {needed:.1g} trials, or a larger scale where the theory is near 0"
+            )
+        room = abs(tolerance - centre)
+        return f"{known}: about {verdict.trials * (half / room) ** 2:.1g} trials would decide"
 
     def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
         """Decisions on the components, from sums over trials on admissible instances.

@@ -180,6 +180,7 @@ def case_verdict(
     resolution: float = np.nan,
     trials: int = 0,
     interval: tuple[float, float] | None = None,
+    reason: str = "",
 ) -> CaseVerdict:
     """The verdict on a case, with its instances counted.
 
@@ -193,6 +194,7 @@ def case_verdict(
         resolution: what the kind's words say of ``resolution``.
         trials: trials behind the decision.
         interval: what they say of ``interval``.
+        reason: why it was decided so, where the numbers do not say it.
     """
     return CaseVerdict(
         verdict=Decision(decision),
@@ -205,6 +207,7 @@ def case_verdict(
         resolution=resolution,
         interval=interval,
         method=method,
+        reason=reason,
     )
 
 

@@ -76,7 +76,9 @@ class Probability(trials.Sampled):
         if verdict.verdict != SUPPORTED:
             return verdict
         if np.any((kept.trials + kept.broken) * means.delta < MIN_ALLOWED_FAILURES):
-            return replace(verdict, verdict=INCONCLUSIVE)
+            needed = MIN_ALLOWED_FAILURES / np.min(means.delta)
+            reason = f"each instance needs at least {needed:g} trials, and had {np.min(kept.trials + kept.broken):g}"
+            return replace(verdict, verdict=INCONCLUSIVE, reason=reason)
         return replace(verdict, verdict=VACUOUS) if exact.is_vacuous(means) else verdict
 
     def judge(self, sums: TrialSums, tier: Tier, level: float) -> trials.Judgement:
@@ -111,7 +113,8 @@ class Probability(trials.Sampled):
     def settle(self, verdict: CaseVerdict, retried: trials.Judgement) -> CaseVerdict:
         """INCONCLUSIVE where the failure rate of a suspect is not known to be small enough."""
         open_ = INCONCLUSIVE in retried.decisions and verdict.verdict in (SUPPORTED, VACUOUS)
-        return replace(verdict, verdict=INCONCLUSIVE) if open_ else verdict
+        reason = "the failure rate of an instance that was tried again is not known to be below 2δ"
+        return replace(verdict, verdict=INCONCLUSIVE, reason=reason) if open_ else verdict
 
     def tolerance(self, tier: Tier) -> float:
         """By what part of δ a failure rate may exceed it and pass."""

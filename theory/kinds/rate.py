@@ -10,7 +10,17 @@ from jaxtyping import Float
 from theory import statistics
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
-from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_margin, check_relation, limits, unmet
+from theory.kinds.kind import (
+    STATEMENT,
+    Findings,
+    Kind,
+    Words,
+    case_verdict,
+    check_margin,
+    check_relation,
+    limits,
+    unmet,
+)
 from theory.statistics import Relation
 from theory.verdict import EFFECT_LEVEL, REFUTED, CaseVerdict, Tier, Verdict
 
@@ -24,7 +34,8 @@ class Rate(Kind):
     """measured(size) ~ size^theory: the slope of log measured against log size.
 
     ``trial(instance, outcome, size)`` is compiled once for each size; its ``theory`` is the exponent. Student's
-    interval of the slopes of the instances decides.
+    interval of the slopes of the instances decides. A trial that is to be an average over draws draws them itself, as
+    with ``jax.vmap`` over ``jax.random.split(outcome, n)``: the mean of logarithms is not the logarithm of the mean.
 
     Attributes:
         sizes: the sizes, ascending.
@@ -71,15 +82,22 @@ class Rate(Kind):
 
     def _measure_group(self, runs: "theory.engine.Runs", group: "theory.instances.Group") -> Findings:
         by_size = [runs.evaluate_at(group, size) for size in self.sizes]
-        found = {}
+        found = Findings.none(runs.statements)
         for name in runs.statements:
             components = by_size[0][name].values.measured.shape[1]
             if components != 1:
                 raise ValueError(f"sides {name!r} of {runs.claim.id} have {components} components; a rate takes one")
             values = np.stack([sides[name].values.measured[:, 0] for sides in by_size], axis=1)
             exponent = float(by_size[0][name].values.theory[0, 0])
-            found[name] = {case.name: self.decide(values[case.rows], exponent, case.admissible) for case in group.cases}
-        return Findings(found)
+            for case in group.cases:
+                own = values[case.rows]
+                found |= Findings({name: {case.name: self.decide(own, exponent, case.admissible)}})
+                unusable = np.argwhere(_unusable(own) & case.admissible[:, None])
+                if name == STATEMENT and unusable.size:
+                    row, place = map(int, unusable[0])
+                    sides = float(own[row, place]), exponent
+                    found |= Findings({}, group.replay(case, row, 0, sides, "instance"))
+        return found
 
     def decide(
         self,
@@ -100,8 +118,13 @@ class Rate(Kind):
         if not admissible.any():
             return unmet(admissible, method="slopes")
         kept = values[admissible]
-        if not (np.isfinite(kept) & (kept > 0)).all():
-            return case_verdict(REFUTED, admissible, method="slopes", theory=exponent, trials=kept.size)
+        if (unusable := np.argwhere(_unusable(values) & admissible[:, None])).size:
+            row, place = unusable[0]
+            reason = (
+                f"measured is {values[row, place]} in instance {row} at size {self.sizes[place]}, which has no "
+                f"logarithm ({len(unusable)} of {kept.size} values have none)"
+            )
+            return case_verdict(REFUTED, admissible, method="slopes", theory=exponent, trials=kept.size, reason=reason)
         slope, interval = statistics.slope_interval(np.log(self.sizes), np.log(kept), level)
         return case_verdict(
             statistics.decide_exponent(interval, exponent, self.relation, self.margin),
@@ -123,3 +146,8 @@ class Rate(Kind):
         theory = next(iter(verdict.cases.values())).theory
         band = (theory - verdict.tolerance, theory + verdict.tolerance)
         return linear("exponent", strips, marks={theory: "theory"}, band=band)
+
+
+def _unusable(values: np.ndarray) -> np.ndarray:
+    """Which values have no logarithm."""
+    return ~(np.isfinite(values) & (values > 0))

@@ -11,14 +11,14 @@ from sketchprune._files import strict_json
 from theory.report.run import Report, Run, Selected
 from theory.verdict import Verdict
 
-_CASE_COLUMNS = ("verdict", "trials", "instances", "admissible", "measured", "theory", "looseness")
+_CASE_COLUMNS = ("verdict", "trials", "instances", "admissible", "measured", "theory", "looseness", "resolution")
 
 
 def as_json(report: Report) -> str:
     """The run and its verdicts as strict JSON: a number that is not finite is null.
 
-    What ``measured``, ``theory``, ``looseness`` and ``interval`` mean depends on the kind of the claim: see
-    :class:`theory.CaseVerdict`. Two runs of the same settings differ in ``elapsed_s`` alone.
+    What ``measured``, ``theory``, ``looseness``, ``resolution`` and ``interval`` mean depends on the kind of the claim:
+    see :class:`theory.CaseVerdict`. Two runs of the same settings differ in ``elapsed_s`` alone.
     """
     run = report.run
     fields = {

@@ -37,7 +37,7 @@ def small(index=0):
 
 # --- All claims
 
-OBSERVATIONS = ("tangent/finite-width-relu",)
+OBSERVATIONS = ("tangent/finite-width-relu", "tangent/training-error-ridge-network")
 """Claims that say what the data say."""
 
 

@@ -13,7 +13,8 @@ from scipy import stats
 from sketchprune import data, prune, scores, sketch
 from tests.support import few, quick_jit
 from theory import Case, Claim, Effect, Sides, verify
-from theory.catalogue.effects import claims, seeds
+from theory.catalogue.effects import drawing, efficiency, path_traces, seeds
+from theory.catalogue.effects.rank_correlation import spearman
 from theory.instances import make_groups
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
 
@@ -23,7 +24,7 @@ RNG = np.random.default_rng(0)
 @few(30)
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=6), st.lists(st.integers(-3, 3), min_size=6, max_size=6))
 def test_rank_correlation_is_scipys(a, b):
-    found = float(claims.spearman(jnp.array(a, float), jnp.array(b, float)))
+    found = float(spearman(jnp.array(a, float), jnp.array(b, float)))
     if len(set(a)) == 1 or len(set(b)) == 1:
         assert found == 0
     else:
@@ -48,7 +49,8 @@ def test_training_heeds_masks_and_controls(network):
     empty = jax.tree.map(jnp.zeros_like, dense)
     stack = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), dense, empty)
     run = jax.jit(lambda control: seeds.train_masks(instance.replace(control=control), stack, jax.random.key(0)))
-    _, losses, errors = run(seeds.AS_PRUNED)
+    found = run(seeds.AS_PRUNED)
+    losses, errors = found.losses, found.errors
     assert losses[0, -1] < losses[0, 0] / 5 and errors[0] < 0.2
     np.testing.assert_allclose(losses[1], np.log(10), rtol=1e-6)
     np.testing.assert_array_equal(losses, run(seeds.SHUFFLED).losses)
@@ -60,12 +62,14 @@ def test_laws_heed_the_size_of_a_score_alone():
     signed = {"kernel": RNG.standard_normal((3, 4)), "bias": np.full(4, np.inf)}
     signed["kernel"][1, 2] = -np.inf
     kept = np.where(np.isinf(signed["kernel"]), 0, abs(signed["kernel"]))
-    found = claims.score_law(signed)
+    found = efficiency.score_law(signed)
     np.testing.assert_allclose(found["kernel"], kept / kept.sum(), rtol=1e-12)
     np.testing.assert_array_equal(found["bias"], 0)
     for other in (jax.tree.map(lambda leaf: 7 * leaf, signed), signed | {"kernel": -abs(signed["kernel"])}):
-        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, claims.score_law(other))
-    optimal = claims.score_law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
+        jax.tree.map(
+            lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-12), found, efficiency.score_law(other)
+        )
+    optimal = efficiency.score_law(signed | {"kernel": RNG.random((3, 4)) * (kept > 0)})
     one, other = (np.asarray(law["kernel"])[kept > 0] for law in (optimal, found))
     assert float(sketch.efficiency(optimal, found)) == pytest.approx(1 / np.sum(one**2 / other), rel=1e-12)
     assert float(sketch.efficiency(optimal, optimal)) == 1
@@ -79,10 +83,10 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
 
     @quick_jit
     def program(instance, key):
-        found = claims.masks_of_scores(instance, key, table), seeds.stacked_scores(instance, table, key)
+        found = efficiency.masks_of_scores(instance, key, table), seeds.stacked_scores(instance, table, key)
         return *found, jax.jacrev(instance.apply)(instance.params, instance.x[0][:64])
 
-    (efficiency, sampled, top), found, jacobian = program(instance, jax.random.key(1))
+    (ratios, sampled, top), found, jacobian = program(instance, jax.random.key(1))
 
     def by_row(tree):
         return np.concatenate([np.reshape(leaf, (len(leaf), -1)) for leaf in jax.tree.leaves(tree)], axis=1)
@@ -91,15 +95,15 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
         [np.square(leaf, dtype=float).sum(axis=(0, 1)).ravel() for leaf in jax.tree.leaves(jacobian)]
     )
     optimal /= optimal.sum()
-    assert efficiency[-1] == pytest.approx(1, abs=1e-6)
-    assert ((efficiency > 0) & (efficiency < 1 + 1e-6)).all()
-    keep = round(claims.COMPARED_AT * prune.size(instance.params))
+    assert ratios[-1] == pytest.approx(1, abs=1e-6)
+    assert ((ratios > 0) & (ratios < 1 + 1e-6)).all()
+    keep = round(seeds.COMPARED_AT * prune.size(instance.params))
     score_of = dict(zip(table, by_row(found), strict=True))
     for row, name in enumerate(checked):
         score = score_of[name]
         law = abs(score) / abs(score).sum()
         used = optimal > 0
-        assert efficiency[row] == pytest.approx(1 / np.sum(optimal[used] ** 2 / law[used]), rel=1e-3)
+        assert ratios[row] == pytest.approx(1 / np.sum(optimal[used] ** 2 / law[used]), rel=1e-3)
         np.testing.assert_array_equal(np.flatnonzero(by_row(top)[row]), np.sort(np.argsort(-score, stable=True)[:keep]))
     assert (score_of["grasp"] < 0).any()
     for stack in (sampled, top):
@@ -109,7 +113,7 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
 def test_efficiency_needs_the_optimal_law():
     instance = seeds.make_seed(RNG, PLAIN)
     with pytest.raises(ValueError, match=r"table is \['magnitude'\]; it takes one with ntk_trace"):
-        claims.masks_of_scores(instance, jax.random.key(0), {"magnitude": scores.magnitude})
+        efficiency.masks_of_scores(instance, jax.random.key(0), {"magnitude": scores.magnitude})
 
 
 # --- Words and cases
@@ -175,7 +179,9 @@ def test_long_cases_run_at_the_full_tier():
 @pytest.mark.parametrize("dataset", [data.load(), PLAIN], ids=lambda dataset: dataset.name)
 def test_the_conv_net_takes_images(dataset):
     """Of plain features it says nothing, and the MLP does."""
-    claim = replace(claims.PREDICTS_TEST_ERROR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))})
+    claim = replace(
+        path_traces.PREDICTS_TEST_ERROR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))}
+    )
     found = verify(claim, tier=replace(TINY, long=True), data=dataset).cases
     unmet = {name for name, case in found.items() if case.verdict == UNMET}
     assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 3)
@@ -183,7 +189,7 @@ def test_the_conv_net_takes_images(dataset):
 
 def test_controls_have_the_seeds_of_their_case():
     """A control is the same seed without a possible cause, so that the two are compared seed by seed."""
-    groups = make_groups(claims.RANDOMISED_BEATS_TOP, 2, 0, data.load(), lambda raw: (raw, np.ones(6, bool)))
+    groups = make_groups(drawing.RANDOMISED_BEATS_TOP, 2, 0, data.load(), lambda raw: (raw, np.ones(6, bool)))
     (group,) = groups
     assert [case.control for case in group.cases] == [False, True, True]
     for leaf in jax.tree.leaves((group.raw.params, group.raw.x, group.keys)):

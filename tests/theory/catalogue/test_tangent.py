@@ -6,7 +6,7 @@ import pytest
 
 from sketchprune import data
 from tests.support import quick_jit
-from theory.catalogue.tangent import trained_means
+from theory.catalogue.tangent import trained_means, training
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -19,12 +19,12 @@ def test_training_errors_and_their_bounds(number):
     def both(network, key):
         ridge = trained_means._ridge_bounds(network)
         kept = trained_means._draw_mask(ridge, key)
-        return ridge, kept, trained_means.trained_errors(ridge.tangent, kept)
+        return ridge, kept, trained_means.trained_errors(ridge.tangent, kept, training.linear_model(network))
 
     ridge, kept, errors = jax.device_get(both(network, jax.random.key(0)))
     tangent = ridge.tangent
     jacobian, change = tangent.jacobian, network.y.ravel() - tangent.outputs
-    rates = np.asarray(tangent.rates)
+    rates = np.asarray(ridge.rates)
     inner = jacobian[:, rates < 1]
     penalty = (1 / rates[rates < 1] - 1) * np.sum(inner**2, axis=0)
     used = penalty > 0

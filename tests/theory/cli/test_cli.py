@@ -27,7 +27,7 @@ def test_everything_as_expected(here, capsys):
     assert code == 0 and err == ""
     assert "\x1b" not in out and "3 claims, tier standard, seed 0, data digits" in out
     lines = out.splitlines()
-    assert re.search(r"✓ SUPPORTED +sketch/one +1 +2 +2 +8192 +2/2 ", lines[3])
+    assert re.search(r"✓ SUPPORTED +sketch/one +1 +2 +2 +– +8192 +2/2 ", lines[3])
     assert re.search(r"✓ REFUTED +paths/false +1.5 +1.25 ", out) and "known to be false" in out
     assert "counterexample: case digits, instance 5, found by search, component 0" in out
     assert "measured 1.5, theory 1.25" in out and "w = [1., 2.]" in out
@@ -77,14 +77,14 @@ def test_a_surviving_mutant(here, capsys, monkeypatch):
 def test_an_unmet_case_names_the_hypothesis(here, capsys, monkeypatch):
     def verify(claim, **settings):
         found = verdict_on(claim, **settings)
-        case = replace(found.cases["small"], verdict=UNMET, reason="x is not zero")
+        case = replace(found.cases["small"], verdict=UNMET, reason="no instance meets: x is not zero")
         return replace(found, cases=found.cases | {"small": case})
 
     stand_in(monkeypatch, verify)
     code, out, _ = run(capsys, "verify", "sketch/one")
-    assert code == 0 and "  case small is UNMET, no instance meets: x is not zero" in out
+    assert code == 0 and "  case small is UNMET: no instance meets: x is not zero" in out
     assert "no instance meets: x is not zero" in (here / "report" / "index.html").read_text()
-    assert verdicts(here)["claims"][0]["cases"]["small"]["reason"] == "x is not zero"
+    assert verdicts(here)["claims"][0]["cases"]["small"]["reason"] == "no instance meets: x is not zero"
 
 
 def test_undecided(here, capsys, monkeypatch):

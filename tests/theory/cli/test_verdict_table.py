@@ -29,7 +29,8 @@ def printed(verdict, **options):
 @pytest.mark.parametrize(
     "width, columns",
     [
-        (114, ["measured", "theory", "looseness", "trials", "mutants", "seconds"]),
+        (126, ["measured", "theory", "looseness", "resolution", "trials", "mutants", "seconds"]),
+        (117, ["measured", "theory", "looseness", "resolution", "mutants", "seconds"]),
         (105, ["measured", "theory", "looseness", "mutants", "seconds"]),
         (60, ["measured", "theory", "mutants", "seconds"]),
     ],
@@ -42,7 +43,7 @@ def test_a_narrow_terminal_leaves_columns_out_and_cuts_names(width, columns):
 
 
 def test_piped_output_has_every_column_whatever_the_width():
-    assert " looseness   trials  mutants  seconds" in printed(VERDICT, width=20)
+    assert " looseness  resolution   trials  mutants  seconds" in printed(VERDICT, width=20)
 
 
 def test_an_effect_is_shown_beside_its_controls():

@@ -1,9 +1,10 @@
 """Seeds, on which effects are measured, with their controls; and the training of many masks on one of them.
 
-An instance is one seed: initial weights, weights that are drawn anew, and images to train and to test on. Each effect
-has two controls, as cases of their own. In one, masks are shuffled within each layer, so that only the densities of
-the layers are left as a cause. In the other, the masks are trained from the weights that were drawn anew, so that the
-weights that were scored are no cause. The networks are an MLP and, at the full tier, a small convolutional net.
+An instance is one seed: initial weights, weights that are drawn anew, and images to train and to test on. Controls are
+cases of their own on the same seeds. In one, masks are shuffled within each layer, so that only the densities of the
+layers are left as a cause. In another, the masks are trained from the weights that were drawn anew, so that the weights
+that were scored are no cause. Where densities of layers are the cause, masks are shuffled over all layers instead. The
+networks are an MLP and, at the full tier, a small convolutional net.
 """
 
 import functools
@@ -18,7 +19,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Shaped
 
-from sketchprune import masks, models, train
+from sketchprune import masks, models, scores, train
 from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params, ScoreFn, Scores
 from theory.claim import Case, Claim, Sides
@@ -43,8 +44,11 @@ EARLY = 30
 BATCH_SIZE = 64
 OPTIMIZER = optax.adam(3e-3)
 
+COMPARED_AT = 0.1
+"""The density at which pruners, or scores, are compared with each other."""
+
 AS_PRUNED, SHUFFLED, REDRAWN = range(3)
-CONTROLS = {"": AS_PRUNED, ", shuffled masks": SHUFFLED, ", re-drawn weights": REDRAWN}
+CONTROLS = {", shuffled masks": SHUFFLED, ", re-drawn weights": REDRAWN}
 """Case suffix -> what is done to the masks or to the weights."""
 
 
@@ -105,12 +109,21 @@ def make_seed(rng: np.random.Generator, dataset: Dataset, network: str = "", con
     )
 
 
-def effect_claim(trial: Callable[[Seed, Key], dict[str, Sides]], *, note: str, **fields: Any) -> Claim:
+def effect_claim(
+    trial: Callable[[Seed, Key], dict[str, Sides]],
+    *,
+    note: str,
+    controls: Mapping[str, int] = CONTROLS,
+    margin: float = 0.0,
+    **fields: Any,
+) -> Claim:
     """A claim about seeds, with a case for each network and control. Controls have the same seeds.
 
     Args:
         trial: both sides of the effect on one seed.
         note: what is compared.
+        controls: case suffix -> what is done to the masks or to the weights.
+        margin: the difference that is still called a match.
         fields: of the claim.
     """
     cases = tuple(
@@ -122,10 +135,10 @@ def effect_claim(trial: Callable[[Seed, Key], dict[str, Sides]], *, note: str, *
             stream=f"{{data}}{network}",
         )
         for network in NETWORKS
-        for suffix, control in CONTROLS.items()
+        for suffix, control in {"": AS_PRUNED, **controls}.items()
     )
     return Claim(
-        kind=Effect(),
+        kind=Effect(margin),
         cases=cases,
         hypotheses={"images for the conv net": lambda instance: instance.suited},
         expected=None,
@@ -141,50 +154,17 @@ class Trained(NamedTuple):
 
     Attributes:
         masks: the masks that were trained, shuffled where the control says so.
+        start: the weights before training.
+        params: the weights after it.
         losses: [models, steps], before each step.
         errors: [models], the fraction of test images that are misclassified.
     """
 
     masks: Mask
+    start: Params
+    params: Params
     losses: Float[Array, "models steps"]
     errors: Float[Array, "models"]
-
-
-def train_masks(instance: Seed, stack: Mask, key: Key) -> Trained:
-    """Trains a stack of masks, or what the instance's control makes of them.
-
-    Args:
-        instance: the seed.
-        stack: masks, on a first axis. The weights of a sketch scale the initial weights.
-        key: for shuffling and for the batches, which all masks share.
-    """
-    shuffle_key, batch_key = jax.random.split(key)
-    stack = tree_where(instance.control == SHUFFLED, shuffled_within_layers(shuffle_key, stack), stack)
-    start = tree_where(instance.control == REDRAWN, instance.redrawn, instance.params)
-    train_x, test_x = instance.x
-    train_y, test_y = instance.y
-
-    def fit(mask: Mask) -> train.Fit:
-        return train.fit(
-            instance.apply,
-            train.cross_entropy,
-            masks.apply(start, mask),
-            (train_x, train_y),
-            OPTIMIZER,
-            STEPS,
-            mask=mask,
-            key=batch_key,
-            batch_size=BATCH_SIZE,
-        )
-
-    params, losses = jax.vmap(fit)(stack)
-    outputs = jax.vmap(lambda params: instance.apply(params, test_x))(params)
-    return Trained(stack, losses, jnp.mean(jnp.argmax(outputs, axis=2) != test_y, axis=1))
-
-
-def tree_where(condition: Any, one: Any, other: Any) -> Any:
-    """The one pytree where the condition holds, and the other where it does not."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def shuffled_within_layers(key: Key, stack: Mask) -> Mask:
@@ -199,6 +179,81 @@ def shuffled_within_layers(key: Key, stack: Mask) -> Mask:
     return jax.tree.unflatten(structure, [layer(*part) for part in zip(keys, leaves, strict=True)])
 
 
+def shuffled_over_layers(key: Key, stack: Mask) -> Mask:
+    """Masks with the entries of all layers together in another order, the same order in every mask of the stack."""
+    leaves, structure = jax.tree.flatten(stack)
+    flat = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    flat = flat[:, jax.random.permutation(key, flat.shape[1])]
+    parts = jnp.split(flat, np.cumsum([leaf[0].size for leaf in leaves])[:-1], axis=1)
+    return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+Shuffle = Callable[[Key, Mask], Mask]
+"""From a key and a stack of masks to the masks with their entries in another order."""
+
+
+def train_masks(instance: Seed, stack: Mask, key: Key, *, shuffle: Shuffle = shuffled_within_layers) -> Trained:
+    """Trains a stack of masks, or what the instance's control makes of them.
+
+    Args:
+        instance: the seed.
+        stack: masks, on a first axis. The weights of a sketch scale the initial weights.
+        key: for shuffling and for the batches, which all masks share.
+        shuffle: what the control of shuffled masks does.
+    """
+    shuffle_key, batch_key = jax.random.split(key)
+    stack = controlled_masks(instance, stack, shuffle_key, shuffle=shuffle)
+    start = jax.vmap(masks.apply, (None, 0))(controlled_weights(instance), stack)
+    training = training_options(instance, batch_key)
+    params, losses = jax.vmap(lambda start, mask: train.fit(params=start, mask=mask, steps=STEPS, **training))(
+        start, stack
+    )
+    return Trained(stack, start, params, losses, misclassified(instance, params))
+
+
+def training_options(instance: Seed, key: Key) -> dict[str, Any]:
+    """The arguments of :mod:`sketchprune.train` that all training on a seed shares."""
+    return {
+        "apply": instance.apply,
+        "loss": train.cross_entropy,
+        "data": (instance.x[0], instance.y[0]),
+        "optimizer": OPTIMIZER,
+        "key": key,
+        "batch_size": BATCH_SIZE,
+    }
+
+
+def misclassified(instance: Seed, params: Params) -> Float[Array, "models"]:
+    """The fraction of test images that each model of a stack misclassifies."""
+    outputs = jax.vmap(lambda params: instance.apply(params, instance.x[1]))(params)
+    return jnp.mean(jnp.argmax(outputs, axis=2) != instance.y[1], axis=1)
+
+
+def controlled_masks(instance: Seed, stack: Mask, key: Key, *, shuffle: Shuffle = shuffled_within_layers) -> Mask:
+    """A stack of masks, shuffled where the control says so."""
+    return tree_where(instance.control == SHUFFLED, shuffle(key, stack), stack)
+
+
+def controlled_weights(instance: Seed) -> Params:
+    """The initial weights, drawn anew where the control says so."""
+    return tree_where(instance.control == REDRAWN, instance.redrawn, instance.params)
+
+
+def stacked(*trees: Any) -> Any:
+    """Pytrees of one structure on a first axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def tree_where(condition: Any, one: Any, other: Any) -> Any:
+    """The one pytree where the condition holds, and the other where it does not."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+
+
+def named_scores(*names: str) -> dict[str, ScoreFn]:
+    """Some of the library's scores."""
+    return {name: scores.SCORES[name] for name in names}
+
+
 def stacked_scores(instance: Seed, table: Mapping[str, ScoreFn], key: Key) -> Scores:
     """Every score of a table, of the initial weights on some training images, stacked in the order of the table."""
     batch = instance.x[0][:SCORED_SAMPLES], instance.y[0][:SCORED_SAMPLES]
@@ -207,4 +262,4 @@ def stacked_scores(instance: Seed, table: Mapping[str, ScoreFn], key: Key) -> Sc
         score(instance.apply, train.cross_entropy, instance.params, batch, key=key)
         for score, key in zip(table.values(), keys, strict=True)
     ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    return stacked(*found)

@@ -4,6 +4,14 @@ A mask keeps every weight of layer l with a density p_l of its own, independentl
 N = ΣN_l, and the density is ρ = Σp_l N_l/N. Layer 1 reads the inputs.
 """
 
+from theory.catalogue.effects import (
+    EDGE_POPUP,
+    RATIOS_BALANCED,
+    RATIOS_PYRAMIDAL,
+    SPARSE_TO_SPARSE_GRADUAL,
+    SPARSE_TO_SPARSE_IMP,
+    SPARSE_TO_SPARSE_RIGL,
+)
 from theory.catalogue.lottery.connection import WIDTH_NECESSARY
 from theory.catalogue.lottery.containment import WIDTH_SUFFICES
 from theory.catalogue.lottery.densities import DENSITIES_AND_PATHS
@@ -15,5 +23,6 @@ from theory.catalogue.lottery.subset_sums import SUBSET_SUM_CONSTANT, SUBSET_SUM
 
 LOTTERY = (
     *DENSITIES_AND_PATHS, *MASKS, WIDTH_SUFFICES, WIDTH_NECESSARY, SUBSET_SUM_THINNING, SUBSET_SUM_RATE,
-    SUBSET_SUM_CONSTANT, PERTURBATION, STRONG_TICKET,
+    SUBSET_SUM_CONSTANT, PERTURBATION, STRONG_TICKET, EDGE_POPUP, SPARSE_TO_SPARSE_IMP, SPARSE_TO_SPARSE_GRADUAL,
+    SPARSE_TO_SPARSE_RIGL, RATIOS_BALANCED, RATIOS_PYRAMIDAL,
 )  # fmt: skip

@@ -7,7 +7,7 @@ The path features are J_v^f = ∂f/∂v, and J_θ^v = ∂v/∂θ is taken over t
 Π = J_θ^v (J_θ^v)ᵀ, and the path norms are R_q = Σ_p |v_p|^q u_p for an input u ≥ 0.
 """
 
-from theory.catalogue.effects import PREDICTS_EARLY_TRAINING, PREDICTS_TEST_ERROR
+from theory.catalogue.effects import PREDICTS_EARLY_TRAINING, PREDICTS_TEST_ERROR, TRACE_MOVES
 from theory.catalogue.paths.error import PRUNING_ERROR
 from theory.catalogue.paths.kernel import GRAM, LAMBDA_MAX_SANDWICH, RANK, TRACE, TRACE_DROP
 from theory.catalogue.paths.scores import (
@@ -25,4 +25,5 @@ PATHS = (
     NTK_DECOMPOSITION, TRACE, GRAM, LAMBDA_MAX_SANDWICH, RANK, EIGEN_BOUNDS, EIGEN_ELEMENTWISE, CONSERVATION,
     SALIENCY_BALANCE, CONSERVATION_VARIANTS, TRACE_DROP, SIGN_AVERAGE, SCORE_FORMS, CRITICAL_COMPRESSION,
     TRACE_BOUNDS_NTK, PRUNING_ERROR, ISOTROPIC_TRACE, PREDICTS_EARLY_TRAINING, PREDICTS_TEST_ERROR,
+    TRACE_MOVES,
 )  # fmt: skip

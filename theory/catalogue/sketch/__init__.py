@@ -3,7 +3,12 @@
 Loss is ½‖Xw − y‖², a sum; a_i = ‖x_i‖|w_i|, Z = Σa_i, p*_i = a_i/Z, and a mask m acts as m∘w.
 """
 
-from theory.catalogue.effects import RANDOMISED_BEATS_TOP, REWEIGHTED_BEATS_TOP
+from theory.catalogue.effects import (
+    RANDOMISED_BEATS_TOP,
+    RANDOMISED_BEATS_TOP_ITERATIVE,
+    RANDOMISED_HELPS_DATA_FREE_MORE,
+    REWEIGHTED_BEATS_TOP,
+)
 from theory.catalogue.sketch.data_free import DATA_FREE_CLAIMS
 from theory.catalogue.sketch.existence import EXISTENCE
 from theory.catalogue.sketch.inclusion import SUCCESSIVE_INCLUSION
@@ -21,5 +26,7 @@ SKETCH = (
     *DATA_FREE_CLAIMS,
     EXISTENCE,
     RANDOMISED_BEATS_TOP,
+    RANDOMISED_BEATS_TOP_ITERATIVE,
+    RANDOMISED_HELPS_DATA_FREE_MORE,
     REWEIGHTED_BEATS_TOP,
 )

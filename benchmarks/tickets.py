@@ -1,0 +1,246 @@
+"""Training inside a random mask, 16 seeds at once: RigL, iterative magnitude pruning and edge-popup, next to loops.
+
+The loops are one over seeds of the same program for one seed, and the same algorithms in PyTorch, whose CPU build is no
+dependency of the project: ``uv pip install torch`` into its environment to compare.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.roofline import hardware, matmul_rate, product_operations
+from benchmarks.scores import in_turns, row, torch
+from sketchprune import data, laws, models, prune, train
+from sketchprune.types import Batch, Mask, Params
+
+SEEDS, TORCH_SEEDS = 16, 2
+STEPS, BATCH, RATE, MOMENTUM = 200, 128, 0.1, 0.9
+WIDTHS = (128, 128, 10)
+SOURCE, FINAL = 0.5, 0.1
+EVERY, FRACTION = 20, 0.3
+ROUNDS = 3
+"""Of iterative magnitude pruning, each after a training of all steps."""
+OPTIMIZER = optax.sgd(RATE, MOMENTUM)
+
+
+class Setting(NamedTuple):
+    """What one seed starts from; or a stack of seeds.
+
+    Attributes:
+        params: initial weights.
+        source: the random mask.
+        start: a random mask inside it, with the final count of each layer.
+        key: for batches and scores.
+    """
+
+    params: Params
+    source: Mask
+    start: Mask
+    key: Array
+
+
+def setting(apply_params: Params, key: Array) -> Setting:
+    """One seed: weights, a source at ERK densities with exact counts, and a mask inside it."""
+    keys = jax.random.split(key, 4)
+    leaves, structure = jax.tree.flatten(apply_params)
+    drawn = [
+        jax.random.normal(key, leaf.shape, leaf.dtype) * (2 / leaf.shape[0]) ** 0.5
+        for key, leaf in zip(jax.random.split(keys[0], len(leaves)), leaves, strict=True)
+    ]
+    source = laws.ErdosRenyiCounts.at_density(apply_params, SOURCE).sample(keys[1])
+    noise = jax.tree.map(lambda kept: jnp.where(kept, jax.random.uniform(keys[2], kept.shape), -jnp.inf), source)
+    start = prune.select(noise, prune.layer_counts(apply_params, FINAL, "erk"))
+    return Setting(structure.unflatten(drawn), source, start, keys[3])
+
+
+def searches(apply: Any, batch: Batch, keeps: np.ndarray) -> dict[str, Callable[[Setting], train.Ticket]]:
+    """Name -> the search of one seed."""
+    shared = {
+        "apply": apply,
+        "loss": train.cross_entropy,
+        "data": batch,
+        "optimizer": OPTIMIZER,
+        "steps": STEPS,
+        "batch_size": BATCH,
+    }
+
+    def options(seed: Setting) -> dict[str, Any]:
+        return shared | {"params": seed.params, "mask": seed.source, "key": seed.key}
+
+    return {
+        "RigL": lambda seed: train.rigl(start=seed.start, every=EVERY, fraction=FRACTION, **options(seed)),
+        "iterative magnitude": lambda seed: train.iterative_magnitude(keeps=keeps, **options(seed)),
+        "edge-popup": lambda seed: train.edge_popup(keep=int(keeps[-1]), **options(seed)),
+    }
+
+
+def gradients(name: str) -> int:
+    """How many steps a search takes."""
+    return STEPS * (ROUNDS + 1) if name == "iterative magnitude" else STEPS
+
+
+# --- The same in PyTorch
+
+
+class Peer:
+    """The searches in PyTorch, on the numbers of one seed: dense layers without biases, masks on weights."""
+
+    def __init__(self, module: Any, batch: Batch, seed: Setting, keeps: np.ndarray):
+        tensors = [
+            [module.tensor(np.asarray(tree[f"Dense_{i}"]["kernel"])) for i in range(len(WIDTHS))]
+            for tree in (seed.params, seed.source, seed.start)
+        ]
+        self.module, self.keeps = module, [int(keep) for keep in keeps]
+        self.weights, self.source, self.start = tensors
+        self.x, self.y = module.tensor(np.asarray(batch[0])), module.tensor(np.asarray(batch[1])).long()
+
+    def loss(self, step: int, weights: list[Any]) -> Any:
+        """The loss on the batch of a step."""
+        per_epoch = len(self.x) // BATCH
+        if step % per_epoch == 0:
+            self.order = self.module.randperm(len(self.x))
+        chosen = self.order[step % per_epoch * BATCH :][:BATCH]
+        x = self.x[chosen]
+        for weight in weights[:-1]:
+            x = (x @ weight).relu()
+        return self.module.nn.functional.cross_entropy(x @ weights[-1], self.y[chosen])
+
+    def trainable(self, values: list[Any], kept: list[Any]) -> tuple[list[Any], Any]:
+        """Copies of the values inside a mask, and an optimiser of them."""
+        own = [(value * mask).requires_grad_() for value, mask in zip(values, kept, strict=True)]
+        return own, self.module.optim.SGD(own, RATE, MOMENTUM)
+
+    def descend(self, step: int, weights: list[Any], optimizer: Any, kept: list[Any]) -> None:
+        """One step on the weights of a mask."""
+        optimizer.zero_grad()
+        self.loss(step, weights).backward()
+        for weight, mask in zip(weights, kept, strict=True):
+            weight.grad *= mask
+        optimizer.step()
+
+    def largest(self, values: list[Any], keep: int, inside: list[Any]) -> list[Any]:
+        """The mask of the largest values inside another one, over all layers."""
+        flat = self.module.cat(
+            [value.masked_fill(~mask, -np.inf).ravel() for value, mask in zip(values, inside, strict=True)]
+        )
+        chosen = self.module.zeros(len(flat), dtype=self.module.bool)
+        chosen[self.module.topk(flat, keep, sorted=False).indices] = True
+        parts = chosen.split([value.numel() for value in values])
+        return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+
+    def iterative(self) -> None:
+        """Train, prune by magnitude, rewind to the start."""
+        kept = self.source
+        for keep in (*self.keeps, None):
+            weights, optimizer = self.trainable(self.weights, kept)
+            for step in range(STEPS):
+                self.descend(step, weights, optimizer, kept)
+            if keep is not None:
+                kept = self.largest([weight.detach().abs() for weight in weights], keep, kept)
+
+    def rigl(self) -> None:
+        """Train, and every few steps replace the smallest weights by those of the largest gradients."""
+        kept, until = self.start, 3 * STEPS // 4
+        weights, optimizer = self.trainable(self.weights, kept)
+        for step in range(STEPS):
+            if not step or step % EVERY or step >= until:
+                self.descend(step, weights, optimizer, kept)
+                continue
+            optimizer.zero_grad()
+            self.loss(step, weights).backward()
+            part = FRACTION / 2 * (1 + np.cos(np.pi * step / until))
+            kept = [self.rewired(part, *layer) for layer in zip(weights, kept, self.source, strict=True)]
+            for weight, mask in zip(weights, kept, strict=True):
+                weight.data *= mask
+                optimizer.state[weight]["momentum_buffer"] *= mask
+
+    def rewired(self, part: float, weight: Any, kept: Any, source: Any) -> Any:
+        """The mask of one layer after it has dropped some weights and grown as many."""
+        count = int(kept.sum())
+        replaced = round(part * count)
+        (stays,) = self.largest([weight.detach().abs()], count - replaced, [kept])
+        (grown,) = self.largest([weight.grad.abs()], replaced, [source & ~stays])
+        return stays | grown
+
+    def edge_popup(self) -> None:
+        """Train scores, with the straight-through gradient."""
+        frozen = [weight * mask for weight, mask in zip(self.weights, self.source, strict=True)]
+        scores, optimizer = self.trainable(
+            [self.module.rand(weight.shape) / weight.shape[0] ** 0.5 for weight in frozen], self.source
+        )
+        for step in range(STEPS):
+            used = self.largest([score.detach() for score in scores], self.keeps[-1], self.source)
+            weights = [
+                weight * (mask + score - score.detach())
+                for weight, mask, score in zip(frozen, used, scores, strict=True)
+            ]
+            optimizer.zero_grad()
+            self.loss(step, weights).backward()
+            for score, mask in zip(scores, self.source, strict=True):
+                score.grad *= mask
+            optimizer.step()
+
+
+def peer_runs(module: Any, batch: Batch, seeds: Setting, keeps: np.ndarray) -> dict[str, Callable[[], None]]:
+    """Name -> the search of some seeds in PyTorch, one after another, on one core."""
+    peers = [
+        Peer(module, batch, jax.tree.map(lambda leaf, number=number: leaf[number], seeds), keeps)
+        for number in range(TORCH_SEEDS)
+    ]
+
+    def run(search: Callable[[Peer], None]) -> None:
+        for peer in peers:
+            search(peer)
+
+    methods = {"RigL": Peer.rigl, "iterative magnitude": Peer.iterative, "edge-popup": Peer.edge_popup}
+    return {name: functools.partial(run, method) for name, method in methods.items()}
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    console = Console(width=130)
+    peer = torch()
+    if peer is None:
+        console.print("PyTorch cannot be imported, so there is nothing to compare with: uv pip install torch")
+    rate = matmul_rate()
+    digits = data.load()
+    batch = jnp.asarray(digits.x / 16, jnp.float32), jnp.asarray(digits.y)
+    apply, params = models.initial(models.mlp(*WIDTHS, bias=False), jax.random.key(0), batch[0])
+    keeps = prune.exponential_schedule(prune.count(params, SOURCE), prune.count(params, FINAL), ROUNDS)
+    seeds = jax.jit(jax.vmap(lambda key: setting(params, key)))(jax.random.split(jax.random.key(1), SEEDS))
+    version = "" if peer is None else f", torch {peer.__version__}"
+    table = Table(
+        *("what", "by", "time", "roofline", "slower than ours", "required"),
+        title=f"float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}{version}",
+    )
+    in_torch = {} if peer is None else peer_runs(peer, batch, seeds, keeps)
+    gradient = jax.grad(lambda params: train.cross_entropy(apply(params, batch[0][:BATCH]), batch[1][:BATCH]))
+    operations = product_operations(gradient, params)
+    for name, search in searches(apply, batch, keeps).items():
+        together, alone = jax.jit(jax.vmap(search)), jax.jit(search)
+        singles = [jax.tree.map(lambda leaf, number=number: leaf[number], seeds) for number in range(SEEDS)]
+
+        def loop(alone: Any = alone, singles: list[Setting] = singles) -> list[train.Ticket]:
+            return [alone(seed) for seed in singles]
+
+        runs: list[Callable[[], Any]] = [functools.partial(together, seeds), loop]
+        runs += [in_torch[name]] if name in in_torch else []
+        ours, looped, *others = in_turns(runs, turns=3)
+        what = f"{name}, 64-{'-'.join(map(str, WIDTHS))}, {gradients(name)} steps, {SEEDS} seeds, each"
+        share = f"{operations * gradients(name) * SEEDS / rate / ours:.0%} of matmul rate"
+        row(table, what, "one program, vmapped", ours / SEEDS, share=share)
+        row(table, "", "loop over jitted single runs", looped / SEEDS, ratio=looped / ours)
+        for seconds in others:
+            each = seconds / TORCH_SEEDS
+            row(table, "", f"PyTorch loop, {peer.get_num_threads()} threads", each, ratio=each / ours * SEEDS)
+    console.print(table)
+    console.print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
