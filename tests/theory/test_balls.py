@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from theory.balls import linalg
+from theory.balls import interpreter, linalg
 from theory.balls.arrays import NoBallVersion, Undecided, balls, midpoints
 from theory.balls.interpreter import evaluate
 
@@ -124,6 +124,17 @@ def test_multiple_eigenvalues_are_counted_and_narrow():
     assert max(float(value.rad()) for value in values) < 1e-60
 
 
+def test_enclosures_hold_however_far_the_iteration_came(monkeypatch):
+    """From LAPACK's eigenvectors alone the balls are 1e-16 wide, and hold the eigenvalues and vectors still."""
+    with flint.ctx.workprec(256):
+        values, vectors = linalg.eigh(balls(SYMMETRIC))
+        monkeypatch.setattr(linalg, "MAX_SWEEPS", 0)
+        wide_values, wide_vectors = linalg.eigh(balls(SYMMETRIC))
+        pairs = [*zip(wide_values, values, strict=True), *zip(wide_vectors.ravel(), vectors.ravel(), strict=True)]
+        assert all(wide.contains(narrow) for wide, narrow in pairs)
+        assert 1e-20 < max(float(wide.rad()) for wide, _ in pairs) < 1e-12
+
+
 def test_eigenvectors_of_a_multiple_eigenvalue_are_undecided():
     with flint.ctx.workprec(128), pytest.raises(Undecided, match="eigh"):
         linalg.eigh(balls(RANK_ONE[np.ix_([0, 1, 3], [0, 1, 3])]))
@@ -148,6 +159,13 @@ def test_an_undecided_comparison_is_named():
 def test_an_operation_without_a_ball_version_is_named():
     with pytest.raises(NoBallVersion, match="bessel_i0e"):
         in_balls(jax.scipy.special.i0e, X)
+
+
+def test_a_program_that_computes_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(interpreter, "MAX_NUMBERS", 1000)
+    with pytest.raises(NoBallVersion, match="a program of more than 1000 numbers"):
+        in_balls(lambda x: lax.fori_loop(0, 100, lambda _, y: y * x, x), X)
+    agrees(lambda x: lax.fori_loop(0, 10, lambda _, y: y * x, x), X)
 
 
 def test_what_nothing_reads_is_not_evaluated():

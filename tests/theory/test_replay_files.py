@@ -73,7 +73,15 @@ def test_numpy_source_computes_what_jax_does(group):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_loops_are_not_translated():
+def test_short_loops_are_written_step_by_step():
+    program = jax.make_jaxpr(lambda x: jax.lax.fori_loop(0, 3, lambda i, r: r * x + i, x))(np.arange(2.0))
+    lines, (output,) = source(program, [Expression("x", (2,))])
+    values = {"np": np, "x": np.array([2.0, 3.0])}
+    exec("\n".join(lines), values)
+    np.testing.assert_array_equal(eval(output, values), [((2 * 2 + 0) * 2 + 1) * 2 + 2, ((3 * 3 + 0) * 3 + 1) * 3 + 2])
+
+
+def test_loops_that_test_their_result_are_not_translated():
     function, *arguments = GROUPS["loops"]
     program = jax.make_jaxpr(function)(*arguments)
     with pytest.raises(NoSource, match="while has no translation"):

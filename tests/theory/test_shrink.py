@@ -100,6 +100,21 @@ def test_an_excess_that_is_not_finite_is_none():
     assert sorted(found.values["x"]) == [0, 0, 1] and found.measured == 1
 
 
+def test_what_rounding_leaves_is_no_counterexample():
+    """21(x₀/3 + x₁/7) − 7x₀ − 3x₁ is rarely 0 in floats, and nothing says how small it is beside x₀."""
+
+    def trial(v, _):
+        left = abs(21 * (v.x[0] / 3 + v.x[1] / 7) - 7 * v.x[0] - 3 * v.x[1])
+        return Sides(left + jnp.maximum(v.x[2] - 1, 0), jnp.asarray(0.0))
+
+    def make(rng, data):  # the last entry has the most digits, so that it is set to zero first
+        return vector(rng, data).replace(x=np.array([0.37, 0.1, rng.uniform(2, 3)]))
+
+    beyond = Case("beyond", make)
+    found = smallest(toy(Bound(), trial, cases=(beyond,), free=("x",)))
+    assert found.values["x"] == [0, 0, found.measured + 1] and found.measured in (1, 2)
+
+
 @pytest.mark.parametrize(("value", "cost"), [(0.0, 0), (-0.0, 0), (1.0, 1), (-1.0, 2), (12.0, 4), (0.125, 5)])
 def test_simple_numbers_cost_little(value, cost):
     assert number_cost(value) == cost

@@ -5,6 +5,7 @@ balls is decided or raises. The inputs are the exact values of the floats given.
 """
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -15,6 +16,9 @@ import numpy as np
 from theory.balls import elementwise, linalg, movement
 from theory.balls.arrays import NoBallVersion, as_array, balls, is_float
 
+MAX_NUMBERS = 2_000_000
+"""Numbers that a program may compute: about half a minute."""
+_COMPUTED: ContextVar[list[int]] = ContextVar("numbers computed so far")
 Values = list[Any]
 """Arrays of balls, NumPy arrays of data, and JAX's arrays of random keys."""
 
@@ -30,7 +34,11 @@ def evaluate(program: jex.ClosedJaxpr, inputs: Sequence[Any]) -> Values:
         Undecided: the balls do not decide a comparison.
         NoBallVersion: an operation has no version in ball arithmetic.
     """
-    return _run(program.jaxpr, program.consts, [_value(each) for each in inputs])
+    token = _COMPUTED.set([0])
+    try:
+        return _run(program.jaxpr, program.consts, [_value(each) for each in inputs])
+    finally:
+        _COMPUTED.reset(token)
 
 
 def _value(array: Any) -> Any:
@@ -55,9 +63,18 @@ def _run(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Values, wanted: Sequen
 
     for equation in equations:
         used = [variable in read for variable in equation.outvars]
+        _count(equation)
         results = _apply(equation, [value_of(atom) for atom in equation.invars], used)
         values.update(zip(equation.outvars, results, strict=True))
     return [value_of(atom) if isinstance(atom, jex.Literal) else values.get(atom) for atom in jaxpr.outvars]
+
+
+def _count(equation: Any):
+    """Refuse a program that computes too many numbers."""
+    computed = _COMPUTED.get()
+    computed[0] += sum(int(np.prod(variable.aval.shape, dtype=int)) for variable in equation.outvars)
+    if computed[0] > MAX_NUMBERS:
+        raise NoBallVersion(f"a program of more than {MAX_NUMBERS} numbers")
 
 
 def _literal(atom: Any) -> Any:
