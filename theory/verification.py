@@ -55,6 +55,7 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
         runs = Runs(programs, tier, seed, dataset)
         found = claim.kind.measure(runs, tier)
     reasons = {case.name: case.reason for group in runs.groups for case in group.cases}
+    cases = {name: replace(case, reason=reasons[name]) for name, case in found.cases[STATEMENT].items()}
     verdict = found.decision(STATEMENT)
     return Verdict(
         id=claim.id,
@@ -62,7 +63,7 @@ def verify_with(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> 
         verdict=verdict,
         expected=None if claim.expected is None else Decision(claim.expected),
         tolerance=claim.kind.tolerance(tier),
-        cases={name: replace(case, reason=reasons[name]) for name, case in found.cases[STATEMENT].items()},
+        cases=cases | runs.unmade,
         mutants={name: found.decision(name) for name in claim.mutants},
         counterexample=found.counterexample if verdict == REFUTED else None,
         elapsed_s=time.perf_counter() - started,
