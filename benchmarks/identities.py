@@ -39,7 +39,7 @@ def main() -> None:
     digits = data.load("digits")
     table = Table("claim", "case", "residual", "seconds", title=f"Identities at {BITS} bits", title_justify="left")
     for claim, case in identities():
-        raw, keys = make_case(claim.id, case, 1, 0, digits)
+        raw, keys = make_case(claim, case, 1, 0, digits)
         instance = jax.tree.map(lambda leaf: np.asarray(leaf[0]), raw)
         started = time.perf_counter()
         try:

@@ -21,7 +21,7 @@ from theory.statistics import ROUNDING
 
 def first_instance(claim, case=None, data=DATA):
     """The first instance of a case, and its key."""
-    raw, keys = make_case(claim.id, case or claim.cases[0], 1, 0, data)
+    raw, keys = make_case(claim, case or claim.cases[0], 1, 0, data)
     return jax.tree.map(lambda leaf: np.asarray(leaf[0]), raw), keys[0]
 
 

@@ -202,6 +202,8 @@ def _refutation(item: Selected, verdict: Verdict, run: Run) -> Iterable[Text]:
         )
         if found.smaller is None:
             yield from _cut_short(instance_lines(found))
+            if found.found_by == "trials":
+                yield Text("    not made smaller: only trials contradict the statement, and no single instance does")
         else:
             yield Text(f"    measured {found.measured}, theory {found.theory}")
             yield from _shrunk(item, found.smaller)

@@ -189,7 +189,7 @@ def test_resume_verifies_a_file_that_changed_again(here, capsys, monkeypatch):
     run(capsys, "verify", "mine.py::my/good", "sketch/one")
     (here / "mine.py").write_text(FILE + "# better\n")
     run(capsys, "verify", "mine.py::my/good", "sketch/one", "--resume")
-    assert asked == ["my/good", "sketch/one", "my/good"]
+    assert sorted(asked[:2]) == ["my/good", "sketch/one"] and asked[2:] == ["my/good"]
 
 
 def test_list_names_every_claim(capsys):
