@@ -178,6 +178,7 @@ def _check_side(name: str, side: Any):
 def _check_shapes(name: str, sides: "Sides", whose: str):
     """Refuse sides that do not broadcast to one shape, or have no entries."""
     shapes = {field: jnp.shape(side) for field, side in sides._asdict().items() if side is not None}
+    shape: tuple[int, ...] = ()
     try:
         shape = jnp.broadcast_shapes(shapes["measured"], shapes["theory"])
         fits = all(jnp.broadcast_shapes(shape, other) == shape for other in shapes.values())

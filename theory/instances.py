@@ -163,7 +163,7 @@ def _stacked(
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        admissible = met[rows].all(axis=1)
+        admissible = np.asarray(met[rows].all(axis=1))
         reason = "" if admissible.any() else _rejecting(hypotheses, met[rows])
         case_rows.append(CaseRows(case.name, case.control, index, rows, admissible, reason))
     return Group(tuple(case_rows), cases[0].enumerable, raw, instances, np.concatenate(keys))
@@ -171,8 +171,8 @@ def _stacked(
 
 def _rejecting(hypotheses: tuple[str, ...], met: Bool[np.ndarray, "instances hypotheses"]) -> str:
     """The hypotheses that no instance met; where some instance met each of them, those that rejected one."""
-    never = ~met.any(axis=0)
-    chosen = never if never.any() else ~met.all(axis=0)
+    never = np.asarray(~met.any(axis=0))
+    chosen = never if never.any() else np.asarray(~met.all(axis=0))
     return "; ".join(name for name, counts in zip(hypotheses, chosen, strict=True) if counts)
 
 
