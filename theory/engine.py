@@ -76,7 +76,7 @@ class Programs:
     def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which of them are admissible, from what the cases made."""
         instances, met = self.prepare_and_check(raw)
-        return instances, np.array([row.all() for row in met], bool)
+        return instances, np.asarray(met.all(axis=1))
 
     def prepare_and_check(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which hypotheses each meets, [instances, hypotheses]."""

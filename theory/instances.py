@@ -183,7 +183,7 @@ def _stacked(
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        admissible = np.array([row.all() for row in met[rows]], bool)
+        admissible = np.asarray(met[rows].all(axis=1))
         reason = "" if admissible.any() else f"no instance meets: {_rejecting(hypotheses, met[rows])}"
         stream = case.stream or case.name
         case_rows.append(CaseRows(case.name, case.control, stream, index, rows, admissible, reason))

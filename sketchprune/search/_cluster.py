@@ -86,7 +86,7 @@ def visible_devices(environment: Mapping[str, str], folder: Path = Path("/dev"))
 def _place_on_node(environment: Mapping[str, str]) -> tuple[int, int]:
     """How many processes run on this node, and which of them this is; alone where no launcher says so."""
     if "OMPI_COMM_WORLD_LOCAL_SIZE" in environment:
-        return tuple(_number(environment, f"OMPI_COMM_WORLD_LOCAL_{name}") for name in ("SIZE", "RANK"))
+        return _number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE"), _number(environment, "OMPI_COMM_WORLD_LOCAL_RANK")
     tasks = next((environment[name] for name in _TASKS_PER_NODE if name in environment), None)
     if tasks is None or "SLURM_LOCALID" not in environment:
         return 1, 0
