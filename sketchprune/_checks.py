@@ -123,6 +123,14 @@ def positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value}; it takes a finite number > 0")
 
 
+def finite(name: str, value: Any) -> None:
+    """Refuses entries that are NaN or infinite."""
+    values = concrete(value)
+    if values is not None and not np.isfinite(values).all():
+        wrong = values[~np.isfinite(values)]
+        raise ValueError(f"{name} has the entry {wrong[0]}; it takes finite numbers")
+
+
 def needed(key: Any, why: str) -> Any:
     """The key, which must be given."""
     if key is None:

@@ -11,7 +11,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from sketchprune._boundary import checked
 from sketchprune.types import Key
+
+MAX_CLASSES = 2**15
+"""The most classes of a data set: one-hot targets have a column for each."""
 
 
 @struct.dataclass(eq=False)
@@ -77,6 +81,7 @@ def load(source: str | Path = "digits") -> Dataset:
     return _npz(path)
 
 
+@checked
 def gaussian(key: Key, n: int, d: int) -> Float[Array, "n d"]:
     """Samples of independent standard normal features, in JAX's default floating dtype.
 
@@ -92,10 +97,12 @@ def gaussian(key: Key, n: int, d: int) -> Float[Array, "n d"]:
     return jax.random.normal(key, (n, d))
 
 
+@checked
 def standardise(x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n d"]:
     """Columns of mean 0 and variance 1, so of norm √n.
 
-    (x − mean)/√(mean of squares of x − mean). Constant columns become zero columns, exactly.
+    (x − mean)/√(mean of squares of x − mean), whatever the size of the numbers: no square overflows or underflows.
+    Constant columns become zero columns, exactly.
 
     Cost:
         n d.
@@ -106,9 +113,11 @@ def standardise(x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n d"]:
     """
     constant = x.max(0) == x.min(0)
     centred = jnp.where(constant, 0, x - x.mean(0))
+    centred = centred / jnp.where(constant, 1, abs(centred).max(0))  # first, so that squares are of the order of 1
     return centred / jnp.where(constant, 1, jnp.sqrt(jnp.mean(centred**2, 0)))
 
 
+@checked
 def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "n num_classes"]:
     """Targets 1 in the column of the label and 0 elsewhere.
 
@@ -123,6 +132,7 @@ def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "
     return jax.nn.one_hot(y, num_classes)
 
 
+@checked
 def one_vs_rest(y: Int[Array | np.ndarray, "n"], label: int | Int[Array, ""]) -> Float[Array, "n"]:
     """Targets +1 where the label is the given one and −1 elsewhere.
 
@@ -191,9 +201,9 @@ def _checked_labels(path: Path, y: np.ndarray) -> np.ndarray:
     takes = "it takes the labels 0, 1, …"
     if not (np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating)):
         raise ValueError(f"y of {path} has dtype {y.dtype}; {takes}")
-    wrong = y[~((y >= 0) & (y < 2**31) & (y == np.floor(y)))]
+    wrong = y[~((y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y)))]
     if wrong.size:
-        raise ValueError(f"y of {path} has the entry {wrong[0]}; {takes}")
+        raise ValueError(f"y of {path} has the entry {wrong[0]}; {takes}, below {MAX_CLASSES}")
     return y.astype(np.int64)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain, product, ratio
+from sketchprune._boundary import checked
 from sketchprune.types import Matrix, PerColumn, PerRow
 
 ONE_THREAD_OPTIONS: dict[str, bool | str] = {
@@ -32,6 +33,7 @@ Svd = tuple[Float[Array, "n r"], Float[Array, "r"], Float[Array, "r d"]]
 Kept = Bool[Array | np.ndarray, "d"] | Float[Array | np.ndarray, "d"]
 
 
+@checked
 def thin_svd(x: Matrix) -> Svd:
     """The thin singular value decomposition X = UσVᵀ, in which what counts as zero in σ is 0.
 
@@ -73,6 +75,7 @@ def _lapack_svd(x: Float[Array, "n d"]) -> Any:
     )
 
 
+@checked
 def limit(
     x: Matrix,
     y: PerRow,
@@ -107,6 +110,7 @@ def limit(
     return kept * (start + product(inverse * product(left.T, y - product(x, start)), right))
 
 
+@checked
 def trajectory(
     x: Matrix,
     y: PerRow,
@@ -154,6 +158,7 @@ def _restricted(x: Any, y: Any, start: Any, mask: Any) -> tuple[Array, Array, Ar
     return x * kept, y, start * kept, kept
 
 
+@checked
 def compress(x: Matrix, y: Float[Array | np.ndarray, "n *k"]) -> tuple[Float[Array, "rows d"], Float[Array, "rows *k"]]:
     """The same least-squares problem on d + k samples: the triangle of the QR factorisation of [X y].
 
@@ -177,6 +182,7 @@ def compress(x: Matrix, y: Float[Array | np.ndarray, "n *k"]) -> tuple[Float[Arr
     return triangle[:, : x.shape[1]], triangle[:, x.shape[1] :].reshape(-1, *y.shape[1:])
 
 
+@checked
 def ritz_values(
     times: Callable[[Float[Array, " d"]], Float[Array, " d"]],
     start: Float[Array, " d"],

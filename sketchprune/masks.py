@@ -16,9 +16,11 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
 
 from sketchprune import _checks
 from sketchprune._arithmetic import count_true
+from sketchprune._boundary import checked
 from sketchprune.types import Count, Mask, Params, Prunable, Scores
 
 
+@checked
 def prunable(params: Params, which: Prunable = None) -> PyTree[bool]:
     """Which leaves pruning touches: by default those with two axes or more, or the only leaf.
 
@@ -63,6 +65,7 @@ def prunable(params: Params, which: Prunable = None) -> PyTree[bool]:
 _prunable = prunable  # for functions with an argument of this name
 
 
+@checked
 def apply(params: Params, mask: Mask) -> Params:
     """The pruned parameters, m∘θ.
 
@@ -121,6 +124,7 @@ class Summary(NamedTuple):
         return sum(jax.tree.leaves(self.kept)) / sum(jax.tree.leaves(self.sizes))
 
 
+@checked
 def summary(mask: Mask, prunable: Prunable = None) -> Summary:
     """What a mask keeps by layer and in all: the realised densities, beside those that were asked for.
 
@@ -146,6 +150,7 @@ def summary(mask: Mask, prunable: Prunable = None) -> Summary:
     return Summary(kept, sizes)
 
 
+@checked
 def keep_top(scores: Scores, keep: Count) -> Mask:
     """The ``keep`` highest scores over all leaves together, exactly that many under any ties.
 

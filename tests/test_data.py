@@ -71,6 +71,7 @@ ragged = np.array([[1.0, 2.0], [3.0]], dtype=object)
         ({"x": np.array([["a"], ["b"], ["c"]]), "y": good_y}, "x of .* has dtype <U1; it takes real numbers"),
         ({"x": good_x + 1j, "y": good_y}, "has dtype complex128"),
         ({"x": good_x, "y": np.array([0, -1, 1])}, "y of .* has the entry -1; it takes the labels"),
+        ({"x": good_x, "y": np.array([0, 10**9, 1])}, "y of .* has the entry 1000000000; it takes the labels .* below"),
         ({"x": good_x, "y": np.array([0, 0.5, 1])}, "takes the labels 0, 1, …"),
         ({"x": good_x, "y": np.array([0, np.nan, 1])}, "takes the labels 0, 1, …"),
         ({"x": good_x, "y": np.array(["0", "1", "2"])}, "takes the labels 0, 1, …"),
@@ -182,6 +183,8 @@ def test_standardise():
     digits = data.standardise(data.load().x)
     assert jnp.isfinite(digits).all() and int((digits == 0).all(0).sum()) == 3
     assert data.standardise(x.astype(jnp.float32)).dtype == jnp.float32
+    for size in (1e-160, 1e160):  # whose squares are no numbers
+        np.testing.assert_allclose(data.standardise(size * x), z, atol=1e-12)
 
 
 def test_targets_and_gaussian():

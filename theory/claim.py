@@ -72,7 +72,8 @@ class Case:
 
     Attributes:
         name: unique within a claim; ``{data}`` in it becomes the name of the data set.
-        make: ``make(rng, dataset) -> instance``, in NumPy: making instances compiles nothing.
+        make: ``make(rng, dataset) -> instance``, in NumPy: making instances compiles nothing. It raises
+            :class:`NoInstance` where the data have none.
         enumerable: whether all outcomes of a trial are enumerated by the claim's ``outcomes``, so that an expectation
             is an identity.
         control: a control arm: reported, but not part of the claim's verdict.
@@ -126,6 +127,13 @@ def along(**axis_of: int) -> Axis:
         )
 
     return Axis(lambda instance: np.shape(getattr(instance, first))[axis], keep)
+
+
+class NoInstance(ValueError):
+    """What ``make`` raises where the data have no instance of a case: the case is UNMET, and this says why.
+
+    Its message is a statement that the data would have to meet, as the name of a hypothesis is.
+    """
 
 
 def unprepared(instance: Instance) -> Instance:

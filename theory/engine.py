@@ -16,7 +16,7 @@ from theory.ascent import MAX_STARTS, ascent, beyond_rounding, search
 from theory.checks import check_probabilities, check_sides
 from theory.claim import Claim, Instance, unprepared
 from theory.instances import CaseRows, Group, chance_key, hypotheses_met, in_32_bits, make_groups, write_down
-from theory.kinds.kind import STATEMENT
+from theory.kinds.kind import STATEMENT, unmet
 from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten, largest_ratio, take_rows
 from theory.verdict import Replay, Tier
 
@@ -76,18 +76,14 @@ class Programs:
     def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which of them are admissible, from what the cases made."""
         instances, met = self.prepare_and_check(raw)
-        return instances, np.array([row.all() for row in met], bool)
+        return instances, np.asarray(met.all(axis=1))
 
     def prepare_and_check(self, raw: Instance) -> tuple[Instance, np.ndarray]:
         """Prepared instances, and which hypotheses each meets, [instances, hypotheses]."""
-        if self.claim.hypotheses:
-            return self._mapped("prepare", _prepare)(raw)
-        none = np.ones(
-            (len(jax.tree.leaves(raw)[0]), 0), bool
-        )  # no program returns it: jax.lax.map takes no empty array
-        if self.claim.prepare is unprepared:
-            return raw, none
-        return self._mapped("prepare", lambda claim, raw: claim.prepare(raw))(raw), none
+        if self.claim.prepare is unprepared and not self.claim.hypotheses:
+            return raw, np.ones((len(jax.tree.leaves(raw)[0]), 0), bool)
+        instances, met = self._mapped("prepare", _prepare)(raw)
+        return instances, np.ones((len(jax.tree.leaves(raw)[0]), 0), bool) if met is None else met
 
     def evaluate(self, *, enumerated: bool) -> Callable[[Instance, np.ndarray], dict[str, Evaluation]]:
         """``(instances, keys) -> {name: Evaluation}``, in the dtype of the instances' fields.
@@ -137,9 +133,10 @@ def tile_size(claim: Claim, count: int) -> int:
     return 1 << max(0, (claim.batch // count).bit_length() - 1)
 
 
-def _prepare(claim: Claim, raw: Instance) -> tuple[Instance, Array]:
+def _prepare(claim: Claim, raw: Instance) -> tuple[Instance, Array | None]:
+    """The prepared instance and the hypotheses that it meets; None where there are none, for no array is empty then."""
     instance = claim.prepare(raw)
-    return instance, hypotheses_met(claim, instance)
+    return instance, hypotheses_met(claim, instance) if claim.hypotheses else None
 
 
 def trial_sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments: Any) -> dict[str, SideArrays]:
@@ -262,6 +259,7 @@ class Runs:
         statements: "claim" and the names of the mutants.
         instances_per_case: instances of each case.
         groups: the cases that run, in groups whose instances have one shape.
+        unmade: cases that run and have no instance, by name: an UNMET verdict with the reason.
         sampled_cases: how many of the cases are not enumerable.
     """
 
@@ -278,7 +276,8 @@ class Runs:
         self.statements = (STATEMENT, *claim.mutants)
         self.instances_per_case = claim.kind.count_instances(tier)
         make = programs.prepare_and_check
-        self.groups = make_groups(claim, self.instances_per_case, seed, dataset, make, long=tier.long)
+        self.groups, unmade = make_groups(claim, self.instances_per_case, seed, dataset, make, long=tier.long)
+        self.unmade = {name: unmet(np.zeros(0, bool), method="none", reason=why) for name, why in unmade.items()}
         self.sampled_cases = sum(len(group.cases) for group in self.groups if not group.enumerable)
         self._programs = programs
 

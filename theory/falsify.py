@@ -56,12 +56,14 @@ def falsify(claim: Claim, *, steps: int, seed: int, data: Dataset) -> Iterator[C
     """
     programs = Programs(claim)
     with jax.enable_x64(True):
-        groups = make_groups(claim, MAX_STARTS, seed, data, programs.prepare_and_check, long=True)
+        groups, unmade = make_groups(claim, MAX_STARTS, seed, data, programs.prepare_and_check, long=True)
     for group in groups:
         for case in group.cases:
             with jax.enable_x64(True):
                 closest = _closest(programs, group, case, steps)
             yield closest
+    for name in unmade:
+        yield Closest(name, np.nan, np.nan, None, False)
 
 
 def _closest(programs: Programs, group: Group, case: CaseRows, steps: int) -> Closest:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, UInt, UInt32
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.checks import check_hypothesis, stack_instances
-from theory.claim import Case, Claim, Instance
+from theory.claim import Case, Claim, Instance, NoInstance
 from theory.verdict import Replay
 
 MAX_REPLAYED_ENTRIES = 2**14
@@ -137,8 +137,8 @@ def make_groups(
     prepare: Prepare,
     *,
     long: bool = False,
-) -> tuple[Group, ...]:
-    """Instances of every case that runs, in groups of one shape.
+) -> tuple[tuple[Group, ...], dict[str, str]]:
+    """Instances of every case that runs, in groups of one shape; and why a case has none, by its name.
 
     Args:
         claim: whose cases make them.
@@ -149,14 +149,20 @@ def make_groups(
         long: whether long cases run.
     """
     names = _named_after_data(claim, dataset)
+    unmade: dict[str, str] = {}
     by_shape: dict[Any, list[tuple[Case, Instance, KeyData]]] = {}
     for case in claim.chosen(long=long):
-        raw, keys = make_case(claim, case, count, seed, dataset)
+        try:
+            raw, keys = make_case(claim, case, count, seed, dataset)
+        except NoInstance as reason:
+            unmade[names[case.name]] = str(reason)
+            continue
         leaves, tree = jax.tree.flatten(raw)
         shape = case.enumerable, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         named = replace(case, name=names[case.name])
         by_shape.setdefault(shape, []).append((named, raw, keys))
-    return tuple(_stacked(members, count, prepare, tuple(claim.hypotheses)) for members in by_shape.values())
+    hypotheses = tuple(claim.hypotheses)
+    return tuple(_stacked(members, count, prepare, hypotheses) for members in by_shape.values()), unmade
 
 
 def _named_after_data(claim: Claim, dataset: Dataset) -> dict[str, str]:
@@ -177,7 +183,7 @@ def _stacked(
     case_rows = []
     for index, case in enumerate(cases):
         rows = slice(index * count, (index + 1) * count)
-        admissible = np.array([row.all() for row in met[rows]], bool)
+        admissible = np.asarray(met[rows].all(axis=1))
         reason = "" if admissible.any() else f"no instance meets: {_rejecting(hypotheses, met[rows])}"
         stream = case.stream or case.name
         case_rows.append(CaseRows(case.name, case.control, stream, index, rows, admissible, reason))

@@ -77,15 +77,14 @@ def verify_with(
         if example is not None:
             example = replace(example, smaller=_smaller(claim, runs.groups, example))
     reasons = {case.name: case.reason for group in runs.groups for case in group.cases}
+    cases = {name: replace(case, reason=case.reason or reasons[name]) for name, case in found.cases[STATEMENT].items()}
     return Verdict(
         id=claim.id,
         kind=claim.kind.words.name,
         verdict=verdict,
         expected=None if claim.expected is None else Decision(claim.expected),
         tolerance=claim.kind.tolerance(tier),
-        cases={
-            name: replace(case, reason=case.reason or reasons[name]) for name, case in found.cases[STATEMENT].items()
-        },
+        cases=cases | runs.unmade,
         mutants={name: found.decision(name) for name in claim.mutants},
         counterexample=example,
         elapsed_s=time.perf_counter() - started,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
+from sketchprune._boundary import checked
 from sketchprune._leaves import differentiable_leaves, is_floating
 from sketchprune._static import static
 from sketchprune.kernels import _plan
@@ -24,6 +25,7 @@ MAX_GRAM_SIZE = 4096
 """Parameters of which the Gram matrix of items is formed: it takes 128 MiB in float64."""
 
 
+@checked
 def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> PyTree[Float[Array, "..."]]:
     """The squared length of each column of the Jacobian: the part of the kernel's trace that a parameter carries.
 
@@ -121,6 +123,7 @@ def _layer_norms(
     return list(jax.linear_transpose(in_column_order, *shapes)(columns))
 
 
+@checked
 def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
     """The trace of the kernel, without the kernel.
 
@@ -152,6 +155,7 @@ def trace(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None
     return jnp.sum(jnp.stack([jnp.sum(norm) for norm in norms]))
 
 
+@checked
 def ntk_items(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Items:
     """The kernel as a sum over parameters, ΣB_i with B_i = m_i J_i J_iᵀ: what a law of masks needs for its error.
 

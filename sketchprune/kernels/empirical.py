@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.kernels._blocks import Pair, fold_pairs
@@ -26,6 +27,7 @@ from sketchprune.kernels._network import check_inputs, mask_leaves, network
 from sketchprune.types import ApplyFn, Inputs, Mask, Params
 
 
+@checked
 def ntk(
     apply: ApplyFn,
     params: Params,
@@ -113,6 +115,7 @@ def _ntk(
         return fold_pairs(write, empty, net, x1, x2, trace=trace_outputs, block_size=block_size)
 
 
+@checked
 def ntk_reference(
     apply: ApplyFn,
     params: Params,
@@ -176,6 +179,7 @@ def _ntk_reference(
         return kernel.astype(net.dtype)
 
 
+@checked
 def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None = None) -> Float[Array, ""]:
     """The Frobenius norm of the kernel, from blocks that are not kept.
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Real
 
 from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain, product
+from sketchprune._boundary import checked
 from sketchprune.types import ApplyFn, Params
 
 Outputs = Float[Array | np.ndarray, "n k"] | Float[Array | np.ndarray, " n"]
@@ -28,6 +29,7 @@ CrossKernel = Float[Array | np.ndarray, "rows columns"] | Float[Array | np.ndarr
 """Θ_* between m other points and the n training points, in the form of the `Kernel`."""
 
 
+@checked
 def flow(
     kernel: Kernel,
     outputs: Outputs,
@@ -84,6 +86,7 @@ def flow(
     return _assemble(modes, decay if cross is None else gain, shape)
 
 
+@checked
 def descent(
     kernel: Kernel,
     outputs: Outputs,
@@ -134,6 +137,7 @@ def descent(
     return _assemble(modes, decay if cross is None else gain, shape)
 
 
+@checked
 def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
     """The network linearised at the given parameters, itself a network of parameters of that structure.
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.kernels._network import Network, check_inputs, mask_leaves, network
@@ -17,6 +18,7 @@ from sketchprune.linalg import ritz_values
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params
 
 
+@checked
 def ntk_vector_product(
     apply: ApplyFn,
     params: Params,
@@ -70,6 +72,7 @@ def _ntk_vector_product(
         return times(jnp.asarray(vector, net.dtype))
 
 
+@checked
 def extreme_eigenvalues(
     apply: ApplyFn,
     params: Params,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._boundary import checked
 from sketchprune.laws.densities import Rule, layer_densities
 from sketchprune.types import Params, Prunable
 
@@ -17,6 +18,7 @@ Keeps = Sequence[int] | Int[Array | np.ndarray, "rounds"] | PyTree[Int[Array | n
 """How many weights are left after each round, in all; or a pytree like the parameters, by leaf."""
 
 
+@checked
 def size(params: Params, prunable: Prunable = None) -> int:
     """How many weights may be pruned.
 
@@ -36,6 +38,7 @@ def size(params: Params, prunable: Prunable = None) -> int:
     return sum(leaf.size for leaf, pruned in zip(jax.tree.leaves(params), chosen, strict=True) if pruned)
 
 
+@checked
 def count(params: Params, density: float, prunable: Prunable = None) -> int:
     """How many weights are kept at a density: the nearest whole number.
 
@@ -60,6 +63,7 @@ def count(params: Params, density: float, prunable: Prunable = None) -> int:
     return kept
 
 
+@checked
 def layer_counts(
     params: Params,
     density: float,
@@ -119,6 +123,7 @@ def layer_counts(
     return jax.tree.unflatten(jax.tree.structure(params), [each.get(i, 0) for i in range(len(leaves))])
 
 
+@checked
 def layer_order(params: Params, rule: Rule, order: Sequence[str] | None = None, prunable: Prunable = None) -> list[int]:
     """The numbers of the leaves that pruning touches, first layer first.
 
@@ -184,6 +189,7 @@ def _named_leaves(params: Params) -> tuple[list[str], list[Any]]:
     return [jax.tree_util.keystr(path) for path, _ in paths], [leaf for _, leaf in paths]
 
 
+@checked
 def check_leaves(params: Params) -> None:
     """Refuses parameters that are not floating, and empty leaves."""
     names, leaves, _ = _checks.floating_leaves("params", params)

@@ -4,12 +4,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from sketchprune import _checks, linalg
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.laws._joined import check_count, pairwise
 from sketchprune.laws._regression import spectrum
 from sketchprune.laws.items import Items
@@ -23,7 +25,8 @@ class Determinantal(struct.PyTreeNode, eq=False):
     Masks are boolean vectors. K is symmetric with eigenvalues in [0, 1]. :meth:`ridge` makes the kernel of a data
     matrix, with which trained columns have the error of a ridge regression.
 
-    A record of arrays: it crosses jit, vmap and grad. That the eigenvalues lie in [0, 1] is not checked.
+    A record of arrays: it crosses jit, vmap and grad. A kernel that is known is checked each time that it is used: it
+    is symmetric, with eigenvalues in [0, 1], to √eps.
 
     Attributes:
         kernel: K, [d, d].
@@ -39,6 +42,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
     tau: Any = struct.field(default=None, kw_only=True)
 
     @classmethod
+    @checked
     def ridge(cls, x: Matrix, tau: Number) -> "Determinantal":
         """P(S) ∝ det(X_SᵀX_S/τ) on the columns of X: the kernel XᵀX(XᵀX + τI)⁻¹.
 
@@ -63,6 +67,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
         gram = product(x.T, x)
         return cls(jnp.linalg.solve(gram + tau * jnp.eye(x.shape[1], dtype=x.dtype), gram), tau=tau)
 
+    @checked
     def sample(self, key: Key) -> Bool[Array, "d"]:
         """One mask: items are decided one after another.
 
@@ -75,7 +80,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
             A boolean vector.
 
         Raises:
-            ValueError: for a kernel that is not square.
+            ValueError: for a kernel that is not square, or known to be none of a law.
 
         Cost: O(d³).
         """
@@ -101,11 +106,12 @@ class Determinantal(struct.PyTreeNode, eq=False):
             The diagonal of the kernel, [d].
 
         Raises:
-            ValueError: for a kernel that is not square.
+            ValueError: for a kernel that is not square, or known to be none of a law.
         """
         self._check()
         return jnp.diagonal(self.kernel)
 
+    @checked
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = Σ⟨B_i, B_j⟩Q_ij with Q_ij = P(neither i nor j is kept).
 
@@ -118,7 +124,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
             One number.
 
         Raises:
-            ValueError: for a kernel that is not square.
+            ValueError: for a kernel that is not square, or known to be none of a law.
 
         Cost: O(d²), and the Gram matrix.
         """
@@ -135,7 +141,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
             The boolean masks, on a leading axis, and the probability of each.
 
         Raises:
-            ValueError: for a kernel that is not square, and for more than 20 items.
+            ValueError: for a kernel that is not square, or known to be none of a law, and for more than 20 items.
 
         Cost: O(2^d d³).
         """
@@ -149,6 +155,7 @@ class Determinantal(struct.PyTreeNode, eq=False):
 
         return kept, jax.vmap(chance)(kept)
 
+    @checked
     def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """The expected ‖Xu − y‖² when the kept columns are trained to the end, exactly: τyᵀ(XXᵀ + τI)⁻¹y.
 
@@ -181,8 +188,19 @@ class Determinantal(struct.PyTreeNode, eq=False):
         shape = jnp.shape(self.kernel)
         if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(f"kernel has shape {shape}; it takes a square matrix")
+        if (kernel := _checks.concrete(self.kernel)) is None:
+            return
+        _checks.finite("kernel", kernel)
+        rounding = float(jnp.finfo(kernel.dtype).eps) ** 0.5
+        if not np.allclose(kernel, kernel.T, rtol=0, atol=rounding):
+            raise ValueError("kernel is not symmetric; it takes a symmetric matrix")
+        eigenvalues = np.linalg.eigvalsh(np.asarray(kernel, float))
+        wrong = eigenvalues[(eigenvalues < -rounding) | (eigenvalues > 1 + rounding)]
+        if wrong.size:
+            raise ValueError(f"kernel has the eigenvalue {wrong[0]:.6g}; it takes eigenvalues in [0, 1]")
 
 
+@checked
 def effective_dimension(x: Matrix, tau: Number) -> Float[Array, ""]:
     """The expected number of columns that :meth:`Determinantal.ridge` keeps: Tr XXᵀ(XXᵀ + τI)⁻¹.
 
@@ -207,6 +225,7 @@ def effective_dimension(x: Matrix, tau: Number) -> Float[Array, ""]:
     return jnp.sum(eigenvalues / (eigenvalues + tau))
 
 
+@checked
 def fixed_size_dpp_error(x: Matrix, y: PerRow, size: Count) -> Float[Array, ""]:
     """The expected training error when |S| = s and P(S) ∝ det X_SᵀX_S: Σ_k⟨v_k, y⟩²e_s(λ_{∖k})/e_s(λ).
 

@@ -11,6 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._boundary import checked
 from sketchprune.laws._joined import check_count, joined, split
 from sketchprune.laws.counts import layer_counts, layer_order
 from sketchprune.laws.densities import Rule, layer_densities
@@ -44,6 +45,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
     shapes: Shapes = struct.field(pytree_node=False)
 
     @classmethod
+    @checked
     def at_density(
         cls,
         params: Params,
@@ -74,6 +76,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         found = _densities(params, density, rule, redistribute, order, prunable)
         return cls(jax.tree.map(float, found), _shapes(params))
 
+    @checked
     def sample(self, key: Key) -> Mask:
         """One mask.
 
@@ -101,6 +104,7 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         """
         return self._poisson().inclusion()
 
+    @checked
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = ‖Σ(1 − p_l)B_i‖² + Σp_l(1 − p_l)‖B_i‖².
 
@@ -158,6 +162,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
     shapes: Shapes = struct.field(pytree_node=False)
 
     @classmethod
+    @checked
     def at_density(
         cls,
         params: Params,
@@ -194,6 +199,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         counts = jax.tree.map(lambda pruned, kept, size: kept if pruned else size, chosen, counts, whole)
         return cls(counts, _shapes(params))
 
+    @checked
     def sample(self, key: Key) -> Mask:
         """One mask: the k_l largest of uniform noise in each leaf, with a key of its own for each.
 
@@ -223,6 +229,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         self._check()
         return _broadcast(lambda count, shape: count / math.prod(shape), self.counts, self.shapes)
 
+    @checked
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖², bias and variance.
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._arithmetic import product, ratio
+from sketchprune._boundary import checked
 from sketchprune.laws._joined import joined, pairwise, split, tree_size
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
@@ -40,6 +41,7 @@ class FixedSize(struct.PyTreeNode, eq=False):
     size: Any
 
     @classmethod
+    @checked
     def proportional(cls, sizes: PyTree, keep: Count, *, binary: bool = False) -> "FixedSize":
         """``keep`` items drawn in proportion to sizes.
 
@@ -61,6 +63,7 @@ class FixedSize(struct.PyTreeNode, eq=False):
             raise ValueError("binary is True; FixedSize takes False, since its masks are 0/1 in any case")
         return cls(sizes, keep)
 
+    @checked
     def sample(self, key: Key) -> Mask:
         """One mask: the s largest of log w_i + Gumbel noise.
 
@@ -94,6 +97,7 @@ class FixedSize(struct.PyTreeNode, eq=False):
         kept, chances = self._subsets()
         return split(product(chances, kept) / chances.sum(), self.weights)
 
+    @checked
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = Σ⟨B_i, B_j⟩Q_ij with Q_ij = P(neither i nor j is kept).
 

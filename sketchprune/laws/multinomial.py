@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt
 
 from sketchprune import _checks, linalg
 from sketchprune._arithmetic import product, ratio
+from sketchprune._boundary import checked
 from sketchprune.laws._joined import check_count, check_support, joined, pairwise, split, tree_sum
 from sketchprune.laws._regression import unit_columns
 from sketchprune.laws.items import Items
@@ -52,6 +53,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
             object.__setattr__(self, "max_budget", int(self.budget))
 
     @classmethod
+    @checked
     def proportional(
         cls, sizes: PyTree, keep: Count, *, binary: bool = False, max_budget: int | None = None
     ) -> "Multinomial":
@@ -80,6 +82,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
         whole = tree_sum(sizes)
         return cls(jax.tree.map(lambda leaf: leaf / whole, sizes), keep, max_budget=max_budget, binary=binary)
 
+    @checked
     def sample(self, key: Key) -> Mask:
         """One mask, in the dtype of the probabilities but at least float32.
 
@@ -117,6 +120,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
         self._check()
         return jax.tree.map(lambda p: -jnp.expm1(self.budget * jnp.log1p(-p)), self.probabilities)
 
+    @checked
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = (Σ‖B_i‖²/p_i − ‖ΣB_i‖²)/s, with 0/0 = 0.
 
@@ -175,6 +179,7 @@ class Multinomial(struct.PyTreeNode, eq=False):
             masks = counts / jnp.where(flat > 0, self.budget * flat, 1)
         return split(masks, self.probabilities), jnp.prod(flat[sequences], axis=1)
 
+    @checked
     def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained to the end: ‖y‖² − bᵀH⁻¹b.
 

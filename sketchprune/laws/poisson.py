@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree, Real
 
 from sketchprune import _checks
 from sketchprune._arithmetic import ratio
+from sketchprune._boundary import checked
 from sketchprune.laws._joined import check_count, check_support, joined, split, tree_size, tree_sum
 from sketchprune.laws._regression import distance, unit_columns
 from sketchprune.laws.items import Items
@@ -39,6 +40,7 @@ class Poisson(struct.PyTreeNode, eq=False):
     binary: bool = struct.field(pytree_node=False, default=False, kw_only=True)
 
     @classmethod
+    @checked
     def proportional(cls, sizes: PyTree, keep: Number, *, binary: bool = False) -> "Poisson":
         """The water-filled rates of :func:`poisson_rates`: π_i ∝ sizes up to 1, ``keep`` items on average.
 
@@ -60,6 +62,7 @@ class Poisson(struct.PyTreeNode, eq=False):
         """
         return cls(poisson_rates(sizes, keep), binary=binary)
 
+    @checked
     def sample(self, key: Key) -> Mask:
         """One mask, in the dtype of the rates but at least float32; under a trace a NaN rate gives a NaN entry.
 
@@ -89,6 +92,7 @@ class Poisson(struct.PyTreeNode, eq=False):
         _checks.rates("rates", self.rates)
         return self.rates
 
+    @checked
     def error(self, items: Items) -> Float[Array, ""]:
         """E‖Σ(m_i − 1)B_i‖² = Σ‖B_i‖²(1/π_i − 1), with 0/0 = 0.
 
@@ -134,6 +138,7 @@ class Poisson(struct.PyTreeNode, eq=False):
             masks = masks / jnp.where(flat > 0, flat, 1)
         return split(masks, self.rates), chances
 
+    @checked
     def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained: yᵀ(I + XD⁻¹Xᵀ)⁻¹y.
 
@@ -173,6 +178,7 @@ def _sample(key: Key, rates: PyTree, *, binary: bool) -> Mask:
     return split(mask if binary else ratio(mask, flat), rates)
 
 
+@checked
 def poisson_rates(sizes: PyTree, budget: Number) -> PyTree[Float[Array, "..."]]:
     """The best rates for independent sampling at an expected size, by water-filling.
 

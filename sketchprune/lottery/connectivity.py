@@ -13,12 +13,14 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs
 
 KernelMask = Shaped[Array | np.ndarray, "... _ _"]
 """[inputs, units] or [rows, columns, inputs, units]; an entry is kept when it is not 0."""
 
 
+@checked
 def connected_units(mask: KernelMask) -> Bool[Array, "units"]:
     """Which units of a layer keep at least one input.
 
@@ -37,6 +39,7 @@ def connected_units(mask: KernelMask) -> Bool[Array, "units"]:
     return kept.any(axis=tuple(range(kept.ndim - 1)))
 
 
+@checked
 def connected_inputs(mask: KernelMask) -> Bool[Array, "inputs"]:
     """Which inputs of a layer (input channels of a convolution) keep at least one edge to a unit.
 
@@ -55,6 +58,7 @@ def connected_inputs(mask: KernelMask) -> Bool[Array, "inputs"]:
     return kept.any(axis=(*range(kept.ndim - 2), kept.ndim - 1))
 
 
+@checked
 def live_units(masks: Sequence[KernelMask]) -> tuple[Bool[Array, "_"], ...]:
     """Which units lie on a kept path from an input to an output, for a network that is a chain of layers.
 
@@ -87,6 +91,7 @@ def live_units(masks: Sequence[KernelMask]) -> tuple[Bool[Array, "_"], ...]:
     return tuple(forward & backward for forward, backward in zip(reached, useful[::-1], strict=True))
 
 
+@checked
 def remove_dead_edges(masks: Sequence[KernelMask]) -> tuple[Shaped[Array, "..."], ...]:
     """The masks without the edges that lie on no path from an input to an output.
 
@@ -131,6 +136,7 @@ def _edges(masks: Sequence[KernelMask]) -> list[Bool[Array, "_ _"]]:
     return edges
 
 
+@checked
 def connection_probability(
     density: Float[ArrayLike, "..."], units: Int[ArrayLike, "..."], fan_in: Int[ArrayLike, "..."]
 ) -> Float[Array, "..."]:
@@ -163,6 +169,7 @@ def connection_probability(
     return jnp.exp(units * _log_connected(_real(density), jnp.asarray(fan_in)))
 
 
+@checked
 def sufficient_density(
     delta: Float[ArrayLike, "..."], units: Int[ArrayLike, "..."], fan_in: Int[ArrayLike, "..."]
 ) -> Float[Array, "..."]:
@@ -196,6 +203,7 @@ def sufficient_density(
     return -jnp.expm1((jnp.log(share) - jnp.log(jnp.asarray(units, share.dtype))) / fan_in)
 
 
+@checked
 def containment_probability(
     inputs: Int[ArrayLike, "..."],
     width: Int[ArrayLike, ""],
@@ -255,6 +263,7 @@ def _containment_probability(
     return jnp.sum(weights * connected, axis=-1) / jnp.sum(weights, axis=-1)
 
 
+@checked
 def necessary_width(
     inputs: Int[ArrayLike, "..."], density: Float[ArrayLike, "..."], delta: Float[ArrayLike, "..."]
 ) -> Float[Array, "..."]:

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs, _sums
 from sketchprune.lottery._chunks import CHUNK_BYTES, map_in_chunks
 
@@ -45,6 +46,7 @@ class GapStatistics(NamedTuple):
     mean_distance: Float[Array, "*instances"]
 
 
+@checked
 def covering_radii(
     items: Float[Array | np.ndarray, "*instances n"], *, resolution: float = 2**-8
 ) -> Float[Array, "*instances n+1"]:
@@ -78,6 +80,7 @@ def covering_radii(
     return _covering_radii(_sums.checked_items(items), _grid(resolution), resolution)
 
 
+@checked
 def covers(items: Float[Array | np.ndarray, "*instances n"], epsilon: float) -> Bool[Array, "*instances"]:
     """Whether every z ∈ [−½, ½] is within ε of a subset sum.
 
@@ -102,6 +105,7 @@ def covers(items: Float[Array | np.ndarray, "*instances n"], epsilon: float) -> 
     return _covering_radii(_sums.checked_items(items), _grid(epsilon), epsilon)[..., -1] <= epsilon
 
 
+@checked
 def hitting_numbers(
     items: Float[Array | np.ndarray, "*instances n"], epsilons: Sequence[float]
 ) -> Int[Array, "*instances epsilons"]:
@@ -188,6 +192,7 @@ def _radii_after_shifts(
     return lax.while_loop(unfinished, add_shift, start)[-1][1:]
 
 
+@checked
 def gap_statistics(items: Float[Array | np.ndarray, "*instances n"]) -> GapStatistics:
     """How the subset sums lie in [−½, ½]: their number, the largest gap, the largest and the mean distance to them.
 
@@ -235,6 +240,7 @@ def _gap_statistics(items: Array) -> GapStatistics:
     return jax.tree.map(lambda part: part.reshape(instances), found)
 
 
+@checked
 def thinned_probability(
     dense: Float[Array | np.ndarray, "*batch counts"], items: Int[ArrayLike, ""], density: Float[ArrayLike, ""]
 ) -> Float[Array, "*batch"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs
 from sketchprune.lottery.connectivity import sufficient_copies
 from sketchprune.lottery.networks import Dense
@@ -34,6 +35,7 @@ class Embedding(NamedTuple):
     missing: tuple[Int[Array, "_ _"], ...]
 
 
+@checked
 def source_widths(
     target: Sequence[Dense], densities: Sequence[float], delta: float, *, signed: bool = False
 ) -> tuple[int, ...]:
@@ -70,6 +72,7 @@ def source_widths(
     return inputs, inputs * first * (2 if signed else 1), *hidden
 
 
+@checked
 def embed(
     target: Sequence[Dense],
     masks: Sequence[Shaped[Array | np.ndarray, "_ _"]],

@@ -7,10 +7,12 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from sketchprune import _checks, masks
 from sketchprune._arithmetic import decay_and_gain
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs
 from sketchprune.types import Key, Mask, Prunable
 
 
+@checked
 def repair(key: Key, mask: Mask, *, prunable: Prunable = None) -> Mask:
     """The mask with an edge added wherever a unit or an input of a layer has none; nothing is removed.
 
@@ -76,6 +78,7 @@ def _fill_empty_columns(key: Key, kept: Bool[Array, "rows columns"]) -> Bool[Arr
     return kept | (~kept.any(0) & (jnp.arange(rows)[:, None] == drawn))
 
 
+@checked
 def expected_added_edges(
     density: Float[ArrayLike, "..."],
     inputs: Int[ArrayLike, "..."],

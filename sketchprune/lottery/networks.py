@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs
 
 Kernel = Float[Array | np.ndarray, "_ _"]
@@ -28,6 +29,7 @@ class Dense(NamedTuple):
     bias: Any
 
 
+@checked
 def apply(layers: Sequence[Dense], x: Float[Array, "n inputs"]) -> Float[Array, "n units"]:
     """The outputs of a network with ReLU between its layers and none after the last.
 
@@ -86,6 +88,7 @@ def from_flax(params: Mapping[str, Mapping[str, Any]]) -> tuple[Dense, ...]:
     return tuple(layers[number] for number in sorted(layers))
 
 
+@checked
 def fold_biases(layers: Sequence[Dense]) -> tuple[Float[Array, "_ _"], ...]:
     """The kernels of a network without biases that is the same function of (x, 1).
 

@@ -12,10 +12,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs
 from sketchprune.lottery.networks import Kernel
 
 
+@checked
 def perturbation_bound(
     target: Sequence[Kernel],
     weight_errors: Float[Array | np.ndarray, "_"],
@@ -58,6 +60,7 @@ def perturbation_bound(
     return jnp.stack(errors)
 
 
+@checked
 def activation_bounds(target: Sequence[Kernel], radius: Float[ArrayLike, ""]) -> Float[Array, "_"]:
     """Upper bounds of a network's activations over all inputs in a cube: B_0 = radius, B_l = ‖W_l‖B_{l−1}.
 
@@ -86,6 +89,7 @@ def activation_bounds(target: Sequence[Kernel], radius: Float[ArrayLike, ""]) ->
     return jnp.stack(bounds)
 
 
+@checked
 def largest_activations(target: Sequence[Kernel], x: Float[Array | np.ndarray, "n inputs"]) -> Float[Array, "_"]:
     """The largest |x| and the largest hidden activations of a network over the given samples.
 

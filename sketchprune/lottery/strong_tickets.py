@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs, _sums
 from sketchprune.lottery._chunks import CHUNK_BYTES, map_in_chunks
 from sketchprune.lottery.networks import Dense, Kernel
@@ -44,6 +45,7 @@ class StrongTicket(NamedTuple):
     num_live: tuple[Int[Array, "_ _"], ...]
 
 
+@checked
 def random_source(
     key: Key, target: Sequence[Kernel], units: int | Sequence[int], *, signed: bool = False
 ) -> tuple[Float[Array, "_ _"], ...]:
@@ -88,6 +90,7 @@ def random_source(
     return tuple(source)
 
 
+@checked
 def strong_ticket(
     target: Sequence[Kernel],
     source: Sequence[Kernel],

@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs, _sums
 from sketchprune.lottery._chunks import CHUNK_BYTES, map_in_chunks
 from sketchprune.lottery._sums import MAX_ITEMS as MAX_ITEMS
@@ -37,6 +38,7 @@ class NearestSubset(NamedTuple):
     error: Float[Array, "*instances targets"]
 
 
+@checked
 def nearest_subset(
     items: Float[Array | np.ndarray, "*instances n"],
     targets: Float[Array | np.ndarray, "... targets"],

@@ -60,7 +60,7 @@ def lenet(
     """LeNet-5 with ReLU for its sigmoids: two 5x5 convolutions with pooling, then dense layers of 120 and 84.
 
     The first convolution pads 28x28 images to the 32x32 that the network was made for; both convolutions pad images
-    that are smaller.
+    that are smaller, down to 4x4.
 
     Args:
         outputs: The number of outputs.
@@ -189,6 +189,10 @@ class LeNet(Model):
     def __call__(self, x: Images) -> Float[Array, "n k"]:
         """The outputs for a batch of inputs."""
         side = min(x.shape[1:3])
+        if side < 4:
+            raise ValueError(
+                f"x has images of {x.shape[1]}x{x.shape[2]} pixels; LeNet takes 4x4 or more, to halve them twice"
+            )
         pooled, convolve = (pool_patches, convolve_patches) if self.patches else (pool, None)
         x = nn.relu(self.conv(x, 6, 5, padding="SAME" if side < 32 else "VALID", convolve=convolve))
         x = pooled(x, self.pooling)

@@ -9,6 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from sketchprune._boundary import checked
+
 MAX_PATHS = 10_000
 """The most paths that are listed: Π has one row and one column for each, 800 MB in float64."""
 
@@ -76,6 +78,7 @@ class Paths(NamedTuple):
         """The Gram matrix G = Jᵀ J."""
         return jnp.matmul(self.jacobian.T, self.jacobian, precision=lax.Precision.HIGHEST)
 
+    @checked
     def features(
         self, x: Float[Array | np.ndarray, "n inputs"], *, linear: bool = False
     ) -> Float[Array, "n outputs paths"]:
@@ -100,6 +103,7 @@ class Paths(NamedTuple):
         return jnp.where(ends, active[:, None], 0)
 
 
+@checked
 def enumerate_paths(weights: Sequence[Layer], masks: Sequence[Any] | None = None) -> Paths:
     """All paths of a network given layer by layer, with their values and their Jacobian.
 
@@ -218,6 +222,7 @@ Padding = str | Sequence[tuple[int, int]]
 """Either "SAME" or "VALID", or (low, high) for each axis of the image."""
 
 
+@checked
 def convolution(
     kernel: Float[Array | np.ndarray, "rows columns channels features"],
     image_shape: tuple[int, int, int],

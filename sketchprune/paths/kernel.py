@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from sketchprune import _checks, masks
+from sketchprune._boundary import checked
 from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.linalg import ritz_values
@@ -25,6 +26,7 @@ from sketchprune.types import ApplyFn, Key, Mask, Params
 Input = Float[Array | np.ndarray, "..."]
 
 
+@checked
 def path_norm(
     apply: ApplyFn,
     params: Params,
@@ -72,6 +74,7 @@ def path_norm(
     return _path_norm(static(apply), params, _checked_input(params, input_shape, u), mask, **options)
 
 
+@checked
 def trace(
     apply: ApplyFn,
     params: Params,
@@ -119,6 +122,7 @@ def trace(
     return _trace(static(apply), params, _checked_input(params, input_shape, u), mask, **options)
 
 
+@checked
 def gram_product(
     apply: ApplyFn,
     params: Params,
@@ -169,6 +173,7 @@ def gram_product(
     return _gram_product(static(apply), params, inputs, mask, vector, allow_max_and_bias=allow_max_and_bias)
 
 
+@checked
 def spectrum(
     apply: ApplyFn,
     params: Params,

@@ -9,7 +9,9 @@ _RETRY_S = 0.1
 """Time between two attempts to reach the coordinator."""
 
 
-def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout: int | float = 60.0) -> None:
+def rendezvous(
+    coordinator: str, num_processes: int, process_id: int, *, timeout: int | float = 60.0
+) -> dict[int, socket.socket]:
     """Return once all processes have reported to the coordinator.
 
     Process 0 listens at ``coordinator``, and the others report to it. The port is free again when this returns.
@@ -20,6 +22,9 @@ def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout
         process_id: which of them this is, from 0 on.
         timeout: seconds to wait for the others.
 
+    Returns:
+        By process id the connections to the others, open: of process 0 to all of them, of another one to process 0.
+
     Raises:
         TimeoutError: in every process that came, naming those that did not come in time.
         ValueError: when two processes claim one id or disagree on their number.
@@ -27,9 +32,8 @@ def rendezvous(coordinator: str, num_processes: int, process_id: int, *, timeout
     host, port = address(coordinator)
     deadline = time.monotonic() + timeout
     if process_id == 0:
-        _receive(host, port, num_processes, deadline, timeout)
-    else:
-        _report(host, port, num_processes, process_id, deadline, timeout)
+        return _receive(host, port, num_processes, deadline, timeout)
+    return {0: _report(host, port, num_processes, process_id, deadline, timeout)}
 
 
 def address(coordinator: str) -> tuple[str, int]:
@@ -40,7 +44,9 @@ def address(coordinator: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _receive(host: str, port: int, num_processes: int, deadline: float, timeout: int | float) -> None:
+def _receive(
+    host: str, port: int, num_processes: int, deadline: float, timeout: int | float
+) -> dict[int, socket.socket]:
     """Process 0: wait for the others, then tell all of them how it went."""
     guests: dict[int, socket.socket] = {}
     refused: list[socket.socket] = []
@@ -70,11 +76,13 @@ def _receive(host: str, port: int, num_processes: int, deadline: float, timeout:
                         f"it takes each of 1 to {num_processes - 1} once, all with num_processes {num_processes}"
                     )
         _answer([*guests.values(), *refused], problem)
-    finally:
+        if problem is not None:
+            raise problem
+    except BaseException:
         for guest in (*guests.values(), *refused):
             guest.close()
-    if problem is not None:
-        raise problem
+        raise
+    return guests
 
 
 def _left(deadline: float) -> float:
@@ -93,12 +101,13 @@ def _claim(guest: socket.socket, deadline: float) -> tuple[int, int] | None:
 
 
 def _answer(guests: list[socket.socket], problem: Exception | None) -> None:
-    """Tell the guests how it went, and wait until each has closed its side, so that the port is free at once."""
+    """Tell the guests how it went, and after a problem wait until each has closed its side: the port is free then."""
     answer = {"problem": None if problem is None else str(problem)}
     for guest in guests:
         try:
             guest.sendall(json.dumps(answer).encode() + b"\n")
-            guest.recv(1)
+            if problem is not None:
+                guest.recv(1)
         except OSError:
             pass
 
@@ -118,7 +127,9 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _report(host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: int | float) -> None:
+def _report(
+    host: str, port: int, num_processes: int, process_id: int, deadline: float, timeout: int | float
+) -> socket.socket:
     """Any other process: reach process 0 and hear from it."""
     while True:
         left = deadline - time.monotonic()
@@ -126,16 +137,22 @@ def _report(host: str, port: int, num_processes: int, process_id: int, deadline:
             raise TimeoutError(f"process 0 of {num_processes} did not answer at {host}:{port} within {timeout:g} s")
         try:
             # After the deadline the coordinator still has to say who is missing.
-            with socket.create_connection((host, port), timeout=left) as server:
-                server.settimeout(left + 5)
-                server.sendall(json.dumps([process_id, num_processes]).encode() + b"\n")
-                problem = json.loads(_line(server))["problem"]
-        except (OSError, ValueError):
+            server = socket.create_connection((host, port), timeout=left)
+        except OSError:
             time.sleep(_RETRY_S)
             continue
-        if problem is not None:
-            raise TimeoutError(problem) if "did not join" in problem else ValueError(problem)
-        return
+        try:
+            server.settimeout(left + 5)
+            server.sendall(json.dumps([process_id, num_processes]).encode() + b"\n")
+            problem = json.loads(_line(server))["problem"]
+        except (OSError, ValueError):
+            server.close()
+            time.sleep(_RETRY_S)
+            continue
+        if problem is None:
+            return server
+        server.close()
+        raise TimeoutError(problem) if "did not join" in problem else ValueError(problem)
 
 
 def _line(connection: socket.socket) -> bytes:

@@ -6,6 +6,7 @@ on each of them makes the same calls with the same arguments.
 
 import json
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from sketchprune.search import _cluster
+from sketchprune.search._lifeline import Lifeline
 from sketchprune.search._rendezvous import rendezvous
 
 
@@ -43,7 +45,8 @@ def start(
     process_id: int | None = None,
     *,
     timeout: int | float = 60.0,
-) -> None:
+    on_lost: Callable[[int], None] | None = None,
+) -> Callable[[], None]:
     """Join this process to the others, so that the devices of all of them become one set.
 
     To be called before anything that touches a device. Without arguments, they are read from the environment of Slurm's
@@ -56,6 +59,11 @@ def start(
         num_processes: how many processes there are.
         process_id: which of them this is, from 0 on.
         timeout: seconds to wait for the others.
+        on_lost: called, in a thread, with the id of a process that ends without having called what this returns.
+            Without it JAX aborts the others after a minute or more.
+
+    Returns:
+        A function to call when the work is done, before the process ends.
 
     Raises:
         TimeoutError: naming the processes that did not come in time.
@@ -69,19 +77,34 @@ def start(
         )
     if not any(given) and (launched := _cluster.launched_process(os.environ)):
         coordinator, num_processes, process_id = launched
+    connections: dict[int, socket.socket] = {}
     if coordinator is not None and num_processes is not None and process_id is not None:
         if not 0 <= process_id < num_processes:
             raise ValueError(
                 f"process_id is {process_id} of num_processes {num_processes}; it takes 0 to num_processes - 1"
             )
-        rendezvous(coordinator, num_processes, process_id, timeout=timeout)
+        connections = rendezvous(coordinator, num_processes, process_id, timeout=timeout)
+    # JAX's preemption service would take SIGTERM for itself, and the process would not end.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, initialization_timeout=int(timeout) + 1)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            local_device_ids=_cluster.local_device_ids(os.environ, _cluster.visible_devices(os.environ)),
+            cluster_detection_method="deactivate" if coordinator else None,
+            initialization_timeout=int(timeout) + 1,
+        )
     except (ValueError, RuntimeError) as error:
         hint = "; without arguments it takes the environment of Slurm, Open MPI or a TPU pod" if not coordinator else ""
         raise ValueError(f"the processes cannot be joined: {str(error).rstrip('.')}{hint}") from None
     # CPU devices of several processes can only exchange data through a library of collective operations.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if on_lost is not None:
+        return Lifeline(connections, on_lost).close
+    for connection in connections.values():
+        connection.close()
+    return lambda: None
 
 
 def replicated(mesh: Mesh, value: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array, "..."]:

@@ -11,11 +11,13 @@ from jaxtyping import Array, Float
 
 from sketchprune import _checks, kernels, linalg, masks, train
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.types import ApplyFn, Batch, Inputs, LossFn, Mask, Params
 
 Objective = Callable[[Mask], Float[Array, ""]]
 
 
+@checked
 def linear_error(x: Float[Array | np.ndarray, "n d"], w: Float[Array | np.ndarray, "d"]) -> Objective:
     """How far the pruned linear model's predictions are from the dense one's: ‖X(m∘w) − Xw‖².
 
@@ -44,6 +46,7 @@ def linear_error(x: Float[Array | np.ndarray, "n d"], w: Float[Array | np.ndarra
     return objective
 
 
+@checked
 def training_error(
     x: Float[Array | np.ndarray, "n d"],
     y: Float[Array | np.ndarray, "n"],
@@ -141,6 +144,7 @@ def _after_step(columns: Float[Array, "n k"], step_size: int | float, residual: 
     return residual - step_size * product(columns, slope)
 
 
+@checked
 def ntk_error(apply: ApplyFn, params: Params, x: Inputs) -> Objective:
     """How far the sketched tangent kernel is from the dense one: ‖J diag(m) Jᵀ − JJᵀ‖_F².
 
@@ -171,6 +175,7 @@ def ntk_error(apply: ApplyFn, params: Params, x: Inputs) -> Objective:
     return objective
 
 
+@checked
 def initial_loss(apply: ApplyFn, loss: LossFn, params: Params, data: Batch) -> Objective:
     """The loss of the pruned network before any training.
 
@@ -199,6 +204,7 @@ def initial_loss(apply: ApplyFn, loss: LossFn, params: Params, data: Batch) -> O
     return objective
 
 
+@checked
 def trained_loss(
     apply: ApplyFn, loss: LossFn, params: Params, data: Batch, optimizer: optax.GradientTransformation, steps: int
 ) -> Objective:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.search import _bins, _tiles
 from sketchprune.search import mesh as meshes
 from sketchprune.search._checkpoints import Checkpoints
@@ -100,6 +101,7 @@ class SearchResult:
         return _bins.quantile(self.histogram, level)
 
 
+@checked
 def mask_key(key: Key, index: int) -> Key:
     """The key of one mask of a search: ``law.sample(mask_key(key, index))`` is that mask.
 
@@ -114,6 +116,7 @@ def mask_key(key: Key, index: int) -> Key:
     return _tiles.mask_key(key, jnp.uint32(index >> 32), jnp.uint32(index & 0xFFFFFFFF))
 
 
+@checked
 def best(
     objective: Objective,
     law: Any,

@@ -10,12 +10,14 @@ from jaxtyping import Array, Float
 
 from sketchprune import _checks
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.sketch.probabilities import magnitudes
 from sketchprune.types import Matrix, Number, PerColumn
 
 Failure = float | Float[Array | np.ndarray, "*t"]
 
 
+@checked
 def near_optimal_bound(x: Matrix, w: PerColumn, budget: Number, *, beta: Number = 1.0) -> Float[Array, ""]:
     """An upper bound on the expected error of a multinomial sketch with p ≥ βp*: (Z²/β − ‖Xw‖²)/s.
 
@@ -43,6 +45,7 @@ def near_optimal_bound(x: Matrix, w: PerColumn, budget: Number, *, beta: Number 
     return jnp.maximum(largest - jnp.sum(product(x, w) ** 2), 0) / budget  # negative by rounding alone
 
 
+@checked
 def frobenius_bound(x: Matrix, w: PerColumn, budget: Number, *, beta: Number = 1.0) -> Float[Array, ""]:
     """An upper bound on the expected error of a multinomial sketch with p ≥ βp*, by norms alone: ‖X‖_F²‖w‖²/(βs).
 
@@ -69,6 +72,7 @@ def frobenius_bound(x: Matrix, w: PerColumn, budget: Number, *, beta: Number = 1
     return jnp.sum(x**2) * jnp.sum(w**2) / (beta * budget)
 
 
+@checked
 def dkm_tail(x: Matrix, w: PerColumn, budget: Number, delta: Failure, *, beta: Number = 1.0) -> Float[Array, "*t"]:
     """With probability 1 − δ, ‖X(m∘w) − Xw‖ ≤ η‖X‖_F‖w‖/√(βs), where η = 1 + √((8/β)log(1/δ)).
 
@@ -98,6 +102,7 @@ def dkm_tail(x: Matrix, w: PerColumn, budget: Number, delta: Failure, *, beta: N
     return eta * jnp.sqrt(frobenius_bound(x, w, budget, beta=beta))
 
 
+@checked
 def mcdiarmid_tail(x: Matrix, w: PerColumn, budget: Number, delta: Failure) -> Float[Array, "*t"]:
     """With probability 1 − δ, ‖X(m∘w) − Xw‖ ≤ √((Z² − ‖Xw‖²)/s) + Z√(2log(1/δ)/s).
 

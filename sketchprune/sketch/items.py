@@ -5,11 +5,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.laws.items import Items
 from sketchprune.sketch.probabilities import magnitudes
 from sketchprune.types import Matrix, PerColumn
 
 
+@checked
 def linear_items(x: Matrix, w: PerColumn) -> Items:
     """The items of a linear model, B_i = w_i x_i, for which the error of a mask is ‖X(m∘w) − Xw‖².
 
@@ -41,6 +43,7 @@ def linear_items(x: Matrix, w: PerColumn) -> Items:
     return Items(magnitudes(x, w) ** 2, combination, gram)
 
 
+@checked
 def tangent_items(jacobian: Float[Array | np.ndarray, "N P"]) -> Items:
     """The items of a tangent kernel, B_i = J_iJ_iᵀ, for which the error of a mask is ‖J diag(m) Jᵀ − JJᵀ‖_F².
 

@@ -12,10 +12,12 @@ from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
 from sketchprune._arithmetic import ratio
+from sketchprune._boundary import checked
 from sketchprune.laws._joined import check_support, tree_sum
 from sketchprune.types import Matrix, Number, PerColumn
 
 
+@checked
 def magnitudes(x: Matrix, w: PerColumn) -> Float[Array, "d"]:
     """What each item contributes on its own, a_i = ‖x_i‖|w_i|.
 
@@ -39,6 +41,7 @@ def magnitudes(x: Matrix, w: PerColumn) -> Float[Array, "d"]:
     return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, squares))) * jnp.abs(w)
 
 
+@checked
 def optimal_probabilities(x: Matrix, w: PerColumn) -> Float[Array, "d"]:
     """The probabilities with the least expected error of a multinomial sketch, p*_i = a_i/Z.
 
@@ -65,6 +68,7 @@ def optimal_probabilities(x: Matrix, w: PerColumn) -> Float[Array, "d"]:
     return sizes / sizes.sum()
 
 
+@checked
 def data_free_probabilities(w: PyTree[Float[Array | np.ndarray, "..."]]) -> PyTree[Float[Array, "..."]]:
     """Probabilities in proportion to size, p_i = |w_i|/‖w‖₁, over all leaves together.
 
@@ -91,6 +95,7 @@ def data_free_probabilities(w: PyTree[Float[Array | np.ndarray, "..."]]) -> PyTr
     return jax.tree.map(lambda size: size / total, sizes)
 
 
+@checked
 def uniform_probabilities(w: PyTree[Float[Array | np.ndarray, "..."]]) -> PyTree[Float[Array, "..."]]:
     """The same probability 1/d for every item, zero weights included.
 
@@ -109,6 +114,7 @@ def uniform_probabilities(w: PyTree[Float[Array | np.ndarray, "..."]]) -> PyTree
     return jax.tree.map(lambda leaf: jnp.full_like(leaf, 1 / count), w)
 
 
+@checked
 def near_optimality(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     """The largest β ≤ 1 with p ≥ βp*: the least p_i/p*_i over p*_i > 0.
 
@@ -137,6 +143,7 @@ def near_optimality(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     return functools.reduce(jnp.minimum, jax.tree.leaves(jax.tree.map(least, optimal, probabilities)))
 
 
+@checked
 def chi_square(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     """How far p is from p*: χ²(p*‖p) = Σp*_i²/p_i − 1.
 
@@ -164,6 +171,7 @@ def chi_square(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     return tree_sum(jax.tree.map(lambda o, p: ratio((o - p) ** 2, p), optimal, probabilities))
 
 
+@checked
 def efficiency(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     """What sampling by p achieves of sampling by p*: 1/(1 + χ²(p*‖p)), the ratio of the least Σa_i²/p_i to that of p.
 
@@ -186,6 +194,7 @@ def efficiency(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
     return 1 / (1 + chi_square(optimal, probabilities))
 
 
+@checked
 def excess(x: Matrix, w: PerColumn, probabilities: PerColumn, budget: Number) -> Float[Array, ""]:
     """What sampling by p costs beyond the optimum: (Z²/s)χ²(p*‖p).
 

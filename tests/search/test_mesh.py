@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from sketchprune.search import _cluster, mesh
+from sketchprune.search._lifeline import Lifeline
 from sketchprune.search._rendezvous import rendezvous
 from tests.support import search_process as example
 
@@ -103,13 +104,108 @@ def test_no_launcher():
         mesh.start(timeout=0.2)
 
 
+SLURM = {"SLURM_LOCALID": "1", "SLURM_NODEID": "0"}
+OPEN_MPI = {"OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices", "taken"),
+    [
+        ({}, 4, None),
+        ({"SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, 8, None),  # one process a node takes all of it
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, 4, [1]),
+        (SLURM | {"SLURM_TASKS_PER_NODE": "4(x2)"}, 8, [2, 3]),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "3,2", "SLURM_NODEID": "1"}, 8, [4, 5, 6, 7]),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "3,1(x2)", "SLURM_NODEID": "2", "SLURM_LOCALID": "0"}, 8, None),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "4"}, 1, None),  # each sees the one that it was given
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "4"}, None, None),  # a CPU, for example
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_GPUS_PER_TASK": "2"}, 2, None),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_TRES_PER_TASK": "cpu=4,gres/gpu=2"}, 2, None),
+        (SLURM | {"SLURM_STEP_TASKS_PER_NODE": "2", "JAX_LOCAL_DEVICE_IDS": "0"}, 2, None),  # JAX reads it itself
+        (OPEN_MPI, 4, [2, 3]),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}, 4, None),
+    ],
+)
+def test_no_device_of_a_node_is_idle(environment, devices, taken):
+    assert _cluster.local_device_ids(environment, devices) == taken
+
+
+def test_what_a_process_sees(tmp_path):
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert _cluster.visible_devices({}, tmp_path) == 2
+    assert _cluster.visible_devices({}, tmp_path / "none") is None
+    assert _cluster.visible_devices({"CUDA_VISIBLE_DEVICES": "2,3,5"}, tmp_path) == 3
+    assert _cluster.visible_devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == 0
+    with pytest.raises(ValueError, match="SLURM_STEP_TASKS_PER_NODE is 'two'; it takes numbers of tasks"):
+        _cluster.local_device_ids({"SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "two"}, 2)
+
+
+@pytest.mark.parametrize(("tasks", "setting"), [("1(x2)", None), ("2", [2, 3])])
+def test_jax_is_told_which_devices_a_process_takes(monkeypatch, tasks, setting):
+    """And does not choose for itself, which would be one by the rank on the node."""
+    told = {}
+    monkeypatch.setattr(mesh, "rendezvous", lambda *place, timeout: {})
+    monkeypatch.setattr(mesh.jax.distributed, "initialize", lambda *place, **options: told.update(options))
+    monkeypatch.setattr(mesh.jax.config, "update", lambda name, value: told.update({name: value}))
+    variables = {"SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_NODEID": "0", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    for name, value in (example.slurm(1, 9) | variables).items():
+        monkeypatch.setenv(name, value)
+    mesh.start()
+    assert told["local_device_ids"] == setting and told["cluster_detection_method"] == "deactivate"
+    assert told["jax_enable_preemption_service"] is False
+
+
+def lifelines(count):
+    """Process 0 and the others, connected; and what each is told of who is lost."""
+    told = {number: [] for number in range(count)}
+    pairs = {number: socket.socketpair() for number in range(1, count)}
+    first = Lifeline({number: pair[0] for number, pair in pairs.items()}, told[0].append)
+    others = {number: Lifeline({0: pair[1]}, told[number].append) for number, pair in pairs.items()}
+    return first, others, pairs, told
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_process_that_is_gone_is_noticed_by_all():
+    first, others, pairs, told = lifelines(3)
+    pairs[2][1].shutdown(socket.SHUT_RDWR)  # as when the process dies
+    assert until(lambda: told[0] == [2] and told[1] == [2])
+    for line in (first, *others.values()):
+        line.close()
+
+
+def test_process_0_is_noticed_too():
+    first, others, pairs, told = lifelines(2)
+    pairs[1][0].shutdown(socket.SHUT_RDWR)
+    assert until(lambda: told[1] == [0])
+    others[1].close()
+    first.close()
+
+
+def test_processes_that_say_goodbye_are_not_missed():
+    first, others, pairs, told = lifelines(3)
+    others[1].close()
+    others[2].close()
+    time.sleep(0.1)
+    first.close()
+    time.sleep(0.1)
+    assert not any(told.values())
+
+
 def meeting(*processes, count, timeout=10.0):
     """Process ids that meet in threads: what each raises, or None."""
     coordinator = f"127.0.0.1:{example.free_port()}"
 
     def come(process_id):
         try:
-            rendezvous(coordinator, count, process_id, timeout=timeout)
+            for connection in rendezvous(coordinator, count, process_id, timeout=timeout).values():
+                connection.close()
         except (ValueError, TimeoutError) as error:
             return error
 

@@ -12,7 +12,7 @@ from flax import struct
 from sketchprune.data import Dataset
 from tests.support.claims import DATA, KINDS, TINY, VECTOR, Vector, all_coins, coins, toy, unbiased, vector
 from theory import verify
-from theory.claim import Case, Sides
+from theory.claim import Case, NoInstance, Sides
 from theory.engine import Programs
 from theory.instances import make_case, make_groups
 from theory.kinds import Bound, Expectation, Identity, Probability
@@ -65,7 +65,7 @@ def test_the_search_moves_fields_of_the_instance(make, field, names):
 def test_a_data_set_named_like_a_case_hides_no_case():
     claim = replace(KINDS["identity"], cases=(VECTOR, Case("{data}", vector), Case("small-{data}", vector)))
     data = Dataset(DATA.x, DATA.y, "vector", 2)
-    (group,) = make_groups(claim, 2, 0, data, Programs(claim).prepare_and_check)
+    (group,), _ = make_groups(claim, 2, 0, data, Programs(claim).prepare_and_check)
     assert [case.name for case in group.cases] == ["vector", "data:vector", "small-data:vector"]
     assert list(verify(claim, tier=TINY, data=data).cases) == ["vector", "data:vector", "small-data:vector"]
 
@@ -155,6 +155,23 @@ def test_an_unmet_case_says_which_hypotheses_rejected_it():
         UNMET,
         "no instance meets: good; other",
     )
+
+
+def test_a_case_without_an_instance_is_unmet():
+    def none(rng, dataset):
+        raise NoInstance("the data vary")
+
+    claim = replace(KINDS["identity"], cases=(Case("{data}", none), VECTOR))
+    found = outcome_of(claim)
+    assert found.verdict == SUPPORTED and found.as_expected and list(found.cases) == ["vector", "toys"]
+    case = found.cases["toys"]
+    assert (case.verdict, case.reason, case.instances, case.trials) == (UNMET, "the data vary", 0, 0)
+    assert outcome_of(replace(claim, cases=claim.cases[:1])).verdict == UNMET
+
+
+def test_prepared_instances_that_do_not_fit_a_batch_need_no_hypotheses():
+    claim = replace(KINDS["identity"], prepare=lambda v: v, batch=3)
+    assert outcome_of(claim).verdict == SUPPORTED
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_an_id_of_its_own_gives_keys_of_its_own():
 
 
 def made(claim, count, seed=0):
-    (group,) = make_groups(claim, count, seed, DATA, programs(claim).prepare_and_check)
+    (group,), _ = make_groups(claim, count, seed, DATA, programs(claim).prepare_and_check)
     return group
 
 

@@ -23,11 +23,13 @@ def heeded() -> Iterator[None]:
         yield
         return
     before, report = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook
+    repeats: list[threading.Timer] = []
 
     def report_or_repeat(lost: Any):
         if issubclass(lost.exc_type, KeyboardInterrupt):
             # Sent to the process: the main thread, which may wait for a lock, would not notice one of another thread.
-            threading.Timer(_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
+            repeats.append(threading.Timer(_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]))
+            repeats[-1].start()
         else:
             report(lost)
 
@@ -35,5 +37,7 @@ def heeded() -> Iterator[None]:
     try:
         yield
     finally:
+        for repeat in repeats:
+            repeat.cancel()
         sys.unraisablehook = report
         signal.signal(signal.SIGTERM, before)

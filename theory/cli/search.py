@@ -5,6 +5,9 @@ Whatever imports JAX loads inside the functions, so that help and typing errors 
 
 import dataclasses
 import math
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from theory.cli import runtime
+from theory.cli.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from sketchprune.search.problems import Problem, Setting
 
 _COUNT = arg(metavar="COUNT")
+_NOTICE_S = 5.0
+"""Time in which it is noticed that another process is gone."""
 
 
 def search(
@@ -82,8 +88,8 @@ def search(
         join_timeout: seconds that a process waits for the others.
     """
     _check(masks, seed, {"checkpoint-seconds": checkpoint_seconds, "join-timeout": join_timeout})
-    if cluster or coordinator is not None or processes is not None or process_id is not None:
-        _join(coordinator, processes, process_id, join_timeout)
+    several = cluster or any(value is not None for value in (coordinator, processes, process_id))
+    goodbye = _join(coordinator, processes, process_id, join_timeout, out) if several else (lambda: None)
     runtime.configure(x64=False, device_per_core=True)
     from sketchprune.search.problems import OBJECTIVES, Setting, completed, problem
     from theory.cli.select import dataset
@@ -92,7 +98,13 @@ def search(
     setting = completed(Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed))
     task = _Task(setting, problem(setting, dataset(data)), out)
     options = {"num_best": best, "batch": batch, "checkpoint_seconds": checkpoint_seconds}
-    return _run(task, int(masks), options, devices=devices, resume=resume)
+    try:
+        status = _run(task, int(masks), options, devices=devices, resume=resume)
+    except ValueError:  # all processes raise it alike
+        goodbye()
+        raise
+    goodbye()
+    return status
 
 
 @dataclass(frozen=True)
@@ -114,12 +126,21 @@ def _check(masks: float, seed: int, durations: dict[str, float]) -> None:
             raise ValueError(f"{name} is {seconds:g}; it takes a finite number >= 0")
 
 
-def _join(coordinator: str | None, processes: int | None, process_id: int | None, timeout: float) -> None:
-    """Join this process to the others."""
+def _join(
+    coordinator: str | None, processes: int | None, process_id: int | None, timeout: float, out: Path
+) -> Callable[[], None]:
+    """Join this process to the others; returns what is to be called before it ends."""
     from sketchprune.search import mesh
+    from theory.cli import search_folder
+
+    def end(lost: int):
+        """End at once: the search waits for the process that is gone, and nothing else can interrupt it."""
+        kept = _interrupted(search_folder.masks_done(out))
+        print(f"error: process {lost} is gone before the end of the search; {kept}", file=sys.stderr, flush=True)
+        os._exit(ExitStatus.UNEXPECTED)
 
     try:
-        mesh.start(coordinator, processes, process_id, timeout=timeout)
+        return mesh.start(coordinator, processes, process_id, timeout=timeout, on_lost=end)
     except TimeoutError as error:
         raise ValueError(str(error)) from None
 
@@ -137,14 +158,14 @@ def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int |
     if devices is not None and not 1 <= devices <= jax.device_count():
         raise ValueError(f"devices is {devices}; it takes 1 to {jax.device_count()}")
     used = jax.devices()[:devices]
-    done = _open_folder(task, resume)
-    if not 1 <= options["num_best"] <= num_masks:
-        raise ValueError(f"best is {options['num_best']}; it takes 1 to masks = {num_masks}")
-    console.print(_opening(task, num_masks, used), soft_wrap=True)
-    if resume:
-        console.print(f"goes on after {done:,} masks" if done else "nothing to resume: starts with the first mask")
-    try:
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        done = _open_folder(task, resume, stack)
+        if not 1 <= options["num_best"] <= num_masks:
+            raise ValueError(f"best is {options['num_best']}; it takes 1 to masks = {num_masks}")
+        console.print(_opening(task, num_masks, used), soft_wrap=True)
+        if resume and not done:
+            console.print("nothing to resume: starts with the first mask")
+        try:
             result = library.best(
                 task.problem.objective,
                 task.problem.law,
@@ -152,25 +173,43 @@ def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int |
                 key=jax.random.key(task.setting.seed),
                 mesh=library.mesh.over(used),
                 checkpoint=search_folder.checkpoint_folder(task.out),
-                progress=_reporter(console, num_masks, stack),
+                progress=_reporter(console, num_masks, done, stack),
                 **options,
             )
-    except KeyboardInterrupt:
-        if not first_process:
+        except KeyboardInterrupt:
+            if not first_process:
+                raise
+            raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.out))) from None
+        except OSError as error:  # of the checkpoint
+            kept = _interrupted(search_folder.masks_done(task.out))
+            reason = f"out is {task.out}, which cannot be written ({error.strerror or error})"
+            print(f"error: {reason}; {kept}", file=sys.stderr)
+            return ExitStatus.UNEXPECTED
+        except RuntimeError:
+            if jax.process_count() > 1:
+                time.sleep(_NOTICE_S)  # where another process is gone, that is noticed now, and ends this one
             raise
-        raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.out))) from None
-    if first_process:
-        _report(console, task, result)
-    return 0
+        if first_process:
+            _report(console, task, result)
+    return ExitStatus.OK
 
 
-def _open_folder(task: _Task, resume: bool) -> int:
-    """Masks done by the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse."""
+def _open_folder(task: _Task, resume: bool, stack: ExitStack) -> int:
+    """Masks done by the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse.
+
+    The folder is locked until the stack is left.
+    """
     from sketchprune.search import mesh
     from theory.cli import search_folder
+    from theory.cli.folder import locked
 
     setting = dataclasses.asdict(task.setting)
-    return mesh.call_on_process_0(lambda: search_folder.open_folder(task.out, setting, resume=resume))
+
+    def opened() -> int:
+        stack.enter_context(locked(task.out))
+        return search_folder.open_folder(task.out, setting, resume=resume)
+
+    return mesh.call_on_process_0(opened)
 
 
 def _opening(task: _Task, num_masks: int, devices: list[Any]) -> str:
@@ -193,16 +232,22 @@ def _interrupted(done: int) -> str:
     return f"{done:,} masks are kept; the same command with --resume goes on after them"
 
 
-def _reporter(console: "Console", num_masks: int, stack: ExitStack) -> Callable[["Progress"], None]:
-    """Shows progress: a bar on a terminal, a line at each tenth elsewhere."""
+def _reporter(console: "Console", num_masks: int, done: int, stack: ExitStack) -> Callable[["Progress"], None]:
+    """Shows progress: a bar on a terminal, a line at each tenth elsewhere; first what the search goes on after.
+
+    That is said when a batch is done: before, the checkpoint may still be refused.
+    """
     from theory.cli.console import progress as bar
 
     shown = stack.enter_context(bar(console))
     task = shown.add_task("", total=num_masks)
-    tenths = 0
+    tenths, goes_on = 0, done > 0
 
     def report(now: "Progress"):
-        nonlocal tenths
+        nonlocal tenths, goes_on
+        if goes_on:
+            console.print(f"goes on after {done:,} masks")
+            goes_on = False
         line = f"{now.done / num_masks:4.0%}  {now.rate:,.0f} masks/s, {now.seconds_left:.0f} s left"
         shown.update(task, completed=now.done, description=line)
         if not console.is_terminal and 10 * now.done // num_masks > tenths:

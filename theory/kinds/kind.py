@@ -5,7 +5,7 @@ A kind is one file that defines one frozen dataclass. Nothing else in the packag
 
 import abc
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -211,14 +211,15 @@ def case_verdict(
     )
 
 
-def unmet(admissible: Bool[np.ndarray, " instances"], *, method: str) -> CaseVerdict:
+def unmet(admissible: Bool[np.ndarray, " instances"], *, method: str, reason: str = "") -> CaseVerdict:
     """The verdict on a case none of whose instances met the hypotheses.
 
     Args:
         admissible: which instances met the hypotheses: none.
         method: how the case would have been decided.
+        reason: the hypotheses that rejected them.
     """
-    return case_verdict(UNMET, admissible, method=method)
+    return replace(case_verdict(UNMET, admissible, method=method), reason=reason)
 
 
 def limits(interval: Any, index: Any = ()) -> tuple[float, float]:

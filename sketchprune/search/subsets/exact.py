@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 
 MAX_WEIGHTS = 30
 """The most weights that :func:`optimum` takes: proofs grow like 2^d."""
@@ -65,6 +66,7 @@ class _Relaxed(NamedTuple):
 _Relaxation = Callable[[np.ndarray, np.ndarray], _Relaxed]
 
 
+@checked
 def optimum(
     x: Float[Array | np.ndarray, "n d"],
     w: Float[Array | np.ndarray, "d"],

@@ -7,9 +7,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.search.subsets._columns import columns_of, squared_error
 
 
+@checked
 def greedy(
     x: Float[Array | np.ndarray, "n d"], w: Float[Array | np.ndarray, "d"], keep: int
 ) -> tuple[Bool[Array, "d"], Float[Array, ""]]:

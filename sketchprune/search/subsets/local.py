@@ -11,10 +11,12 @@ from jaxtyping import Key as Keys
 
 from sketchprune import _checks
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.search.subsets._columns import columns_of, squared_error
 from sketchprune.types import Key
 
 
+@checked
 def local_search(
     x: Float[Array | np.ndarray, "n d"], w: Float[Array | np.ndarray, "d"], keep: int, *, key: Key, starts: int = 64
 ) -> tuple[Bool[Array, "d"], Float[Array, ""]]:

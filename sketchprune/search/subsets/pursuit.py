@@ -9,9 +9,11 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from sketchprune._arithmetic import product
+from sketchprune._boundary import checked
 from sketchprune.search.subsets._columns import columns_of, squared_error
 
 
+@checked
 def orthogonal_matching_pursuit(
     x: Float[Array | np.ndarray, "n d"], w: Float[Array | np.ndarray, "d"], keep: int
 ) -> tuple[Float[Array, "d"], Float[Array, ""]]:

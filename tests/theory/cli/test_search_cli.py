@@ -1,11 +1,15 @@
 """`sketchprune search`: what it writes, resumes and refuses, and the theory beside it."""
 
 import contextlib
+import errno
 import functools
 import io
 import json
+import os
+import re
 import shutil
 import signal
+import time
 from dataclasses import replace
 from typing import get_args, get_type_hints
 
@@ -18,8 +22,9 @@ from sketchprune import data, search
 from sketchprune.search import problems, report
 from sketchprune.search.problems import Setting, problem
 from tests.support import search_process
-from theory.cli import main
+from theory.cli import main, search_folder
 from theory.cli import search as search_cli
+from theory.cli.folder import locked
 
 ALONE = search.mesh.over(jax.devices()[:1])
 SETTING = Setting("digits", "linear", "multinomial", "optimal", False, "linear-error", 0.2, None, None, 0)
@@ -106,6 +111,33 @@ def test_processes_that_slurm_has_started_join(finished, tmp_path):
         assert one[name] == two[name], name
 
 
+def test_a_process_that_is_killed_ends_the_others_with_a_word(tmp_path):
+    """Within seconds, where JAX would abort them after a minute."""
+    port = search_process.free_port()
+    joined = [
+        search_process.launch(
+            *("-m", "theory", "search", "--masks", "1e12", "--out", tmp_path, "--cluster", "--join-timeout", 240),
+            *("--checkpoint-seconds", 0, "--batch", 512),
+            devices=1,
+            **search_process.slurm(number, port),
+        )
+        for number in (0, 1)
+    ]
+    try:
+        deadline = time.monotonic() + 240
+        while not search_folder.masks_done(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        joined[1].kill()
+        _, errors = joined[0].communicate(timeout=60)
+    finally:
+        for process in joined:
+            process.kill()
+            process.communicate()
+    assert joined[0].returncode == 1
+    assert re.search("process 1 is gone before the end of the search; [0-9,]+ masks are kept; the same command", errors)
+    assert "--resume" in errors and "***" not in errors
+
+
 def test_the_options_are_those_of_the_tables():
     options = get_type_hints(search_cli.search)
     models, objectives = get_args(options["model"]), get_args(get_args(options["objective"])[0])
@@ -158,7 +190,7 @@ def test_wrong_usage(tmp_path, capsys, arguments, message):
 def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert command("--out", tmp_path / "file") == 2
-    assert f"out is {tmp_path}/file: " in capsys.readouterr().err
+    assert f"out is {tmp_path}/file, which cannot be written (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [(), ("--best", 0), ("--seed", 1)])
@@ -174,13 +206,14 @@ def test_no_start_deletes_what_is_there(tmp_path, capsys, options):
     assert kept.read_text() == "of work" and note.read_text() == "not of a search"
 
 
-def test_an_interrupted_search_goes_on(finished, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_goes_on(finished, tmp_path, capsys, monkeypatch, number):
     reached = []
 
     def interrupting(*_):
         def report(now):
             reached.append(now.done)
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
         return report
 
@@ -194,6 +227,38 @@ def test_an_interrupted_search_goes_on(finished, tmp_path, capsys, monkeypatch):
     assert "goes on after 512 masks" in capsys.readouterr().out
     found, whole = (json.loads((folder / "result.json").read_text()) for folder in (out, finished[0]))
     assert all(found[name] == whole[name] for name in ("best", "mean", "variance", "quantiles"))
+
+
+def test_a_folder_takes_one_search_at_a_time(tmp_path, capsys):
+    with locked(tmp_path):
+        assert command("--out", tmp_path) == 2
+    assert f"out is {tmp_path}, into which another run is writing; it takes another --out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_checkpoint_is_not_gone_on_after(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "checkpoint" / "setting.json").unlink()
+    assert command("--out", tmp_path, "--resume", "--seed", 1) == 2
+    said = capsys.readouterr()
+    assert "is of another search" in said.err and "goes on after" not in said.out
+
+
+def test_a_full_disk_says_what_is_kept(finished, tmp_path, capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(search, "best", full)
+    assert command("--out", tmp_path, "--resume") == 1
+    said = capsys.readouterr().err
+    assert f"error: out is {tmp_path}, which cannot be written (No space left on device); 3,000 masks are kept" in said
+
+
+def test_images_that_are_too_small_for_the_model(tmp_path, capsys):
+    np.savez(tmp_path / "small.npz", x=np.random.default_rng(0).normal(size=(20, 3, 4)), y=np.arange(20) % 3)
+    assert command("--data", tmp_path / "small.npz", "--out", tmp_path / "out", "--model", "lenet") == 2
+    assert "x has images of 3x4 pixels; LeNet takes 4x4 or more" in capsys.readouterr().err
 
 
 def test_an_early_interrupt_promises_nothing(tmp_path, capsys, monkeypatch):

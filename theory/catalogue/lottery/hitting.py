@@ -5,7 +5,7 @@ import numpy as np
 
 from sketchprune import lottery
 from sketchprune.types import Key
-from theory.catalogue.lottery.subset_sums import GADHIKAR, LUEKER, Items, item_quantiles, uniform_quantiles
+from theory.catalogue.lottery.subset_sums import GADHIKAR, LUEKER, SPREAD, Items, item_quantiles, uniform_quantiles
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Expectation
 
@@ -55,6 +55,7 @@ SUBSET_SUM_RATE = Claim(
         Case("{data}", lambda rng, dataset: _all_kept(item_quantiles(rng, dataset))),
     ),
     trial=_rate,
+    hypotheses=SPREAD,
     mutants=("growth like ε^(−1/2)", "log₂(1/(2ε)) + 1"),
     batch=512,
     note=(

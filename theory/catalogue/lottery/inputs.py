@@ -17,4 +17,4 @@ def pixels(rng: Rng, dataset: Dataset, samples: int, count: int) -> tuple[np.nda
     varied = np.flatnonzero(np.ptp(np.asarray(dataset.x), axis=0) > 0)
     columns = rng.choice(varied if len(varied) else features, count, replace=len(varied) < count)
     x = np.asarray(dataset.x, float)[rows][:, columns]
-    return x / max(np.abs(x).max(), 1e-12), np.asarray(dataset.y)[rows]
+    return x / (np.abs(x).max() or 1), np.asarray(dataset.y)[rows]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import lottery
 from sketchprune.data import Dataset
@@ -108,6 +108,17 @@ def item_quantiles(rng: Rng, dataset: Dataset) -> np.ndarray:
     return np.quantile(differences / max(size, 1e-12), np.linspace(0, 1, 65))
 
 
+def _are_spread(items: Items) -> Bool[Array, ""]:
+    """Whether items come near every point of [−½, ½], as Lueker's theorem asks of a part of their law."""
+    lower, upper = items.quantiles[:-1], items.quantiles[1:]
+    gaps = jnp.where((upper > -0.5) & (lower < 0.5), upper - lower, 0)
+    return (lower[0] <= -0.5) & (upper[-1] >= 0.5) & (jnp.max(gaps) <= 0.25)
+
+
+SPREAD = {"on [−½, ½] items have a density of at least 1/16, by the distances of 65 quantiles": _are_spread}
+"""The hypothesis under which subset sums of few items cover."""
+
+
 def _thinned(rng: Rng, quantiles: np.ndarray, density: float) -> Items:
     """Items of which about half of the time enough are kept."""
     return Items(
@@ -134,6 +145,7 @@ SUBSET_SUM_THINNING = Claim(
         Case("{data}", lambda rng, dataset: _thinned(rng, item_quantiles(rng, dataset), rng.uniform(0.4, 0.9))),
     ),
     trial=_thinning,
+    hypotheses=SPREAD,
     mutants=("n ≥ k", "n·p items are kept"),
     batch=512,
     note=(

@@ -16,7 +16,7 @@ from theory.catalogue.paths.networks import (
     Topology,
 )
 from theory.catalogue.tangent.cases import SIDE, real_samples
-from theory.claim import Case
+from theory.claim import Case, NoInstance
 
 Rng = np.random.Generator
 Drawn = TypeVar("Drawn")
@@ -31,12 +31,12 @@ CLEAR = 1e-3
 
 
 def first_suitable(draw: Callable[[], Drawn], suitable: Callable[[Drawn], bool], what: str) -> Drawn:
-    """The first draw that is suitable; ``what`` says in the error what there was none of."""
+    """The first draw that is suitable; ``what`` says of what the data have none otherwise."""
     for _ in range(MAX_TRIES):
         drawn = draw()
         if suitable(drawn):
             return drawn
-    raise ValueError(f"data gives no {what} in {MAX_TRIES} draws; it takes data that vary")
+    raise NoInstance(f"the data have a {what}")
 
 
 def draw_network(
@@ -142,7 +142,7 @@ def pixels(
         column = rng.integers(0, SIDE - count + 1)
         return images[:, row, column : column + count]
 
-    what = f"{count} neighbouring pixels that are not blank"
+    what = f"row of {count} neighbouring pixels that are not all 0"
     return first_suitable(draw, lambda chosen: bool((abs(chosen).max(axis=1) > 0).all()), what)
 
 

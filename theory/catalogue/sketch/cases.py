@@ -80,6 +80,14 @@ class Linear(struct.PyTreeNode):
         return laws.Poisson(self.rates)
 
 
+def some_item(instance: Linear) -> Bool[Array, ""]:
+    """Whether some w_i x_i is not zero: else no law is in proportion to their sizes."""
+    return jnp.any(sketch.magnitudes(instance.x, instance.w) > 0)
+
+
+SOME_ITEM: dict[str, Callable[[Linear], Array]] = {"some w_i x_i is not zero": some_item}
+"""The hypothesis under which p* exists."""
+
 Rng = np.random.Generator
 Columns = Callable[[Rng], np.ndarray]
 
@@ -157,11 +165,16 @@ def rank_deficient(rng: Rng) -> np.ndarray:
     return few
 
 
+def _positive(size: Array) -> Array:
+    """The size, or 1 where it is 0, to divide by."""
+    return jnp.where(size > 0, size, 1)
+
+
 @lru_cache(maxsize=4)
 def _compressed(dataset: Dataset, standardise: bool) -> tuple[np.ndarray, np.ndarray]:
     @partial(jax.jit, compiler_options=linalg.ONE_THREAD_OPTIONS)
     def compress(pixels: Array, labels: Array) -> tuple[Array, Array]:
-        x = data.standardise(pixels) if standardise else abs(pixels) / jnp.max(abs(pixels))
+        x = data.standardise(pixels) if standardise else abs(pixels) / _positive(jnp.max(abs(pixels)))
         return linalg.compress(x, data.one_hot(labels, dataset.num_classes))
 
     return jax.device_get(compress(dataset.x.reshape(len(dataset.x), -1), dataset.y))
@@ -200,9 +213,11 @@ def rows_of(rng: Rng, dataset: Dataset, features: int) -> np.ndarray:
     """TESTED_ROWS rows of a data set, drawn with replacement, on some of its features, standardised."""
     x = np.asarray(dataset.x).reshape(len(dataset.x), -1)
     x = x[:, rng.choice(x.shape[1], features, replace=x.shape[1] < features)]
-    deviation = x.std(axis=0)
     rows = rng.integers(len(x), size=TESTED_ROWS)
-    return np.asarray((x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1))[rows]
+    centred = x - x.mean(axis=0)
+    centred = centred / (abs(centred).max() or 1)  # first, so that no square underflows
+    deviation = centred.std(axis=0)
+    return np.asarray(centred / np.where(deviation > 0, deviation, 1))[rows]
 
 
 def uncorrelated(x: Float[Array, "n d"]) -> Bool[Array, ""]:
@@ -239,6 +254,16 @@ COMMON = (
     synthetic("rank-deficient", rank_deficient),
     Case("{data}", lambda rng, dataset: draw_instance(rng, *real(rng, dataset, standardise=True))),
 )
+
+
+def narrow(rng: Rng, dataset: Dataset) -> Linear:
+    """The data set with FEATURES columns: chosen at random from more, filled up with zero columns from fewer."""
+    x, y = real(rng, dataset, standardise=True)
+    if x.shape[1] > FEATURES:
+        x = x[:, rng.choice(x.shape[1], FEATURES, replace=False)]
+    return draw_instance(rng, np.pad(x, ((0, 0), (0, FEATURES - x.shape[1]))), y)
+
+
 EVALUATED = (*COMMON, Case("informative", _informative))
 """Cases of one shape, for claims that draw no mask.
 

@@ -11,6 +11,7 @@ from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
     EVALUATED,
     FEATURES,
+    SOME_ITEM,
     TESTED_ROWS,
     Linear,
     Rng,
@@ -62,6 +63,7 @@ DATA_FREE = Claim(
     kind=Identity(),
     cases=EVALUATED,
     trial=_data_free,
+    hypotheses=SOME_ITEM,
     mutants=("β = 1",),
     note="Components: the error, β, and the error on the same columns scaled to one norm, where it is the least.",
 )
@@ -230,6 +232,7 @@ LINEAR_SCORES = Claim(
     kind=Identity(),
     cases=EVALUATED,
     trial=_linear_scores,
+    hypotheses=SOME_ITEM,
     mutants=("SNIP ≤ a",),
     note="With two outputs. Components: SynFlow, SNIP, and the excess of SNIP over its bound, which must be 0.",
 )

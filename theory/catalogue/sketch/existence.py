@@ -48,7 +48,7 @@ class Model(struct.PyTreeNode):
 def _solved(rng: Rng, x: np.ndarray, w: np.ndarray, *, rates: np.ndarray | None = None) -> Model:
     """An instance with its two optima."""
     sizes = np.linalg.norm(x, axis=0) * np.abs(w)
-    probabilities = 0.8 * sizes / sizes.sum() + 0.2 / ITEMS
+    probabilities = 0.8 * sizes / (sizes.sum() or 1) + 0.2 / ITEMS
     optima = [subsets.optimum(x, w, BUDGET, reweight=reweight) for reweight in (True, False)]
     if any(optimum.gap for optimum in optima):
         raise ValueError("max_nodes is too small to prove the optima of sketch/existence")
@@ -117,8 +117,10 @@ def _existence(model: Model, key: Key) -> dict[str, Sides]:
     # No other mask with as few non-zero entries is better than the optimum of its kind.
     measured += [model.reweighted, model.reweighted, model.binary]
     theory += [best_sketch, model.binary, local]
-    whole = jnp.full(len(theory), squared(x @ w))  # an error of zero is rounding, relative to this
-    right = Sides(jnp.stack(measured), jnp.stack(theory), scale=whole, trivial=whole)
+    whole = jnp.full(len(theory), squared(x @ w))
+    # An error of zero is rounding relative to this, for the items of Xw may cancel.
+    scale = jnp.full(len(theory), jnp.sum(sketch.magnitudes(x, w)) ** 2)
+    right = Sides(jnp.stack(measured), jnp.stack(theory), scale=scale, trivial=whole)
     return {
         "claim": right,
         "0.99 of the expectation": right._replace(theory=right.theory.at[0].multiply(0.99)),
@@ -143,6 +145,7 @@ EXISTENCE = Claim(
         Case("informative", _informative),
     ),
     trial=_existence,
+    hypotheses={"some w_i x_i is not zero": lambda model: jnp.any(sketch.magnitudes(model.x, model.w) > 0)},
     mutants=("0.99 of the expectation", "0/1 masks"),
     note=(
         "Optima are found by branch and bound, with proof. Components: the best of all poisson masks, the best of "

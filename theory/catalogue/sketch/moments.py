@@ -15,6 +15,7 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     ROWS,
     SAMPLED,
     SMALL,
+    SOME_ITEM,
     Linear,
     Rng,
     draw_instance,
@@ -106,6 +107,7 @@ UNBIASED = Claim(
     kind=Expectation(),
     cases=(*SAMPLED, *SMALL),
     trial=_unbiased,
+    hypotheses=SOME_ITEM,
     draw=_draw_both,
     outcomes=_enumerate_both,
     mutants=("binary mask",),
@@ -135,6 +137,7 @@ SECOND_MOMENT = Claim(
     kind=Expectation(),
     cases=(*SAMPLED, *SMALL),
     trial=_second_moment,
+    hypotheses=SOME_ITEM,
     draw=draw_multinomial,
     outcomes=lambda instance: instance.multinomial.outcomes(),
     mutants=("without −‖Xw‖²", "s + 1 for s"),
@@ -185,6 +188,7 @@ OPTIMAL_PROBABILITIES = Claim(
     kind=Identity(),
     cases=EVALUATED,
     trial=_optimal,
+    hypotheses=SOME_ITEM,
     mutants=("p ∝ a²", "p ∝ |w|"),
     note="Components: the stationarity of p* on every item (KKT conditions), then the excess error at a random p.",
 )
@@ -219,6 +223,7 @@ NEAR_OPTIMAL = Claim(
     kind=Bound(search=("x", "w")),
     cases=(*EVALUATED, Case("one-tiny-item", _one_tiny_item)),
     trial=_near_optimal,
+    hypotheses=SOME_ITEM,
     mutants=("√β for β",),
 )
 
@@ -249,6 +254,7 @@ FROBENIUS = Claim(
     kind=Bound(search=("x", "w")),
     cases=(*EVALUATED, Case("norms-like-weights", _norms_like_weights)),
     trial=_frobenius,
+    hypotheses=SOME_ITEM,
     mutants=("half",),
 )
 
@@ -282,6 +288,7 @@ POISSON = Claim(
     kind=Expectation(),
     cases=(*EVALUATED, *SMALL),
     trial=_poisson,
+    hypotheses=SOME_ITEM,
     draw=lambda instance, key: instance.poisson.sample(key),
     outcomes=lambda instance: instance.poisson.outcomes(),
     mutants=("multinomial formula",),
@@ -307,6 +314,7 @@ BINARY_BIAS_VARIANCE = Claim(
     kind=Expectation(),
     cases=(*EVALUATED, *SMALL),
     trial=_binary,
+    hypotheses=SOME_ITEM,
     draw=lambda instance, key: laws.Poisson(instance.rates, binary=True).sample(key),
     outcomes=lambda instance: laws.Poisson(instance.rates, binary=True).outcomes(),
     mutants=("variance only",),

@@ -8,7 +8,17 @@ from jaxtyping import Array, Float
 from sketchprune import laws, masks, sketch
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.sketch.cases import EVALUATED, FEATURES, ROWS, SAMPLED, Linear, Rng, draw_instance, random_weights
+from theory.catalogue.sketch.cases import (  # fmt: skip
+    EVALUATED,
+    FEATURES,
+    ROWS,
+    SAMPLED,
+    SOME_ITEM,
+    Linear,
+    Rng,
+    draw_instance,
+    random_weights,
+)
 from theory.catalogue.sketch.moments import BAR, DKM, draw_multinomial, error
 from theory.catalogue.squares import squared
 from theory.claim import Case, Claim, Sides, Source
@@ -59,6 +69,7 @@ HIGH_PROBABILITY = Claim(
     kind=Probability(),
     cases=SAMPLED,
     trial=_high_probability,
+    hypotheses=SOME_ITEM,
     draw=draw_multinomial,
     mutants=("mean term alone",),
 )
@@ -94,6 +105,7 @@ HIGH_PROBABILITY_SHARP = Claim(
     kind=Probability(),
     cases=(*SAMPLED, Case("coin", _coin)),
     trial=_sharp,
+    hypotheses=SOME_ITEM,
     draw=lambda instance, key: _optimal(instance).sample(key),
     mutants=("mean term alone", "¼ for 2"),
     note="By McDiarmid's inequality: one draw changes the error by at most 2Z/s.",

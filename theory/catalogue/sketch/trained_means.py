@@ -5,13 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from sketchprune import laws, masks
+from sketchprune import laws, linalg, masks
 from sketchprune.data import Dataset
 from sketchprune.types import Key
 from theory.catalogue.sketch.cases import (  # fmt: skip
-    COMMON,
     FEATURES,
     ROWS,
     SAMPLED,
@@ -22,8 +21,10 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     Rng,
     draw_instance,
     gaussian,
+    narrow,
     normal_tails,
     rows_of,
+    some_item,
     uncorrelated,
 )
 from theory.catalogue.sketch.moments import BAR
@@ -100,6 +101,7 @@ TRAINING_ERROR_RIDGE = Claim(
     trial=_ridge,
     batch=1024,
     prepare=_ridge_bounds,
+    hypotheses={"some w_i x_i is not zero": lambda ridge: some_item(ridge.instance)},
     draw=_draw_ridge,
     outcomes=_enumerate_ridge,
     mutants=("D/2 for D",),
@@ -138,12 +140,22 @@ def _determinantal(instance: Linear) -> Determinantal:
     tau = instance.beta * jnp.sum(x**2) / 8
     law = laws.Determinantal.ridge(x, tau)
     theory = [law.training_bound(x, y), laws.effective_dimension(x, tau)]
-    if x.shape[1] <= SMALL_FEATURES:
+    if x.shape[1] == SMALL_FEATURES:  # no other case is as narrow
         theory.append(laws.fixed_size_dpp_error(x, y, FIXED_SIZE))
     rows = jnp.eye(x.shape[0])
     wrong = tau**2 * squared(jnp.linalg.solve(x @ x.T + tau * rows, y))
     both = jnp.stack(theory)
     return Determinantal(instance, law, both, both.at[0].set(wrong))
+
+
+def _some_column(model: Determinantal) -> Bool[Array, ""]:
+    return jnp.any(model.instance.x != 0)
+
+
+def _sizes_are_possible(model: Determinantal) -> Bool[Array, ""]:
+    """Masks of the fixed size have a chance far above rounding; there are none where no size is fixed."""
+    _, singular, _ = linalg.thin_svd(model.instance.x)
+    return jnp.asarray(model.theory.shape[0] < 3) | (singular[FIXED_SIZE - 1] > 0.02 * singular[0])
 
 
 def _enumerate_determinantal(model: Determinantal) -> tuple[Array, Array]:
@@ -173,8 +185,12 @@ DPP_TRAINING_ERROR = Claim(
     ),
     sources=(BAR,),
     kind=Expectation(),
-    cases=(COMMON[-1], *SMALL),
+    cases=(Case("{data}", narrow), *SMALL),
     batch=128,
+    hypotheses={
+        "some column is not zero": _some_column,
+        "where the size is fixed at 3, X has three singular values above 2 % of the largest": _sizes_are_possible,
+    },
     trial=_dpp,
     prepare=_determinantal,
     draw=lambda model, key: model.law.sample(key),

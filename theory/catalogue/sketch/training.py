@@ -14,10 +14,12 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     ROWS,
     SAMPLED,
     SMALL,
+    SOME_ITEM,
     Linear,
     Rng,
     draw_instance,
     gaussian,
+    some_item,
 )
 from theory.catalogue.sketch.moments import BAR
 from theory.catalogue.squares import squared, stepped_half_squares, with_step
@@ -100,6 +102,12 @@ def _transfer(transfer: Transfer, mask: Float[Array, " d"]) -> dict[str, Sides]:
     return {"claim": right, "w0 for w*": right._replace(theory=transfer.law.error(transfer.instance.items))}
 
 
+def _has_error(transfer: Transfer) -> Bool[Array, ""]:
+    """Whether masks differ in their error: they do not where all w_i x_i / p_i are one vector."""
+    items = sketch.linear_items(transfer.instance.x, transfer.end)
+    return transfer.law.error(items) > 1e-3 * jnp.sum(items.squares / transfer.law.probabilities) / transfer.law.budget
+
+
 TRANSFER = Claim(
     id="sketch/transfer",
     title="The expected error of a mask drawn at initialisation and applied to the trained weights",
@@ -112,6 +120,10 @@ TRANSFER = Claim(
     cases=(*SAMPLED, *SMALL),
     trial=_transfer,
     prepare=_train_dense,
+    hypotheses={
+        "some w_i x_i is not zero": lambda transfer: some_item(transfer.instance),
+        "the expected error is above rounding, 10⁻³ of Σa_i²/(s p_i)": _has_error,
+    },
     draw=lambda transfer, key: transfer.law.sample(key),
     outcomes=lambda transfer: transfer.law.outcomes(),
     mutants=("w0 for w*",),
@@ -181,6 +193,7 @@ TRAINING_ERROR = Claim(
     kind=Bound(),
     cases=(*EVALUATED, WHOLE),
     trial=_training_error,
+    hypotheses=SOME_ITEM,
     draw=_draw_mask,
     mutants=("without ‖Xw*−y‖²", "without the transfer"),
     note=(
@@ -207,7 +220,8 @@ def _at_t(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     def bound(rate: Array) -> Array:
         return limit + jnp.exp(-2 * step * rate * times) * fades
 
-    right = Sides(measured, bound(least), scale=limit + fades, trivial=squared(y) + 0 * measured)
+    whole = squared(x @ start) + squared(y)  # both errors are differences of numbers of this size
+    right = Sides(measured, bound(least), scale=whole, trivial=squared(y) + 0 * measured)
     return {"claim": right, "10λ⁺ for λ⁺": right._replace(theory=bound(10 * least))}
 
 
@@ -222,6 +236,7 @@ TRAINING_ERROR_AT_T = Claim(
     kind=Bound(),
     cases=(*EVALUATED, WHOLE),
     trial=_at_t,
+    hypotheses=SOME_ITEM,
     draw=_draw_mask,
     mutants=("10λ⁺ for λ⁺",),
     note="Plain gradient descent by optax to t = 10⁴. Eigenvalues up to n·eps times the largest count as zero.",

@@ -222,8 +222,9 @@ def _images(dataset: Dataset, standardise: bool) -> np.ndarray:
         grey = grey[:, rows][:, :, columns]
     else:
         grey = pixels[:, np.arange(SIDE * SIDE) % pixels.shape[1]].reshape(-1, SIDE, SIDE)
+    grey = grey / (abs(grey).max() or 1)  # first, so that no square underflows
     if not standardise:
-        return grey / max(abs(grey).max(), 1e-300)
+        return grey
     deviation = grey.std(axis=0)
     return (grey - grey.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
 
@@ -231,8 +232,11 @@ def _images(dataset: Dataset, standardise: bool) -> np.ndarray:
 def real_samples(
     rng: Rng, dataset: Dataset, samples: int = SAMPLES, *, standardise: bool = True, outputs: int = OUTPUTS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct images [samples, SIDE, SIDE] of a data set, and one-hot targets for ``outputs`` of its classes."""
-    chosen = rng.choice(len(dataset.x), samples, replace=False)
+    """Images [samples, SIDE, SIDE] of a data set, and one-hot targets for ``outputs`` of its classes.
+
+    They are distinct where the data set has that many.
+    """
+    chosen = rng.choice(len(dataset.x), samples, replace=len(dataset.x) < samples)
     labels = np.asarray(dataset.y)[chosen]
     classes = rng.permutation(np.concatenate([np.unique(labels), rng.choice(dataset.num_classes, outputs)]))[:outputs]
     return _images(dataset, standardise)[chosen], (labels[:, None] == classes).astype(float)

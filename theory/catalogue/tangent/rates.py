@@ -135,6 +135,8 @@ def mean_distance(wide: Wide, key: Key, sample: Callable[[Key], Float[Array, "..
     return jnp.mean(jax.lax.map(distance, jax.random.split(key, NUM_NETWORKS)), axis=0) / jnp.linalg.norm(wide.limit)
 
 
+HAS_LIMIT = {"Θ_∞ is not zero": lambda wide: jnp.any(wide.limit != 0)}
+"""The hypothesis under which distances are relative to Θ_∞; it fails where all inputs are zero."""
 WIDTHS = (32, 128, 512)
 """The widths of two hidden layers; the widest network has a quarter of a million weights."""
 
@@ -162,6 +164,7 @@ INFINITE_WIDTH = Claim(
     kind=Rate(sizes=WIDTHS),
     cases=LIMITS,
     prepare=with_limit,
+    hypotheses=HAS_LIMIT,
     trial=_infinite_width,
     mutants=("exponent −1",),
     batch=8,
@@ -220,6 +223,7 @@ RANDOM_PRUNING_LIMIT = Claim(
     kind=Rate(sizes=WIDTHS),
     cases=LIMITS,
     prepare=with_limit,
+    hypotheses=HAS_LIMIT,
     trial=_pruned_width,
     mutants=("no rescaling", "α^(−1/2) in the weight values"),
     batch=8,
@@ -288,7 +292,7 @@ def finite_width(phi: Callable[[Array], Array]) -> Callable[[Wide, Key, int], di
 def _training_ends(wide: Wide) -> Array:
     """Whether the slowest mode of the linearised network is trained within the steps."""
     spectrum = jnp.linalg.eigvalsh(wide.limit)
-    return spectrum[0] >= LEAST_RATIO * spectrum[-1]
+    return (spectrum[-1] > 0) & (spectrum[0] >= LEAST_RATIO * spectrum[-1])
 
 
 FINITE_WIDTH = Claim(
@@ -299,7 +303,7 @@ FINITE_WIDTH = Claim(
     kind=Rate(sizes=(64, 256, 1024, 4096), relation="at most"),
     cases=CASES,
     prepare=with_smooth_limit,
-    hypotheses={"λ_min(Θ_∞) ≥ λ_max(Θ_∞)/10, so that training ends": _training_ends},
+    hypotheses={"λ_min(Θ_∞) ≥ λ_max(Θ_∞)/10 > 0, so that training ends": _training_ends},
     trial=finite_width(jax.scipy.special.erf),
     mutants=("output over n",),
     batch=8,

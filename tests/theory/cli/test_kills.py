@@ -1,0 +1,11 @@
+"""A run that is killed and resumed comes to the same verdicts as one that is not."""
+
+from tests.support.kills import finished, killed
+
+CLAIMS = ("sketch/near-optimal", "sketch/top-k", "sketch/data-free-minimax")
+
+
+def test_a_killed_run_comes_to_the_same_verdicts(tmp_path):
+    whole = finished(tmp_path / "whole", claims=CLAIMS)
+    found, kept = killed(tmp_path / "killed", 3, claims=CLAIMS, longest_s=30.0)
+    assert found == whole and kept == sorted(kept)
