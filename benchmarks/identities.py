@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sketchprune import data
-from theory.balls.arrays import NoBallVersion, Undecided
 from theory.catalogue import CATALOGUE
-from theory.certify import residual
 from theory.claim import Case, Claim
+from theory.counterexamples.balls.arrays import NoBallVersion, Undecided
+from theory.counterexamples.certify import residual
 from theory.instances import make_case
 from theory.kinds import Expectation, Identity
 

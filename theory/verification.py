@@ -9,13 +9,13 @@ import jax
 
 from sketchprune import data as datasets
 from sketchprune.data import Dataset
-from theory.certify import certify
 from theory.claim import Claim
+from theory.counterexamples.certify import certify
+from theory.counterexamples.replay import python_file
+from theory.counterexamples.shrink import Remembered, shrink, tried_again
 from theory.engine import Programs, Runs
 from theory.instances import Group
 from theory.kinds.kind import STATEMENT, Findings
-from theory.replay import python_file
-from theory.shrink import Remembered, shrink, tried_again
 from theory.verdict import REFUTED, TIERS, Decision, Replay, Tier, Verdict
 
 

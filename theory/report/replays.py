@@ -14,9 +14,9 @@ import numpy as np
 from sketchprune._files import write_atomically
 from sketchprune.data import Dataset
 from theory.claim import Claim
+from theory.counterexamples.shrink import Remembered
 from theory.instances import field_names
 from theory.report.run import Report, Selected
-from theory.shrink import Remembered
 from theory.verdict import Replay, Verdict
 
 REPLAY, COUNTEREXAMPLES = "replay", "counterexamples"

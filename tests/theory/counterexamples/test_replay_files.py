@@ -12,15 +12,15 @@ import pytest
 
 from sketchprune._files import strict_json
 from tests.support.claims import DATA, FALSE, TINY, toy, verdict
-from tests.theory.test_balls import GROUPS
+from tests.theory.counterexamples.test_balls import GROUPS
 from theory.claim import Sides
 from theory.cli import main
+from theory.counterexamples.numpy_formats import Expression, NoSource, literal
+from theory.counterexamples.numpy_source import source
+from theory.counterexamples.shrink import Remembered
 from theory.kinds import Bound
-from theory.numpy_formats import Expression, NoSource, literal
-from theory.numpy_source import source
 from theory.report import replays
 from theory.report.run import Report, Run, Selected
-from theory.shrink import Remembered
 from theory.verdict import REFUTED, SUPPORTED, Verdict
 from theory.verification import verify
 

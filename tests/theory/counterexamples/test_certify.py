@@ -10,10 +10,10 @@ import pytest
 from benchmarks.identities import identities as identities_of_the_catalogue
 from sketchprune.data import load
 from tests.support.claims import DATA, FALSE, KINDS, all_coins, coins, toy, unbiased, vector, verdict
-from theory import certify as certification
-from theory.balls.arrays import NoBallVersion, Undecided
-from theory.certify import certify, residual
 from theory.claim import Case, Sides
+from theory.counterexamples import certify as certification
+from theory.counterexamples.balls.arrays import NoBallVersion, Undecided
+from theory.counterexamples.certify import certify, residual
 from theory.instances import make_case
 from theory.kinds import Bound, Expectation, Identity
 from theory.statistics import ROUNDING

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from tests.support.claims import DATA, FALSE, TINY, all_coins, coins, programs, toy, unbiased, vector, verdict
-from theory import shrink
 from theory.catalogue.paths.cases import draw_network, gaussian
 from theory.catalogue.paths.cuts import with_units
 from theory.catalogue.paths.networks import SHORT_DENSE, SHORT_WIDTHS
 from theory.catalogue.paths.spectra import EIGEN_ELEMENTWISE
 from theory.claim import Case, Sides, along
+from theory.counterexamples import shrink
+from theory.counterexamples.simplify import number_cost
 from theory.engine import Programs, Runs
 from theory.kinds import Bound, Expectation, Identity
-from theory.simplify import number_cost
 from theory.statistics import ROUNDING
 from theory.verdict import REFUTED
 from theory.verification import verify_with

@@ -13,8 +13,8 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from theory.balls import elementwise, linalg, movement
-from theory.balls.arrays import NoBallVersion, as_array, balls, is_float
+from theory.counterexamples.balls import elementwise, linalg, movement
+from theory.counterexamples.balls.arrays import NoBallVersion, as_array, balls, is_float
 
 MAX_NUMBERS = 2_000_000
 """Numbers that a program may compute: about half a minute."""

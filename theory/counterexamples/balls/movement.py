@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from theory.balls.arrays import Balls, balls, exact, is_float
-from theory.balls.elementwise import COMPARISONS, Undecided, equal, less
-from theory.scatter_places import places_of_updates
+from theory.counterexamples.balls.arrays import Balls, balls, exact, is_float
+from theory.counterexamples.balls.elementwise import COMPARISONS, Undecided, equal, less
+from theory.counterexamples.scatter_places import places_of_updates
 
 
 def move(equation: Any, operands: list[Any]) -> list[Any]:

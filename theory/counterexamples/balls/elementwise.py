@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from theory.balls.arrays import Balls, NoBallVersion, Undecided, balls, decisions, elementwise, exact, is_float
+from theory.counterexamples.balls.arrays import (
+    Balls,
+    NoBallVersion,
+    Undecided,
+    balls,
+    decisions,
+    elementwise,
+    exact,
+    is_float,
+)
 
 
 def less(name: str) -> Callable[[arb, arb], bool]:

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory.claim import Claim
+from theory.counterexamples.numpy_formats import Expression, NoSource, literal
+from theory.counterexamples.numpy_source import source
+from theory.counterexamples.shrink import Shrunk
+from theory.counterexamples.tracing import Traced, trace
 from theory.instances import top_field
 from theory.measurements import SideArrays
-from theory.numpy_formats import Expression, NoSource, literal
-from theory.numpy_source import source
-from theory.shrink import Shrunk
-from theory.tracing import Traced, trace
 from theory.verdict import Certificate
 
 MAX_ENTRIES = 1024

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from flint import arb, arb_mat
 
-from theory.balls.arrays import Balls, NoBallVersion, Undecided, balls, elementwise, midpoints
+from theory.counterexamples.balls.arrays import Balls, NoBallVersion, Undecided, balls, elementwise, midpoints
 
 MAX_SWEEPS = 40
 """Sweeps of Jacobi's method; it converges quadratically, and starts from what LAPACK finds."""

@@ -14,8 +14,17 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from theory.numpy_formats import ELEMENTWISE, IDENTITIES, RULES, Expression, NoSource, Value, bracketed, literal
-from theory.scatter_places import places_of_updates
+from theory.counterexamples.numpy_formats import (
+    ELEMENTWISE,
+    IDENTITIES,
+    RULES,
+    Expression,
+    NoSource,
+    Value,
+    bracketed,
+    literal,
+)
+from theory.counterexamples.scatter_places import places_of_updates
 
 MAX_LINE = 100
 """An expression that is used once is written where it is used, while the line stays about this short."""

@@ -1,7 +1,8 @@
 """Counterexamples proved, and identities checked to many digits, in ball arithmetic.
 
 Both sides of a statement are evaluated on one instance by interpreting the traced program of the claim's trial
-(:mod:`theory.balls`), with a rigorous bound on every error. The draw runs in JAX as ever, and its outcome is data.
+(:mod:`theory.counterexamples.balls`), with a rigorous bound on every error. The draw runs in JAX as ever, and its
+outcome is data.
 """
 
 import importlib.util
@@ -14,8 +15,8 @@ import numpy as np
 from jaxtyping import UInt32
 
 from theory.claim import Claim, Instance
+from theory.counterexamples.tracing import trace
 from theory.measurements import Evaluation
-from theory.tracing import trace
 from theory.verdict import Certificate
 
 BITS = (64, 128, 256, 512, 1024)
@@ -56,7 +57,7 @@ def certify(claim: Claim, raw: Instance, key: UInt32[np.ndarray, " words"], *, e
     entries = sum(np.size(leaf) for leaf in jax.tree.leaves(raw))
     if entries > MAX_ENTRIES:
         return Certificate(False, reason=f"the instance has {entries} numbers; at most {MAX_ENTRIES} are evaluated")
-    from theory.balls.arrays import NoBallVersion, Undecided
+    from theory.counterexamples.balls.arrays import NoBallVersion, Undecided
 
     program = _Program(claim, raw, key, enumerated)
     undecided = ""
@@ -131,7 +132,7 @@ class _Program:
         """What balls of so many bits say."""
         from flint import ctx
 
-        from theory.balls.interpreter import evaluate
+        from theory.counterexamples.balls.interpreter import evaluate
 
         with _LOCK, jax.enable_x64(True), ctx.workprec(bits):
             outputs = evaluate(self.traced.program, self.traced.inputs)
@@ -161,7 +162,7 @@ def _rounded_down(ball: Any) -> float:
 
 def _relative(measured: Any, theory: Any, scale: Any) -> Any:
     """(measured − theory)/max(|measured|, |theory|, scale) in balls, with 0/0 = 0."""
-    from theory.balls.arrays import elementwise
+    from theory.counterexamples.balls.arrays import elementwise
 
     def of_entry(measured: Any, theory: Any, scale: Any) -> Any:
         gap = measured - theory

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from theory.balls import interpreter, linalg
-from theory.balls.arrays import NoBallVersion, Undecided, balls, midpoints
-from theory.balls.interpreter import evaluate
+from theory.counterexamples.balls import interpreter, linalg
+from theory.counterexamples.balls.arrays import NoBallVersion, Undecided, balls, midpoints
+from theory.counterexamples.balls.interpreter import evaluate
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((3, 4)), RNG.standard_normal((3, 4))

@@ -18,12 +18,12 @@ from jaxtyping import UInt32
 
 from theory.ascent import MIN_EXCESS, perturbed
 from theory.claim import Axis, Claim, Instance
+from theory.counterexamples.simplify import SIMPLER, ZERO, Entries, Transform, blocks_of, total_cost, transformed
 from theory.engine import Programs
 from theory.instances import Group, field_names, top_field, write_down
 from theory.kinds.exact import worst_entry
 from theory.kinds.kind import STATEMENT, Kind
 from theory.measurements import Evaluation, take_rows
-from theory.simplify import SIMPLER, ZERO, Entries, Transform, blocks_of, total_cost, transformed
 from theory.statistics import ROUNDING
 from theory.verdict import Replay
 

@@ -1,0 +1,1 @@
+"""Counterexamples made smaller, certified in ball arithmetic, and written as files that need NumPy alone."""
