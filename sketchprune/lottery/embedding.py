@@ -99,8 +99,8 @@ def embed(
         The embedded network and what is missing in it; see :class:`Embedding`. May be traced, and vmapped over masks.
 
     Raises:
-        ValueError: layers that do not fit together, another number of masks than L + 1, a source that is too narrow,
-            or weights that are not finite.
+        ValueError: mappings in place of sequences, layers that do not fit together, another number of masks than L + 1,
+            a source that is too narrow, or weights that are not finite.
 
     Cost: O(weights of the source).
 
@@ -111,6 +111,8 @@ def embed(
     >>> bool(found.complete), found.network[0].kernel.tolist(), found.network[1].kernel.tolist()
     (True, [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], [[0.0], [2.0], [0.0], [0.0]])
     """
+    _inputs.layers("target", target)
+    _inputs.layers("masks", masks)
     _check_fit([jnp.shape(layer.kernel) for layer in target], [jnp.shape(mask) for mask in masks], signed)
     for i, layer in enumerate(target):
         _inputs.finite(f"target[{i}].kernel", layer.kernel)

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from scipy import stats
 
 import theory
-from figures import existence, tightness
+from figures import containment, existence, tightness
 from figures.__main__ import FIGURES, main
 from figures._config import Config
 from sketchprune import scores
@@ -226,3 +226,29 @@ def test_a_report_without_looseness(tmp_path):
     path.write_text(json.dumps({"claims": []}))
     with pytest.raises(ValueError, match=r"report is .*verdicts.json; it takes one with a looseness"):
         tightness.data(SimpleNamespace(report=path), jax.random.key(0))
+
+
+def test_containment_is_measured_as_the_formulas_say(arrays):
+    """Frequencies against sums over hidden units, and what the theory's widths promise at the rate δ."""
+    numbers, inputs = arrays["containment"], containment.NUM_INPUTS
+
+    def exact(density, width):
+        hidden = np.arange(width + 1)
+        connected = stats.binom.pmf(hidden, width, density) @ (1 - (1 - density) ** hidden) ** inputs
+        # The sum may exceed 1 by rounding.
+        return np.clip([connected, (1 - (1 - density**2) ** (width // inputs)) ** inputs], 0, 1)
+
+    def agree(measured, density, width):
+        expected = exact(density, width)
+        deviation = np.sqrt(expected * (1 - expected) / numbers["masks"])
+        assert (abs(measured - expected) <= 5 * deviation + 3 / numbers["masks"]).all()
+
+    for row, width in zip(numbers["width_measured"], numbers["widths"], strict=True):
+        for measured, density in zip(row, containment.DENSITIES, strict=True):
+            agree(measured, density, width)
+    for measured, density in zip(numbers["density_measured"], numbers["densities"], strict=True):
+        agree(measured, density, containment.FIXED_WIDTH)
+    for (necessary, sufficient), density in zip(numbers["width_marks"], containment.DENSITIES, strict=True):
+        assert exact(density, int(necessary))[0] < 1 - containment.DELTA <= exact(density, int(sufficient))[1]
+    low, high = numbers["density_marks"]
+    assert exact(low, containment.FIXED_WIDTH)[0] < 1 - containment.DELTA <= exact(high, containment.FIXED_WIDTH)[1]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sketchprune import data, lottery
+from tests.support import without_type_checks
 
 rng = np.random.default_rng(0)
 DIGITS = data.load().x / 16.0
@@ -195,3 +196,20 @@ def shapes(*widths):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_masks_of_another_structure_are_refused():
+    """A mask shaped like flax's parameters does not say which layer comes first."""
+    mask = {"Dense_0": np.ones((3, 3)), "Dense_1": np.ones((3, 2)), "Dense_2": np.ones((2, 1))}
+    kernels = [layer.kernel for layer in T]
+    message = (
+        r"masks is a mapping of \['Dense_0', 'Dense_1', 'Dense_2'\]; it takes a sequence, one entry for each layer"
+    )
+    with without_type_checks():
+        for call in (
+            lambda: lottery.embed(T, mask),
+            lambda: lottery.live_units(mask),
+            lambda: lottery.strong_ticket(kernels, [np.ones((3, 3))] * 4, mask, np.ones(2)),
+        ):
+            with pytest.raises(ValueError, match=message):
+                call()

@@ -236,3 +236,12 @@ def test_weights_that_are_not_finite_are_refused():
     source = source_shapes(2, 4, 3, 6, 1)
     with pytest.raises(ValueError, match=r"target\[0\] has entries that are not finite; it takes finite numbers"):
         lottery.strong_ticket([T[0] * np.nan, T[1]], source, source, np.ones(2))
+
+
+def test_a_target_of_zeros_is_the_empty_mask():
+    """Without weights to approximate nothing is kept, and the ticket is exact."""
+    target = [np.zeros((2, 3)), np.zeros((3, 1))]
+    source = lottery.random_source(jax.random.key(0), [np.ones((2, 3)), np.ones((3, 1))], 4)
+    found = lottery.strong_ticket(target, source, [np.ones(kernel.shape) for kernel in source], np.ones(2))
+    assert not any(mask.any() for mask in found.masks)
+    assert not found.weight_errors.any() and not found.error_bounds.any()

@@ -1,5 +1,7 @@
 """What the cases of the ``lottery/`` family take from a data set."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from sketchprune.data import Dataset
@@ -14,7 +16,13 @@ def pixels(rng: Rng, dataset: Dataset, samples: int, count: int) -> tuple[np.nda
     """
     rows = rng.choice(len(dataset.x), samples, replace=len(dataset.x) < samples)
     features = dataset.x.shape[1]
-    varied = np.flatnonzero(np.ptp(np.asarray(dataset.x), axis=0) > 0)
+    varied = _varied(dataset)
     columns = rng.choice(varied if len(varied) else features, count, replace=len(varied) < count)
-    x = np.asarray(dataset.x, float)[rows][:, columns]
+    x = np.asarray(dataset.x)[np.ix_(rows, columns)].astype(float)  # not all of a large data set in float64
     return x / (np.abs(x).max() or 1), np.asarray(dataset.y)[rows]
+
+
+@lru_cache(maxsize=4)
+def _varied(dataset: Dataset) -> np.ndarray:
+    """The features that are not constant."""
+    return np.flatnonzero(np.ptp(np.asarray(dataset.x), axis=0) > 0)

@@ -175,6 +175,7 @@ CONNECTIVITY = Claim(
     cases=(Case("mlp-{data}", _mlp), Case("conv-{data}", _conv)),
     trial=_connectivity,
     mutants=("exponent 1/(2n)",),
+    batch=512,
     note="For δ = 0.2 and 0.05: units without inputs by layer against δ; in the whole network against δ, with δ/L in "
     "each of L layers; then by layer the exact probabilities that some unit has none and that all have one. For a "
     "convolution n_{l−1} is the fan-in, rows · columns · channels.",
@@ -314,6 +315,7 @@ FLOW_PRESERVATION = Claim(
     draw=_draw_repaired,
     outcomes=_every_repair,
     mutants=("inputs counted before units are served",),
+    batch=1024,
     note="Components: added edges; whether an edge was removed, a unit has no input, an input has no unit. Small "
     "layers are repaired in every way that the rule allows, the others by the library. With r positions of a "
     "convolution (1−p)^{rn} takes the place of (1−p)^n, n being channels.",

@@ -215,13 +215,16 @@ def draw_network(
 @lru_cache(maxsize=4)
 def _images(dataset: Dataset, standardise: bool) -> np.ndarray:
     """All images, [n, SIDE, SIDE]; plain features are laid out in rows, and repeated if they are fewer than pixels."""
-    pixels = np.asarray(dataset.x, np.float64).reshape(len(dataset.x), -1)
+    pixels = np.asarray(dataset.x).reshape(len(dataset.x), -1)
     if dataset.image_shape:
-        grey = pixels.reshape(len(pixels), *dataset.image_shape).mean(axis=-1)
-        rows, columns = (np.linspace(0, length - 1, SIDE).round().astype(int) for length in grey.shape[1:])
-        grey = grey[:, rows][:, :, columns]
+        height, width, _ = dataset.image_shape
+        rows, columns = (np.linspace(0, length - 1, SIDE).round().astype(int) for length in (height, width))
+        # Only the pixels that are used become float64: a data set may be large.
+        chosen = pixels.reshape(len(pixels), *dataset.image_shape)[:, rows][:, :, columns]
+        grey = chosen.astype(np.float64).mean(axis=-1)
     else:
-        grey = pixels[:, np.arange(SIDE * SIDE) % pixels.shape[1]].reshape(-1, SIDE, SIDE)
+        chosen = pixels[:, np.arange(SIDE * SIDE) % pixels.shape[1]]
+        grey = chosen.astype(np.float64).reshape(-1, SIDE, SIDE)
     grey = grey / (abs(grey).max() or 1)  # first, so that no square underflows
     if not standardise:
         return grey
