@@ -274,11 +274,13 @@ EYE = np.eye(3)
 BAD = {
     r"outputs has shape \(0, 2\); it takes \[n, k\] or \[n\]": lambda: flow(np.eye(0), F[:0], F[:0], 1.0),
     r"outputs has shape \(\)": lambda: flow(np.eye(1), np.ones(()), np.ones(()), 1.0),
-    r"targets has shape \(2, 2\); it takes that of outputs, \(3, 2\)": lambda: flow(EYE, F, F[:2], 1.0),
+    r"targets has shape \(2, 2\); it takes real numbers \[n, k\] with n = 3, k = 2 or": lambda: flow(
+        EYE, F, F[:2], 1.0
+    ),
     r"kernel has shape \(4, 4\); it takes \(3, 3\), \(6, 6\) or \(3, 3, 2, 2\)": lambda: flow(np.eye(4), F, F, 1.0),
     "kernel differs from its transpose": lambda: flow(np.triu(np.ones((3, 3))), F, F, 1.0),
     "kernel has the eigenvalue -1e-06": lambda: flow(np.diag([1.0, 1.0, -1e-6]), F, F, 1.0),
-    "kernel and outputs are complex128, float64": lambda: flow(1j * EYE, F, F, 1.0),
+    "kernel has dtype complex128; it takes floating numbers": lambda: flow(1j * EYE, F, F, 1.0),
     "times is nan; it takes numbers >= 0": lambda: flow(EYE, F, F, np.nan),
     r"times is \[ 1. -1.\]; it takes numbers >= 0": lambda: flow(EYE, F, F, np.array([1.0, -1.0])),
     "steps is 1.0; it takes a whole number >= 0": lambda: descent(EYE, F, F, 1.0, 1.0),

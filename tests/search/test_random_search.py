@@ -233,7 +233,7 @@ def test_numbers_of_python():
         ({"objective": lambda mask: mask}, r"objective returns .*; it takes a function mask -> one floating"),
         ({"objective": lambda mask: jnp.int32(1)}, "objective returns"),
         ({"key": jax.random.key(0, impl="rbg")}, "it takes a threefry2x32 key"),
-        ({"key": jax.random.PRNGKey(0)}, "it takes one key of jax.random.key"),
+        ({"key": jax.random.PRNGKey(0)}, "it takes a key of jax.random.key"),
     ],
 )
 def test_bad_input(change, message):

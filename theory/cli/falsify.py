@@ -54,9 +54,14 @@ def falsify(
     for item in chosen:
         say(console, [Text(f"{item.argument}: {item.claim.title}", style="bold"), _head()])
         found = []
-        for closest in closest_instances(item.claim, steps=steps, seed=seed, data=samples):
-            found.append(closest)
-            say(console, [_row(closest)])
+        try:
+            for closest in closest_instances(item.claim, steps=steps, seed=seed, data=samples):
+                found.append(closest)
+                say(console, [_row(closest)])
+        except SystemExit as stop:
+            raise ValueError(
+                f"claim is {item.argument}, which calls sys.exit({stop.code}); it takes one that returns"
+            ) from None
         say(console, _conclusion(found))
         refuted = refuted or any(closest.refutes for closest in found)
     return ExitStatus.UNEXPECTED if refuted else ExitStatus.OK

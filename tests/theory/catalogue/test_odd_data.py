@@ -1,5 +1,7 @@
 """No true claim is refuted by the shape or the size of the data: a case whose data cannot do is UNMET, and says why."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests.support.odd_data import odd
 from theory import CATALOGUE
 from theory.catalogue.sketch.cases import FEATURES, SMALL_FEATURES
+from theory.claim import NoInstance
 from theory.engine import Programs
 from theory.kinds import Effect
 from theory.verdict import REFUTED, SUPPORTED, UNMET, VACUOUS, Tier
@@ -38,15 +41,16 @@ def test_claims_hold_on_odd_data(id):
 
 @pytest.mark.parametrize("name", ["5x4", "3x200", "zero", "one-sample", "1e-160"])
 def test_every_case_makes_instances_of_odd_data(name):
-    """And of finite numbers."""
+    """Of finite numbers; or says that there are none."""
     data = odd(name)
     for claim in CATALOGUE:
         if isinstance(claim.kind, Effect) or claim.id == "sketch/existence":  # which trains, or proves optima
             continue
         for case in claim.cases:
             if "{data}" in case.name:
-                leaves = jax.tree.leaves(case.make(np.random.default_rng(1), data))
-                assert all(np.isfinite(leaf).all() for leaf in leaves), (claim.id, case.name)
+                with contextlib.suppress(NoInstance):
+                    leaves = jax.tree.leaves(case.make(np.random.default_rng(1), data))
+                    assert all(np.isfinite(leaf).all() for leaf in leaves), (claim.id, case.name)
 
 
 def test_determinantal_masks_of_narrow_data_have_no_fixed_size():

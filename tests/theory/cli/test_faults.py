@@ -147,6 +147,13 @@ def test_a_claim_that_ends_the_process_is_reported(here, capsys, monkeypatch, st
     assert "could not be verified: sketch/two" in out and len(verdicts(here)["claims"]) == 2
 
 
+def test_a_claim_that_ends_the_process_of_falsify_is_refused(here, capsys, monkeypatch):
+    monkeypatch.setattr("theory.falsify.falsify", lambda *_, **options: sys.exit(0))
+    monkeypatch.setattr("theory.falsify.searchable", lambda claim: True)
+    code, _, err = run(capsys, "falsify", "sketch/one")
+    assert code == 2 and "claim is sketch/one, which calls sys.exit(0); it takes one that returns" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_with_what_is_kept(here, capsys, monkeypatch, number):
     sent = []
