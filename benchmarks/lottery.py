@@ -32,7 +32,7 @@ LARGE, LARGE_BATCH = (784, 300, 100, 10), 16
 """The widths of a network with many weights."""
 ITEMS, INSTANCES, EPSILON = 16, 4096, 2.0**-6
 
-Shapes = Sequence[tuple[int, int]]
+Shapes = tuple[tuple[int, int], ...]
 
 
 def source_widths() -> tuple[int, ...]:
@@ -141,7 +141,7 @@ class Row(NamedTuple):
     Attributes:
         name: what is counted.
         ours: the library's program.
-        count: how many one call of it makes.
+        made: how many one call of it makes.
         loop: makes ``looped`` of them, one after the other, in NumPy.
         looped: how many.
         required: how many times faster ours has to be; None where nothing is required.
@@ -149,7 +149,7 @@ class Row(NamedTuple):
 
     name: str
     ours: Prepared
-    count: int
+    made: int
     loop: Callable[[], Any]
     looped: int
     required: int | None
@@ -165,7 +165,7 @@ def rows() -> list[Row]:
     wanted = rng.uniform(-0.5, 0.5, (INSTANCES, 1)).astype(np.float32)
     each = 200
 
-    def every(function: Callable[..., Any], *lists: Sequence[Any]) -> Callable[[], Any]:
+    def every(function: Callable[..., Any], *lists: Any) -> Callable[[], Any]:
         return lambda: [function(*arguments) for arguments in zip(*lists, strict=True)]
 
     def masked(shapes: Shapes, batch: int) -> Prepared:
@@ -216,7 +216,7 @@ def main() -> None:
     for row in rows():
         ours, loop = [], []
         for _ in range(ROUNDS):
-            ours.append(row.count / min(row.ours.seconds() for _ in range(3)))
+            ours.append(row.made / min(row.ours.seconds() for _ in range(3)))
             begin = time.perf_counter()
             row.loop()
             loop.append(row.looped / (time.perf_counter() - begin))
