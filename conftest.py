@@ -1,6 +1,7 @@
 """Settings under which every test runs, doctests included. JAX and SciPy read them once, so they come first."""
 
 import os
+from pathlib import Path
 
 # LAPACK comes with SciPy's OpenBLAS. Its threads wait for work by spinning, which slows down tests that share cores.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -19,6 +20,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Tests compare with NumPy in float64. The library takes the dtype of its inputs and sets no precision itself.
@@ -26,3 +28,15 @@ jax.config.update("jax_enable_x64", True)
 
 # Calls with a wrong shape, dtype or type fail: annotations are checked in every test.
 install_import_hook(["sketchprune", "theory"], "beartype.beartype")
+
+MAX_MEMORY_MAPS = 30_000
+"""Half of what Linux allows a process: each compiled program takes several, and one too many ends the process."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    """After a module, compiled programs are dropped if they have come to take too many memory maps."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MAX_MEMORY_MAPS:
+        jax.clear_caches()

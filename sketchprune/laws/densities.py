@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from sketchprune._boundary import checked
+
 Rule = Literal["uniform", "erk", "balanced", "pyramidal"]
 
 
@@ -60,6 +62,7 @@ def layer_densities(
     raise ValueError(f"rule is {rule!r}; it takes 'uniform', 'erk', 'balanced' or 'pyramidal'")
 
 
+@checked
 def realised_density(densities: Sequence[float] | np.ndarray, shapes: Sequence[Sequence[int]]) -> float:
     """The fraction of all weights that layers keep at these densities, Σp_l N_l/N.
 

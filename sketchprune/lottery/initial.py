@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.types import Key, Params
 
 
+@checked
 def he_normal(key: Key, params: Params, densities: PyTree) -> Params:
     """Random weights for a network that is masked at these densities: He's, divided by √p_l.
 

@@ -198,7 +198,7 @@ def test_tightness_verifies_without_a_report(monkeypatch):
     ("arguments", "message"),
     [
         (["sketch_eror"], "names holds 'sketch_eror'; it takes sketch_error"),
-        (["tails", "no-such-thing"], "names holds 'no-such-thing'; it takes existence or"),
+        (["tails", "no-such-thing"], "names holds 'no-such-thing'; it takes containment or existence or"),
         (["tails", "--seed", "-1"], "seed is -1; it takes a whole number from 0"),
         (["tails", "--out", "{file}"], "out is {file}, which cannot be written"),
         (["tightness", "--report", "{file}"], "report is {file}, which is malformed; it takes a verdicts.json"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUSPECTS = 4
 """How many entries [instance, component] of a case are tried again."""
-LOOKS = (0.25, 1.0, 4.0)
+LOOKS = (0.5, 1.5, 4.0)
 """When the fresh trials are looked at: multiples of the trials of the first stage, shared by the suspects."""
 MAX_RESOLUTION = 5.0
 """The largest deviation that an average may hide, in units of the tolerance."""

@@ -189,7 +189,7 @@ def test_the_conv_net_takes_images(dataset):
 
 def test_controls_have_the_seeds_of_their_case():
     """A control is the same seed without a possible cause, so that the two are compared seed by seed."""
-    groups = make_groups(drawing.RANDOMISED_BEATS_TOP, 2, 0, data.load(), lambda raw: (raw, np.ones(6, bool)))
+    groups, _ = make_groups(drawing.RANDOMISED_BEATS_TOP, 2, 0, data.load(), lambda raw: (raw, np.ones((6, 1), bool)))
     (group,) = groups
     assert [case.control for case in group.cases] == [False, True, True]
     for leaf in jax.tree.leaves((group.raw.params, group.raw.x, group.keys)):

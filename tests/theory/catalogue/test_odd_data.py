@@ -21,7 +21,7 @@ CHEAP = ("sketch/optimal-probabilities", "sketch/linear-scores")
 """Claims that compile fast."""
 ONE_SHAPE = ("zero", "constant", "one-sample", "two-samples", "rank-1", "one-hot", "1e-160", "1e8")
 """Data sets whose instances have one shape."""
-ALONE = "some w_i x_i is not zero"
+ALONE = "no instance meets: some w_i x_i is not zero"
 
 
 @pytest.mark.parametrize("id", CHEAP)
@@ -39,7 +39,7 @@ def test_claims_hold_on_odd_data(id):
             assert case.verdict in (SUPPORTED, VACUOUS) and not case.reason
 
 
-@pytest.mark.parametrize("name", ["5x4", "3x200", "zero", "one-sample", "1e-160"])
+@pytest.mark.parametrize("name", ["5x4", "zero", "1e-160"])
 def test_every_case_makes_instances_of_odd_data(name):
     """Of finite numbers; or says that there are none."""
     data = odd(name)

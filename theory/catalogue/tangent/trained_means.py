@@ -3,6 +3,7 @@
 The measured side trains by optax.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -214,7 +215,7 @@ TRAINING_ERROR_RIDGE_NETWORK = Claim(
     ),
     sources=(BAR,),
     kind=Expectation("at most"),
-    cases=(Case("mlp-{data}", _mlp_on_real), SPARSE_MLP, CONVOLUTION),
+    cases=(Case("mlp-{data}", _mlp_on_real, long=True), SPARSE_MLP, replace(CONVOLUTION, long=True)),
     trial=_network_ridge,
     prepare=_ridge_bounds,
     draw=_draw_mask,
