@@ -1,6 +1,7 @@
 """Settings under which every test runs, doctests included. JAX and SciPy read them once, so they come first."""
 
 import os
+import signal
 from pathlib import Path
 
 # LAPACK comes with SciPy's OpenBLAS. Its threads wait for work by spinning, which slows down tests that share cores.
@@ -18,6 +19,10 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_cpu_use_fusion_emitters=false",
     )
 )
+
+# A script that starts the tests in the background has them ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
