@@ -86,7 +86,8 @@ class Expectation(trials.Sampled):
         """
         if self.relation == "equal":
             return exact.decide_equality(sides, in_float32, admissible, method="enumerated")
-        return exact.decide_inequality(sides, admissible, method="enumerated")
+        verdict = exact.decide_inequality(sides, admissible, method="enumerated")
+        return replace(verdict, resolution=np.nan)  # no deviation is missed where every outcome is seen
 
     def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
         """The verdict on one case from the sums of its trials so far, on the average over its instances.
