@@ -1,6 +1,6 @@
 """Checks of arguments that several modules of this folder take; values that are traced are not checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,6 @@ def finite(name: str, value: Any) -> None:
     values = _checks.concrete(value)
     if values is not None and not np.isfinite(values).all():
         raise ValueError(f"{name} has entries that are not finite; it takes finite numbers")
-
-
-def layers(name: str, value: Any) -> None:
-    """One entry for each layer, in order; a mapping has no order of layers."""
-    if isinstance(value, Mapping):
-        raise ValueError(f"{name} is a mapping of {list(value)}; it takes a sequence, one entry for each layer")
 
 
 def chain(name: str, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -121,7 +121,6 @@ def remove_dead_edges(masks: Sequence[KernelMask]) -> tuple[Shaped[Array, "..."]
 
 def _edges(masks: Sequence[KernelMask]) -> list[Bool[Array, "_ _"]]:
     """Which inputs of each layer have a kept edge to which of its units; positions of a convolution together."""
-    _inputs.layers("masks", masks)
     if not len(masks):
         raise ValueError("masks has no layers; it takes at least one")
     edges = []

@@ -111,8 +111,6 @@ def embed(
     >>> bool(found.complete), found.network[0].kernel.tolist(), found.network[1].kernel.tolist()
     (True, [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], [[0.0], [2.0], [0.0], [0.0]])
     """
-    _inputs.layers("target", target)
-    _inputs.layers("masks", masks)
     _check_fit([jnp.shape(layer.kernel) for layer in target], [jnp.shape(mask) for mask in masks], signed)
     for i, layer in enumerate(target):
         _inputs.finite(f"target[{i}].kernel", layer.kernel)

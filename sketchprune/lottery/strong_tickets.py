@@ -138,8 +138,6 @@ def strong_ticket(
     >>> ticket.masks[1].tolist(), ticket.weight_errors.tolist(), ticket.error_bounds.tolist()
     ([[True], [False]], [0.25], [0.5])
     """
-    for name, given in {"target": target, "source": source, "masks": masks}.items():
-        _inputs.layers(name, given)
     _check_shapes(*([jnp.shape(array) for array in arrays] for arrays in (target, source, masks)), signed=signed)
     for name, kernels in {"target": target, "source": source}.items():
         for i, kernel in enumerate(kernels):

@@ -129,7 +129,7 @@ class _Program:
         self.traced = trace(claim, raw, key, enumerated=enumerated)
 
     def at(self, bits: int) -> _Found:
-        """What balls of so many bits say."""
+        """What balls of that precision say."""
         from flint import ctx
 
         from theory.counterexamples.balls.interpreter import evaluate
