@@ -13,9 +13,10 @@ from theory.claim import Claim
 from theory.counterexamples.certify import certify
 from theory.counterexamples.replay import python_file
 from theory.counterexamples.shrink import Remembered, shrink, tried_again
-from theory.engine import Programs, Runs
+from theory.engine import Programs
 from theory.instances import Group
 from theory.kinds.kind import STATEMENT, Findings
+from theory.runs import Runs
 from theory.verdict import REFUTED, TIERS, Decision, Replay, Tier, Verdict
 
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from theory.engine import Runs
 from theory.instances import CaseRows, Group
 from theory.kinds import Probability
 from theory.measurements import SideArrays, TrialSums
+from theory.runs import Runs
 from theory.verdict import Tier
 
 

@@ -11,9 +11,10 @@ import pytest
 from tests.support.claims import DATA, KINDS, LONGER, TINY, VECTOR, coins, toy, unbiased
 from theory import engine, verify
 from theory.claim import Sides
-from theory.engine import Program, Programs, Runs, tile_size
+from theory.engine import Program, Programs, tile_size
 from theory.instances import chance_key
 from theory.kinds import Expectation, Identity
+from theory.runs import Runs
 
 
 def test_a_program_is_compiled_once_for_each_shape_and_precision():

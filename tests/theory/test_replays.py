@@ -8,9 +8,9 @@ import pytest
 
 from tests.support.claims import DATA, FALSE, TINY, Vector, programs, toy, verdict
 from theory.claim import Case, Sides
-from theory.engine import Runs
 from theory.kinds import Bound, Expectation, Identity, Probability
 from theory.measurements import take_rows
+from theory.runs import Runs
 from theory.verdict import REFUTED, SUPPORTED
 
 

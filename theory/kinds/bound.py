@@ -14,8 +14,8 @@ from theory.statistics import ROUNDING
 from theory.verdict import REFUTED, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
-    import theory.engine
     import theory.instances
+    import theory.runs
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Bound(Kind):
         """The fields of an instance that the search may move."""
         return self.search
 
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One evaluation per instance; then a search for counterexamples, where fields may be moved."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
@@ -76,7 +76,7 @@ class Bound(Kind):
         return self.decide(sides, admissible)
 
     def _search(
-        self, runs: "theory.engine.Runs", group: "theory.instances.Group", tier: Tier, found: Findings
+        self, runs: "theory.runs.Runs", group: "theory.instances.Group", tier: Tier, found: Findings
     ) -> Findings:
         """What a search finds refutes the claim, or a mutant which no instance has refuted yet.
 

@@ -15,8 +15,8 @@ from theory.measurements import Evaluation, take_rows
 from theory.verdict import EFFECT_LEVEL, INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
-    import theory.engine
     import theory.instances
+    import theory.runs
 
 
 class _Arm(NamedTuple):
@@ -66,7 +66,7 @@ class Effect(Kind):
         """Fewer than for other kinds: an instance trains networks."""
         return tier.seeds
 
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One pair of arms per instance; and each control beside the case that has its instances."""
         found = Findings.none(runs.statements)
         evaluated = [(group, runs.evaluate(group)) for group in runs.groups]

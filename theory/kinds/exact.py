@@ -15,8 +15,8 @@ from theory.statistics import ROUNDING
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Replay
 
 if TYPE_CHECKING:
-    import theory.engine
     import theory.instances
+    import theory.runs
 
 MIN_RESIDUAL_SHRINKAGE = 1e4
 """By what factor an identity's residual must shrink from float32 to float64: rounding does, a near-miss does not."""
@@ -96,7 +96,7 @@ def medians(sides: SideArrays) -> dict[str, Any]:
 
 
 def measure_group(
-    runs: "theory.engine.Runs",
+    runs: "theory.runs.Runs",
     group: "theory.instances.Group",
     decide: Callable[[Evaluation, Evaluation | None, Admissible], CaseVerdict],
     discrepancy: Discrepancy,

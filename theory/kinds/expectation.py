@@ -15,7 +15,7 @@ from theory.statistics import Interval, Relation
 from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
-    import theory.engine
+    import theory.runs
 
 MAX_FOURTH_MOMENT_SHARE = 0.01
 """No normal interval where Σd⁴ > 1 % of (Σd²)²: too few trials dominate the variance."""
@@ -64,7 +64,7 @@ class Expectation(trials.Sampled):
                 "it takes a positive scale, Sides(..., scale=...)"
             )
 
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """All outcomes where they are enumerated; else trials, in float32, until all is decided."""
         found = Findings.none(runs.statements)
         for group in runs.groups:

@@ -14,7 +14,7 @@ from theory.statistics import ROUNDING
 from theory.verdict import CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
-    import theory.engine
+    import theory.runs
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Identity(Kind):
     )
     takes_enumerable: ClassVar[bool] = True
 
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One evaluation per instance, in float64 and in float32."""
         found = Findings.none(runs.statements)
         for group in runs.groups:

@@ -16,8 +16,8 @@ from theory.verdict import UNMET, CaseVerdict, Decision, Replay, Tier, Verdict, 
 
 if TYPE_CHECKING:
     import theory.claim
-    import theory.engine
     import theory.measurements
+    import theory.runs
 
 STATEMENT = "claim"
 """The key under which a trial returns the claim's own sides; every other key is a mutant's."""
@@ -95,7 +95,7 @@ class Kind(abc.ABC):
     counted_factors: ClassVar[tuple[float, ...]] = ()
 
     @abc.abstractmethod
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """Measure both sides until the claim, and every mutant, is decided in every case, or the tier is spent.
 
         Args:

@@ -14,7 +14,7 @@ from theory.measurements import TrialSums, take_rows
 from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
-    import theory.engine
+    import theory.runs
 
 MIN_ALLOWED_FAILURES = 4
 """Each instance has trials enough to fail this often at the rate δ, so that one which fails at 3δ stands out."""
@@ -47,7 +47,7 @@ class Probability(trials.Sampled):
         if wrong.any():
             raise ValueError(f"delta of {whose} is {delta[wrong][0]:.6g}; it takes numbers in (0, 1)")
 
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """Trials, in float64, until all is decided."""
         return retrials.measure(runs, tier, self, float32=False, found=Findings.none(runs.statements))
 

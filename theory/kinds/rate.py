@@ -25,8 +25,8 @@ from theory.statistics import Relation
 from theory.verdict import EFFECT_LEVEL, REFUTED, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
-    import theory.engine
     import theory.instances
+    import theory.runs
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class Rate(Kind):
         """A trial takes the size."""
         return (self.sizes[0],)
 
-    def measure(self, runs: "theory.engine.Runs", tier: Tier) -> Findings:
+    def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One evaluation per instance and size."""
         found = Findings.none(runs.statements)
         for group in runs.groups:
             found |= self._measure_group(runs, group)
         return found
 
-    def _measure_group(self, runs: "theory.engine.Runs", group: "theory.instances.Group") -> Findings:
+    def _measure_group(self, runs: "theory.runs.Runs", group: "theory.instances.Group") -> Findings:
         by_size = [runs.evaluate_at(group, size) for size in self.sizes]
         found = Findings.none(runs.statements)
         for name in runs.statements:

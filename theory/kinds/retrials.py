@@ -18,8 +18,8 @@ from theory.measurements import TrialSums
 from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, UNMET, Tier
 
 if TYPE_CHECKING:
-    import theory.engine
     import theory.instances
+    import theory.runs
 
 SUSPECTS = 4
 """How many entries [instance, component] of a case are tried again."""
@@ -30,7 +30,7 @@ MAX_RESOLUTION = 5.0
 
 
 def measure(
-    runs: "theory.engine.Runs", tier: Tier, kind: Sampled, *, float32: bool, found: Findings, level: float = LEVEL
+    runs: "theory.runs.Runs", tier: Tier, kind: Sampled, *, float32: bool, found: Findings, level: float = LEVEL
 ) -> Findings:
     """Both stages on all cases whose outcomes are drawn; each stage has half of the level.
 
@@ -62,7 +62,7 @@ def measure(
 class _SecondStage:
     """The second stage of one case."""
 
-    runs: "theory.engine.Runs"
+    runs: "theory.runs.Runs"
     group: "theory.instances.Group"
     case: "theory.instances.CaseRows"
     tier: Tier

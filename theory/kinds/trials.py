@@ -17,8 +17,8 @@ from theory.statistics import Interval
 from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, CaseVerdict, Tier, combine
 
 if TYPE_CHECKING:
-    import theory.engine
     import theory.instances
+    import theory.runs
 
 
 class Judgement(NamedTuple):
@@ -124,7 +124,7 @@ class Measured(NamedTuple):
 
 
 def measure_group(
-    runs: "theory.engine.Runs",
+    runs: "theory.runs.Runs",
     group: "theory.instances.Group",
     tier: Tier,
     kind: Sampled,

@@ -15,8 +15,9 @@ from theory.catalogue.paths.spectra import EIGEN_ELEMENTWISE
 from theory.claim import Case, Sides, along
 from theory.counterexamples import shrink
 from theory.counterexamples.simplify import number_cost
-from theory.engine import Programs, Runs
+from theory.engine import Programs
 from theory.kinds import Bound, Expectation, Identity
+from theory.runs import Runs
 from theory.statistics import ROUNDING
 from theory.verdict import REFUTED
 from theory.verification import verify_with
