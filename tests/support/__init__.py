@@ -9,7 +9,6 @@ What every test may need stands here, and each other subject has a module of its
 - ``claims``: small claims of each kind (imports ``theory``, so tests of the library must not import it)
 - ``command``: the command with a stand-in for the verifier (imports ``theory``)
 - ``kills``: runs of ``verify`` that are killed and resumed; a script too
-- ``odd_data``: data sets of every odd shape and size
 - ``search_process``: the script of a search that runs in a process of its own
 """
 

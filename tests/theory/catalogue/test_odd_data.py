@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.odd_data import odd
+from benchmarks.odd_data import odd
 from theory import CATALOGUE
 from theory.catalogue.sketch.cases import FEATURES, SMALL_FEATURES
 from theory.claim import NoInstance
@@ -26,7 +26,7 @@ ALONE = "no instance meets: some w_i x_i is not zero"
 
 @pytest.mark.parametrize("id", CHEAP)
 def test_claims_hold_on_odd_data(id):
-    """One program serves all of these data sets. All claims hold on all odd data sets, which takes half an hour."""
+    """One program serves all of these data sets. All claims on all of them: ``python -m benchmarks odd_data``."""
     programs = Programs(BY_ID[id])
     for name in ONE_SHAPE:
         verdict = verify_with(programs, TINY, 0, odd(name))
