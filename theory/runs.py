@@ -1,5 +1,6 @@
 """What a kind of claim may ask of a run: instances, both sides on them, sums over trials, counterexamples."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -47,9 +48,18 @@ class Runs:
         groups: the cases that run, in groups whose instances have one shape.
         unmade: cases that run and have no instance, by name: an UNMET verdict with the reason.
         sampled_cases: how many of the cases are not enumerable.
+        progress: takes a few words that say what is being measured.
     """
 
-    def __init__(self, programs: Programs, tier: Tier, seed: int, dataset: Dataset):
+    def __init__(
+        self,
+        programs: Programs,
+        tier: Tier,
+        seed: int,
+        dataset: Dataset,
+        *,
+        progress: Callable[[str], None] = lambda text: None,
+    ):
         """Make the instances.
 
         Args:
@@ -57,7 +67,9 @@ class Runs:
             tier: how many instances there are, and whether long cases run.
             seed: the run's.
             dataset: the data of the data cases.
+            progress: takes a few words that say what is being measured.
         """
+        self.progress = progress
         self.claim = claim = programs.claim
         self.statements = (STATEMENT, *claim.mutants)
         self.instances_per_case = claim.kind.count_instances(tier)

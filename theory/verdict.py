@@ -124,6 +124,7 @@ class CaseVerdict:
         reason: why the verdict is UNMET, INCONCLUSIVE or REFUTED, where the numbers do not say it; else empty.
         contrast: of a control, the effect minus this control, averaged over the instances that they share; else nan.
         contrast_interval: the confidence interval of that mean; else None.
+        points: of a rate, each size with the geometric mean of what was measured there; else empty.
     """
 
     verdict: Decision
@@ -140,6 +141,7 @@ class CaseVerdict:
     reason: str = ""
     contrast: float = math.nan
     contrast_interval: tuple[float, float] | None = None
+    points: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,4 +301,5 @@ def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("interval", "contrast_interval")
     }
     numbers = _with_nan(fields, "measured", "theory", "looseness", "resolution", "contrast")
-    return numbers | intervals | {"verdict": Decision(fields["verdict"])}
+    points = tuple(tuple(point) for point in fields["points"])
+    return numbers | intervals | {"verdict": Decision(fields["verdict"]), "points": points}

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import jax
@@ -27,6 +27,7 @@ def verify(
     seed: int = 0,
     data: Dataset | None = None,
     remembered: Remembered | None = None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
     """Measure both sides of a claim on its cases, and decide the claim and each of its mutants.
 
@@ -41,6 +42,7 @@ def verify(
         seed: an integer; the claim's keys are folded from it and the claim's id.
         data: the data set of the data cases; None is the digits.
         remembered: a counterexample that an earlier run found; if it contradicts the claim still, it refutes it.
+        progress: takes a few words, such as "size 64", whenever something else is being measured.
 
     Returns:
         The verdict on the claim, its cases and its mutants.
@@ -52,11 +54,18 @@ def verify(
         if tier not in TIERS:
             raise ValueError(f"tier is {tier!r}; it takes one of {', '.join(TIERS)}")
         tier = TIERS[tier]
-    return verify_with(Programs(claim), tier, seed, _digits() if data is None else data, remembered)
+    samples = _digits() if data is None else data
+    return verify_with(Programs(claim), tier, seed, samples, remembered, progress=progress)
 
 
 def verify_with(
-    programs: Programs, tier: Tier, seed: int, dataset: Dataset, remembered: Remembered | None = None
+    programs: Programs,
+    tier: Tier,
+    seed: int,
+    dataset: Dataset,
+    remembered: Remembered | None = None,
+    *,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Verdict:
     """:func:`verify` with programs that the caller keeps, so that a second verification compiles nothing.
 
@@ -66,16 +75,18 @@ def verify_with(
         seed: what all random keys derive from.
         dataset: the data set of the data cases.
         remembered: as for :func:`verify`.
+        progress: as for :func:`verify`.
     """
     claim, started = programs.claim, time.perf_counter()
     with jax.enable_x64(True):
-        runs = Runs(programs, tier, seed, dataset)
+        runs = Runs(programs, tier, seed, dataset, progress=progress)
         found = claim.kind.measure(runs, tier)
         if remembered is not None:
             found = _with_memory(claim, found, remembered)
         verdict = found.decision(STATEMENT)
         example = found.counterexample if verdict == REFUTED else None
         if example is not None:
+            progress("making the counterexample smaller")
             example = replace(example, smaller=_smaller(claim, runs.groups, example))
     reasons = {case.name: case.reason for group in runs.groups for case in group.cases}
     cases = {name: replace(case, reason=case.reason or reasons[name]) for name, case in found.cases[STATEMENT].items()}

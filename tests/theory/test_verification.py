@@ -206,3 +206,18 @@ def test_sides_that_the_claim_does_not_name(kind, mutants):
 def test_a_probability_without_a_failure_rate():
     with pytest.raises(ValueError, match="delta of 'claim' in the trial of toy/claim is None; it takes an array"):
         verify(toy(Probability(), signed), tier=TINY, data=DATA)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("rate", ["size 4 of 4, 16, 64", "size 16 of 4, 16, 64", "size 64 of 4, 16, 64"]),
+        ("probability", ["case vector, 64 trials an instance"]),
+        ("bound", ["searching for a counterexample to the claim"]),
+        ("effect", ["training for vector"]),
+    ],
+)
+def test_progress_says_what_is_being_measured(name, words):
+    said = []
+    verify_with(programs(KINDS[name]), TINY, 0, DATA, progress=said.append)
+    assert [text for text in said if text in words] == words

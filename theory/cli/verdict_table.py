@@ -3,19 +3,21 @@
 Where the output is piped, the same lines are printed without colours and without a progress line.
 """
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from theory.cli.console import progress, say, terminal
 from theory.instances import top_field
-from theory.report.formats import array_text, count, number
+from theory.report.formats import array_text, count, number, points_text
 from theory.report.replays import REPLAY
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing
 from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, Verdict
@@ -47,6 +49,8 @@ class VerdictTable:
         self.chosen = chosen
         self.console = console or terminal()
         self._layout = _layout([item.argument for item in chosen], self.console)
+        self._doing: dict[str, str] = {}
+        self._show: Callable[[str], None] = lambda argument: None
 
     def begin(self):
         """Print what is run, and the head of the table."""
@@ -60,9 +64,21 @@ class VerdictTable:
         with progress(self.console) as line:
             task = line.add_task("", total=len(self.chosen))
             for item, result in results:
-                line.update(task, description=item.argument, refresh=True)
+                self._show = functools.partial(self._describe, line, task, item.argument)
+                self._show(item.argument)
                 yield item, result
                 line.advance(task)
+
+    def working(self, item: Selected, doing: str):
+        """Show what is being measured for a claim while it is the one in hand. Any thread may call this."""
+        self._doing[item.argument] = doing
+        self._show(item.argument)
+
+    def _describe(self, line: Progress, task: TaskID, in_hand: str, argument: str):
+        """Say on the progress line what is done for the claim in hand, if this is the one."""
+        if argument == in_hand:
+            doing = self._doing.get(argument)
+            line.update(task, description=f"{argument}: {doing}" if doing else argument, refresh=True)
 
     def add(self, item: Selected, verdict: Verdict):
         """Print the row of a claim, and below it what was not as expected and the counterexample."""
@@ -179,6 +195,8 @@ def _remarks(verdict: Verdict) -> Iterable[str]:
     for name, case in verdict.cases.items():
         if case.reason:
             yield f"case {name} is {case.verdict}: {case.reason}"
+        if case.points:
+            yield f"case {name}: {points_text(case)}"
     for name, outcome in verdict.mutants.items():
         if outcome == INCONCLUSIVE:
             yield f"mutant {name} is undecided"

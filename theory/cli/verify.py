@@ -3,6 +3,7 @@
 Whatever imports JAX is imported inside the functions, so that help and wrong usage answer at once.
 """
 
+import functools
 import shlex
 import sys
 import time
@@ -107,7 +108,8 @@ def _verdicts(
         if ignored:
             print(f"note: {item.argument}: {ignored}", file=sys.stderr)
         memory = {} if remembered is None else {"remembered": remembered}
-        return verdict_on(item.claim, tier=run.tier, seed=run.seed, data=samples, **memory)
+        progress = functools.partial(table.working, item)
+        return verdict_on(item.claim, tier=run.tier, seed=run.seed, data=samples, progress=progress, **memory)
 
     return table.tracked(ordered_map(verdict, chosen, threads=runtime.THREADS))
 

@@ -86,6 +86,7 @@ class Bound(Kind):
         for name in runs.statements:
             if name != STATEMENT and found.decision(name) == REFUTED:
                 continue
+            runs.progress(f"searching for a counterexample to the {'claim' if name == STATEMENT else 'mutant ' + name}")
             searched = runs.search(group, name, tier.search_steps)
             for case, ratio in searched.ratios.items():
                 verdict = found.cases[name][case]

@@ -69,7 +69,10 @@ class Effect(Kind):
     def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One pair of arms per instance; and each control beside the case that has its instances."""
         found = Findings.none(runs.statements)
-        evaluated = [(group, runs.evaluate(group)) for group in runs.groups]
+        evaluated = []
+        for group in runs.groups:
+            runs.progress(f"training for {', '.join(case.name for case in group.cases)}")
+            evaluated.append((group, runs.evaluate(group)))
         for name in runs.statements:
             arms = [_Arm(case, take_rows(sides[name], case.rows)) for group, sides in evaluated for case in group.cases]
             effects = {arm.case.stream: arm for arm in arms if not arm.case.control}

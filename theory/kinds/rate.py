@@ -1,7 +1,7 @@
 """Rates: measured ~ size^theory."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -81,7 +81,10 @@ class Rate(Kind):
         return found
 
     def _measure_group(self, runs: "theory.runs.Runs", group: "theory.instances.Group") -> Findings:
-        by_size = [runs.evaluate_at(group, size) for size in self.sizes]
+        by_size = []
+        for size in self.sizes:
+            runs.progress(f"size {size} of {', '.join(map(str, self.sizes))}")
+            by_size.append(runs.evaluate_at(group, size))
         found = Findings.none(runs.statements)
         for name in runs.statements:
             components = by_size[0][name].values.measured.shape[1]
@@ -126,7 +129,8 @@ class Rate(Kind):
             )
             return case_verdict(REFUTED, admissible, method="slopes", theory=exponent, trials=kept.size, reason=reason)
         slope, interval = statistics.slope_interval(np.log(self.sizes), np.log(kept), level)
-        return case_verdict(
+        means = np.exp(np.mean(np.log(kept), axis=0))
+        verdict = case_verdict(
             statistics.decide_exponent(interval, exponent, self.relation, self.margin),
             admissible,
             method="slopes",
@@ -135,6 +139,7 @@ class Rate(Kind):
             trials=kept.size,
             interval=limits(interval),
         )
+        return replace(verdict, points=tuple(zip(map(float, self.sizes), map(float, means), strict=True)))
 
     def tolerance(self, tier: Tier) -> float:
         """How far an exponent may lie from the theory's, at every tier."""

@@ -77,6 +77,7 @@ class _SecondStage:
         rows, components = _suspects(self.kind.suspicion(sums), self.case.admissible)
         if verdict.verdict in (REFUTED, UNMET) or not rows.size:
             return Findings({})
+        self.runs.progress(f"case {self.case.name}, trying the worst instances again")
         alone, judgement = self._tried_again(name, rows, components, int(np.max(sums.trials + sums.broken)))
         refuted = np.flatnonzero((judgement.decisions == REFUTED) | (alone.broken[0] > 0))
         verdict = replace(verdict, trials=verdict.trials + int(count_trials(alone).sum()))

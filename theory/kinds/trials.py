@@ -158,6 +158,7 @@ def measure_group(
         for case in group.cases:
             if enough and case.name in sums and not _pending(earlier | found, case.name):
                 continue
+            runs.progress(f"case {case.name}, {target:,} trials an instance")
             more = runs.trials(group, case, first=done, count=target - done, float32=float32)
             sums[case.name] = jax.tree.map(add, sums[case.name], more) if case.name in sums else more
             for name in runs.statements:

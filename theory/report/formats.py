@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from theory.verdict import CaseVerdict
+
 
 def number(value: Any) -> str:
     """A number with three significant digits; a dash for None and for what is not finite.
@@ -43,3 +45,18 @@ def array_text(values: Any) -> str:
     if array.dtype == object:  # JSON has None where a number is not finite
         array = array.astype(float)
     return np.array2string(array, precision=4, separator=", ", max_line_width=96, threshold=64)
+
+
+def points_text(case: CaseVerdict) -> str:
+    """What a rate measured at each size, and the power law through it.
+
+    >>> from theory.kinds.kind import case_verdict
+    >>> from dataclasses import replace
+    >>> case = case_verdict("SUPPORTED", np.ones(1, bool), method="slopes", measured=-1.0)
+    >>> points_text(replace(case, points=((2.0, 3.0), (4.0, 1.5))))
+    'measured 3 at 2, 1.5 at 4; fit 6·size^-1'
+    """
+    sizes, values = np.log(np.asarray(case.points)).T
+    factor = np.exp(values.mean() - case.measured * sizes.mean())
+    shown = ", ".join(f"{number(value)} at {size:g}" for size, value in case.points)
+    return f"measured {shown}; fit {number(factor)}·size^{number(case.measured)}"

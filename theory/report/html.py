@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from theory.claim import Claim
 from theory.instances import top_field
 from theory.kinds import KINDS, axes
-from theory.report.formats import array_text, count, number
+from theory.report.formats import array_text, count, number, points_text
 from theory.report.references import source_line
 from theory.report.replays import REPLAY, file_stem
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing
@@ -85,7 +85,12 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "axis": axis,
         "cases": [
             asdict(case)
-            | {"name": name, "tone": _tone(case.verdict, verdict.expected), "strip": axis and axis.strips[name]}
+            | {
+                "name": name,
+                "tone": _tone(case.verdict, verdict.expected),
+                "strip": axis and axis.strips[name],
+                "points_text": points_text(case) if case.points else "",
+            }
             for name, case in verdict.cases.items()
         ],
         "has_contrasts": any(case.contrast_interval is not None for case in verdict.cases.values()),

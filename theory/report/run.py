@@ -8,7 +8,7 @@ from typing import Literal
 from theory.claim import Claim
 from theory.verdict import LEVEL, REFUTED, Verdict
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the fields in the files of a report."""
 
 Standing = Literal["good", "bad", "open", "seen"]

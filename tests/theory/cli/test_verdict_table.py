@@ -65,3 +65,31 @@ def test_a_long_counterexample_is_cut():
     assert len(shown) == MAX_COUNTEREXAMPLE_LINES - 1  # the first line holds both sides
     assert f"… {30 - len(shown)} more lines in verdicts.json" in text
     assert "replay: sketchprune verify sketch/a-claim-with-a-rather-long-name --tier quick --seed 0" in text
+
+
+def test_a_rate_shows_its_points_and_its_fit():
+    slopes = replace(CASE, measured=-1.0, method="slopes", points=((2.0, 3.0), (4.0, 1.5)))
+    text = printed(replace(VERDICT, kind="rate", cases={"digits": slopes}))
+    assert "\n  case digits: measured 3 at 2, 1.5 at 4; fit 6·size^-1\n" in text
+
+
+def test_the_progress_line_says_what_is_done_for_the_claim_in_hand():
+    first, second = Selected(claim("a/first"), "a/first"), Selected(claim("a/second"), "a/second")
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80, color_system=None)
+    table = VerdictTable(RUN, [first, second], console)
+
+    def written(*doing):
+        file.seek(0)
+        file.truncate()
+        table.working(*doing)
+        return file.getvalue()
+
+    results = table.tracked([(first, 1), (second, 2)])
+    assert next(results) == (first, 1)
+    assert "a/first: size 4" in written(first, "size 4")
+    assert not written(second, "size 16")
+    file.truncate(0)
+    assert next(results) == (second, 2)
+    assert "a/second: size 16" in file.getvalue()
+    results.close()

@@ -214,6 +214,8 @@ def test_slopes_against_the_exponent():
     assert (verdict.verdict, verdict.method) == (SUPPORTED, "slopes")
     assert verdict.interval[0] < verdict.measured < verdict.interval[1]
     assert verdict.measured == pytest.approx(-0.5, abs=0.05) and verdict.theory == -0.5
+    assert [size for size, _ in verdict.points] == [4, 16, 64]
+    np.testing.assert_allclose([mean for _, mean in verdict.points], np.prod(values, axis=0) ** (1 / 8))
     assert kind.decide(values, -1.0, every).verdict == REFUTED
     assert Rate((4, 16, 64), "at most").decide(values, -0.2, every).verdict == SUPPORTED
     assert kind.decide(values[:1], -0.5, every[:1]).verdict == INCONCLUSIVE
