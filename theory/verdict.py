@@ -114,8 +114,8 @@ class CaseVerdict:
         admissible: instances that met the hypotheses.
         measured: the measured side, in one number.
         theory: the theory's side, in one number.
-        looseness: median of theory/measured over instances and components (bounds, expectations,
-            probabilities), else nan.
+        looseness: median of theory/measured over instances and components whose measured side is > 0 (bounds,
+            expectations, probabilities), else nan.
         resolution: what a wrong statement would have to get wrong to be noticed; nan where the kind does not say.
         interval: the confidence interval that decided; None where nothing is random.
         method: how it was decided: "rounding", "enumerated", "empirical Bernstein", "asymptotic",

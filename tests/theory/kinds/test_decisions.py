@@ -104,6 +104,11 @@ def test_a_violation_counts_beyond_rounding_alone():
     assert decide(Bound(), [1e-14], [0.0]).verdict == REFUTED
 
 
+def test_negative_sides_have_no_looseness():
+    assert np.isnan(decide(Bound(), [-3.0, -2.0], [-1.0, -1.0]).looseness)
+    assert decide(Bound(), [-3.0, 1.0], [-1.0, 4.0]).looseness == 4.0
+
+
 def test_one_component_of_one_instance_refutes():
     assert decide(Bound(), [[1.0, 1.0], [1.0, 2.0]], [[1.0, 1.0], [1.0, 1.9]]).verdict == REFUTED
 
