@@ -8,10 +8,17 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sketchprune import _checks, masks
-from sketchprune.types import Count, Mask, Params
+from sketchprune.types import Count, Mask, Params, Prunable
 
 Keep = Count | PyTree[Count]
 """One count for all prunable weights, or one for each leaf."""
+Chosen = tuple[bool, ...]
+"""For each leaf of the parameters whether it may be pruned, as a static argument of compiled programs."""
+
+
+def chosen_leaves(params: Params, prunable: Prunable) -> Chosen:
+    """Which leaves may be pruned; refuses what :func:`sketchprune.masks.prunable` refuses."""
+    return tuple(map(bool, jax.tree.leaves(masks.prunable(params, prunable))))
 
 
 def support(params: Params, mask: Mask | None) -> Mask:
@@ -22,13 +29,13 @@ def support(params: Params, mask: Mask | None) -> Mask:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) != 0, mask)
 
 
-def available(params: Params, mask: Mask | None) -> PyTree[int]:
+def available(params: Params, mask: Mask | None, prunable: Prunable = None) -> PyTree[int]:
     """How many prunable weights of each leaf a source mask leaves for use; their number where it is traced."""
+    pruned = masks.prunable(params, prunable)
     if mask is None or any(map(_checks.traced, jax.tree.leaves(mask))):
-        pruned = masks.prunable(params)
         return jax.tree.map(lambda leaf, pruned: jnp.size(leaf) if pruned else 0, params, pruned)
     _check_shapes(params, mask)
-    return masks.summary(mask).kept
+    return masks.summary(mask, pruned).kept
 
 
 def _check_shapes(params: Params, mask: Mask) -> None:
@@ -63,13 +70,13 @@ def check_inside(params: Params, start: Mask, source: Mask | None) -> None:
         raise ValueError(f"start keeps {total} weights outside mask; it takes a mask inside it")
 
 
-def largest(values: Params, keep: Keep, inside: Mask) -> Mask:
+def largest(values: Params, keep: Keep, inside: Mask, chosen: Chosen) -> Mask:
     """The ``keep`` largest values inside a boolean mask, in all or of each leaf; leaves that are never pruned whole.
 
     A NaN, and a value that is infinite, counts as the largest number: what has diverged is kept, where it shows.
     """
     leaves, structure = jax.tree.flatten(inside)
-    pruned = [i for i, chosen in enumerate(jax.tree.leaves(masks.prunable(inside))) if chosen]
+    pruned = [i for i, may_be_pruned in enumerate(chosen) if may_be_pruned]
     numbers = jax.tree.leaves(values)
     ranked = [jnp.where(leaves[i], _finite(numbers[i]), -jnp.inf) for i in pruned]
     if jax.tree.structure(keep) == jax.tree.structure(0):

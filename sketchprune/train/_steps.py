@@ -13,7 +13,8 @@ from jaxtyping import Key as KeyArray
 
 from sketchprune import _checks, masks
 from sketchprune._leaves import is_floating
-from sketchprune.types import Batch, Key, Mask, Params
+from sketchprune._static import static
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 Keys = KeyArray[Array, "..."]
 """One key, or one for each model."""
@@ -35,6 +36,13 @@ class Recipe(NamedTuple):
     loss: Any
     optimizer: Any
     batch_size: int | None = None
+
+    @classmethod
+    def of(
+        cls, apply: ApplyFn, loss: LossFn, optimizer: optax.GradientTransformation, batch_size: int | None = None
+    ) -> "Recipe":
+        """The recipe of any functions, also of those that cannot be hashed."""
+        return cls(static(apply), static(loss), optimizer, batch_size)
 
     def loss_on(self, data: Batch) -> Loss:
         """The loss on some data, as a function of the parameters."""

@@ -1,7 +1,7 @@
 """Dynamic sparse training: now and then each layer drops its smallest weights and grows as many others."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Int, PyTree
 
-from sketchprune import _checks, masks
+from sketchprune import _checks
 from sketchprune._arithmetic import count_true
-from sketchprune._static import static
-from sketchprune.train._sources import check_inside, largest, sizes, support
+from sketchprune.train._sources import Chosen, check_inside, chosen_leaves, largest, sizes, support
 from sketchprune.train._steps import Recipe, State, Training, check_batches
 from sketchprune.train.tickets import Ticket
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
 
 class _Rewiring(NamedTuple):
@@ -59,15 +58,16 @@ def rigl(
     mask: Mask | None = None,
     key: Key | None = None,
     batch_size: int | None = None,
+    prunable: Prunable = None,
 ) -> Ticket:
     """RigL: drops the weights of the smallest |w|, and grows those of the largest |gradient|, of the whole source.
 
-    At step t, a multiple of ``every`` with 0 < t < until, layer l drops n_l = ½ fraction (1 + cos(πt/until)) k_l of its
-    k_l weights, rounded, and takes as many of the source that are not in use, with a gradient on the step's batch. Such
-    a step does not move weights. Each layer keeps the count that ``start`` gives it.
+    n_l = ½ fraction (1 + cos(πt/until)) k_l, rounded: at each step t that is a multiple of ``every``, 0 < t < until,
+    layer l drops n_l of its k_l weights, and takes as many of the source that are not in use. Each layer keeps the
+    count that ``start`` gives it.
 
-    New weights start at zero, with the optimiser's state as at the start. A weight that is dropped and grown again in
-    one step stays as it is.
+    The gradient is that of the step's batch, and such a step does not move weights. New weights start at zero, with the
+    optimiser's state as at the start. A weight that is dropped and grown again in one step stays as it is.
 
     Args:
         apply: the network.
@@ -83,6 +83,7 @@ def rigl(
         mask: the source, whose support may be used; None for all weights.
         key: for the batches, which are those of :func:`sketchprune.train.fit` with this key.
         batch_size: how many samples a step sees; None for all.
+        prunable: which leaves may be rewired, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
         The ticket.
@@ -102,11 +103,9 @@ def rigl(
     >>> ticket.params.tolist(), ticket.mask.tolist()
     ([0.0, 0.0, 2.0], [False, False, True])
     """
-    check_batches(data, steps, key, batch_size)
-    check_inside(params, start, mask)
-    rewiring = _rewiring(steps, every, until, fraction, by_gradient=True)
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
-    return _train(params, data, start, mask, key, recipe=recipe, steps=steps, rewiring=rewiring)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
+    rewiring = {"every": every, "until": until, "fraction": fraction, "by_gradient": True}
+    return _train(recipe, params, data, steps, key, start=start, mask=mask, prunable=prunable, **rewiring)
 
 
 def sparse_evolutionary(
@@ -124,6 +123,7 @@ def sparse_evolutionary(
     mask: Mask | None = None,
     key: Key | None = None,
     batch_size: int | None = None,
+    prunable: Prunable = None,
 ) -> Ticket:
     """SET, sparse evolutionary training: drops the weights of the smallest |w|, and grows others at random.
 
@@ -144,6 +144,7 @@ def sparse_evolutionary(
         mask: the source, whose support may be used; None for all weights.
         key: for what grows, and for the batches, which are those of :func:`sketchprune.train.fit` with this key.
         batch_size: how many samples a step sees; None for all.
+        prunable: which leaves may be rewired, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
         The ticket.
@@ -162,14 +163,40 @@ def sparse_evolutionary(
     1
     """
     _checks.needed(key, "since what grows is drawn")
-    check_batches(data, steps, key, batch_size)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
+    rewiring = {"every": every, "until": until, "fraction": fraction, "by_gradient": False}
+    return _train(recipe, params, data, steps, key, start=start, mask=mask, prunable=prunable, **rewiring)
+
+
+def _train(
+    recipe: Recipe,
+    params: Params,
+    data: Batch,
+    steps: int,
+    key: Key | None,
+    *,
+    start: Mask,
+    mask: Mask | None,
+    prunable: Prunable,
+    **rewiring: Any,
+) -> Ticket:
+    """Training with a mask that changes, after all arguments have been checked."""
+    check_batches(data, steps, key, recipe.batch_size)
     check_inside(params, start, mask)
-    rewiring = _rewiring(steps, every, until, fraction, by_gradient=False)
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
-    return _train(params, data, start, mask, key, recipe=recipe, steps=steps, rewiring=rewiring)
+    return _rewired(
+        params,
+        data,
+        start,
+        mask,
+        key,
+        recipe=recipe,
+        steps=steps,
+        rewiring=_rewiring(steps, **rewiring),
+        chosen=chosen_leaves(params, prunable),
+    )
 
 
-def _rewiring(steps: int, every: int, until: int | None, fraction: int | float, *, by_gradient: bool) -> _Rewiring:
+def _rewiring(steps: int, *, every: int, until: int | None, fraction: int | float, by_gradient: bool) -> _Rewiring:
     """When the mask changes, and how; refuses numbers out of range."""
     _checks.whole("every", every, least=1)
     until = 3 * steps // 4 if until is None else until
@@ -180,12 +207,14 @@ def _rewiring(steps: int, every: int, until: int | None, fraction: int | float, 
     return _Rewiring(every, until, fraction, by_gradient)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewiring"))
-def _train(params, data, start, mask, key, *, recipe: Recipe, steps: int, rewiring: _Rewiring) -> Ticket:
+@functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewiring", "chosen"))
+def _rewired(
+    params, data, start, mask, key, *, recipe: Recipe, steps: int, rewiring: _Rewiring, chosen: Chosen
+) -> Ticket:
     source = support(params, mask)
     first = jax.tree.map(
         lambda pruned, kept, usable: kept & usable if pruned else usable,
-        masks.prunable(params),
+        jax.tree.structure(params).unflatten(chosen),
         support(params, start),
         source,
     )
@@ -199,9 +228,10 @@ def _train(params, data, start, mask, key, *, recipe: Recipe, steps: int, rewiri
             """Other weights of the same number in each layer; what is dropped may grow again."""
             values = sizes(slope.gradient) if rewiring.by_gradient else _noise(key, number, kept)
             replaced = rewiring.counts(number, kept)
-            stays = largest(sizes(state.params), jax.tree.map(lambda leaf, n: _count(leaf) - n, kept, replaced), kept)
+            left = jax.tree.map(lambda leaf, n: _count(leaf) - n, kept, replaced)
+            stays = largest(sizes(state.params), left, kept, chosen)
             free = jax.tree.map(lambda source, stays: source & ~stays, source, stays)
-            found = jax.tree.map(jnp.logical_or, stays, largest(values, replaced, free))
+            found = jax.tree.map(jnp.logical_or, stays, largest(values, replaced, free, chosen))
             # What is new is 0 already, since it was outside the mask.
             changed = training.restricted(state, jax.tree.map(jnp.logical_and, found, kept))
             return changed._replace(order=slope.order), found

@@ -108,7 +108,7 @@ def fit_many(
     check_batches(data, steps, key, batch_size)
     _check_checkpoints(checkpoints, steps, evaluate)
     stacked, models = _stacks(params, mask, key)
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
     plan = _Plan(recipe, steps, static(evaluate), tuple(map(int, checkpoints)), stacked)
     key = None if batch_size is None else key
 

@@ -18,7 +18,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
-from sketchprune._static import static
 from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restriction
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
@@ -113,7 +112,7 @@ def fit(
     ([0.75, 0.0], [1.0, 0.625])
     """
     check_batches(data, steps, key, batch_size)
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
     return _fit(params, data, mask, key, state, recipe=recipe, steps=steps)
 
 
@@ -160,7 +159,7 @@ def converge(
     """
     _checks.whole("max_steps", max_steps, least=0)
     check_data(data)
-    recipe = Recipe(static(apply), static(loss), optimizer)
+    recipe = Recipe.of(apply, loss, optimizer)
     return _converge(params, data, max_steps, mask, tolerance, recipe=recipe)
 
 

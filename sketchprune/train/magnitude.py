@@ -10,12 +10,11 @@ from jax import lax
 from jaxtyping import Array
 
 from sketchprune import _checks
-from sketchprune._static import static
 from sketchprune.laws.counts import Keeps, check_rounds
-from sketchprune.train._sources import Keep, available, largest, sizes, support
+from sketchprune.train._sources import Chosen, Keep, available, chosen_leaves, largest, sizes, support
 from sketchprune.train._steps import Recipe, State, Training, check_batches
 from sketchprune.train.tickets import Ticket
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
 
 def iterative_magnitude(
@@ -31,6 +30,7 @@ def iterative_magnitude(
     mask: Mask | None = None,
     key: Key | None = None,
     batch_size: int | None = None,
+    prunable: Prunable = None,
 ) -> Ticket:
     """Trains, keeps the ``keeps[r]`` weights of the largest |w|, and trains again from an earlier point, R times over.
 
@@ -51,6 +51,7 @@ def iterative_magnitude(
         mask: the source, whose support may be used; None for all weights.
         key: for the batches, which are those of :func:`sketchprune.train.fit` with this key.
         batch_size: how many samples a step sees; None for all.
+        prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
         The ticket after the last training: k + (R + 1)(steps − k) losses, where k = 0 without rewinding. Once a weight
@@ -74,9 +75,10 @@ def iterative_magnitude(
     check_batches(data, steps, key, batch_size)
     if rewind is not None and not 0 <= rewind <= steps:
         raise ValueError(f"rewind is {rewind}; it takes a whole number from 0 to {steps}, the number of steps, or None")
-    keeps = check_rounds(keeps, available(params, mask))
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
-    return _iterative(params, data, keeps, mask, key, recipe=recipe, steps=steps, rewind=rewind)
+    keeps = check_rounds(keeps, available(params, mask, prunable))
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
+    chosen = chosen_leaves(params, prunable)
+    return _iterative(params, data, keeps, mask, key, recipe=recipe, steps=steps, rewind=rewind, chosen=chosen)
 
 
 def gradual_magnitude(
@@ -93,6 +95,7 @@ def gradual_magnitude(
     mask: Mask | None = None,
     key: Key | None = None,
     batch_size: int | None = None,
+    prunable: Prunable = None,
 ) -> Ticket:
     """Trains, and every few steps keeps the weights of the largest |w|: ``keeps[r]`` after begin + (r + 1)·every steps.
 
@@ -112,6 +115,7 @@ def gradual_magnitude(
         mask: the source, whose support may be used; None for all weights.
         key: for the batches, which are those of :func:`sketchprune.train.fit` with this key.
         batch_size: how many samples a step sees; None for all.
+        prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
         The ticket.
@@ -133,18 +137,22 @@ def gradual_magnitude(
     check_batches(data, steps, key, batch_size)
     _checks.whole("every", every, least=1)
     _checks.whole("begin", begin, least=0)
-    keeps = check_rounds(keeps, available(params, mask))
+    keeps = check_rounds(keeps, available(params, mask, prunable))
     rounds = len(jax.tree.leaves(keeps)[0])
     if begin + rounds * every > steps:
         raise ValueError(
             f"steps is {steps}; it takes at least {begin + rounds * every}, where the last round of keeps is"
         )
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
-    return _gradual(params, data, keeps, mask, key, recipe=recipe, steps=steps, begin=begin, every=every)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
+    ramp = {"begin": begin, "every": every}
+    chosen = chosen_leaves(params, prunable)
+    return _gradual(params, data, keeps, mask, key, recipe=recipe, steps=steps, chosen=chosen, **ramp)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewind"))
-def _iterative(params, data, keeps, mask, key, *, recipe: Recipe, steps: int, rewind: int | None) -> Ticket:
+@functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewind", "chosen"))
+def _iterative(
+    params, data, keeps, mask, key, *, recipe: Recipe, steps: int, rewind: int | None, chosen: Chosen
+) -> Ticket:
     source = support(params, mask)
     training = Training(recipe, data, key)
     early = jnp.arange(rewind or 0)
@@ -159,7 +167,8 @@ def _iterative(params, data, keeps, mask, key, *, recipe: Recipe, steps: int, re
     def level(carry: tuple[State, Mask], number: Array) -> tuple[tuple[State, Mask], Array]:
         """A round of pruning, and the training after it. Before the first training nothing is pruned."""
         state, mask = carry
-        mask = lax.cond(number == 0, lambda: mask, lambda: largest(sizes(state.params), _at(keeps, number - 1), mask))
+        smaller = functools.partial(largest, sizes(state.params), _at(keeps, number - 1), mask, chosen)
+        mask = lax.cond(number == 0, lambda: mask, smaller)
         begin = state if rewind is None else start._replace(params=_nan_where_broken(start.params, state.params))
         state, losses = train(number, training.restricted(begin, mask), mask)
         return (state, mask), losses
@@ -169,15 +178,17 @@ def _iterative(params, data, keeps, mask, key, *, recipe: Recipe, steps: int, re
     return Ticket(end.params, left, jnp.concatenate([first_losses, losses.ravel()]))
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "steps", "begin", "every"))
-def _gradual(params, data, keeps, mask, key, *, recipe: Recipe, steps: int, begin: int, every: int) -> Ticket:
+@functools.partial(jax.jit, static_argnames=("recipe", "steps", "begin", "every", "chosen"))
+def _gradual(
+    params, data, keeps, mask, key, *, recipe: Recipe, steps: int, begin: int, every: int, chosen: Chosen
+) -> Ticket:
     source = support(params, mask)
     training = Training(recipe, data, key)
     rounds = len(jax.tree.leaves(keeps)[0])
 
     def prune(round: Array) -> Callable[[State, Mask], tuple[State, Mask]]:
         def pruned(state: State, mask: Mask) -> tuple[State, Mask]:
-            mask = largest(sizes(state.params), _at(keeps, round), mask)
+            mask = largest(sizes(state.params), _at(keeps, round), mask, chosen)
             return training.restricted(state, mask), mask
 
         return pruned

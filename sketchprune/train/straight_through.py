@@ -9,12 +9,11 @@ import optax
 from jax import lax
 from jaxtyping import Array
 
-from sketchprune import _checks, masks
-from sketchprune._static import static
-from sketchprune.train._sources import Keep, available, check_keep, largest, support
+from sketchprune import _checks
+from sketchprune.train._sources import Chosen, Keep, available, check_keep, chosen_leaves, largest, support
 from sketchprune.train._steps import Recipe, Training, check_batches, restriction
 from sketchprune.train.tickets import Ticket
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
 
 def edge_popup(
@@ -29,6 +28,7 @@ def edge_popup(
     mask: Mask | None = None,
     key: Key | None = None,
     batch_size: int | None = None,
+    prunable: Prunable = None,
 ) -> Ticket:
     """Finds a mask of frozen weights: at each step the network uses the ``keep`` weights of the highest scores.
 
@@ -37,6 +37,7 @@ def edge_popup(
 
     Scores start uniform on [0, 1/√fan-in), where the fan-in is the product of all axes but the last. Over all layers
     together they compete as they are; the published form keeps a fraction of each layer, which is a pytree of counts.
+
     Leaves that are never pruned, such as biases, are trained; close over them in ``apply`` to freeze them.
 
     Args:
@@ -50,6 +51,7 @@ def edge_popup(
         mask: the source, whose support may be used; None for all weights.
         key: for the first scores and the batches.
         batch_size: how many samples a step sees; None for all.
+        prunable: which leaves have scores, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
         The ticket, with exactly ``keep`` weights. Where a score is NaN the network and its losses are.
@@ -70,20 +72,21 @@ def edge_popup(
     """
     check_batches(data, steps, key, batch_size)
     _checks.needed(key, "since the first scores are drawn")
-    check_keep(keep, available(params, mask))
-    recipe = Recipe(static(apply), static(loss), optimizer, batch_size)
-    return _edge_popup(params, data, keep, mask, key, recipe=recipe, steps=steps)
+    check_keep(keep, available(params, mask, prunable))
+    recipe = Recipe.of(apply, loss, optimizer, batch_size)
+    chosen = chosen_leaves(params, prunable)
+    return _edge_popup(params, data, keep, mask, key, recipe=recipe, steps=steps, chosen=chosen)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "steps"))
-def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int) -> Ticket:
+@functools.partial(jax.jit, static_argnames=("recipe", "steps", "chosen"))
+def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int, chosen: Chosen) -> Ticket:
     source = support(params, mask)
     weights = restriction(source)(params)
-    pruned = masks.prunable(params)
+    pruned = jax.tree.structure(params).unflatten(chosen)
     score_key, batch_key = jax.random.split(key)
 
     def used(variables: Params) -> Mask:
-        return largest(jax.tree.map(lax.stop_gradient, variables), keep, source)
+        return largest(jax.tree.map(lax.stop_gradient, variables), keep, source, chosen)
 
     def network(variables: Params, kept: Mask) -> Params:
         """The parameters in use. Their derivative in the scores is that of m∘w in m."""

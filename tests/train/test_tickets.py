@@ -178,6 +178,25 @@ def test_what_is_never_pruned_is_as_in_the_source():
     np.testing.assert_array_equal(ticket.params["bias"] != 0, source["bias"])
 
 
+@pytest.mark.parametrize("name", ["edge-popup", "iterative", "gradual", "rigl", "evolutionary"])
+def test_which_leaves_may_be_pruned_can_be_chosen(name):
+    """The last layer stays dense, and biases are pruned together with the first."""
+    params, source, start, data = problem()
+    start = start | {"bias": start["bias"].at[:2].set(False)}
+    options = {"edge-popup": {"keep": 5}, "rigl": {}, "evolutionary": {}}.get(name, {"keeps": [12, 5]})
+    choice = {"prunable": lambda path: path != "['second']"}
+    ticket = METHODS[name](network, params, source, start, data, OPTIMIZER, 5, key=KEY, **choice, **options)
+    np.testing.assert_array_equal(ticket.mask["second"], source["second"])
+    assert (ticket.params["second"] != params["second"]).all()  # it is trained, and zero outside the source
+    kept = [int(ticket.mask[leaf].sum()) for leaf in ("bias", "first")]
+    if options:
+        assert sum(kept) == 5 and kept[0] < 6
+    else:
+        assert kept == [4, int(start["first"].sum())]
+        assert (ticket.mask["bias"] != start["bias"]).any() or (ticket.mask["first"] != start["first"]).any()
+    jax.tree.map(np.testing.assert_array_equal, ticket.params, masks.apply(ticket.params, ticket.mask))
+
+
 def test_dtypes_are_kept():
     given = jax.tree.map(lambda leaf: leaf if leaf.dtype == bool else leaf.astype(jnp.float32), problem())
     for name, method in METHODS.items():
@@ -193,6 +212,8 @@ TOTAL = sum(counts(SOURCE).values())
     ("name", "options", "message"),
     [
         ("edge-popup", {"keep": TOTAL + 1}, f"keep is {TOTAL + 1}; it takes at most {TOTAL}, the number of weights"),
+        ("edge-popup", {"keep": 7, "prunable": lambda path: path == "['bias']"}, "keep is 7; it takes at most 6"),
+        ("gradual", {"keeps": [7], "prunable": lambda path: path == "['bias']"}, "keeps is .*; it takes .* above 6"),
         ("edge-popup", {"keep": -1}, "keep is -1; it takes a whole number >= 0"),
         ("edge-popup", {"keep": {"bias": 0, "first": 1, "second": 19}}, r"keep\['second'\] is 19; it takes at most"),
         ("edge-popup", {"keep": {"first": 1}}, "keep is .*; it takes a number, or one for each leaf of params"),
@@ -215,6 +236,8 @@ TOTAL = sum(counts(SOURCE).values())
             {"start": jax.tree.map(jnp.ones_like, START)},
             f"start keeps {42 - TOTAL} weights outside mask; it takes a mask inside it",
         ),
+        *((name, {"prunable": lambda path: False}, "prunable chooses none of the leaves") for name in METHODS),
+        ("rigl", {"prunable": [True]}, "prunable is .*; it takes a function of a path, or one boolean for each leaf"),
         *((name, {"mask": {"first": SOURCE["first"]}}, "mask is .*; it takes the structure") for name in METHODS),
         *((name, {"batch_size": 21}, "batch_size is 21; it takes 1 to 20") for name in METHODS),
         *((name, {"steps": -1}, "steps is -1; it takes a whole number >= 0") for name in METHODS),
