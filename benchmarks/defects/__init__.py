@@ -8,5 +8,7 @@ defect runs again when its text, its file or its tests have changed.
 A defect that nothing catches asks for a new claim, case or test. A new defect is an entry of one of the tables.
 """
 
+from benchmarks.defects.measurement import Found as Found
 from benchmarks.defects.measurement import main as main
+from benchmarks.defects.measurement import measured as measured
 from benchmarks.defects.tables import DEFECTS as DEFECTS

@@ -30,6 +30,7 @@ class Copy:
             folder: an empty folder that exists.
         """
         self._folder = folder
+        self._changes = 0
         for name in _COPIED:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,11 +51,11 @@ class Copy:
         """
         file = self._folder / defect.file
         source = file.read_text()
-        file.write_text(defect.planted_in(source))
+        self._write(file, defect.planted_in(source))
         try:
             yield
         finally:
-            file.write_text(source)
+            self._write(file, source)
 
     def failing_claim(self, claims: Sequence[str]) -> str | None:
         """What the first claim says whose verdict, or whose mutant, is not as expected; None where all are.
@@ -99,12 +100,19 @@ class Copy:
             raise RuntimeError(f"pytest {' '.join(tests)} did not run (status {status}):\n{output}")
         return failed[0].removeprefix("FAILED ").partition(" - ")[0]
 
+    def _write(self, file: Path, source: str):
+        """Replace a source, at a time of its own."""
+        file.write_text(source)
+        # Python takes a source for unchanged, and its bytecode for good, if the size and the second of the last change
+        # are the same.
+        self._changes += 1
+        os.utime(file, (self._changes, self._changes))
+
     def _python(self, *arguments: str) -> tuple[int, str]:
         """The exit status and the output of Python on the copy."""
         environment = os.environ | {
             "PYTHONPATH": str(self._folder),
-            # Python takes a file for unchanged if its size and the second of its last change are the same.
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONDONTWRITEBYTECODE": "",  # without bytecode each start would take twice as long
             "JAX_COMPILATION_CACHE_DIR": str(_CACHE),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
