@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
@@ -52,15 +53,57 @@ def test_a_defect_is_in_the_copy_only_while_it_is_planted(project):
 
 def test_a_failing_test_is_named_and_what_does_not_run_is_no_catch(project):
     copy = planting.Copy(project)
-    assert copy.failing_test(DOUBLED.tests) is None
     with copy.planted(DOUBLED):
         assert copy.failing_test(DOUBLED.tests) == "test_code.py::test_identity"
-    assert copy.failing_test(DOUBLED.tests) is None
+    assert copy.failing_test(DOUBLED.tests) is None  # though the size of the file and the second may be the same
     with pytest.raises(RuntimeError, match=r"pytest test_nothing.py did not run \(status 4\)"):
         copy.failing_test(["test_nothing.py"])
 
 
-def test_results_are_kept_and_what_changed_runs_again(project):
+class Planted(planting.Copy):
+    """A copy whose claims and tests fail where they are told to, without being run."""
+
+    def __init__(self, folder):
+        self.asked, self.now = [], None
+
+    def claim_fails(self):
+        return False
+
+    def test_fails(self):
+        return False
+
+    @contextmanager
+    def planted(self, defect):
+        self.now = defect.name
+        yield
+        self.now = None
+
+    def failing_claim(self, claims):
+        self.asked.append("claim")
+        return "a claim" if self.claim_fails() else None
+
+    def failing_test(self, tests):
+        self.asked.append("test")
+        return "a test" if self.test_fails() else None
+
+
+class CatchesDoubled(Planted):
+    def test_fails(self):
+        return self.now == "doubled"
+
+
+class FailsAlways(Planted):
+    def test_fails(self):
+        return True
+
+
+class ClaimCatches(FailsAlways):
+    def claim_fails(self):
+        return True
+
+
+def test_results_are_kept_and_what_changed_runs_again(project, monkeypatch):
+    monkeypatch.setattr(measurement, "Copy", CatchesDoubled)
     found = measurement.measured(silent())
     assert {name: result["caught_by"] for name, result in found.items()} == {"doubled": "test", "hidden": None}
     assert json.loads(measurement.RESULTS.read_text()) == found
@@ -68,42 +111,29 @@ def test_results_are_kept_and_what_changed_runs_again(project):
     measurement.RESULTS.write_text(json.dumps(found | {"hidden": found["hidden"] | {"caught_by": "claim"}}))
     assert measurement.measured(silent())["hidden"]["caught_by"] == "claim"
     # The file of the defects changes, so that both run again.
-    root = records.ROOT
-    (root / "code.py").write_text(SOURCE + "\n")
+    (records.ROOT / "code.py").write_text(SOURCE + "\n")
     assert measurement.measured(silent())["hidden"]["caught_by"] is None
 
 
-def test_what_fails_without_a_defect_catches_nothing(project):
-    (records.ROOT / "test_code.py").write_text("def test_nothing():\n    assert False\n")
-    with pytest.raises(RuntimeError, match="test_code.py::test_nothing, without a defect"):
+def test_what_fails_without_a_defect_catches_nothing(project, monkeypatch):
+    monkeypatch.setattr(measurement, "Copy", FailsAlways)
+    with pytest.raises(RuntimeError, match="a test, without a defect"):
         measurement.measured(silent())
     assert not measurement.RESULTS.exists()
 
 
-def test_a_claim_is_verified_before_tests_run():
-    class Copy(planting.Copy):
-        def __init__(self, claim, test):
-            self.answers, self.asked = {"claim": claim, "test": test}, []
-
-        def planted(self, defect):
-            return memoryview(b"")  # any context
-
-        def failing_claim(self, claims):
-            self.asked.append("claim")
-            return self.answers["claim"]
-
-        def failing_test(self, tests):
-            self.asked.append("test")
-            return self.answers["test"]
-
-    for claim, test, caught_by, by, asked in (
-        ("c", "t", "claim", "c", ["claim"]),
-        (None, "t", "test", "t", ["claim", "test"]),
-        (None, None, None, None, ["claim", "test"]),
-    ):
-        copy = Copy(claim, test)
-        result = measurement._caught(copy, Defect("one", file="README.md", text="a", replacement="b"))
-        assert (result["caught_by"], result["by"], copy.asked) == (caught_by, by, asked)
+@pytest.mark.parametrize(
+    ("copy", "caught_by", "by", "asked"),
+    [
+        (ClaimCatches, "claim", "a claim", ["claim"]),
+        (FailsAlways, "test", "a test", ["claim", "test"]),
+        (Planted, None, None, ["claim", "test"]),
+    ],
+)
+def test_a_claim_is_verified_before_tests_run(project, copy, caught_by, by, asked):
+    planted = copy(project)
+    result = measurement._caught(planted, DOUBLED)
+    assert (result["caught_by"], result["by"], planted.asked) == (caught_by, by, asked)
 
 
 def test_the_table_counts_each_subject(project):
