@@ -248,10 +248,7 @@ DEFECTS = (
         file="theory/kinds/expectation.py",
         text="hides_much = not resolution <= retrials.MAX_RESOLUTION * tier.tolerance",
         replacement="hides_much = False",
-        tests=(
-            "tests/theory/kinds/test_retrials.py",
-            "tests/theory/kinds/test_reasons.py::test_a_mean_that_may_hide_deviations_says_how_large_they_are",
-        ),
+        tests=("tests/theory/kinds/test_decisions.py::test_an_average_that_may_hide_much_supports_nothing",),
     ),
     Defect(
         "the range of a bounded mean is not divided by its scale",
