@@ -1,8 +1,9 @@
-"""The verifier, measured as one measures a test: how often it is wrong on true claims, and how often it finds mutants.
+"""The verifier, measured as one measures a test: how often it is wrong on true claims, and how often it finds what is.
 
 Every claim of the catalogue but the effects, of which nothing is expected, is verified at the quick tier with many
 seeds. The programs of a claim are compiled once, so that another seed is cheap. What is found is written to
-``benchmarks/results/verifier.json`` after each claim, and a run that was interrupted goes on from there.
+``benchmarks/results/verifier.json`` after each claim, and a run that was interrupted goes on from there. Then the
+defects of :mod:`benchmarks.defects` are planted that have no result yet.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import defects
 from benchmarks.roofline import hardware
 from sketchprune._files import write_atomically
 from sketchprune.data import Dataset
@@ -37,7 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "verifier.json"
 
 
 def main():
-    """Go on with the seeds, and print what all of them show."""
+    """Go on with the seeds and the defects, and print what all of them show."""
     runtime.configure()
     console = Console()
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -50,7 +52,7 @@ def main():
             RESULTS.parent.mkdir(exist_ok=True)
             write_atomically(RESULTS, json.dumps(found, indent=1, sort_keys=True) + "\n")
             console.print(f"{claim.id}: {counts['seeds']} seeds, {counts['seconds']:.0f} s")
-    console.print(_table(found))
+    console.print(_table(found, defects.measured(console)))
 
 
 def _counted(claim: Claim, data: Dataset, earlier: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
@@ -76,8 +78,8 @@ def _counted(claim: Claim, data: Dataset, earlier: dict[str, Any] | None) -> Ite
         yield counts
 
 
-def _table(found: dict[str, Any]) -> Table:
-    """Rates over all claims, with exact upper limits."""
+def _table(found: dict[str, Any], caught: defects.Found) -> Table:
+    """Rates over all claims, with exact upper limits; and how many planted defects nothing catches."""
     runs = sum(counts["seeds"] for counts in found.values())
     alarms = sum(word == REFUTED for counts in found.values() for word in counts["unexpected"].values())
     other = sum(len(counts["unexpected"]) for counts in found.values()) - alarms
@@ -93,4 +95,6 @@ def _table(found: dict[str, Any]) -> Table:
     ):
         limit = float(binomial_interval(times, max(of, 1), 2 * LEVEL).high)
         table.add_row(what, f"{times:,}", f"{of:,}", f"{limit:.2g}", aim)
+    survived = sum(result["caught_by"] is None for result in caught.values())
+    table.add_row("a planted defect is not caught", f"{survived:,}", f"{len(caught):,}", "", "0")
     return table

@@ -137,6 +137,17 @@ def test_the_decomposition_is_thin_and_drops_rounding():
     assert singular[-1] == 0 and (singular[:-1] > 0).all()
 
 
+@pytest.mark.parametrize("shape", [(1000, 8), (8, 1000)])
+def test_ranks_are_right_where_rounding_grows_with_the_size(shape):
+    """Rank 2 of 8: what rounding leaves of the other singular values is above eps·σ_max for half of the matrices."""
+    rng = np.random.default_rng(5)
+    stack = rng.normal(size=(16, shape[0], 2)) @ rng.normal(size=(16, 2, shape[1]))
+    singular = jax.jit(jax.vmap(lambda x: linalg.thin_svd(x)[1]))(stack)
+    np.testing.assert_array_equal((singular > 0).sum(axis=1), 2)
+    rounding = jax.jit(jax.vmap(lambda x: linalg._lapack_svd(x)[1]))(stack)[:, 2:]
+    assert (rounding.max(axis=1) > np.finfo(float).eps * singular[:, 0]).sum() >= 4
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_entries_that_are_not_finite_give_nan(wrong):
     """LAPACK never returns on some of these."""

@@ -102,3 +102,30 @@ def test_statements_come_in_their_order():
     runs = Runs(Programs(toy(Identity(), trial, mutants=("zeta", "alpha"))), TINY, 0, DATA)
     assert list(runs.evaluate(runs.groups[0])) == ["claim", "zeta", "alpha"] == list(runs.statements)
     assert KINDS["identity"].mutants == ("squares alone",)
+
+
+def test_fresh_trials_never_ran_before():
+    """Trials draw uniform numbers: none comes twice, in the first stage, among the fresh ones, or in another place."""
+    claim = toy(
+        Expectation(),
+        lambda v, drawn: Sides(drawn, v.p, scale=jnp.ones(())),
+        draw=lambda v, key: jax.random.uniform(key, dtype=float),
+        batch=4,
+    )
+    runs = Runs(Programs(claim), TINY, 0, DATA)
+    (group,) = runs.groups
+    case = group.cases[0]
+    assert runs.whole_tiles(1) == 1  # so that each call below runs one trial in each place
+
+    def drawn(run, *rows):
+        """What three trials in each place come to, [3, instances]."""
+        found = [run(group, case, *rows, first=first, count=1, float32=False)["claim"] for first in range(3)]
+        return np.stack([sums.sides.measured.ravel() for sums in found])
+
+    first_stage = drawn(runs.trials)
+    one_place_each = drawn(runs.fresh_trials, np.arange(4))
+    two_places_each = drawn(runs.fresh_trials, np.array([2, 0]))
+    second_places = two_places_each - one_place_each[:, [2, 0]]
+    assert ((0 < second_places) & (second_places < 1)).all()
+    numbers = np.concatenate([part.ravel() for part in (first_stage, one_place_each, second_places)])
+    assert len(np.unique(numbers.round(9))) == 12 + 12 + 6

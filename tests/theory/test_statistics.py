@@ -98,6 +98,18 @@ def test_students_interval_has_its_level_at_five_values():
     assert stats.binom.ppf(1e-3, SAMPLES, 0.05) <= missed <= MOST
 
 
+@pytest.mark.parametrize("signs", [np.ones(64), np.where(np.arange(64) % 2, 1, -1)], ids=["alike", "opposite"])
+@pytest.mark.parametrize(("size", "most"), [(0.3, 0.37), (0.05, 0.15), (0.0, 0.14)])
+def test_the_limit_of_what_an_average_hides_covers_it_and_is_close(signs, size, most):
+    """Whatever the signs of the means: 50 normal trials of each of 64 instances, in 2,000 columns."""
+    rng, trials = np.random.default_rng(3), np.full((64, SAMPLES), 50)
+    mean = size * signs[:, None] + rng.standard_normal(trials.shape) / 50**0.5
+    variance = rng.chisquare(49, trials.shape) / 49
+    limit = statistics.root_mean_square_limit(trials, mean, variance, 0.05)
+    assert (limit < size).sum() <= MOST and np.median(limit) < most
+    assert np.isinf(statistics.root_mean_square_limit(np.ones((2, 1)), mean[:2, :1], variance[:2, :1], 0.05)).all()
+
+
 def test_one_value_has_no_interval():
     assert statistics.mean_interval(np.array([2.0]), 0.05) == (2, Interval(np.array(-np.inf), np.array(np.inf)))
 

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from theory import statistics
 from theory.claim import Sides
 from theory.kinds import Bound, Effect, Expectation, Identity, Probability, Rate
 from theory.kinds.exact import worst_entry
 from theory.measurements import Evaluation, SideArrays, TrialSums, assess, flatten
 from theory.statistics import ROUNDING
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, Tier
+from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, SUPPORTED, UNMET, VACUOUS, Tier
 
 nan, inf = np.nan, np.inf
 TINY = Tier("tiny", instances=2, looks=(1000,), tolerance=0.1, search_steps=0)
@@ -172,10 +173,27 @@ def test_a_sampled_mean_and_its_interval():
     assert high == pytest.approx(4.89 * np.sqrt(2 * (1 - 0.1) / 999 / 1000) / 2, rel=0.01)
 
 
-def test_bounded_means_use_their_range():
+@pytest.mark.parametrize("scale", [0.25, 1.0, 4.0])
+def test_bounded_means_use_their_range(scale):
+    """Relative to the scale, as the deviations are."""
     totals = sums(1000, squares=1)
-    totals = totals._replace(sides=totals.sides._replace(range=totals.trials * 3.0))
-    assert sampled(Expectation(), totals).method == "empirical Bernstein"
+    sides = totals.sides._replace(range=totals.trials * 3.0, scale=totals.trials * scale)
+    verdict = sampled(Expectation(), totals._replace(sides=sides))
+    assert verdict.method == "empirical Bernstein"
+    expected = statistics.bernstein_interval(2000, 0.0, 2 / 1999, 3.0 / scale, LEVEL)
+    assert verdict.interval == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("relation", ["equal", "at most"])
+def test_an_average_that_may_hide_much_supports_nothing(relation):
+    """Means of ±0.4 are within five times the tolerance, means of ±0.6 are not; both have the average 0."""
+    for mean, word in ((0.4, SUPPORTED), (0.6, INCONCLUSIVE)):
+        opposite = sums(1000, deviation=[1000 * mean, -1000 * mean], squares=1000 * mean**2 + 1)
+        if relation == "at most":  # where only the deviations above 0 count
+            opposite = sums(1000, deviation=[1414 * mean, -1414 * mean], squares=2000 * mean**2 + 1)
+        verdict = sampled(Expectation(relation), opposite)
+        assert verdict.verdict == word and verdict.resolution == pytest.approx(mean, rel=0.05)
+    assert "root mean square" in verdict.reason
 
 
 def test_one_broken_trial_refutes():
@@ -186,6 +204,7 @@ def test_one_broken_trial_refutes():
     ):
         assert sampled(kind, totals).verdict == REFUTED
         assert sampled(kind, totals, [True, False]).verdict == SUPPORTED
+    assert sampled(Probability(), sums(990, delta=0.1, broken=10)).measured == 0.01  # it is a failure
 
 
 def test_all_trials_broken():
