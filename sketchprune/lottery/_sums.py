@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from sketchprune.lottery import _inputs
+from sketchprune import _checks
 
 MAX_ITEMS = 20
 """Most items of one instance: they have 2^20 subsets."""
@@ -18,7 +18,7 @@ def checked_items(items: Float[Array | np.ndarray, "*instances n"]) -> Float[Arr
     items = jnp.asarray(items)
     if not 1 <= items.shape[-1] <= MAX_ITEMS:
         raise ValueError(f"items has {items.shape[-1]} numbers for each instance; it takes 1 to {MAX_ITEMS}")
-    _inputs.finite("items", items)
+    _checks.finite("items", items)
     return items.astype(jnp.promote_types(items.dtype, jnp.float32))
 
 

@@ -336,6 +336,8 @@ def sufficient_copies(
     copies = [1]
     for layer in range(depth, 0, -1):
         live = densities[layer] * (densities[0] if layer == 1 else 1)
+        if live == 0:
+            raise ValueError(f"densities is {list(densities)}; it takes numbers whose product does not underflow to 0")
         edges = nonzeros[layer - 1] * copies[-1]
         cases = 2 * depth if signed and layer == 1 else depth
         if live == 1 or not edges:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs
 from sketchprune.lottery.connectivity import sufficient_copies
@@ -26,7 +27,7 @@ class Embedding(NamedTuple):
         live: for the inputs and each layer of the target, [units, copies]: which copies compute what their unit does
             in the target. Signed inputs have 2d rows, those of relu(x) before those of relu(−x).
         missing: for each layer of the target, [inputs, units]: in how many copies of the unit the edge is needed and
-            no live copy of its input has a kept edge to it. Where all are 0, every copy is live.
+            no live copy of its input has a kept edge to it. Where all are 0, every copy of the target's units is live.
     """
 
     network: tuple[Dense, ...]
@@ -96,11 +97,12 @@ def embed(
         lower: a lower bound on the inputs, one number or one for each. Used when not signed.
 
     Returns:
-        The embedded network and what is missing in it; see :class:`Embedding`. May be traced, and vmapped over masks.
+        The embedded network, in the dtype of the target and at least float32, and what is missing in it; see
+        :class:`Embedding`. May be traced, and vmapped over masks.
 
     Raises:
         ValueError: mappings in place of sequences, layers that do not fit together, another number of masks than L + 1,
-            a source that is too narrow, or weights that are not finite.
+            a source that is too narrow, a layer without a bias for each unit, or numbers that are not finite.
 
     Cost: O(weights of the source).
 
@@ -112,12 +114,18 @@ def embed(
     (True, [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]], [[0.0], [2.0], [0.0], [0.0]])
     """
     _check_fit([jnp.shape(layer.kernel) for layer in target], [jnp.shape(mask) for mask in masks], signed)
+    _inputs.network("target", target)
     for i, layer in enumerate(target):
-        _inputs.finite(f"target[{i}].kernel", layer.kernel)
-        _inputs.finite(f"target[{i}].bias", layer.bias)
-    _inputs.finite("lower", lower)
+        _checks.finite(f"target[{i}].kernel", layer.kernel)
+        _checks.finite(f"target[{i}].bias", layer.bias)
+    _checks.finite("lower", lower)
+    inputs = jnp.shape(target[0].kernel)[0]
+    if jnp.shape(lower) not in ((), (1,), (inputs,)):
+        raise ValueError(f"lower has shape {jnp.shape(lower)}; it takes one number, or one for each of {inputs} inputs")
     kept = [jnp.asarray(mask) != 0 for mask in masks]
-    return _embed([Dense(*map(jnp.asarray, layer)) for layer in target], kept, jnp.asarray(lower), signed)
+    dtype = jnp.result_type(*jax.tree.leaves(target), jnp.float32)
+    floating = [Dense(*(jnp.asarray(leaf, dtype) for leaf in layer)) for layer in target]
+    return _embed(floating, kept, jnp.asarray(lower), signed)
 
 
 def _check_fit(target: list[tuple[int, ...]], source: list[tuple[int, ...]], signed: bool) -> None:

@@ -1,4 +1,4 @@
-"""Flow preservation: the fewest random edges that give every unit an input and every input a unit."""
+"""Flow preservation: a few random edges that give every unit an input and every input a unit."""
 
 import jax
 import jax.numpy as jnp

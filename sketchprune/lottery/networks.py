@@ -43,7 +43,7 @@ def apply(layers: Sequence[Dense], x: Float[Array, "n inputs"]) -> Float[Array, 
         [n, units of the last layer].
 
     Raises:
-        ValueError: a layer whose kernel is not [inputs, units] with the units of the layer before as inputs.
+        ValueError: kernels that do not fit together, or a layer without a bias for each unit.
 
     Cost: O(n) times the number of weights.
 
@@ -51,13 +51,13 @@ def apply(layers: Sequence[Dense], x: Float[Array, "n inputs"]) -> Float[Array, 
     >>> apply(network, jnp.array([[1.0, 2.0], [1.0, 5.0]])).tolist()
     [[2.0], [4.0]]
     """
-    _inputs.chain("layers", [jnp.shape(layer.kernel) for layer in layers])
+    _inputs.network("layers", layers)
     for layer in layers[:-1]:
         x = jax.nn.relu(product(x, jnp.asarray(layer.kernel)) + layer.bias)
     return product(x, jnp.asarray(layers[-1].kernel)) + layers[-1].bias
 
 
-def from_flax(params: Mapping[str, Mapping[str, Any]]) -> tuple[Dense, ...]:
+def from_flax(params: Mapping[str, Any]) -> tuple[Dense, ...]:
     """The layers of a flax perceptron such as ``models.mlp``, in the order of the numbers in their names.
 
     Dense_10 comes after Dense_9. A layer without a bias gets zeros. Networks with ``ntk=True``, which hold a factor
@@ -81,7 +81,7 @@ def from_flax(params: Mapping[str, Mapping[str, Any]]) -> tuple[Dense, ...]:
     layers = {}
     for name, layer in params.items():
         number = re.search(r"\d+$", name)
-        if number is None or jnp.ndim(layer.get("kernel", 0)) != 2:
+        if number is None or not isinstance(layer, Mapping) or jnp.ndim(layer.get("kernel", 0)) != 2:
             raise ValueError(f"params has {name!r}; it takes dense layers with numbered names, such as 'Dense_0'")
         kernel = layer["kernel"]
         layers[int(number[0])] = Dense(kernel, layer.get("bias", jnp.zeros(kernel.shape[1], kernel.dtype)))
@@ -102,7 +102,7 @@ def fold_biases(layers: Sequence[Dense]) -> tuple[Float[Array, "_ _"], ...]:
         One kernel for each layer, [inputs + 1, units + 1], the last one [inputs + 1, units].
 
     Raises:
-        ValueError: a layer whose kernel is not [inputs, units] with the units of the layer before as inputs.
+        ValueError: kernels that do not fit together, or a layer without a bias for each unit.
 
     Cost: O(number of weights).
 
@@ -110,7 +110,7 @@ def fold_biases(layers: Sequence[Dense]) -> tuple[Float[Array, "_ _"], ...]:
     >>> [kernel.tolist() for kernel in fold_biases(network)]
     [[[1.0, 0.0], [2.0, 1.0]], [[3.0], [4.0]]]
     """
-    _inputs.chain("layers", [jnp.shape(layer.kernel) for layer in layers])
+    _inputs.network("layers", layers)
     folded = [jnp.concatenate([layer.kernel, layer.bias[None]]) for layer in layers]
     constants = [jnp.zeros((len(kernel), 1), kernel.dtype).at[-1].set(1) for kernel in folded[:-1]]
     hidden = [jnp.concatenate(pair, axis=1) for pair in zip(folded, constants, strict=False)]

@@ -38,7 +38,8 @@ def perturbation_bound(
         [L], e_1, …, e_L.
 
     Raises:
-        ValueError: kernels that do not fit together, or another number of errors or activations than L.
+        ValueError: kernels that do not fit together, another number of errors or activations than L, or one of them
+            that is not a finite number >= 0.
 
     Cost: O(weights).
 
@@ -52,6 +53,7 @@ def perturbation_bound(
     for name, given in {"weight_errors": weight_errors, "activations": activations}.items():
         if jnp.shape(given) != (len(target),):
             raise ValueError(f"{name} has shape {jnp.shape(given)}; it takes {(len(target),)}, one for each layer")
+        _inputs.at_least_zero(name, given)
     error = jnp.zeros((), jnp.result_type(*target))
     errors = []
     for kernel, moved, size in zip(map(jnp.asarray, target), weight_errors, jnp.asarray(activations), strict=True):
@@ -101,7 +103,7 @@ def largest_activations(target: Sequence[Kernel], x: Float[Array | np.ndarray, "
         [L], B_0, …, B_{L−1}.
 
     Raises:
-        ValueError: kernels that do not fit together.
+        ValueError: kernels that do not fit together or with the inputs, or no samples.
 
     Cost: O(n · weights).
 
@@ -111,6 +113,9 @@ def largest_activations(target: Sequence[Kernel], x: Float[Array | np.ndarray, "
     [3.0, 1.0]
     """
     _inputs.chain("target", [jnp.shape(kernel) for kernel in target])
+    inputs = len(target[0])
+    if x.shape[1] != inputs or not len(x):
+        raise ValueError(f"x has shape {x.shape}; it takes [n, {inputs}], n >= 1")
     hidden = jnp.asarray(x)
     largest = [jnp.max(jnp.abs(hidden))]
     for kernel in map(jnp.asarray, target[:-1]):

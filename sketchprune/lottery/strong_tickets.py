@@ -56,7 +56,7 @@ def random_source(
     layer they alternate when inputs are signed.
 
     Args:
-        key: layer l uses ``fold_in(key, l)``.
+        key: layer l = 1, …, L of the target uses ``fold_in(key, l − 1)``.
         target: L kernels [inputs, units], whose shapes, dtypes and largest weights are used.
         units: M, for all layers or for each: the units of an input. At least 1, for signed inputs 2.
         signed: whether inputs may be negative.
@@ -141,7 +141,7 @@ def strong_ticket(
     _check_shapes(*([jnp.shape(array) for array in arrays] for arrays in (target, source, masks)), signed=signed)
     for name, kernels in {"target": target, "source": source}.items():
         for i, kernel in enumerate(kernels):
-            _inputs.finite(f"{name}[{i}]", kernel)
+            _checks.finite(f"{name}[{i}]", kernel)
     _checks.whole("max_items", max_items, least=1)
     if max_items > _sums.MAX_ITEMS:
         raise ValueError(f"max_items is {max_items}; it takes at most {_sums.MAX_ITEMS}")

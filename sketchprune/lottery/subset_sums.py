@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune.lottery import _inputs, _sums
 from sketchprune.lottery._chunks import CHUNK_BYTES, map_in_chunks
@@ -73,7 +74,7 @@ def nearest_subset(
     items, targets = _sums.checked_items(items), jnp.asarray(targets)
     if targets.shape[:-1] != items.shape[:-1]:
         raise ValueError(f"targets has shape {targets.shape}; it takes {(*items.shape[:-1], 'targets')}")
-    _inputs.finite("targets", targets)
+    _checks.finite("targets", targets)
     _inputs.at_least_zero("tolerance", tolerance)
     return _nearest_subset(items, targets.astype(items.dtype), jnp.asarray(tolerance, items.dtype))
 

@@ -178,18 +178,29 @@ def _remembered(state: Any, fresh: Any, mask: Mask) -> Any:
     """The state of an optimiser, with a fresh one outside the mask.
 
     What belongs to weights are the parts with the structure of the parameters, whose leaves have their shapes, perhaps
-    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.)
+    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.) An optimiser of some of the weights
+    has a placeholder where the others are.
     """
     structure = jax.tree.structure(mask)
 
     def leaf(now: Any, new: Any, kept: Array) -> Any:
+        if _is_placeholder(now):
+            return now
         of_weights = is_floating(now) and jnp.shape(now)[jnp.ndim(now) - kept.ndim :] == kept.shape
         return jnp.where(kept, now, new) if of_weights else now
 
-    def part(now: Any, new: Any) -> Any:
-        return jax.tree.map(leaf, now, new, mask) if jax.tree.structure(now) == structure else now
+    def of_params(part: Any) -> bool:
+        return jax.tree.structure(part, is_leaf=_is_placeholder) == structure
 
-    return jax.tree.map(part, state, fresh, is_leaf=lambda part: jax.tree.structure(part) == structure)
+    def part(now: Any, new: Any) -> Any:
+        return jax.tree.map(leaf, now, new, mask, is_leaf=_is_placeholder) if of_params(now) else now
+
+    return jax.tree.map(part, state, fresh, is_leaf=of_params)
+
+
+def _is_placeholder(part: Any) -> bool:
+    """Whether it stands for weights that an optimiser leaves to another one."""
+    return isinstance(part, optax.MaskedNode)
 
 
 def _loss_on(apply: Any, loss: Any, data: Batch, params: Params) -> Float[Array, ""]:

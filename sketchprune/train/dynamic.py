@@ -200,11 +200,12 @@ def _rewiring(steps: int, *, every: int, until: int | None, fraction: int | floa
     """When the mask changes, and how; refuses numbers out of range."""
     _checks.whole("every", every, least=1)
     until = 3 * steps // 4 if until is None else until
-    if not 0 <= until <= steps:
+    _checks.whole("until", until, least=0)
+    if until > steps:
         raise ValueError(f"until is {until}; it takes a whole number from 0 to {steps}, the number of steps")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}; it takes a number in [0, 1]")
-    return _Rewiring(every, until, fraction, by_gradient)
+    return _Rewiring(every, until, float(fraction), by_gradient)
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewiring", "chosen"))

@@ -73,7 +73,9 @@ def iterative_magnitude(
     ([0.0, 1.0, 0.0], [10.5, 10.5])
     """
     check_batches(data, steps, key, batch_size)
-    if rewind is not None and not 0 <= rewind <= steps:
+    if rewind is not None:
+        _checks.whole("rewind", rewind, least=0)
+    if rewind is not None and rewind > steps:
         raise ValueError(f"rewind is {rewind}; it takes a whole number from 0 to {steps}, the number of steps, or None")
     keeps = check_rounds(keeps, available(params, mask, prunable))
     recipe = Recipe.of(apply, loss, optimizer, batch_size)

@@ -35,8 +35,10 @@ def edge_popup(
     m = top_k(s) inside the source, and ∂L/∂s_i := ∂L/∂m_i = w_i ∂L/∂(m_i w_i), as if top_k were the identity: the
     straight-through gradient, of all weights of the source, in use or not.
 
-    Scores start uniform on [0, 1/√fan-in), where the fan-in is the product of all axes but the last. Over all layers
-    together they compete as they are; the published form keeps a fraction of each layer, which is a pytree of counts.
+    Scores start uniform on [0, 1/√fan-in), where the fan-in is the product of all axes but the last. The published form
+    keeps a fraction of each layer, which is a pytree of counts. With one count for all layers their scores compete in
+    units of 1/√fan-in, so that at the start each layer keeps the same fraction; training may still empty a layer, and
+    no gradient passes an empty one.
 
     Leaves that are never pruned, such as biases, are trained; close over them in ``apply`` to freeze them.
 
@@ -86,7 +88,8 @@ def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int, ch
     score_key, batch_key = jax.random.split(key)
 
     def used(variables: Params) -> Mask:
-        return largest(jax.tree.map(lax.stop_gradient, variables), keep, source, chosen)
+        ranks = jax.tree.map(lambda score: lax.stop_gradient(score) / _score_range(score.shape), variables)
+        return largest(ranks, keep, source, chosen)
 
     def network(variables: Params, kept: Mask) -> Params:
         """The parameters in use. Their derivative in the scores is that of m∘w in m."""
@@ -114,6 +117,11 @@ def _first_scores(key: Key, params: Params) -> Params:
     leaves, structure = jax.tree.flatten(params)
 
     def drawn(key: Array, leaf: Array) -> Array:
-        return jax.random.uniform(key, leaf.shape, leaf.dtype, maxval=math.prod(leaf.shape[:-1]) ** -0.5)
+        return jax.random.uniform(key, leaf.shape, leaf.dtype, maxval=_score_range(leaf.shape))
 
     return structure.unflatten(map(drawn, jax.random.split(key, len(leaves)), leaves))
+
+
+def _score_range(shape: tuple[int, ...]) -> float:
+    """1/√fan-in, the end of the range of a leaf's first scores."""
+    return max(1, math.prod(shape[:-1])) ** -0.5

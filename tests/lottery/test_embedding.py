@@ -166,6 +166,13 @@ def test_a_target_without_weights_needs_no_edge():
     assert found.complete and lottery.apply(found.network, jnp.ones((1, 2))).tolist() == [[3.0]]
 
 
+def test_whole_numbers_as_weights_do_not_round_the_shift_of_inputs():
+    target = [lottery.Dense(np.array([[2], [1]]), np.array([0]))]
+    found = lottery.embed(target, [np.ones((2, 2)), np.ones((2, 1))], lower=-0.5)
+    x = jnp.array([[-0.5, -0.25]])
+    assert found.complete and lottery.apply(found.network, x).tolist() == [[-1.25]]
+
+
 T = sparse_target(3, 2, 1)
 
 
@@ -187,8 +194,21 @@ def shapes(*widths):
         (lambda: lottery.embed(T, shapes(3, 0, 2, 1)), r"masks\[0\] has shape \(3, 0\); it takes \[inputs, units\]"),
         (
             lambda: lottery.embed([T[0], T[1]._replace(bias=np.array([np.nan]))], shapes(3, 3, 2, 1)),
-            r"target\[1\].bias has entries that are not finite",
+            r"target\[1\].bias has the entry nan; it takes finite numbers",
         ),
+        (
+            lambda: lottery.embed([T[0]._replace(bias=None), T[1]], shapes(3, 3, 2, 1)),
+            r"target\[0\].bias is None; it takes \[2\], zeros for a layer without biases",
+        ),
+        (
+            lambda: lottery.embed([T[0]._replace(bias=np.ones(1)), T[1]], shapes(3, 3, 2, 1)),
+            r"target\[0\].bias is of shape \(1,\); it takes \[2\]",
+        ),
+        (
+            lambda: lottery.embed(T, shapes(3, 3, 2, 1), lower=np.zeros(2)),
+            r"lower has shape \(2,\); it takes one number, or one for each of 3 inputs",
+        ),
+        (lambda: lottery.sufficient_copies([3], [1e-300, 1e-300], 0.1), "densities is .*does not underflow to 0"),
         (lambda: lottery.source_widths(T, [0.5, 0.5], 0.1), "densities has 2 entries; it takes 3"),
         (lambda: lottery.source_widths(T, [0.5, 0.5, 0.5], 1.0), "delta is 1.0"),
     ],

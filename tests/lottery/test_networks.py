@@ -47,6 +47,8 @@ def test_layers_are_parameters_like_any_other():
         (lambda: lottery.apply(NETWORK[::2], X), r"layers\[1\] has 4 inputs; it takes 5"),
         (lambda: lottery.fold_biases([NETWORK[0], NETWORK[2]]), r"layers\[1\] has 4 inputs; it takes 5, the units"),
         (lambda: lottery.from_flax({"head": {"kernel": jnp.ones((1, 1))}}), "params has 'head'; it takes dense layers"),
+        (lambda: lottery.from_flax({"scale_0": jnp.ones(3)}), "params has 'scale_0'; it takes dense layers"),
+        (lambda: lottery.apply([NETWORK[0]._replace(bias=None)], X), r"layers\[0\].bias is None; it takes \[5\]"),
         (lambda: lottery.from_flax({"Conv_0": {"kernel": jnp.ones((3, 3, 1, 1))}}), "params has 'Conv_0'"),
     ],
 )

@@ -216,7 +216,7 @@ def ticket(*widths, **options):
         (lambda: ticket(2, 4, 2, 6, 1), r"source\[1\] has 2 units; it takes 3, those of the target"),
         (lambda: ticket(2, 4, 3, 6, 1, max_items=21), "max_items is 21; it takes at most 20"),
         (lambda: ticket(2, 4, 3, 6, 1, max_items=0), "max_items is 0; it takes a whole number >= 1"),
-        (lambda: ticket(2, 4, 3, 6, 1, tolerance=-0.5), "tolerance is -0.5; it takes a number >= 0"),
+        (lambda: ticket(2, 4, 3, 6, 1, tolerance=-0.5), "tolerance is -0.5; it takes a finite number >= 0"),
         (lambda: lottery.strong_ticket(T, source_shapes(2, 4, 3, 6, 1), [], np.ones(2)), r"masks has the shapes \[\]"),
         (lambda: lottery.strong_ticket([], [], [], np.ones(0)), "target has no layers"),
         (lambda: S(jax.random.key(0), T, 1, signed=True), "units is 1; it takes a whole number >= 2"),
@@ -224,7 +224,14 @@ def ticket(*widths, **options):
         (lambda: S(jax.random.key(0), [np.ones((0, 2))], 3), r"target\[0\] has shape \(0, 2\)"),
         (lambda: lottery.perturbation_bound(T, np.ones(3), np.ones(2)), r"weight_errors has shape \(3,\); it takes"),
         (lambda: lottery.perturbation_bound(T, np.ones(2), np.ones(1)), r"activations has shape \(1,\); it takes"),
-        (lambda: lottery.activation_bounds(T, -1.0), "radius is -1.0; it takes a number >= 0"),
+        (lambda: lottery.perturbation_bound(T, np.array([0.1, -0.1]), np.ones(2)), "weight_errors is .*number >= 0"),
+        (
+            lambda: lottery.perturbation_bound(T, np.ones(2), np.array([1, np.nan])),
+            "activations is .*number >= 0",
+        ),
+        (lambda: lottery.largest_activations(T, np.ones((0, 2))), r"x has shape \(0, 2\); it takes \[n, 2\], n >= 1"),
+        (lambda: lottery.largest_activations(T, np.ones((4, 3))), r"x has shape \(4, 3\); it takes \[n, 2\], n >= 1"),
+        (lambda: lottery.activation_bounds(T, -1.0), "radius is -1.0; it takes a finite number >= 0"),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -234,7 +241,7 @@ def test_bad_input_is_refused(call, message):
 
 def test_weights_that_are_not_finite_are_refused():
     source = source_shapes(2, 4, 3, 6, 1)
-    with pytest.raises(ValueError, match=r"target\[0\] has entries that are not finite; it takes finite numbers"):
+    with pytest.raises(ValueError, match=r"target\[0\] has the entry nan; it takes finite numbers"):
         lottery.strong_ticket([T[0] * np.nan, T[1]], source, source, np.ones(2))
 
 

@@ -190,11 +190,17 @@ def test_thinned_items_keep_enough_with_the_promised_probability():
         (lambda: lottery.nearest_subset(np.ones(21), np.ones(1)), "items has 21 numbers .* it takes 1 to 20"),
         (lambda: lottery.covers(np.ones((3, 0)), 0.1), "items has 0 numbers for each instance"),
         (lambda: lottery.nearest_subset(np.ones((2, 3)), np.ones((1, 3))), r"targets has shape \(1, 3\); it takes \(2"),
-        (lambda: lottery.nearest_subset(np.array([np.inf]), np.ones(1)), "items has entries that are not finite"),
-        (lambda: lottery.nearest_subset(np.ones(1), np.array([np.nan])), "targets has entries that are not finite"),
+        (
+            lambda: lottery.nearest_subset(np.array([np.inf]), np.ones(1)),
+            "items has the entry inf; it takes finite numbers",
+        ),
+        (
+            lambda: lottery.nearest_subset(np.ones(1), np.array([np.nan])),
+            "targets has the entry nan; it takes finite numbers",
+        ),
         (
             lambda: lottery.nearest_subset(np.ones(1), np.ones(1), tolerance=-1.0),
-            "tolerance is -1.0; it takes a number",
+            "tolerance is -1.0; it takes a finite number >= 0",
         ),
         (lambda: lottery.covers(np.ones(3), 0.0), r"epsilon is 0.0; it takes a number in \(0, 1\]"),
         (lambda: lottery.covering_radii(np.ones(3), resolution=2.0), "resolution is 2.0"),

@@ -26,6 +26,9 @@ def times(params, mask):
     return {name: params[name] * mask[name] for name in params}
 
 
+FAN_IN = {"bias": 1, "first": 4, "second": 6}
+
+
 def largest(values, keep, inside):
     """The mask of the largest values inside another one, by sorting."""
     flat, usable = (np.concatenate([tree[name].ravel() for name in LAYERS]) for tree in (values, inside))
@@ -123,7 +126,14 @@ def test_the_cubic_schedule_has_the_published_counts():
     assert by_layer["b"].tolist() == [10] * rounds and by_layer["bias"].tolist() == [0] * rounds
 
 
-def test_rigl_is_its_loop():
+TWO_OPTIMISERS = optax.multi_transform(
+    {"a": MOMENTUM_SGD, "b": optax.sgd(RATE, momentum=MOMENTUM)}, {"first": "a", "second": "b", "bias": "b"}
+)
+"""The same steps, by an optimiser for each group of weights: its state has placeholders for the other group."""
+
+
+@pytest.mark.parametrize("optimizer", [MOMENTUM_SGD, TWO_OPTIMISERS], ids=["one", "two"])
+def test_rigl_is_its_loop(optimizer):
     """Layer by layer: drop the smallest weights, grow the largest gradients of the source, forget what has gone."""
     fraction, until, steps = 0.5, 7, 9
     now, mask, losses = Descent.begin(times(PARAMS, FIRST)), FIRST, []
@@ -152,7 +162,7 @@ def test_rigl_is_its_loop():
         mean_square,
         PARAMS,
         DATA,
-        MOMENTUM_SGD,
+        optimizer,
         steps,
         start=FIRST,
         every=EVERY,
@@ -190,30 +200,53 @@ def test_edge_popup_is_its_loop():
     untouched = train.edge_popup(network, mean_square, PARAMS, DATA, MOMENTUM_SGD, 0, keep=keep, mask=SOURCE, key=KEY)
     frozen = times(PARAMS, SOURCE)
     scores = first_scores()
-    assert_ticket(untouched, frozen | times(frozen, largest(scores, keep, SOURCE)), largest(scores, keep, SOURCE), [])
+    assert_ticket(
+        untouched,
+        frozen | times(frozen, largest(ranks(scores), keep, SOURCE)),
+        largest(ranks(scores), keep, SOURCE),
+        [],
+    )
     now = Descent.begin(times(scores, SOURCE) | {"bias": PARAMS["bias"]})
     losses = []
     for _ in range(steps):
-        mask = largest(now.params, keep, SOURCE)
+        mask = largest(ranks(now.params), keep, SOURCE)
         value, gradient = value_and_gradient(times(frozen, mask) | {"bias": now.params["bias"]})
         losses.append(float(value))
         straight = {name: np.asarray(gradient[name]) * frozen[name] for name in LAYERS}
         straight["bias"] = np.asarray(gradient["bias"])
         velocity = {name: MOMENTUM * now.velocity[name] + straight[name] for name in straight}
         now = Descent({name: now.params[name] - RATE * velocity[name] for name in straight}, velocity)
-    mask = largest(now.params, keep, SOURCE)
+    mask = largest(ranks(now.params), keep, SOURCE)
     ticket = train.edge_popup(network, mean_square, PARAMS, DATA, MOMENTUM_SGD, steps, keep=keep, mask=SOURCE, key=KEY)
     assert_ticket(ticket, times(frozen, mask) | {"bias": now.params["bias"]}, mask, losses)
     assert any((mask[name] != untouched.mask[name]).any() for name in LAYERS)
+
+
+def ranks(scores):
+    """Scores in units of 1/√fan-in, in which layers compete."""
+    return {name: scores[name] * FAN_IN[name] ** 0.5 for name in scores}
+
+
+def test_layers_of_any_fan_in_start_with_one_density_in_edge_popup():
+    """First scores of a wide layer are small numbers; one count for all layers must not empty it."""
+    params = {"narrow": jnp.ones((4, 500)), "wide": jnp.ones((1000, 2))}
+    data = (jnp.zeros((1, 4)), jnp.zeros((1, 2)))
+
+    def network(params, x):
+        return x @ params["narrow"][:, :2] + 0 * params["wide"].sum()
+
+    ticket = train.edge_popup(network, mean_square, params, data, MOMENTUM_SGD, 0, keep=400, key=KEY)
+    kept = {name: int(leaf.sum()) for name, leaf in ticket.mask.items()}
+    assert sum(kept.values()) == 400
+    assert abs(kept["narrow"] - 200) < 5 * np.sqrt(400 / 4)
 
 
 def first_scores():
     """Uniform on [0, 1/√fan-in), as the documentation says."""
     score_key, _ = jax.random.split(KEY)
     keys = dict(zip(sorted(PARAMS), jax.random.split(score_key, len(PARAMS)), strict=True))
-    fan_in = {"bias": 1, "first": 4, "second": 6}
     return {
-        name: np.asarray(jax.random.uniform(keys[name], leaf.shape)) * fan_in[name] ** -0.5
+        name: np.asarray(jax.random.uniform(keys[name], leaf.shape)) * FAN_IN[name] ** -0.5
         for name, leaf in PARAMS.items()
     }
 
