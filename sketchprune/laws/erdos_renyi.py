@@ -1,5 +1,6 @@
 """Erdős–Rényi masks: random masks at a density a layer, independent entries or exact counts."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import checked
@@ -26,7 +27,7 @@ Shapes = tuple[tuple[int, ...], ...]
 class ErdosRenyi(struct.PyTreeNode, eq=False):
     """Independent entries, each kept with the density of its leaf: m_i ~ Bernoulli(p_l) for i in leaf l.
 
-    Masks are boolean: those of a binary :class:`sketchprune.laws.Poisson` law with one rate for each leaf.
+    Masks are boolean: they have the law of a binary :class:`sketchprune.laws.Poisson` with one rate for each leaf.
 
     A record of arrays: it crosses jit, vmap and grad. Its methods check the numbers where these are known, and not
     under a trace.
@@ -78,7 +79,10 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
 
     @checked
     def sample(self, key: Key) -> Mask:
-        """One mask.
+        """One mask: the entries whose random word is below p_l·2^32, with a key of its own for each leaf.
+
+        Densities are taken as whole numbers of a unit, 2^-32 in float32 and 2^-64 in float64, at least one where they
+        are not zero: a float32 density of 2^-8 or more is exact. Under a trace a NaN density keeps nothing.
 
         Args:
             key: a key of jax.random.
@@ -89,9 +93,10 @@ class ErdosRenyi(struct.PyTreeNode, eq=False):
         Raises:
             ValueError: for densities outside [0, 1].
 
-        Cost: O(d).
+        Cost: O(d), one random word of the densities' width for each entry.
         """
-        return jax.tree.map(lambda leaf: leaf > 0, self._poisson().sample(key))
+        _checks.rates("densities", self.densities)
+        return _sample_independent(key, self.densities, shapes=self.shapes)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
         """P(m_i ≠ 0) = p_l.
@@ -215,7 +220,7 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
         Cost: O(d).
         """
         self._check()
-        return _sample(key, self.counts, self.shapes)
+        return _sample_counts(key, self.counts, self.shapes)
 
     def inclusion(self) -> PyTree[Float[Array, "..."]]:
         """P(m_i ≠ 0) = k_l/n_l, with n_l the size of the leaf.
@@ -291,7 +296,26 @@ class ErdosRenyiCounts(struct.PyTreeNode, eq=False):
                 raise ValueError(f"counts has the entry {count}; it takes at most {math.prod(shape)}, the leaf's size")
 
 
-def _sample(key: Key, counts: PyTree, shapes: Shapes) -> Mask:
+@functools.partial(jax.jit, static_argnames="shapes")
+def _sample_independent(key: Key, densities: PyTree, *, shapes: Shapes) -> Mask:
+    leaves, structure = jax.tree.flatten(densities)
+    keys = jax.random.split(key, len(leaves))
+    kept = [_bernoulli(k, jnp.asarray(p), shape) for k, p, shape in zip(keys, leaves, shapes, strict=True)]
+    return jax.tree.unflatten(structure, kept)
+
+
+def _bernoulli(key: Key, density: Array, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """Independent entries that are True with the given probability, of one random word each."""
+    density = density.astype(jnp.promote_types(density.dtype, jnp.float32))
+    width = jnp.finfo(density.dtype).bits
+    word = jnp.dtype(f"uint{width}")
+    units = jnp.maximum(jnp.round(density * 2.0**width), 1)
+    # 2^width does not fit into a word, but the largest word that is kept does.
+    last = jnp.where(density < 1, units.astype(word) - 1, ~jnp.zeros((), word))
+    return (jax.random.bits(key, shape, word) <= last) & (density > 0)
+
+
+def _sample_counts(key: Key, counts: PyTree, shapes: Shapes) -> Mask:
     leaves, structure = jax.tree.flatten(counts)
     keys = jax.random.split(key, len(leaves))
     noise = [jax.random.uniform(k, shape, jnp.float32) for k, shape in zip(keys, shapes, strict=True)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sketchprune import laws
+from sketchprune.laws import erdos_renyi
 
 KEY = jax.random.key(0)
 PARAMS = {"conv": jnp.ones((3, 3, 2, 8)), "bias": jnp.ones(8), "dense": jnp.ones((72, 10))}
@@ -60,7 +61,33 @@ def test_densities_and_counts_may_be_traced():
     assert (few, all_) == (0, 20)
 
 
-def test_masks_of_one_density_are_binary_poisson_masks():
-    law = laws.ErdosRenyi(0.3, ((50,),))
-    other = laws.Poisson(jnp.full(50, 0.3), binary=True)
-    np.testing.assert_array_equal(law.sample(KEY), other.sample(KEY) > 0)
+def test_masks_of_one_density_have_the_law_of_binary_poisson_masks():
+    law = laws.ErdosRenyi(0.3, ((5,),))
+    other = laws.Poisson(jnp.full(5, 0.3), binary=True)
+    for found, expected in zip(law.outcomes(), other.outcomes(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_densities_are_whole_numbers_of_the_unit(monkeypatch):
+    """Of all random words exactly those below p·2^32 are kept; at least one where p is not zero."""
+    words = np.array([0, 1, 2**24 - 1, 2**24, 2**32 - 257, 2**32 - 256, 2**32 - 1], np.uint32)
+    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.asarray(words))
+    kept = {0.0: 0, 1e-12: 1, 2.0**-32: 1, 2.0**-31: 2, 2.0**-8: 3, 1 - 2.0**-24: 5, 1.0: 7, np.nan: 0}
+    for density, count in kept.items():
+        found = erdos_renyi._bernoulli(KEY, jnp.float32(density), words.shape)
+        assert found.tolist() == [True] * count + [False] * (len(words) - count), density
+
+
+def test_masks_in_both_precisions_and_under_transformations():
+    """Every leaf has a key and a density of its own; jit and vmap change no mask."""
+    shapes = ((), (300, 100), (10_000,))
+    for dtype in (jnp.float32, jnp.float64):
+        law = laws.ErdosRenyi([jnp.asarray(p, dtype) for p in (1.0, 0.003, 0.7)], shapes)
+        mask = law.sample(KEY)
+        for found, density, shape in zip(mask, (1, 0.003, 0.7), shapes, strict=True):
+            assert found.dtype == bool and found.shape == shape
+            size = found.size
+            assert abs(found.sum() - density * size) <= 5 * np.sqrt(density * (1 - density) * size)
+        traced = jax.jit(lambda law, keys: jax.vmap(law.sample)(keys))(law, jnp.stack([KEY, jax.random.key(9)]))
+        jax.tree.map(lambda several, one: np.testing.assert_array_equal(several[0], one), traced, mask)
+        assert not (traced[2][0] == traced[2][1]).all()
