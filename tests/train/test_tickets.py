@@ -61,6 +61,17 @@ def test_nothing_outside_the_source_is_ever_used(name):
     assert (ticket.params["bias"] != problem()[0]["bias"]).all()  # what is never pruned trains
 
 
+def test_scores_below_zero_stay_inside_the_source():
+    """Descent makes all scores of the source negative; outside of it they are 0, and may not be used all the same."""
+    data, source = (jnp.eye(4), jnp.full(4, -8.0)), jnp.array([True, False, True, True])
+    ticket = train.edge_popup(
+        lambda w, x: x @ w, mean_square, jnp.ones(4), data, optax.sgd(1.0), 5, keep=2, mask=source, key=KEY
+    )
+    assert ticket.mask.sum() == 2 and not (ticket.mask & ~source).any()
+    assert jnp.count_nonzero(ticket.params) == 2
+    np.testing.assert_allclose(ticket.losses, mean_square(jnp.array([1.0, 0.0, 1.0, 0.0]), data[1]))  # two at each step
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_counts_are_exact_at_every_step(name):
     ticket, seen, (_, source, start, _) = outcome(name)

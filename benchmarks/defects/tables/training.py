@@ -149,7 +149,7 @@ DEFECTS = (
         file="sketchprune/train/_steps.py",
         text="return state._replace(params=params, optimizer=_remembered(state.optimizer, fresh, mask))",
         replacement="return state._replace(params=params)",
-        tests=("tests/train/test_ticket_references.py::test_iterative_magnitude_is_its_loop",),
+        tests=("tests/train/test_ticket_references.py::test_rigl_is_its_loop",),
     ),
     Defect(
         "every epoch has the same order",
@@ -170,7 +170,7 @@ DEFECTS = (
         file="sketchprune/train/loops.py",
         text="        gradient = restrict(gradient)\n        return value, gradient, optax.tree.norm(gradient)",
         replacement="        return value, restrict(gradient), optax.tree.norm(gradient)",
-        tests=("tests/train/test_loops.py::test_converge_stops_each_instance_by_itself",),
+        tests=("tests/train/test_loops.py::test_gradient_descent_is_the_closed_form",),
     ),
     Defect(
         "all models of a stack see the batches of the first",
@@ -198,7 +198,7 @@ DEFECTS = (
         file="sketchprune/train/straight_through.py",
         text="keep, source)",
         replacement="keep, jax.tree.map(jnp.ones_like, source))",
-        tests=("tests/train/test_tickets.py::test_nothing_outside_the_source_is_ever_used",),
+        tests=("tests/train/test_tickets.py::test_scores_below_zero_stay_inside_the_source",),
     ),
     Defect(
         "edge-popup trains only the scores in use",
