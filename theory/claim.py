@@ -75,7 +75,7 @@ class Case:
         make: ``make(rng, dataset) -> instance``, in NumPy: making instances compiles nothing. It raises
             :class:`NoInstance` where the data have none.
         enumerable: whether all outcomes of a trial are enumerated by the claim's ``outcomes``, so that an expectation
-            is an identity.
+            is an identity and a failure rate a probability that is known.
         control: a control arm: reported, but not part of the claim's verdict.
         long: whether the case runs at the full tier only.
         stream: name of the random stream that ``make`` draws from; the case's own name where it is empty. Cases of one

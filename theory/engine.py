@@ -156,7 +156,7 @@ def _once(
 
 
 def expected_sides(claim: Claim, instance: Instance) -> tuple[dict[str, SideArrays], tuple[Array, Array]]:
-    """Both sides of the claim and of its mutants, as expectations over all outcomes.
+    """Both sides of the claim and of its mutants, or what its kind makes of them, as expectations over all outcomes.
 
     Args:
         claim: one that enumerates them.
@@ -172,8 +172,10 @@ def expected_sides(claim: Claim, instance: Instance) -> tuple[dict[str, SideArra
     def expectation(values: Array) -> Array:
         return jnp.sum(jnp.where(weights > 0, weights * values, 0), axis=0)
 
-    sides = jax.vmap(lambda outcome: trial_sides(claim, instance, outcome))(outcomes)
-    expected = {name: jax.tree.map(expectation, values) for name, values in sides.items()}
+    def averaged(outcome: Any) -> dict[str, SideArrays]:
+        return {name: claim.kind.of_outcome(sides) for name, sides in trial_sides(claim, instance, outcome).items()}
+
+    expected = {name: jax.tree.map(expectation, values) for name, values in jax.vmap(averaged)(outcomes).items()}
     return expected, (weights.sum(axis=0), weights.min(axis=0))
 
 

@@ -160,7 +160,8 @@ class Runs:
         def merged(leaf: np.ndarray) -> np.ndarray:
             return np.stack([leaf[turn == index].sum(axis=0) for index in range(len(rows))])
 
-        return jax.tree.map(merged, sums)
+        with np.errstate(over="ignore"):  # deviations from a theory of 0 may overflow to infinity, which is right
+            return jax.tree.map(merged, sums)
 
     def confirmed(self, group: Group, sides: Evaluation) -> Evaluation:
         """The claim's sides on a group, without violations that rounding explains.

@@ -153,7 +153,9 @@ def _covering_radii(
     points, enough = jnp.asarray(grid, items.dtype), jnp.asarray(resolution, items.dtype)
 
     def one_instance(values: Array) -> Array:
-        prefixes = [_sums.sort(_sums.all_sums(values[:k])) for k in range(num_sorted + 1)]
+        prefixes = [jnp.zeros(1, values.dtype)]
+        for value in values[:num_sorted]:
+            prefixes.append(_sums.with_item(prefixes[-1], value))
         radii = jnp.stack([_largest_distance(*_gaps(ordered)) for ordered in prefixes])
         if n == num_sorted:
             return radii

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 from sketchprune import lottery
+from sketchprune.lottery import _sums
 
 rng = np.random.default_rng(0)
 ITEMS = rng.uniform(-1, 1, (12, 10))
@@ -55,6 +56,15 @@ def test_with_a_tolerance_it_is_the_first_subset_near_enough(tolerance):
         errors = np.abs(all_sums(items[i]) - targets[j])
         first = np.argmax(errors <= max(tolerance, errors.min()))
         assert found.subset[i, j].tolist() == subset_of(first, 8)
+
+
+@pytest.mark.parametrize("items", [[0.3], [-0.2, 0.7, -0.2, 0.5, 0.0], list(ITEMS[0, :9])], ids=["one", "ties", "nine"])
+def test_sums_stay_sorted_as_items_are_added(items):
+    ordered = jnp.zeros(1)
+    for count, item in enumerate(items, 1):
+        ordered = _sums.with_item(ordered, jnp.asarray(item))
+        np.testing.assert_allclose(ordered, np.sort(all_sums(items[:count])), atol=1e-6)
+        assert (np.diff(ordered) >= 0).all()
 
 
 def test_items_of_zero_are_never_taken_and_zero_is_the_empty_sum():

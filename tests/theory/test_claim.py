@@ -5,7 +5,7 @@ import pytest
 
 import theory
 from tests.support import without_type_checks
-from theory import Bound, Case, Claim, Effect, Probability, Source
+from theory import Bound, Case, Claim, Effect, Source
 
 
 def claim(**fields):
@@ -48,8 +48,8 @@ ONE = claim().cases[0]
             "outcomes of toy/claim is None; an enumerable case takes a function",
         ),
         (
-            dict(kind=Probability(), outcomes=len, cases=(Case("all", ONE.make, enumerable=True),)),
-            "kind of toy/claim is Probability, with an enumerable case; it takes cases whose outcomes are drawn",
+            dict(kind=Effect(), outcomes=len, cases=(Case("all", ONE.make, enumerable=True),)),
+            "kind of toy/claim is Effect, with an enumerable case; it takes cases whose outcomes are drawn",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,9 @@ from theory import engine, verify
 from theory.claim import Sides
 from theory.engine import Program, Programs, tile_size
 from theory.instances import chance_key
-from theory.kinds import Expectation, Identity
+from theory.kinds import Expectation, Identity, Probability
 from theory.runs import Runs
+from theory.verdict import SUPPORTED
 
 
 def test_a_program_is_compiled_once_for_each_shape_and_precision():
@@ -91,6 +93,17 @@ def test_sums_over_trials_are_those_of_the_trials():
             np.testing.assert_allclose(total, (deviation**power).sum(axis=0), rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(own.failures, (measured > v.x + 1e-9).sum(axis=0))
         assert not own.broken.any() and not own.changed_scales.any() and np.isnan(own.sides.delta).all()
+
+
+def test_failures_against_a_theory_of_0_overflow_without_a_warning():
+    """Deviations are relative to the theory, and only failures are counted here."""
+
+    def trial(v, key):
+        failed = jax.random.bernoulli(key, 0.02)
+        return Sides(1.0 * failed, jnp.asarray(0.0), delta=jnp.asarray(0.1))
+
+    tier = replace(TINY, instances=16, looks=(64,))
+    assert verify(toy(Probability(), trial), tier=tier, data=DATA).verdict == SUPPORTED
 
 
 def test_statements_come_in_their_order():

@@ -47,7 +47,9 @@ def literal(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"np.{value}" if isinstance(value, float) and not np.isfinite(value) else repr(value)
+    if not isinstance(value, float) or np.isfinite(value):
+        return repr(value)
+    return "-np.inf" if value == -np.inf else f"np.{value}"
 
 
 def _nested(values: Any) -> str:

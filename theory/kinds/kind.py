@@ -132,6 +132,14 @@ class Kind(abc.ABC):
         """
         return False
 
+    def of_outcome(self, sides: "theory.measurements.SideArrays") -> "theory.measurements.SideArrays":
+        """What is averaged over all outcomes where they are enumerated: by default both sides as they are.
+
+        Args:
+            sides: of one outcome.
+        """
+        return sides
+
     def discrepancy(self, sides: Any, /) -> np.ndarray:
         """How much each [instance, component] contradicts the statement, from sides or from sums over trials.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from theory import statistics
@@ -10,7 +11,7 @@ from theory.kinds import exact, retrials, trials
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import Findings, Words, unmet
-from theory.measurements import TrialSums, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, assess, take_rows
 from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
@@ -24,32 +25,68 @@ MIN_ALLOWED_FAILURES = 4
 class Probability(trials.Sampled):
     """P(measured > theory) <= delta over the outcomes of a trial.
 
-    A trial returns the failure rate that the statement allows as ``Sides.delta``. Exact binomial intervals decide: of
-    the failure rate over the admissible instances of a case, and of that of the instances that fail most, which are
-    tried again.
+    A trial returns the failure rate that the statement allows as ``Sides.delta``. Where all outcomes are enumerated,
+    the probability of those that fail decides on every instance. Else exact binomial intervals decide: of the failure
+    rate over the admissible instances of a case, and of that of the instances that fail most, which are tried again.
     """
 
     words: ClassVar[Words] = Words(
         name="probability",
         meaning="P(measured > theory) ≤ δ over the outcomes of a trial.",
-        measured="failure frequency of the worst component",
+        measured="failure frequency of the worst component, or its failure probability where outcomes are enumerated",
         theory="the failure rate δ that the claim allows",
         interval="of the failure rate",
         resolution="largest factor on the theory's side at which the statement would have been refuted",
     )
+    takes_enumerable: ClassVar[bool] = True
     required_sides: ClassVar[tuple[str, ...]] = ("delta",)
     counted_factors: ClassVar[tuple[float, ...]] = tuple(k / 16 for k in range(1, 17))
 
     def check_trials(self, sums: TrialSums, whose: str):
         """Refuse failure rates δ outside (0, 1)."""
-        delta = sums.means().delta
-        wrong = ~((delta > 0) & (delta < 1)) & (sums.trials > 0)
-        if wrong.any():
-            raise ValueError(f"delta of {whose} is {delta[wrong][0]:.6g}; it takes numbers in (0, 1)")
+        _check_delta(sums.means().delta[sums.trials > 0], f"delta of {whose}")
 
     def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
-        """Trials, in float64, until all is decided."""
-        return retrials.measure(runs, tier, self, float32=False, found=Findings.none(runs.statements))
+        """All outcomes where they are enumerated; else trials, in float64, until all is decided."""
+        found = Findings.none(runs.statements)
+        for group in runs.groups:
+            if group.enumerable:
+                found |= exact.measure_group(
+                    runs, group, self.decide_enumerated, self.discrepancy, compare_float32=False
+                )
+        return retrials.measure(runs, tier, self, float32=False, found=found)
+
+    def of_outcome(self, sides: SideArrays) -> SideArrays:
+        """Whether an outcome fails, as 0 or 1, against the failure rate δ that is allowed."""
+        outcome = assess(sides)
+        failed = jnp.asarray(outcome.violated | outcome.broken, sides.measured.dtype)
+        return sides._replace(measured=failed, theory=sides.delta, scale=jnp.ones_like(failed))
+
+    def decide_enumerated(
+        self, sides: Evaluation, in_float32: Evaluation | None, admissible: Admissible
+    ) -> CaseVerdict:
+        """The verdict on one case whose sides are the failure probability and δ.
+
+        Args:
+            sides: evaluated in float64.
+            in_float32: None.
+            admissible: which instances met the hypotheses.
+        """
+        verdict = exact.decide_inequality(sides, admissible, method="enumerated")
+        if not admissible.any():
+            return verdict
+        _check_delta(sides.values.theory[admissible], "delta of an enumerated case")
+        worst = exact.worst_entry(self.discrepancy(sides), sides.broken, admissible)
+        measured, theory = sides.pair(*worst)
+        return replace(verdict, measured=measured, theory=theory, looseness=np.nan, resolution=np.nan)
+
+    def is_exact(self, *, enumerated: bool) -> bool:
+        """Where all outcomes are enumerated."""
+        return enumerated
+
+    def discrepancy(self, sides: Evaluation) -> np.ndarray:
+        """By how much the failure probability of each [instance, component] exceeds δ, where it is enumerated."""
+        return np.asarray(sides.deviation)
 
     def decide(self, sums: TrialSums, admissible: Admissible, tier: Tier, *, level: float = LEVEL) -> CaseVerdict:
         """The verdict on one case from the sums of its trials so far.
@@ -124,6 +161,13 @@ class Probability(trials.Sampled):
         """Failure rates, relative to the one that is allowed."""
         strips = {name: _relative(case) for name, case in verdict.cases.items()}
         return linear("failure rate ÷ δ", strips, marks={1.0: "δ", 2.0: "2δ"}, band=(0.0, 1.0), floor=0.0)
+
+
+def _check_delta(delta: np.ndarray, name: str):
+    """Raise ValueError unless failure rates are in (0, 1)."""
+    wrong = delta[~((delta > 0) & (delta < 1))]
+    if wrong.size:
+        raise ValueError(f"{name} is {wrong[0]:.6g}; it takes numbers in (0, 1)")
 
 
 def _failures(sums: TrialSums) -> np.ndarray:

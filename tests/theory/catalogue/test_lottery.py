@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from sketchprune import data
 from tests.support import quick_jit
@@ -72,6 +73,32 @@ def test_rates_of_connectivity_are_those_of_independent_units():
     for delta, found in zip(masks.DELTAS, rates, strict=True):
         exact = np.array([1 - (1 - delta / units) ** units for units in (16, 10)])
         np.testing.assert_allclose(found, [delta, delta, delta, *exact, *(1 - exact)], rtol=1e-10)
+
+
+def test_units_are_connected_above_the_critical_density():
+    """As often as the exact probability says; and the library's masks as well."""
+    kernels = masks.CONNECTIVITY.cases[0].make(rng(), digits())
+    sides = quick_jit(jax.vmap(lambda key: masks.CONNECTIVITY.trial(kernels, key)["claim"]))(
+        jax.random.split(jax.random.key(1), 2000)
+    )
+    failed = np.asarray(sides.measured > sides.theory).mean(axis=0).reshape(2, 7)
+    for delta, (*by_density, _, first, second, _, _) in zip(masks.DELTAS, failed, strict=True):
+        exact = np.array([1 - (1 - delta / units) ** units for units in (16, 10)])
+        for found in (by_density, [first, second]):
+            assert (abs(found - exact) < 5 * np.sqrt(exact / 2000)).all()
+
+
+def test_rare_deviations_have_a_bound_that_is_near():
+    """A case in which ½ of the deviation is as probable as the bound allows for all of it, or more."""
+    counted = masks.CONCENTRATION.cases[3].make(rng(), digits())
+    sizes = np.array([math.prod(shape) for shape in counted.shapes])
+    expected, spread = (
+        sizes @ counted.densities,
+        np.sqrt(sizes @ (counted.densities * (1 - np.array(counted.densities)))),
+    )
+    exponent = counted.deviation**2 * expected
+    assert 11 <= exponent <= 12 and counted.deviation <= 1
+    assert 2 * stats.norm.sf(counted.deviation * expected / 2 / spread) > 2 * math.exp(-exponent / 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 2), (2, 1, 2), (2, 2, 1)])

@@ -55,6 +55,11 @@ def test_a_trial_that_has_no_translation_prints_what_was_recorded(tmp_path):
     assert (measured.item(), theory.item()) == (found.measured, 0)
 
 
+def test_numbers_that_are_not_finite_are_written_as_numpy_reads_them():
+    values = np.array([np.inf, -np.inf, np.nan, -1.5])
+    np.testing.assert_array_equal(eval(literal(values)), values)
+
+
 TRANSLATED = ["arithmetic", "trigonometric", "hyperbolic", "comparisons", "extremes", "reductions", "cumulative",
               "products", "layout", "joining", "maps", "eigenvalues", "derivatives"]  # fmt: skip
 

@@ -17,9 +17,10 @@ from theory.catalogue.lottery.containment import WIDTH_SUFFICES
 from theory.catalogue.lottery.densities import DENSITIES_AND_PATHS
 from theory.catalogue.lottery.hitting import SUBSET_SUM_RATE
 from theory.catalogue.lottery.masks import MASKS
+from theory.catalogue.lottery.one_constant import SUBSET_SUM_CONSTANT
 from theory.catalogue.lottery.perturbation import PERTURBATION
 from theory.catalogue.lottery.strong_tickets import STRONG_TICKET
-from theory.catalogue.lottery.subset_sums import SUBSET_SUM_CONSTANT, SUBSET_SUM_THINNING
+from theory.catalogue.lottery.subset_sums import SUBSET_SUM_THINNING
 
 LOTTERY = (
     *DENSITIES_AND_PATHS, *MASKS, WIDTH_SUFFICES, WIDTH_NECESSARY, SUBSET_SUM_THINNING, SUBSET_SUM_RATE,

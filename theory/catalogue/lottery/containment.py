@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from sketchprune import lottery
 from sketchprune.data import Dataset
@@ -55,15 +55,14 @@ class Target(struct.PyTreeNode):
 
 def _masks(key: Key, copies: tuple[int, ...], signed: bool) -> list[Bool[Array, "_ _"]]:
     """Independent entries, for a source with that many copies of the inputs and of the hidden units."""
-    first, second = copies[:2]
+    first, second = copies
     widths = (WIDTHS[0], WIDTHS[0] * first * (2 if signed else 1), WIDTHS[1] * second, WIDTHS[2])
     layers = zip(jax.random.split(key, 3), itertools.pairwise(widths), DENSITIES, strict=True)
     return [jax.random.bernoulli(one, density, shape) for one, shape, density in layers]
 
 
-def _error(target: Target, masks: list[Bool[Array, "_ _"]]) -> Array:
-    """The largest error of the embedded network, relative to the largest output; more where it leaves its mask."""
-    network = lottery.embed(target.layers, masks, signed=target.signed).network
+def _is_target(target: Target, masks: list[Bool[Array, "_ _"]], network: tuple[lottery.Dense, ...]) -> Bool[Array, ""]:
+    """Whether a network gives the target's outputs, to rounding, and uses no weight that is pruned."""
     outside = [jnp.any((layer.kernel != 0) & ~mask) for layer, mask in zip(network, masks, strict=True)]
     (first, second), (bias, last) = target.kernels, target.biases
     wanted = jax.nn.relu(target.x @ first + bias) @ second + last
@@ -71,15 +70,42 @@ def _error(target: Target, masks: list[Bool[Array, "_ _"]]) -> Array:
     for layer in network[:-1]:
         hidden = jax.nn.relu(hidden @ layer.kernel + layer.bias)
     found = hidden @ network[-1].kernel + network[-1].bias
-    return jnp.max(abs(found - wanted)) / jnp.max(abs(wanted)) + jnp.sum(jnp.stack(outside))
+    near = jnp.max(abs(found - wanted)) <= ROUNDING * jnp.max(abs(wanted))
+    return near & ~jnp.any(jnp.stack(outside))
+
+
+def _needed_part(
+    target: Target, masks: list[Bool[Array, "_ _"]], found: lottery.Embedding, copies: tuple[int, ...]
+) -> Float[Array, ""]:
+    """The least part of so many copies, of inputs and of hidden units alike, within which the target is contained.
+
+    Copies come in their order: a hidden unit takes the first host of each of its inputs, and an output any hidden copy.
+    """
+    inputs, hidden = copies
+    (_, units), dtype = target.kernels[0].shape, found.network[0].kernel.dtype
+    drawn = masks[2].shape[0] // units
+    sources = len(target.kernels[0]) * (2 if target.signed else 1)
+    hosts = (found.network[1].kernel != 0).reshape(sources, -1, units, drawn)
+    last = jnp.max(jnp.where(hosts, 1 + jnp.arange(hosts.shape[1])[:, None, None], 0), axis=(0, 1))
+    of_copy = jnp.maximum(last / inputs, jnp.arange(1, drawn + 1) / hidden).astype(dtype)
+    usable = masks[2].reshape(units, drawn, -1) & found.live[1][..., None]
+    of_edge = jnp.min(jnp.where(usable, of_copy[..., None], jnp.inf), axis=1)
+    return jnp.max(jnp.where(target.kernels[1] != 0, of_edge, 0))
 
 
 def _width_suffices(target: Target, key: Key) -> dict[str, Sides]:
-    copies = lottery.sufficient_copies(NONZEROS, DENSITIES, DELTA, signed=target.signed)
-    measured = _error(target, _masks(key, copies, target.signed))
-    too_few = _error(target, _masks(key, COPIES_WITHOUT_LOG, target.signed))
-    right = Sides(measured, jnp.asarray(ROUNDING, measured.dtype), delta=jnp.asarray(DELTA, measured.dtype))
-    return {"claim": right, "no logarithm": right._replace(measured=too_few)}
+    copies = lottery.sufficient_copies(NONZEROS, DENSITIES, DELTA, signed=target.signed)[:2]
+    masks = _masks(key, copies, target.signed)
+    found = lottery.embed(target.layers, masks, signed=target.signed)
+    right = _is_target(target, masks, found.network)
+
+    def sides(enough: tuple[int, ...]) -> Sides:
+        part = _needed_part(target, masks, found, enough)
+        # A complete embedding that computes something else is an error: no number of copies would do.
+        measured = jnp.where(found.complete, jnp.where(right, part, jnp.inf), 2 * jnp.ones_like(part))
+        return Sides(measured, jnp.ones_like(part), delta=jnp.asarray(DELTA, part.dtype))
+
+    return {"claim": sides(copies), "no logarithm": sides(COPIES_WITHOUT_LOG)}
 
 
 def _draw(rng: Rng, x: np.ndarray, *, signed: bool = False) -> Target:
@@ -119,8 +145,10 @@ WIDTH_SUFFICES = Claim(
     batch=1024,
     note=(
         "m_l is the number of non-zero weights of layer l of the target, and the source holds q_l copies of each of "
-        "its units. The embedding is built inside random masks and run on the samples: it fails where its outputs "
-        "differ from the target's by more than rounding, or where it uses a pruned weight. Inputs that may be negative "
-        "take copies of both signs, and 2L in place of L for the first layer."
+        "its units. The embedding is built inside random masks and run on the samples. Measured is the least part of "
+        "the q_l copies, the same in every layer, that contains the target, and 2 where all of them do not. It is "
+        "infinite, and refutes, where a complete embedding differs from the target by more than rounding or uses a "
+        "pruned weight. Inputs that may be negative take copies of both signs, and 2L in place of L for the first "
+        "layer."
     ),
 )

@@ -51,11 +51,13 @@ class Counted(struct.PyTreeNode):
         return laws.ErdosRenyi(self.densities, self.shapes)
 
 
-def _counted(rng: Rng, shapes: Shapes, density: float, rule: Rule) -> Counted:
-    """A deviation such that t²ρN is in [2.5, 3]."""
+def _counted(
+    rng: Rng, shapes: Shapes, density: float, rule: Rule, *, exponents: tuple[float, float] = (2.5, 3.0)
+) -> Counted:
+    """A deviation such that t²ρN is between the exponents."""
     p = laws.layer_densities(rule, shapes, density)
     kept = density * sum(math.prod(shape) for shape in shapes)
-    deviation = np.sqrt(rng.uniform(2.5, 3) / kept)
+    deviation = np.sqrt(rng.uniform(*exponents) / kept)
     return Counted(tuple(np.asarray(p_l) for p_l in p), np.asarray(deviation), shapes)
 
 
@@ -74,6 +76,11 @@ def _balanced(rng: Rng, dataset: Dataset) -> Counted:
 def _few(rng: Rng, dataset: Dataset) -> Counted:
     """About four weights are kept, so that t is close to 1."""
     return _counted(rng, ((8, 8), (8, 4)), rng.uniform(3.2, 5) / 96, "erk")
+
+
+def _sparse(rng: Rng, dataset: Dataset) -> Counted:
+    """Few weights of many, and deviations so rare that the bound is near their probability."""
+    return _counted(rng, ((16, 16), (16, 8)), rng.uniform(0.04, 0.1), "uniform", exponents=(11.0, 12.0))
 
 
 def _concentration(counted: Counted, mask: tuple[Array, ...]) -> dict[str, Sides]:
@@ -95,7 +102,12 @@ CONCENTRATION = Claim(
     statement=r"\mathbb{P}\big(|\mathrm{nnz}(m)-\rho N|\ge t\rho N\big)\le 2e^{-t^2\rho N/3},\qquad 0<t\le1",
     sources=(GADHIKAR,),
     kind=Probability(),
-    cases=(Case("uniform-{data}", _uniform), Case("balanced-{data}", _balanced), Case("few-weights", _few)),
+    cases=(
+        Case("uniform-{data}", _uniform),
+        Case("balanced-{data}", _balanced),
+        Case("few-weights", _few),
+        Case("sparse", _sparse),
+    ),
     trial=_concentration,
     draw=lambda counted, key: counted.law.sample(key),
     hypotheses={"t is at most 1": lambda counted: jnp.asarray(counted.deviation <= 1)},
@@ -131,33 +143,47 @@ def _conv(rng: Rng, dataset: Dataset) -> Kernels:
     return _kernels(rng, ((3, 3, channels, 8), (3, 3, 8, 8), (8, dataset.num_classes)))
 
 
-def _lonely_units(kernels: Kernels, densities: list[Array], key: Key) -> Float[Array, " layers"]:
+def _critical_densities(kernels: Kernels, key: Key) -> Float[Array, " layers"]:
+    """The density of each layer above which every unit has an input.
+
+    At density p those weights are kept whose uniform random number is below p, so a mask grows with its density.
+    """
+    keys = jax.random.split(key, len(kernels.layers))
+    drawn = [jax.random.uniform(one, w.shape, w.dtype) for one, w in zip(keys, kernels.layers, strict=True)]
+    return jnp.stack([jnp.max(jnp.min(numbers.reshape(-1, numbers.shape[-1]), axis=0)) for numbers in drawn])
+
+
+def _lonely_units(kernels: Kernels, densities: Float[Array, " layers"], key: Key) -> Float[Array, " layers"]:
     """How many units of each layer of a masked network have no input."""
-    mask = laws.ErdosRenyi(tuple(densities), tuple(layer.shape for layer in kernels.layers)).sample(key)
-    connected = [lottery.connected_units(w * m) for w, m in zip(kernels.layers, mask, strict=True)]
-    return jnp.stack([jnp.sum(~units) for units in connected]).astype(kernels.layers[0].dtype)
+    law = laws.ErdosRenyi(tuple(densities), tuple(layer.shape for layer in kernels.layers))
+    connected = [lottery.connected_units(w * m) for w, m in zip(kernels.layers, law.sample(key), strict=True)]
+    return jnp.stack([jnp.sum(~units) for units in connected]).astype(densities.dtype)
 
 
 def _connectivity(kernels: Kernels, key: Key) -> dict[str, Sides]:
     depth = len(kernels.layers)
-    sizes = [(layer.shape[-1], math.prod(layer.shape[:-1])) for layer in kernels.layers]
+    units = np.array([layer.shape[-1] for layer in kernels.layers])
+    fan_in = np.array([math.prod(layer.shape[:-1]) for layer in kernels.layers])
+    for_density, for_mask = jax.random.split(key)
+    critical = _critical_densities(kernels, for_density)
+    deltas = jnp.asarray(DELTAS, kernels.layers[0].dtype)
+    of_layer, of_network = (
+        lottery.sufficient_density(share[:, None], units, fan_in) for share in (deltas, deltas / depth)
+    )
+    # Mapped over densities, the masks of one key take their random numbers once.
+    lonely = jax.vmap(lambda p: _lonely_units(kernels, p, for_mask))(of_layer)
+    connected = lottery.connection_probability(of_layer, units, fan_in)
+    none, given = jnp.zeros_like(lonely), jnp.broadcast_to(deltas[:, None], lonely.shape)
 
     def sides(exponent: float) -> Sides:
         """With densities 1 − (δ/n)^{exponent/k} for n units of fan-in k."""
-        measured, rates = [], []
-        for delta in DELTAS:
-            found = {}
-            for share in (delta, delta / depth):
-                p = [lottery.sufficient_density(jnp.asarray(share, kernels.layers[0].dtype), *size) for size in sizes]
-                found[share] = _lonely_units(kernels, [1 - (1 - p_l) ** exponent for p_l in p], key)
-            of_layer = found[delta]
-            connected = jnp.stack(
-                [lottery.connection_probability(lottery.sufficient_density(delta, *size), *size) for size in sizes]
-            )
-            measured += [of_layer, jnp.sum(found[delta / depth], keepdims=True), of_layer, 1.0 * (of_layer == 0)]
-            rates += [jnp.full(depth + 1, delta), 1 - connected, connected]
-        values = jnp.concatenate(measured)
-        return Sides(values, jnp.zeros_like(values), delta=jnp.concatenate(rates))
+        in_layer, in_network = (1 - (1 - p) ** exponent for p in (of_layer, of_network))
+        largest = jnp.max(critical / in_network, axis=1, keepdims=True)
+        alone = jnp.broadcast_to(critical, lonely.shape)
+        measured = [alone, largest, lonely, 1.0 * (lonely == 0)]
+        theory = [in_layer, jnp.ones_like(largest), none, none]
+        rates = [given, deltas[:, None], 1 - connected, connected]
+        return Sides(*(jnp.concatenate(side, axis=1) for side in (measured, theory)), delta=jnp.concatenate(rates, 1))
 
     return {"claim": sides(1.0), "exponent 1/(2n)": sides(0.5)}
 
@@ -176,8 +202,9 @@ CONNECTIVITY = Claim(
     trial=_connectivity,
     mutants=("exponent 1/(2n)",),
     batch=512,
-    note="For δ = 0.2 and 0.05: units without inputs by layer against δ; in the whole network against δ, with δ/L in "
-    "each of L layers; then by layer the exact probabilities that some unit has none and that all have one. For a "
+    note="For δ = 0.2 and 0.05: the density at which the last unit of a layer gets an input, against the sufficient "
+    "one; the largest ratio of the two in the network, with δ/L in each of L layers; then units without inputs at the "
+    "sufficient density, by layer: the exact probabilities that there are some and that there are none. For a "
     "convolution n_{l−1} is the fan-in, rows · columns · channels.",
 )
 

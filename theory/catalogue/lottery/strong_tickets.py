@@ -100,6 +100,12 @@ def _images(rng: Rng, dataset: Dataset) -> Target:
     return _trained(rng, np.clip(x - x.mean(axis=0), -1, 1), np.stack([half, ~half], axis=1).astype(float))
 
 
+def _chain(rng: Rng, dataset: Dataset) -> Target:
+    """One input, one unit in each layer, positive weights, and x = 1: errors of the same sign add up to the bound."""
+    first, second = rng.uniform(0.5, 2, (2, 1, 1))
+    return Target((first, second), np.ones((1, 1)))
+
+
 STRONG_TICKET = Claim(
     id="lottery/strong-ticket",
     title="A trained network is approximated by only masking a random sparse network",
@@ -109,13 +115,14 @@ STRONG_TICKET = Claim(
     ),
     sources=(Source("pensia2020subsetsum"), Source("gadhikar2023random")),
     kind=Bound(),
-    cases=(Case("gaussian", _gaussian), Case("{data}", _images)),
+    cases=(Case("gaussian", _gaussian), Case("{data}", _images), Case("chain", _chain)),
     trial=_strong_ticket,
     mutants=("no propagation",),
     batch=8,
     note=(
         "ε_l is the largest error of a weight of layer l that the mask achieves: each weight is the first subset sum "
         "of at most 16 random products that is near enough. Components: the largest error on the samples, then on "
-        "corners of the cube to which the slope of the error points, each with activations B_l to match."
+        "corners of the cube to which the slope of the error points, each with activations B_l to match. A chain of "
+        "single units attains the bound where the errors of its two weights have the same sign."
     ),
 )
