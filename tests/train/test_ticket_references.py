@@ -91,6 +91,25 @@ def test_iterative_magnitude_is_its_loop(rewind):
     assert_ticket(ticket, now.params, mask, losses)
 
 
+def test_rewinding_goes_back_to_the_same_batches():
+    """As fits that go on from each other's state do, whatever the batches of a step are."""
+    options = {"key": KEY, "batch_size": 6}
+    rewind, steps = 4, 7
+    early = train.fit(network, mean_square, PARAMS, DATA, MOMENTUM_SGD, rewind, mask=SOURCE, **options)
+
+    def rest(mask):
+        going_on = {"mask": mask, "state": early.state} | options
+        return train.fit(network, mean_square, early.params, DATA, MOMENTUM_SGD, steps - rewind, **going_on)
+
+    first = rest(SOURCE)
+    mask = largest({name: abs(np.asarray(leaf)) for name, leaf in first.params.items()}, KEEP, SOURCE)
+    last = rest(mask)
+    ticket = train.iterative_magnitude(
+        network, mean_square, PARAMS, DATA, MOMENTUM_SGD, steps, keeps=[KEEP], rewind=rewind, mask=SOURCE, **options
+    )
+    assert_ticket(ticket, last.params, mask, np.concatenate([early.losses, first.losses, last.losses]))
+
+
 def test_gradual_magnitude_is_its_loop():
     """With the cubic schedule from the source; before and after the ramp it is plain training."""
     total = sum(counts(SOURCE).values())
