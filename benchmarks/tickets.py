@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.roofline import hardware, matmul_rate, product_operations
 from benchmarks.scores import in_turns, row, torch
-from sketchprune import data, laws, models, prune, train
+from sketchprune import data, laws, models, prune, scores, train
 from sketchprune.types import Batch, Mask, Params
 
 SEEDS, TORCH_SEEDS = 16, 2
@@ -57,8 +57,8 @@ def setting(apply_params: Params, key: Array) -> Setting:
         for key, leaf in zip(jax.random.split(keys[0], len(leaves)), leaves, strict=True)
     ]
     source = laws.ErdosRenyiCounts.at_density(apply_params, SOURCE).sample(keys[1])
-    noise = jax.tree.map(lambda kept: jnp.where(kept, jax.random.uniform(keys[2], kept.shape), -jnp.inf), source)
-    start = prune.select(noise, prune.layer_counts(apply_params, FINAL, "erk"))
+    counts = prune.layer_counts(apply_params, FINAL, "erk")
+    start = prune.one_shot(scores.random, None, None, apply_params, None, counts, mask=source, key=keys[2])
     return Setting(structure.unflatten(drawn), source, start, keys[3])
 
 

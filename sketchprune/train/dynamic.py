@@ -77,6 +77,7 @@ def rigl(
         optimizer: an optax optimiser; make it once.
         steps: how many steps are taken.
         start: the mask that training starts with, inside the source; on leaves that are never pruned the source is.
+            A random one is ``prune.one_shot(scores.random, None, None, params, None, counts, mask=mask, key=key)``.
         every: how many steps lie between two changes of the mask.
         until: the step from which the mask stays; None for three quarters of the steps, rounded down.
         fraction: of a layer's weights, how many are replaced at first, in [0, 1].

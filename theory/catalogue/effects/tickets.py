@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sketchprune import laws, masks, prune, train
-from sketchprune.types import Key, Mask, Params
+from sketchprune import laws, masks, prune, scores, train
+from sketchprune.types import Key, Mask
 from theory.catalogue.effects.seeds import (
     AS_PRUNED,
     STEPS,
@@ -157,16 +157,8 @@ def _rigl(instance: Seed, source: Mask, keeps: Array, key: Key) -> train.Ticket:
     start_key, key = jax.random.split(key)
     counts = prune.layer_counts(instance.params, FINAL_DENSITY, "erk")
     options = training_options(instance, key) | {"every": EVERY, "mask": source}
-    start = prune.select(_noise_inside(start_key, source), counts)
+    start = prune.one_shot(scores.random, None, None, instance.params, None, counts, mask=source, key=start_key)
     return train.rigl(params=instance.params, steps=STEPS, start=start, **options)
-
-
-def _noise_inside(key: Key, source: Mask) -> Params:
-    """Uniform scores of the weights of a source, for random masks inside it."""
-    leaves, structure = jax.tree.flatten(source)
-    keys = jax.random.split(key, len(leaves))
-    noise = [jax.random.uniform(key, leaf.shape, jnp.float32) for key, leaf in zip(keys, leaves, strict=True)]
-    return structure.unflatten([jnp.where(leaf, draw, -jnp.inf) for leaf, draw in zip(leaves, noise, strict=True)])
 
 
 SPARSE_TO_SPARSE_IMP = starts_sparse(
