@@ -150,7 +150,7 @@ def test_the_part_of_the_copies_that_is_needed_is_the_least(make):
     for seed in range(4):
         masks = containment._masks(jax.random.key(seed), copies, target.signed)
         found = lottery.embed(target.layers, masks, signed=target.signed)
-        parts.append(float(containment._needed_part(target, masks, found, copies)))
+        parts.append(float(containment._needed_parts(target, masks, found, [copies])[0]))
         for part in (parts[-1] + 1e-6, parts[-1] - 1e-6):
             assert contained(target, masks, copies, part) == (part > parts[-1])
     assert len(set(parts)) > 1

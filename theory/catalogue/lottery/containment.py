@@ -74,38 +74,34 @@ def _is_target(target: Target, masks: list[Bool[Array, "_ _"]], network: tuple[l
     return near & ~jnp.any(jnp.stack(outside))
 
 
-def _needed_part(
-    target: Target, masks: list[Bool[Array, "_ _"]], found: lottery.Embedding, copies: tuple[int, ...]
-) -> Float[Array, ""]:
+def _needed_parts(
+    target: Target, masks: list[Bool[Array, "_ _"]], found: lottery.Embedding, copies: list[tuple[int, ...]]
+) -> Float[Array, " choices"]:
     """The least part of so many copies, of inputs and of hidden units alike, within which the target is contained.
 
     Copies come in their order: a hidden unit takes the first host of each of its inputs, and an output any hidden copy.
     """
-    inputs, hidden = copies
-    (_, units), dtype = target.kernels[0].shape, found.network[0].kernel.dtype
-    drawn = masks[2].shape[0] // units
-    sources = len(target.kernels[0]) * (2 if target.signed else 1)
-    hosts = (found.network[1].kernel != 0).reshape(sources, -1, units, drawn)
-    last = jnp.max(jnp.where(hosts, 1 + jnp.arange(hosts.shape[1])[:, None, None], 0), axis=(0, 1))
-    of_copy = jnp.maximum(last / inputs, jnp.arange(1, drawn + 1) / hidden).astype(dtype)
-    usable = masks[2].reshape(units, drawn, -1) & found.live[1][..., None]
-    of_edge = jnp.min(jnp.where(usable, of_copy[..., None], jnp.inf), axis=1)
-    return jnp.max(jnp.where(target.kernels[1] != 0, of_edge, 0))
+    inputs, hidden = np.array(copies, target.x.dtype).T[..., None, None]
+    used = found.network[1].kernel != 0
+    sources, units = len(target.kernels[0]) * (2 if target.signed else 1), len(target.kernels[1])
+    used = used.reshape(sources, -1, units, masks[2].shape[0] // units).any(axis=0)
+    num_hosts, _, num_copies = used.shape
+    last = jnp.max(jnp.where(used, np.arange(1, num_hosts + 1)[:, None, None], 0), axis=0)
+    of_copy = jnp.maximum(last / inputs, np.arange(1, num_copies + 1) / hidden)
+    usable = masks[2].reshape(units, num_copies, -1) & found.live[1][..., None]
+    of_edge = jnp.min(jnp.where(usable, of_copy[..., None], jnp.inf), axis=2)
+    return jnp.max(jnp.where(target.kernels[1] != 0, of_edge, 0), axis=(1, 2))
 
 
 def _width_suffices(target: Target, key: Key) -> dict[str, Sides]:
     copies = lottery.sufficient_copies(NONZEROS, DENSITIES, DELTA, signed=target.signed)[:2]
     masks = _masks(key, copies, target.signed)
     found = lottery.embed(target.layers, masks, signed=target.signed)
-    right = _is_target(target, masks, found.network)
-
-    def sides(enough: tuple[int, ...]) -> Sides:
-        part = _needed_part(target, masks, found, enough)
-        # A complete embedding that computes something else is an error: no number of copies would do.
-        measured = jnp.where(found.complete, jnp.where(right, part, jnp.inf), 2 * jnp.ones_like(part))
-        return Sides(measured, jnp.ones_like(part), delta=jnp.asarray(DELTA, part.dtype))
-
-    return {"claim": sides(copies), "no logarithm": sides(COPIES_WITHOUT_LOG)}
+    needed = _needed_parts(target, masks, found, [copies, COPIES_WITHOUT_LOG])
+    # A complete embedding that computes something else is an error: no number of copies would do.
+    needed = jnp.where(found.complete, jnp.where(_is_target(target, masks, found.network), needed, jnp.inf), 2)
+    right, without_log = (Sides(part, jnp.ones_like(part), delta=jnp.full_like(part, DELTA)) for part in needed)
+    return {"claim": right, "no logarithm": without_log}
 
 
 def _draw(rng: Rng, x: np.ndarray, *, signed: bool = False) -> Target:
