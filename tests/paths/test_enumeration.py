@@ -29,6 +29,17 @@ def test_paths_make_the_network_and_its_jacobian(small, mask):
     close(gram, jacobian.T @ jacobian)
 
 
+def test_a_unit_at_zero_is_inactive():
+    """ReLU has no slope there: weights into and out of a unit without inputs have no derivative, as in JAX."""
+    weights, x = [jnp.array([[1.0, 0.0], [2.0, 0.0]]), jnp.array([[3.0], [4.0]])], jnp.ones((1, 2))
+    found = paths.enumerate_paths(weights)
+    dead = found.units[:, 1] == 1
+    features = np.asarray(found.features(x))[0, 0]
+    assert (features[dead] == 0).all() and (features[~dead] == 1).all()
+    derivatives = jax.jacrev(lambda weights: jax.nn.relu(x @ weights[0]) @ weights[1])(weights)
+    close(features @ found.jacobian, flat(derivatives))
+
+
 def test_linear_networks_have_every_path_active():
     weights = [normal(0, 3, 4), normal(1, 4, 2), normal(2, 2, 2)]
     x = normal(3, 5, 3)

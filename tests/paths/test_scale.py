@@ -63,6 +63,18 @@ def test_deep_and_sparse_in_float32():
     assert second < -88 * 1.2  # not representable itself
 
 
+def test_sums_that_grow_with_each_layer_do_not_overflow():
+    """Eighteen layers of width n whose weights are all a, after an input of ones: R_q = n Π n a^q."""
+    params = [jnp.full((64, 64), a, jnp.float32) for a in (0.95, 19.0) for _ in range(9)]
+
+    @quick_jit
+    def found(params):
+        return jnp.stack([paths.path_norm(relu_network, params, (64,), power, log=True) for power in (1, 2)])
+
+    expected = [np.log(64) + sum(np.log(64 * float(w[0, 0]) ** power) for w in params) for power in (1, 2)]
+    np.testing.assert_allclose(found(params), expected, rtol=1e-6)
+
+
 DEPTH = 8
 
 

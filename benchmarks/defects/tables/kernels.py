@@ -110,7 +110,6 @@ DEFECTS = (
         file="sketchprune/kernels/linearised.py",
         text="    return jnp.where(modes.null, 1, decay), jnp.where(modes.null, 0, gain)\n",
         replacement="    return decay, jnp.where(modes.null, 0, gain)\n",
-        claims=("tangent/trajectory",),
         tests=("tests/kernels/test_linearised.py::test_the_end_of_training_is_the_projection_on_the_range",),
     ),
     Defect(
@@ -126,8 +125,7 @@ DEFECTS = (
         file="sketchprune/kernels/infinite/networks.py",
         text='output = hidden | {"W_std": network.output_std}',
         replacement="output = hidden",
-        claims=("tangent/infinite-width",),
-        tests=("tests/kernels/test_infinite.py::test_mlp_is_the_recursion_over_layers",),
+        tests=("tests/kernels/test_infinite.py::test_the_limit_is_that_of_the_models_in_ntk_parameterisation",),
     ),
     Defect(
         "pooling is not squared in the squared network",
@@ -152,11 +150,11 @@ DEFECTS = (
         ),
     ),
     Defect(
-        "sums over paths are not rescaled, so that deep ones underflow",
+        "sums over paths are not rescaled, so that those of deep networks overflow",
         file="sketchprune/paths/_path_sums.py",
         text="        return rescaled(term)\n\n    def aligned",
         replacement="        return term\n\n    def aligned",
-        tests=("tests/paths/test_scale.py::test_deep_and_sparse_in_float32",),
+        tests=("tests/paths/test_scale.py::test_sums_that_grow_with_each_layer_do_not_overflow",),
     ),
     Defect(
         "the trace of the path kernel counts pruned weights",
@@ -188,15 +186,14 @@ DEFECTS = (
         file="sketchprune/paths/_derivatives.py",
         text="column * (slope * part + weight * change)",
         replacement="column * (weight * change)",
-        claims=("paths/gram",),
         tests=("tests/paths/test_kernel.py::test_formulas_are_those_of_all_paths",),
     ),
     Defect(
-        "a listed path runs through units with and without a gate alike",
+        "a listed path runs through units at zero, where ReLU has no slope",
         file="sketchprune/paths/enumeration.py",
-        text="if layer.gated and not linear:",
-        replacement="if not linear:",
-        tests=("tests/paths/test_enumeration.py::test_paths_make_the_network_and_its_jacobian",),
+        text="jnp.where(hidden[:, self.units[:, at + 1]] > 0, active, 0)",
+        replacement="jnp.where(hidden[:, self.units[:, at + 1]] >= 0, active, 0)",
+        tests=("tests/paths/test_enumeration.py::test_a_unit_at_zero_is_inactive",),
     ),
     Defect(
         "a path may use a weight twice",
