@@ -130,7 +130,7 @@ DEFECTS = (
     ),
     Defect(
         "what a search finds among many instances is named after the wrong one",
-        file="theory/engine.py",
+        file="theory/runs.py",
         text="row, component, start = reached.row, reached.component, int(starts[reached.row])",
         replacement="row, component, start = reached.row, reached.component, reached.row",
         tests=("tests/theory/test_replays.py::test_a_search_names_the_case_and_instance_it_started_from",),
@@ -161,14 +161,14 @@ DEFECTS = (
     ),
     Defect(
         "the second stage repeats the chance of the first",
-        file="theory/engine.py",
+        file="theory/runs.py",
         text="_FRESH = 2**31",
         replacement="_FRESH = 0",
         tests=("tests/theory/test_engine.py::test_fresh_trials_never_ran_before",),
     ),
     Defect(
         "several places of an instance repeat the same fresh trials",
-        file="theory/engine.py",
+        file="theory/runs.py",
         text="_STRETCH = 2**20",
         replacement="_STRETCH = 0",
         tests=("tests/theory/test_engine.py::test_fresh_trials_never_ran_before",),

@@ -141,8 +141,8 @@ DEFECTS = (
     Defect(
         "all layers of a random mask share one key",
         file="sketchprune/laws/erdos_renyi.py",
-        text="keys = jax.random.split(key, len(leaves))",
-        replacement="keys = [key] * len(leaves)",
+        text="keys = jax.random.split(key, len(leaves))\n    noise",
+        replacement="keys = [key] * len(leaves)\n    noise",
         tests=("tests/laws/test_erdos_renyi.py::test_counts_are_exact_and_keys_differ_by_leaf",),
     ),
     Defect(

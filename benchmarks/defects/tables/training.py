@@ -196,8 +196,8 @@ DEFECTS = (
     Defect(
         "edge-popup uses weights outside its source",
         file="sketchprune/train/straight_through.py",
-        text="keep, source)",
-        replacement="keep, jax.tree.map(jnp.ones_like, source))",
+        text="return largest(ranks, keep, source, chosen)",
+        replacement="return largest(ranks, keep, jax.tree.map(jnp.ones_like, source), chosen)",
         tests=("tests/train/test_tickets.py::test_scores_below_zero_stay_inside_the_source",),
     ),
     Defect(
