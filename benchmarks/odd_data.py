@@ -1,7 +1,7 @@
 """Data sets of odd shapes and sizes: each is legal, and no true claim may be refuted on one.
 
-Of each true claim the cases that use the data are verified, with several seeds, on a quarter of the quick tier's
-instances: what the data do wrong shows in each of them. What is found is written to
+Of each true claim the cases that use the data are verified, with several seeds, on fewer instances and trials than at
+the quick tier: what odd data do wrong shows in each of them. What is found is written to
 ``benchmarks/results/odd_data.json`` after each claim, and a run that was interrupted goes on from there.
 """
 
@@ -25,7 +25,7 @@ from theory.verdict import REFUTED, TIERS
 from theory.verification import verify_with
 
 SEEDS = 5
-TIER = replace(TIERS["quick"], name="odd data", instances=8)
+TIER = replace(TIERS["quick"], name="odd data", instances=8, looks=(32, 128, 512))
 RESULTS = Path(__file__).parent / "results" / "odd_data.json"
 
 ODD = ("5x4", "3x200", "60x2", "rank-1", "one-class", "equal-columns", "constant", "zero", "one-sample", "two-samples",
