@@ -80,7 +80,7 @@ def _few(rng: Rng, dataset: Dataset) -> Counted:
 
 def _sparse(rng: Rng, dataset: Dataset) -> Counted:
     """Few weights of many, and deviations so rare that the bound is near their probability."""
-    return _counted(rng, ((16, 16), (16, 8)), rng.uniform(0.04, 0.1), "uniform", exponents=(11.0, 12.0))
+    return _counted(rng, ((16, 16), (16, 8)), rng.uniform(0.035, 0.06), "uniform", exponents=(11.9, 12.0))
 
 
 def _concentration(counted: Counted, mask: tuple[Array, ...]) -> dict[str, Sides]:
