@@ -6,9 +6,10 @@ trace too, and so it costs nothing in a compiled program. What values may be is 
 
 import functools
 import inspect
+import itertools
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -45,19 +46,19 @@ def checked(function: _F) -> _F:
     """
     parameters = inspect.signature(function).parameters
     positional = [name for name, each in parameters.items() if each.kind is not each.KEYWORD_ONLY]
+    several = next((name for name, each in parameters.items() if each.kind is each.VAR_POSITIONAL), None)
 
     @functools.cache
     def arguments() -> dict[str, tuple[_Argument, Any]]:
         """Of each argument what it takes, and its default; made at the first call, when all names are known."""
         hints = typing.get_type_hints(function)
-        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        single = {name: each.default for name, each in parameters.items() if each.kind not in several}
-        return {name: (_argument(hints[name]), default) for name, default in single.items() if name in hints}
+        named = {name: each.default for name, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
+        return {name: (_argument(hints[name]), default) for name, default in named.items() if name in hints}
 
     @functools.wraps(function)
     def wrapper(*values: Any, **keywords: Any) -> Any:
         expected, lengths = arguments(), {}
-        for name, value in (*zip(positional, values, strict=False), *keywords.items()):
+        for name, value in (*zip(_names(positional, several), values, strict=False), *keywords.items()):
             if name in expected:
                 argument, default = expected[name]
                 if value is not default and not argument.fits(value, lengths):
@@ -65,6 +66,23 @@ def checked(function: _F) -> _F:
         return function(*values, **keywords)
 
     return typing.cast(_F, wrapper)
+
+
+def check(name: str, value: Any, annotation: Any) -> None:
+    """Refuses a value that its annotation does not take, as :func:`checked` does for the arguments of a function.
+
+    >>> check("loss", 3, Callable)
+    Traceback (most recent call last):
+    ValueError: loss is 3; it takes a function
+    """
+    argument = _argument(annotation)
+    if not argument.fits(value, {}):
+        raise ValueError(f"{name} {argument.found(value)}; it takes {argument.takes({})}")
+
+
+def _names(positional: Sequence[str], several: str | None) -> Iterator[str]:
+    """What positional arguments are called; those that one name takes come last."""
+    return itertools.chain(positional, itertools.repeat(several) if several else ())
 
 
 @dataclass(frozen=True)
@@ -79,10 +97,11 @@ class _Argument:
 
     fits: Callable[[Any, Lengths], bool]
     takes: Callable[[Lengths], str]
-    found: Callable[[Any], str] = lambda value: f"is {_shown(value)}"
+    found: Callable[[Any], str] = lambda value: f"is {shown(value)}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
     if isinstance(value, dict | list | tuple) and not jax.tree.leaves(value):
         return "a pytree without arrays"
     text = f"the class {value.__name__}" if isinstance(value, type) else " ".join(repr(value).split())
@@ -126,13 +145,38 @@ def _plain(hint: Any) -> _Argument:
             lambda value, lengths: _is_sequence(value) and all(item.fits(each, {}) for each in _listed(value)),
             lambda _: f"a sequence of {item.takes({}).removeprefix('a ').removeprefix('an ')}",
         )
+    if origin is tuple and typing.get_args(hint):
+        return _entries(hint)
     if origin in (jax.Array, np.ndarray):
         return _Argument(lambda value, _: hasattr(value, "shape") and _is_number(value), lambda _: "an array")
+    if origin is bool:
+        return _Argument(lambda value, _: _is_real(value), lambda _: "True or False")
     if isinstance(origin, type) and issubclass(origin, int | float | complex | np.generic):
         return _Argument(lambda value, _: _is_real(value), lambda _: "a number")
     if isinstance(origin, type) and origin is not Any and not getattr(origin, "_is_protocol", False):
         return _Argument(lambda value, _: isinstance(value, origin), lambda _: _with_article(origin.__name__))
     return _Argument(lambda value, _: True, lambda _: "anything")
+
+
+def _entries(hint: Any) -> _Argument:
+    """What an argument takes that is annotated as a tuple: a sequence of so many entries, each of its own kind."""
+    args = typing.get_args(hint)
+    if args[-1] is ...:
+        return _argument(Sequence[args[0]])
+    entries = [_argument(each) for each in args]
+
+    def fits(value: Any, lengths: Lengths) -> bool:
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str | bytes)
+            and len(value) == len(entries)
+            and all(entry.fits(each, lengths) for entry, each in zip(entries, value, strict=True))
+        )
+
+    def takes(lengths: Lengths) -> str:
+        return f"a tuple ({', '.join(entry.takes(lengths) for entry in entries)})"
+
+    return _Argument(fits, takes)
 
 
 def _with_article(noun: str) -> str:
@@ -229,11 +273,18 @@ def _has_dtype(hint: Any, dtype: Any) -> bool:
     """Whether an annotation takes a dtype: one that takes any takes those of numbers, booleans and keys."""
     if not isinstance(hint.dtypes, list | tuple):
         return any(jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.bool_, jax.dtypes.prng_key))
-    return str(dtype) in hint.dtypes
+    name = "prng_key" if jnp.issubdtype(dtype, jax.dtypes.prng_key) else str(dtype)
+    return name in hint.dtypes
 
 
 def _array_words(hint: Any, lengths: Lengths) -> str:
-    kinds = {"Float": "floating numbers", "Int": "whole numbers", "Bool": "booleans", "Shaped": "an array"}
+    kinds = {
+        "Float": "floating numbers",
+        "Int": "whole numbers",
+        "Bool": "booleans",
+        "Shaped": "an array",
+        "Key": "keys",
+    }
     axes, _ = _axes(hint)
     known = [f"{axis} = {lengths[axis]}" for axis in axes if axis in lengths]
     words = kinds.get(hint.__name__.partition("[")[0], "real numbers") + (f" [{', '.join(axes)}]" if axes else "")
@@ -243,7 +294,7 @@ def _array_words(hint: Any, lengths: Lengths) -> str:
 def _found_array(hints: Sequence[Any], value: Any) -> str:
     """What a value is that no annotation of arrays takes: of an array its dtype or its shape, whichever is wrong."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic):
-        return f"is {_shown(value)}"
+        return f"is {shown(value)}"
     if _is_key(value):
         return "is a key"
     if not any(_has_dtype(hint, value.dtype) for hint in hints):

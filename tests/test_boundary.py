@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import AbstractArray, Array, Float, Int, PyTree, Shaped
 
 import sketchprune
-from sketchprune import kernels, laws, linalg, lottery, masks, paths, search, sketch, train
+from sketchprune import data, kernels, laws, linalg, lottery, masks, models, paths, prune, search, sketch, train
 from sketchprune._boundary import _argument, _options, checked
 from sketchprune.types import ApplyFn, Count, Key, Mask, Matrix, Number, PerColumn
 from tests.support import few, without_type_checks
@@ -92,11 +93,14 @@ def test_shapes_are_checked_under_a_trace():
 
 # --- Every public function
 
-PACKAGES = (sketch, laws, masks, linalg, search, search.subsets, paths, lottery, kernels)
+PACKAGES = (
+    sketch, laws, masks, linalg, search, search.subsets, search.mesh, paths, lottery, kernels, kernels.infinite,
+    kernels.linearised, kernels.structure, train, prune, models, data,
+)  # fmt: skip
 
 
 def public_functions():
-    """Functions and methods of the packages that take arrays, by name."""
+    """Functions and methods of the packages, by name."""
     for package in PACKAGES:
         for name, value in sorted(vars(package).items()):
             home = getattr(value, "__module__", None) or ""
@@ -112,24 +116,35 @@ def public_functions():
 
 
 def is_checked(hint):
-    """Whether an annotation is one of arrays, trees, keys or functions."""
+    """Whether an annotation is one of arrays, trees, keys, numbers or functions."""
     origins = [typing.get_origin(option) or option for option in _options(hint)]
     kinds = [origin for origin in origins if isinstance(origin, type)]
     return Callable in origins or any(
-        issubclass(kind, AbstractArray | PyTree | np.ndarray | jax.Array) for kind in kinds
+        issubclass(kind, AbstractArray | PyTree | np.ndarray | jax.Array | int | float | tuple) for kind in kinds
     )
 
 
-def array_arguments(function):
+def checked_arguments(function):
     hints = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters
     return {name: hints[name] for name in parameters if name in hints and is_checked(hints[name])}
 
 
-FUNCTIONS = {name: function for name, function in public_functions() if array_arguments(function)}
+FUNCTIONS = {name: function for name, function in public_functions() if checked_arguments(function)}
+ARGUMENTS = [(name, argument) for name, function in FUNCTIONS.items() for argument in checked_arguments(function)]
 MALFORMED = (None, "text", b"bytes", object(), [], {}, float, 1j, np.array(["a"]), np.array(None),
              np.zeros((2,) * 7, str), {"a": None}, ["text"], ("a", object()))  # fmt: skip
 """What no annotation of an array, a tree of arrays, a key or a function takes, except None where it is the default."""
+NESTED = st.recursive(
+    st.one_of(st.none(), st.text(max_size=3), st.binary(max_size=3), st.sampled_from(MALFORMED)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.tuples(inner), st.dictionaries(st.sampled_from("ab"), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+INSTANCES = ("text", models.linear(), search.mesh.over(jax.devices()[:1]), optax.sgd(0.1))
 
 
 def like(hint):
@@ -158,41 +173,55 @@ def like(hint):
             return 1
         if origin is tuple:
             return tuple(map(like, typing.get_args(option)))
+        if found := [each for each in INSTANCES if origin in type(each).__mro__]:
+            return found[0]
     return np.ones(2)
 
 
 def test_there_are_functions():
-    assert len(FUNCTIONS) > 60
+    assert len(FUNCTIONS) > 130 and len(ARGUMENTS) > 400
     assert {"sketch.magnitudes", "linalg.limit", "masks.keep_top", "Determinantal.sample"} <= set(FUNCTIONS)
+    assert {"train.fit", "prune.one_shot", "kernels.infinite.predict", "models.initial"} <= set(FUNCTIONS)
 
 
-@given(st.data())
-@few(400)
-def test_malformed_arguments_are_named(data):
+MALFORMED_CALLS = 2000
+
+
+def test_malformed_arguments_are_named():
     """Not by an error of JAX, and not by a result."""
-    name = data.draw(st.sampled_from(sorted(FUNCTIONS)))
-    function = FUNCTIONS[name]
-    hints = typing.get_type_hints(function)
-    wrong = data.draw(st.sampled_from(sorted(array_arguments(function))))
-    value = data.draw(st.sampled_from(MALFORMED))
-    if value is None and type(None) in _options(hints[wrong]):
-        return
-    if isinstance(value, list | tuple | dict) and not value and _argument(hints[wrong]).fits(value, {}):
-        return  # no layers are a sequence of layers; the function says how many it takes
-    if (callable(value) or isinstance(value, complex)) and _argument(hints[wrong]).fits(value, {}):
-        return  # a class can be called, and a tree may hold complex numbers
-    parameters = inspect.signature(function).parameters
-    arguments = {}
-    for parameter, each in parameters.items():
-        if parameter == wrong:
-            arguments[parameter] = value
-        elif parameter in ("self", "cls"):
-            arguments[parameter] = None
-        elif each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-            arguments[parameter] = like(hints.get(parameter, PyTree))
-    positional = {"self", "cls"} | {key for key, each in parameters.items() if each.kind is each.POSITIONAL_ONLY}
-    with without_type_checks(), pytest.raises(ValueError, match=rf"^{wrong}\b.* (is|has) .*; (it|\w+) takes "):
-        function(*(arguments.pop(key) for key in list(arguments) if key in positional), **arguments)
+    calls = 0
+
+    @given(st.sampled_from(ARGUMENTS), st.one_of(st.sampled_from(MALFORMED), NESTED))
+    @few(MALFORMED_CALLS + 600)
+    def attempt(argument, value):
+        nonlocal calls
+        name, wrong = argument
+        if refused(FUNCTIONS[name], wrong, value):
+            calls += 1
+
+    with without_type_checks():
+        attempt()
+    assert calls >= MALFORMED_CALLS
+
+
+def refused(function, wrong, value):
+    """Calls a function with one malformed argument, which its message has to name; False where the argument fits."""
+    hints, parameters = typing.get_type_hints(function), inspect.signature(function).parameters
+    if _argument(hints[wrong]).fits(value, {}):
+        return False  # None may be the default, a class can be called, a tree may hold complex numbers
+    arguments = {
+        key: None if key in ("self", "cls") else like(hints.get(key, PyTree))
+        for key, each in parameters.items()
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    } | {wrong: value}
+    positional = [
+        arguments.pop(key)
+        for key, each in parameters.items()
+        if key in arguments and (key in ("self", "cls") or each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL))
+    ]
+    with pytest.raises(ValueError, match=rf"^{wrong}\b.* (is|has) .*; (it|\w+) takes "):
+        function(*positional, **arguments)
+    return True
 
 
 # --- Values, and trees that do not match

@@ -23,6 +23,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, primitives
 from jaxtyping import Array, Shaped
 
+from sketchprune._boundary import checked
 from sketchprune._jaxpr import Atom, Environment, aval, evaluate
 from sketchprune._leaves import is_floating
 from sketchprune.kernels._layouts import Layout, Layouts, convolution_layouts, dot_layouts
@@ -112,6 +113,7 @@ class Structure(NamedTuple):
     plain: tuple[int, ...]
 
 
+@checked
 def read(apply: ApplyFn, params: Params, sample: Shaped[Array, "1 ..."] | jax.ShapeDtypeStruct) -> Structure:
     """The structure of a network, found in its jaxpr at the shapes and dtypes of ``params`` and one sample.
 

@@ -11,6 +11,7 @@ from sketchprune._boundary import checked
 Rule = Literal["uniform", "erk", "balanced", "pyramidal"]
 
 
+@checked
 def layer_densities(
     rule: Rule,
     shapes: Sequence[Sequence[int]],

@@ -297,6 +297,7 @@ def necessary_width(
     return jnp.log(lacking) / jnp.log1p(-_real(density))
 
 
+@checked
 def sufficient_copies(
     nonzeros: Sequence[int], densities: Sequence[float], delta: float, *, signed: bool = False
 ) -> tuple[int, ...]:

@@ -278,6 +278,7 @@ def thinned_probability(
     return jnp.sum(jnp.where(counts <= items, weights, 0).astype(dense.dtype) * dense, axis=-1)
 
 
+@checked
 def thinned_items(items: int, density: float, delta: float) -> int:
     """How many items are enough once they are kept at random, if k items are enough with probability 1 − δ/2.
 

@@ -57,6 +57,7 @@ def apply(layers: Sequence[Dense], x: Float[Array, "n inputs"]) -> Float[Array, 
     return product(x, jnp.asarray(layers[-1].kernel)) + layers[-1].bias
 
 
+@checked
 def from_flax(params: Mapping[str, Any]) -> tuple[Dense, ...]:
     """The layers of a flax perceptron such as ``models.mlp``, in the order of the numbers in their names.
 

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sketchprune._boundary import checked
 from sketchprune.types import ApplyFn, Inputs, Key, Params
 
 
+@checked
 def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
     """``apply(params, x) -> [n, k]`` and random parameters, for inputs like x and in their dtype.
 
@@ -44,6 +46,7 @@ def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
     return (_with_constants(model, averages) if averages else _without_constants(model)), params
 
 
+@checked
 def with_averages(model: nn.Module, params: Params, x: Float[Array | np.ndarray, "n ..."]) -> ApplyFn:
     """``apply`` whose batch normalisation has the averages of the samples x at these parameters.
 
@@ -75,6 +78,7 @@ def with_averages(model: nn.Module, params: Params, x: Float[Array | np.ndarray,
     return _with_constants(model, _averages(model, params, x))
 
 
+@checked
 @functools.lru_cache
 def in_training_mode(model: nn.Module) -> ApplyFn:
     """``apply`` whose batch normalisation has the averages of the very batch, as in training.

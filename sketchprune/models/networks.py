@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.models._layers import Features, Images, Model, pool
 from sketchprune.models.patches import convolve_patches, patch_convolution, pool_patches
 
@@ -15,6 +17,7 @@ _VGG11_STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 _VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
+@checked
 def linear(outputs: int = 10, *, bias: bool = True, ntk: bool = False) -> nn.Module:
     """One linear layer on the flattened input.
 
@@ -32,6 +35,7 @@ def linear(outputs: int = 10, *, bias: bool = True, ntk: bool = False) -> nn.Mod
     return Mlp(widths=(outputs,), bias=bias, ntk=ntk)
 
 
+@checked
 def mlp(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
     """Dense layers on the flattened input.
 
@@ -51,9 +55,11 @@ def mlp(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
     """
     if not widths:
         raise ValueError("widths is (); it takes the width of each layer, the number of outputs last")
+    _checks.whole("widths", widths, least=1)
     return Mlp(widths=widths, bias=bias, ntk=ntk)
 
 
+@checked
 def lenet(
     outputs: int = 10, *, bias: bool = True, ntk: bool = False, pooling: Pooling = "average", patches: bool = False
 ) -> nn.Module:
@@ -79,6 +85,7 @@ def lenet(
     return LeNet(outputs=outputs, bias=bias, ntk=ntk, pooling=pooling, patches=patches)
 
 
+@checked
 def vgg11(
     outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: bool = False, pooling: Pooling = "max"
 ) -> nn.Module:
@@ -94,6 +101,7 @@ def vgg11(
     return Vgg(stages=_VGG11_STAGES, outputs=outputs, bias=bias, ntk=ntk, norm=norm, pooling=pooling)
 
 
+@checked
 def vgg16(
     outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: bool = False, pooling: Pooling = "max"
 ) -> nn.Module:
@@ -118,6 +126,7 @@ def vgg16(
     return Vgg(stages=_VGG16_STAGES, outputs=outputs, bias=bias, ntk=ntk, norm=norm, pooling=pooling)
 
 
+@checked
 def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: bool = True) -> nn.Module:
     """ResNet-20 for small images: nine blocks of two 3x3 convolutions, 0.27 million weights.
 
@@ -140,6 +149,7 @@ def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: b
     return ResNet20(outputs=outputs, bias=bias, ntk=ntk, norm=norm)
 
 
+@checked
 def patch_net(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
     """A small convolutional network made to be trained many at a time: see :func:`patch_convolution`.
 

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sketchprune._boundary import checked
 
+
+@checked
 def patch_convolution(
     x: Float[Array | np.ndarray, "n h w c"],
     kernel: Float[Array | np.ndarray, "a b c k"],

@@ -265,6 +265,7 @@ def convolution(
     return Edges(kernel, index, (index >= 0).astype(float), output_shape)
 
 
+@checked
 def average_pooling(
     image_shape: tuple[int, int, int],
     window: tuple[int, int],

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, primitives
 
+from sketchprune._boundary import checked
 from sketchprune.types import ApplyFn, Inputs, Params
 
 _CALLS = {
@@ -17,6 +18,7 @@ Source = frozenset[int] | None
 """What a value is made of: the numbers of some leaves alone, or None for the input (and whatever else)."""
 
 
+@checked
 def order_of_use(apply: ApplyFn, params: Params, x: Inputs | jax.ShapeDtypeStruct) -> tuple[str, ...]:
     """The paths of the parameters' leaves in the order in which ``apply`` uses them, for rules that go by depth.
 

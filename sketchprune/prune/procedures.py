@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._boundary import checked
 from sketchprune._static import static
 from sketchprune.laws.counts import Keeps, check_leaves, check_rounds
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
@@ -22,6 +23,7 @@ from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, Prunabl
 Keep = Count | PyTree[Count]
 
 
+@checked
 def one_shot(
     score: ScoreFn,
     apply: ApplyFn | None,
@@ -75,6 +77,7 @@ def one_shot(
     return select(scores, keep, key=sampler_key, sampler=sampler, prunable=chosen)
 
 
+@checked
 def iterative(
     score: ScoreFn,
     apply: ApplyFn | None,
@@ -148,6 +151,7 @@ def iterative(
     return left
 
 
+@checked
 def select(
     scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None, prunable: Prunable = None
 ) -> Mask:

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._boundary import checked
 from sketchprune._static import can_be_hashed
 from sketchprune.types import Count, Key, Mask, Scores
 
 Sampler = Callable[[Any, Scores, Any], Mask]
 
 
+@checked
 def top(key: Key | None, scores: Scores, keep: Count) -> Mask:
     """The ``keep`` highest scores, of equal ones those of the lowest index.
 
@@ -68,6 +70,7 @@ class Proportional:
         )
 
 
+@checked
 def proportional(law: type, **options: Any) -> Proportional:
     """The sampler that draws masks from a law in proportion to |score|.
 

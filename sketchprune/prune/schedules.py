@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 
 Counts = int | np.integer | PyTree[int | np.integer]
 """One count, or a pytree like the parameters with one count for each leaf."""
 
 
+@checked
 def exponential_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     """Counts that shrink by the same factor in each round r: start·(keep/start)^{r/R}, rounded.
 
@@ -37,6 +39,7 @@ def exponential_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     return _schedule(lambda start, keep, part: start * (keep / start) ** part, start, keep, rounds)
 
 
+@checked
 def linear_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     """Counts that shrink by the same amount in each round r: start − (start − keep)·r/R, rounded.
 
@@ -57,6 +60,7 @@ def linear_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     return _schedule(lambda start, keep, part: start - (start - keep) * part, start, keep, rounds)
 
 
+@checked
 def cubic_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     """Counts that shrink fast at first and slowly at last: keep + (start − keep)(1 − r/R)³ in round r, rounded.
 
@@ -79,6 +83,7 @@ def cubic_schedule(start: Counts, keep: Counts, rounds: int) -> Any:
     return _schedule(lambda start, keep, part: keep + (start - keep) * (1 - part) ** 3, start, keep, rounds)
 
 
+@checked
 def one_at_a_time_schedule(start: Counts, keep: Counts) -> Any:
     """Counts that shrink by one weight in each round; in a pytree, each leaf by one until it has its count.
 
@@ -95,6 +100,7 @@ def one_at_a_time_schedule(start: Counts, keep: Counts) -> Any:
     >>> one_at_a_time_schedule(5, 2).tolist()
     [4, 3, 2]
     """
+    _check_counts(start, keep)
     rounds = max(1, *jax.tree.leaves(jax.tree.map(operator.sub, start, keep)))
     return _schedule(lambda start, keep, part: np.maximum(start - rounds * part, keep), start, keep, rounds)
 
@@ -102,6 +108,7 @@ def one_at_a_time_schedule(start: Counts, keep: Counts) -> Any:
 def _schedule(formula: Callable[..., Any], start: Any, keep: Any, rounds: int) -> Any:
     """The formula of start, keep and the part of the rounds that is done, rounded, for each leaf."""
     _checks.whole("rounds", rounds, least=1)
+    _check_counts(start, keep)
 
     def leaf(start: int, keep: int) -> np.ndarray:
         if start == 0 == keep:
@@ -111,3 +118,14 @@ def _schedule(formula: Callable[..., Any], start: Any, keep: Any, rounds: int) -
         return np.rint(formula(start, keep, np.arange(1, rounds + 1) / rounds)).astype(int)
 
     return jax.tree.map(leaf, start, keep)
+
+
+def _check_counts(start: Any, keep: Any) -> None:
+    """Refuses what is no whole number, and pytrees of different structure."""
+    if jax.tree.structure(start) != jax.tree.structure(keep):
+        raise ValueError(f"keep is {keep}; it takes the structure of start, {jax.tree.structure(start)}")
+    for name, tree in ("start", start), ("keep", keep):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            _checks.whole(name + jax.tree_util.keystr(path), leaf, least=0)
+            if np.ndim(leaf):
+                raise ValueError(f"{name}{jax.tree_util.keystr(path)} has shape {np.shape(leaf)}; it takes one number")

@@ -16,7 +16,7 @@ A formula takes a `Pruned` network and returns arrays shaped like its parameters
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkable
 
 import jax
@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._boundary import check, shown
 from sketchprune._static import can_be_hashed, static
 from sketchprune.scores import _blocks
 from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Prunable, Scores
@@ -224,13 +225,18 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         prunable: Prunable = None,
         **options: Any,
     ) -> Scores:
-        _checks.floating_leaves("params", params)
-        chosen = _hashable_options(formula.__name__, options_of, options)
+        _check_parameters(params, mask, prunable)
+        chosen = _hashable_options(formula, options_of, options)
         key = None if needs_key is None else _checks.needed(key, needs_key)
+        check("key", key, Key | None)
         x: Any = None
         y: Any = None
         if uses != "params":
+            check("apply", apply, ApplyFn)
             x, y = _inputs_and_targets(batch)
+        if uses == "batch":
+            check("loss", loss, LossFn)
+            _check_as_many(x, y)
         if uses == "batch" and len(x) > block_size:
             _check_samples_apart(formula.__name__, static(apply), params, x, block_size)
         return _compiled(
@@ -254,15 +260,28 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
     return scored
 
 
+def _check_parameters(params: Params, mask: Mask | None, prunable: Prunable) -> None:
+    """Refuses what is no pytree of floating arrays, and masks of another shape."""
+    for name, value, annotation in (
+        ("params", params, Params), ("mask", mask, Mask | None), ("prunable", prunable, Prunable),
+    ):  # fmt: skip
+        check(name, value, annotation)
+    _checks.floating_leaves("params", params)
+
+
 def _hashable_options(
-    name: str, known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+    formula: Callable[..., Params], known: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> tuple[tuple[str, Hashable], ...]:
     """All options with their values, defaults included, as a static argument."""
+    name = formula.__name__
     for option, value in given.items():
         if option not in known:
             raise TypeError(f"{name}() got an unexpected keyword argument {option!r}")
         if not callable(value) and not can_be_hashed(value):
             raise ValueError(f"{option} is {value}; it takes a hashable value, since {name} is compiled for each value")
+        annotation = known[option].annotation
+        if annotation is not inspect.Parameter.empty and not isinstance(annotation, str):
+            check(option, value, annotation)
     defaults = {option: each.default for option, each in known.items() if each.default is not each.empty}
     values = defaults | dict(given)
     return tuple((option, static(value) if callable(value) else value) for option, value in sorted(values.items()))
@@ -270,10 +289,19 @@ def _hashable_options(
 
 def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     """The two parts of a batch."""
-    if batch is None:
-        raise ValueError("batch is None; it takes (inputs, targets)")
+    if not isinstance(batch, Sequence) or isinstance(batch, str | bytes) or len(batch) != 2:
+        raise ValueError(f"batch is {shown(batch)}; it takes (inputs, targets)")
     x, y = batch
+    check("batch[0]", x, Inputs)
+    if not jnp.ndim(x) or not len(x):
+        raise ValueError(f"batch[0] has shape {jnp.shape(x)}; it takes samples on the first axis, at least one")
     return x, y
+
+
+def _check_as_many(x: Inputs, y: Any) -> None:
+    """Refuses arrays of targets that are more or fewer than the samples."""
+    if jnp.shape(y) and len(y) != len(x):
+        raise ValueError(f"batch has {len(x)} inputs and {len(y)} targets; it takes as many of each")
 
 
 def _check_samples_apart(name: str, apply: Any, params: Params, x: Inputs, block_size: int) -> None:

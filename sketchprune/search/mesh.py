@@ -17,11 +17,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from sketchprune._boundary import checked
 from sketchprune.search import _cluster
 from sketchprune.search._lifeline import Lifeline
 from sketchprune.search._rendezvous import rendezvous
 
 
+@checked
 def over(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with one axis, "masks", over devices.
 
@@ -39,6 +41,7 @@ def over(devices: Sequence[Any] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), ("masks",), axis_types=(AxisType.Auto,), devices=devices)
 
 
+@checked
 def start(
     coordinator: str | None = None,
     num_processes: int | None = None,
@@ -107,6 +110,7 @@ def start(
     return lambda: None
 
 
+@checked
 def replicated(mesh: Mesh, value: Shaped[Array | np.ndarray, "..."]) -> Shaped[Array, "..."]:
     """The same array on all devices of a mesh.
 
@@ -127,6 +131,7 @@ def replicated(mesh: Mesh, value: Shaped[Array | np.ndarray, "..."]) -> Shaped[A
     return jax.make_array_from_callback(local.shape, sharding, lambda index: local[index])
 
 
+@checked
 def broadcast_int(number: int) -> int:
     """The number that process 0 passes, below 2^31. Every process has to call this."""
     if jax.process_count() == 1:
@@ -134,6 +139,7 @@ def broadcast_int(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+@checked
 def allgather_text(text: str) -> list[str]:
     """The texts of all processes, by process id. Every process has to call this."""
     if jax.process_count() == 1:
@@ -146,6 +152,7 @@ def allgather_text(text: str) -> list[str]:
     return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 
 
+@checked
 def call_on_process_0(function: Callable[[], Any]) -> Any:
     """What ``function()`` returns in process 0, which alone calls it. Every process has to call this.
 

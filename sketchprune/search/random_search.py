@@ -90,6 +90,7 @@ class SearchResult:
         """The edges of the bins, one more than bins: 32 bins an octave and sign, the same for every search."""
         return _bins.edges()
 
+    @checked
     def quantile(self, level: int | float) -> float:
         """The smallest value that a fraction ``level`` of the values do not exceed, within 1.1 %.
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from sketchprune import _checks
 from sketchprune._arithmetic import count_true
+from sketchprune._boundary import checked
 from sketchprune.train._sources import Chosen, check_inside, chosen_leaves, largest, sizes, support
 from sketchprune.train._steps import Recipe, State, Training, check_batches
 from sketchprune.train.tickets import Ticket
@@ -43,6 +44,7 @@ class _Rewiring(NamedTuple):
         return jax.tree.map(lambda leaf: jnp.rint(fraction * _count(leaf)).astype(jnp.int32), kept)
 
 
+@checked
 def rigl(
     apply: ApplyFn,
     loss: LossFn,
@@ -109,6 +111,7 @@ def rigl(
     return _train(recipe, params, data, steps, key, start=start, mask=mask, prunable=prunable, **rewiring)
 
 
+@checked
 def sparse_evolutionary(
     apply: ApplyFn,
     loss: LossFn,

@@ -14,6 +14,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
+from sketchprune._boundary import checked
 from sketchprune._static import static
 from sketchprune.train._steps import Keys, Recipe, Training, check_batches
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
@@ -47,6 +48,7 @@ class _Plan(NamedTuple):
     """Whether the parameters and the mask are stacks."""
 
 
+@checked
 def fit_many(
     apply: ApplyFn,
     loss: LossFn,

@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restriction
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
@@ -58,6 +59,7 @@ class Fit(struct.PyTreeNode):
         return (self.params, self.losses)[index]
 
 
+@checked
 def fit(
     apply: ApplyFn,
     loss: LossFn,
@@ -116,6 +118,7 @@ def fit(
     return _fit(params, data, mask, key, state, recipe=recipe, steps=steps)
 
 
+@checked
 def converge(
     apply: ApplyFn,
     loss: LossFn,

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.laws.counts import Keeps, check_rounds
 from sketchprune.train._sources import Chosen, Keep, available, chosen_leaves, largest, sizes, support
 from sketchprune.train._steps import Recipe, State, Training, check_batches
@@ -17,6 +18,7 @@ from sketchprune.train.tickets import Ticket
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
 
+@checked
 def iterative_magnitude(
     apply: ApplyFn,
     loss: LossFn,
@@ -83,6 +85,7 @@ def iterative_magnitude(
     return _iterative(params, data, keeps, mask, key, recipe=recipe, steps=steps, rewind=rewind, chosen=chosen)
 
 
+@checked
 def gradual_magnitude(
     apply: ApplyFn,
     loss: LossFn,

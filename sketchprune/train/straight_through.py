@@ -10,12 +10,14 @@ from jax import lax
 from jaxtyping import Array
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.train._sources import Chosen, Keep, available, check_keep, chosen_leaves, largest, support
 from sketchprune.train._steps import Recipe, Training, check_batches, restriction
 from sketchprune.train.tickets import Ticket
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
 
+@checked
 def edge_popup(
     apply: ApplyFn,
     loss: LossFn,

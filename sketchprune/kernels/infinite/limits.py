@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
+from sketchprune._boundary import checked
 from sketchprune.kernels.infinite.networks import KernelFn, mlp
 from sketchprune.kernels.linearised import flow
 
@@ -17,6 +18,7 @@ Samples = Float[Array | np.ndarray, "n *d"]
 OtherSamples = Float[Array | np.ndarray, "m *d"]
 
 
+@checked
 def ntk(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None = None) -> Float[Array, "n m"]:
     """The neural tangent kernel of the infinitely wide network, the same for each of its outputs.
 
@@ -53,6 +55,7 @@ def ntk(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None 
     return _kernels(network, x1=x1, x2=x2).ntk
 
 
+@checked
 def nngp(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None = None) -> Float[Array, "n m"]:
     """The covariance of each output of the infinitely wide network at the start, a Gaussian process.
 
@@ -95,6 +98,7 @@ class Prediction(NamedTuple):
     covariance: Float[Array, "*t m m"]
 
 
+@checked
 def predict(
     network: KernelFn | Sequence[int],
     x_train: Samples,

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from sketchprune import _checks
+from sketchprune._boundary import checked
 from sketchprune.kernels.infinite.compatibility import neural_tangents
 from sketchprune.types import Inputs
 
@@ -17,6 +18,7 @@ _STAX_ACTIVATIONS = {"relu": "Relu", "erf": "Erf", "gelu": "Gelu", "linear": "Id
 """The name of each activation in neural_tangents.stax."""
 
 
+@checked
 def mlp(
     depth: int,
     *,
@@ -59,6 +61,7 @@ def mlp(
     return _kernel_fn(_Network(0, depth, 1, 1, "flatten", *_layer_law(activation, weight_std, output_std, bias_std)))
 
 
+@checked
 def cnn(
     depth: int,
     *,
