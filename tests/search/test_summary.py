@@ -20,10 +20,14 @@ THREE = mesh.over(jax.devices()[:3])
 
 
 def test_bins_are_the_logarithms():
-    values = np.concatenate([RNG.normal(size=2000) * 10.0 ** RNG.integers(-37, 38, 2000), [0, 2**-126, 2**-127, 1, 2]])
-    values = values.astype(np.float32)
-    places = np.asarray(_bins.bin_index(jnp.asarray(values)))
+    """Of any value, of zero and what counts as zero, and of the edges themselves and the numbers just below them."""
     edges = _bins.edges()
+    exact = edges[_bins.ZERO_BIN + 1 : -2]  # the positive ones that float32 holds
+    assert (exact == exact.astype(np.float32)).all()
+    values = np.concatenate([RNG.normal(size=2000) * 10.0 ** RNG.integers(-37, 38, 2000), [0, 2**-127], exact, -exact])
+    values = values.astype(np.float32)
+    values = np.concatenate([values, np.nextafter(values[-2 * len(exact) :], np.float32(0))])
+    places = np.asarray(_bins.bin_index(jnp.asarray(values)))
     assert (np.diff(edges) > 0).all()
     size = abs(values.astype(np.float64))
     ordinary = size >= 2.0**-126

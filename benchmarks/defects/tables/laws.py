@@ -233,10 +233,10 @@ DEFECTS = (
         tests=("tests/test_masks.py::test_keep_top_under_a_trace_keeps_what_there_is_and_nothing_of_nan",),
     ),
     Defect(
-        "a boolean mask multiplies, so that a pruned NaN stays one",
+        "a sketch changes the dtype of what it masks",
         file="sketchprune/masks.py",
-        text="return jnp.where(kept, weight, 0)",
-        replacement="return weight * kept",
+        text="return (jnp.asarray(weight) * kept).astype(jnp.result_type(weight))",
+        replacement="return jnp.asarray(weight) * kept",
         tests=("tests/test_masks.py::test_apply_keeps_dtypes_and_puts_exact_zeros",),
     ),
     Defect(
