@@ -9,7 +9,7 @@ from tests.support import quick_jit
 from theory.catalogue.tangent import trained_means, training
 
 
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("number", [0, 2, 3])
 def test_training_errors_and_their_bounds(number):
     """Least squares on the kept columns, and the ridge regression in its textbook form."""
     case = trained_means.TRAINING_ERROR_RIDGE.cases[number]
