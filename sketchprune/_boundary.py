@@ -7,6 +7,7 @@ trace too, and so it costs nothing in a compiled program. What values may be is 
 import functools
 import inspect
 import itertools
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +144,7 @@ def _plain(hint: Any) -> _Argument:
         item = _argument(*(typing.get_args(hint) or (Any,)))
         return _Argument(
             lambda value, lengths: _is_sequence(value) and all(item.fits(each, {}) for each in _listed(value)),
-            lambda _: f"a sequence of {item.takes({}).removeprefix('a ').removeprefix('an ')}",
+            lambda _: f"a sequence of {_several(item.takes({}))}",
         )
     if origin is tuple and typing.get_args(hint):
         return _entries(hint)
@@ -177,6 +178,12 @@ def _entries(hint: Any) -> _Argument:
         return f"a tuple ({', '.join(entry.takes(lengths) for entry in entries)})"
 
     return _Argument(fits, takes)
+
+
+def _several(words: str) -> str:
+    """The plural of what begins with an article ("an array [n]": "arrays [n]"); other words as they are."""
+    found = re.fullmatch(r"an? (.*?)((?: of | \[).*)?", words)
+    return words if found is None or " or " in words else f"{found[1]}s{found[2] or ''}"
 
 
 def _with_article(noun: str) -> str:

@@ -340,6 +340,6 @@ def test_misuse_is_named():
         with pytest.raises(ValueError, match="kernel has {} rows and {} columns; it takes odd".format(*size)):
             models.patch_convolution(images(4), jnp.ones((*size, 1, 1)))
     with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
-        models.with_averages(models.mlp(3), {}, images(8))
+        models.with_averages(models.mlp(3), {"kernel": jnp.ones((1, 3))}, images(8))
     with pytest.raises(ValueError, match="model is a Mlp without batch normalisation"):
         models.in_training_mode(models.mlp(3))

@@ -208,7 +208,7 @@ class Claim:
             )
         if not isinstance(self.free, tuple) or not all(isinstance(name, str) for name in self.free):
             raise ValueError(f"free of {self.id} is {self.free!r}; it takes a tuple of field names, such as ('x',)")
-        if not all(isinstance(axis, Axis) for axis in self.axes.values()):
+        if not isinstance(self.axes, Mapping) or not all(isinstance(axis, Axis) for axis in self.axes.values()):
             raise ValueError(
                 f"axes of {self.id} is {self.axes!r}; it takes names with an Axis each, such as along(x=0)"
             )

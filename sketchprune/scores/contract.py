@@ -300,7 +300,7 @@ def _inputs_and_targets(batch: Any) -> tuple[Any, Any]:
 
 def _check_as_many(x: Inputs, y: Any) -> None:
     """Refuses arrays of targets that are more or fewer than the samples."""
-    if jnp.shape(y) and len(y) != len(x):
+    if getattr(y, "shape", ()) and len(y) != len(x):
         raise ValueError(f"batch has {len(x)} inputs and {len(y)} targets; it takes as many of each")
 
 

@@ -285,9 +285,9 @@ BAD = {
     "weight_std is nan; it takes a finite number > 0": lambda: infinite.mlp(2, weight_std=float("nan")),
     "output_std is 0; it takes a finite number > 0": lambda: infinite.mlp(2, output_std=0),
     "bias_std is -1; it takes a finite number >= 0": lambda: infinite.mlp(2, bias_std=-1),
-    "network is 3; it takes a kernel function": lambda: infinite.ntk(3, X),
-    "network is 'abc'; it takes a kernel function or a sequence of whole": lambda: infinite.ntk("abc", X),
-    "network is b'abc'; it takes a kernel function": lambda: infinite.ntk(b"abc", X),
+    "network is 3; it takes a function or a sequence of numbers": lambda: infinite.ntk(3, X),
+    "network is 'abc'; it takes a function or a sequence of numbers": lambda: infinite.ntk("abc", X),
+    "network is b'abc'; it takes a function or a sequence": lambda: infinite.ntk(b"abc", X),
     r"network is \[\]; it takes a kernel function": lambda: infinite.nngp([], X),
     r"network is \[8, 0\]; .* whole widths >= 1": lambda: infinite.ntk([8, 0], X),
     r"network is \(8, 1\.5\); .* whole widths >= 1": lambda: infinite.predict((8, 1.5), X, X, X),
@@ -301,7 +301,7 @@ BAD = {
     r"x1 and x2 have samples of shapes \[\(6,\), \(2,\)\]": lambda: infinite.ntk([1, 1], X, X[:, :2]),
     r"x1 has shape \(4, 6\); a cnn takes images": lambda: infinite.ntk(infinite.cnn(1), X),
     "x_test and x_train have samples": lambda: infinite.predict([1, 1], X, X, X[:, :2]),
-    r"y_train has shape \(3, 6\); it takes \[4\]": lambda: infinite.predict([1, 1], X, X[:3], X),
+    r"y_train has shape \(3, 6\); it takes real numbers \[n, k\] with": lambda: infinite.predict([1, 1], X, X[:3], X),
     "times is -1.0": lambda: infinite.predict([1, 1], X, X, X, -1.0),
 }
 

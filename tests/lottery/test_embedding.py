@@ -222,7 +222,7 @@ def test_masks_of_another_structure_are_refused():
     """A mask shaped like flax's parameters does not say which layer comes first."""
     mask = {"Dense_0": np.ones((3, 3)), "Dense_1": np.ones((3, 2)), "Dense_2": np.ones((2, 1))}
     kernels = [layer.kernel for layer in T]
-    message = r"masks is \{'Dense_0': .*; it takes a sequence of array"
+    message = r"masks is \{'Dense_0': .*; it takes a sequence of arrays"
     with without_type_checks():
         for call in (
             lambda: lottery.embed(T, mask),

@@ -63,3 +63,8 @@ def test_options_are_what_their_annotations_say():
     assert power(None, None, np.array([-2.0]), None, exponent=2, unit="anything").tolist() == [4.0]
     with without_type_checks(), pytest.raises(ValueError, match="exponent is 'text'; it takes a number"):
         power(None, None, np.array([-2.0]), None, exponent="text")
+
+
+def test_targets_need_not_be_arrays():
+    found = SCORES["snip"](network, lambda outputs, _: (outputs**2).mean(), PARAMS, (X, None))
+    assert np.isfinite(found["kernel"]).all()

@@ -87,7 +87,7 @@ def search(
         cluster: several processes, as the cluster's environment says (Slurm, Open MPI, TPU pods).
         join_timeout: seconds that a process waits for the others.
     """
-    _check(masks, seed, {"checkpoint-seconds": checkpoint_seconds, "join-timeout": join_timeout})
+    _check(masks, best, batch, seed, {"checkpoint-seconds": checkpoint_seconds, "join-timeout": join_timeout})
     several = cluster or any(value is not None for value in (coordinator, processes, process_id))
     goodbye = _join(coordinator, processes, process_id, join_timeout, out) if several else (lambda: None)
     runtime.configure(x64=False, device_per_core=True)
@@ -116,9 +116,14 @@ class _Task:
     out: Path
 
 
-def _check(masks: float, seed: int, durations: dict[str, float]) -> None:
+def _check(masks: float, best: int, batch: int | None, seed: int, durations: dict[str, float]) -> None:
+    """Refuse numbers out of range, before any folder is made."""
     if not 1 <= masks < 2**63 or masks != math.floor(masks):
         raise ValueError(f"masks is {masks:g}; it takes a whole number from 1 to 2^63 - 1")
+    if not 1 <= best <= masks:
+        raise ValueError(f"best is {best}; it takes 1 to masks = {int(masks)}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch is {batch}; it takes a whole number >= 1")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed}; it takes a whole number from 0 to 2^63 - 1")
     for name, seconds in durations.items():
@@ -160,8 +165,6 @@ def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int |
     used = jax.devices()[:devices]
     with ExitStack() as stack:
         done = _open_folder(task, resume, stack)
-        if not 1 <= options["num_best"] <= num_masks:
-            raise ValueError(f"best is {options['num_best']}; it takes 1 to masks = {num_masks}")
         console.print(_opening(task, num_masks, used), soft_wrap=True)
         if resume and not done:
             console.print("nothing to resume: starts with the first mask")

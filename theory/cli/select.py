@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
@@ -138,8 +139,9 @@ def _imported(path: str) -> tuple[ModuleType, int]:
         ) from None
     # The checksum in the name keeps it apart from installed packages.
     name = f"{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None  # the suffix is .py
+    loader = importlib.machinery.SourceFileLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None  # there is a loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(file.resolve().parent)
@@ -147,7 +149,8 @@ def _imported(path: str) -> tuple[ModuleType, int]:
         sys.path.append(folder)  # at the end, so that the files beside it shadow nothing
     try:
         with jax.enable_x64(True):  # so that arrays which the file makes are as precise as its claims need
-            spec.loader.exec_module(module)
+            # The text that was read, whose checksum counts: cached bytecode may be of a text one second older.
+            exec(loader.source_to_code(text, str(file)), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ValueError(

@@ -1,9 +1,11 @@
 """What the command line's words select, and what it says when they select nothing."""
 
+import os
+
 import pytest
 
 from tests.support.claims import claim
-from theory.cli.select import reason, select
+from theory.cli.select import claims_of, reason, select
 
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 
@@ -139,3 +141,12 @@ def test_an_empty_catalogue():
 def test_the_reason_of_an_error_is_one_line():
     assert reason(ValueError("first\nsecond")) == "ValueError: first"
     assert reason(AssertionError()) == "AssertionError"
+
+
+def test_a_file_that_has_changed_is_read_again(file):
+    """Also within the second in which Python wrote its bytecode, and with as many characters."""
+    for name in ("my/one", "my/two"):
+        text = FILE.replace("my/one", name).replace('claim("my/two"), ', "")
+        file.write_text(text)
+        os.utime(file, (1e9, 1e9))
+        assert name in [item.claim.id for item in claims_of("my_bounds.py", ())]
