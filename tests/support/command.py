@@ -47,7 +47,7 @@ def claim(id, **fields):
 CATALOGUE = (claim("sketch/one"), claim("sketch/two"), claim("paths/false", expected="REFUTED", mutants=()))
 
 
-def verdict_on(claim, *, tier="quick", seed=0, data=None, remembered=None):
+def verdict_on(claim, *, tier="quick", seed=0, data=None, remembered=None, progress=None):
     """Refutes what is called false; the numbers show tier and seed."""
     false = claim.id.endswith("false")
     case = CaseVerdict(REFUTED if false else SUPPORTED, 4096, 32, 32, 1.0 + seed, 2.0, 2.0, None, "rounding")

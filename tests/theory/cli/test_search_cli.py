@@ -193,7 +193,7 @@ def test_a_file_is_no_folder(tmp_path, capsys):
     assert f"out is {tmp_path}/file, which cannot be written (" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [(), ("--best", 0), ("--seed", 1)])
+@pytest.mark.parametrize("options", [(), ("--best", 1), ("--seed", 1)])
 def test_no_start_deletes_what_is_there(tmp_path, capsys, options):
     kept = tmp_path / "checkpoint" / "1536" / "hours"
     kept.parent.mkdir(parents=True)
