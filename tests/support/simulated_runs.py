@@ -26,6 +26,7 @@ class SimulatedRuns(Runs):
         self.statements = ("claim",)
         self.instances_per_case = count = instances or tier.instances
         self.sampled_cases = 1
+        self.progress = lambda text: None
         self.case = CaseRows("simulated", False, "simulated", 0, slice(0, count), np.ones(count, bool))
         self.groups = (Group((self.case,), False, np.zeros((count, 0)), np.zeros(count), np.zeros((count, 2), "u4")),)
 

@@ -40,17 +40,16 @@ def test_claims_hold_on_odd_data(id):
 
 
 @pytest.mark.parametrize("name", ["5x4", "zero", "1e-160"])
-def test_every_case_makes_instances_of_odd_data(name):
+def test_every_claim_makes_instances_of_odd_data(name):
     """Of finite numbers; or says that there are none."""
     data = odd(name)
     for claim in CATALOGUE:
         if isinstance(claim.kind, Effect) or claim.id == "sketch/existence":  # which trains, or proves optima
             continue
-        for case in claim.cases:
-            if "{data}" in case.name:
-                with contextlib.suppress(NoInstance):
-                    leaves = jax.tree.leaves(case.make(np.random.default_rng(1), data))
-                    assert all(np.isfinite(leaf).all() for leaf in leaves), (claim.id, case.name)
+        for case in [case for case in claim.cases if "{data}" in case.name][:1]:
+            with contextlib.suppress(NoInstance):
+                leaves = jax.tree.leaves(case.make(np.random.default_rng(1), data))
+                assert all(np.isfinite(leaf).all() for leaf in leaves), (claim.id, case.name)
 
 
 def test_determinantal_masks_of_narrow_data_have_no_fixed_size():
