@@ -11,7 +11,9 @@ from tyro.conf import Positional, arg
 
 import benchmarks
 
-BENCHMARKS = tuple(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
+BENCHMARKS = tuple(
+    module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")
+)
 """The name of every benchmark."""
 _HINT = f"(of {', '.join(BENCHMARKS)}; default: all)"
 

@@ -5,17 +5,15 @@ the quick tier: what odd data do wrong shows in each of them. What is found is w
 ``benchmarks/results/odd_data.json`` after each claim, and a run that was interrupted goes on from there.
 """
 
-import json
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sketchprune._files import write_atomically
+from benchmarks import _results
 from sketchprune.data import Dataset
 from theory import CATALOGUE
 from theory.claim import Claim
@@ -26,7 +24,7 @@ from theory.verification import verify_with
 
 SEEDS = 5
 TIER = replace(TIERS["quick"], name="odd data", instances=8, looks=(32, 128, 512))
-RESULTS = Path(__file__).parent / "results" / "odd_data.json"
+RESULTS = _results.FOLDER / "odd_data.json"
 
 ODD = ("5x4", "3x200", "60x2", "rank-1", "one-class", "equal-columns", "constant", "zero", "one-sample", "two-samples",
        "one-hot", "1e8", "1e-8", "1e-160", "normal")  # fmt: skip
@@ -70,14 +68,13 @@ def main() -> None:
     """Go on with the claims, and print the verdicts on each data set."""
     runtime.configure()
     console = Console()
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    found = _results.load(RESULTS)
     for claim in CATALOGUE:
         if claim.expected in (None, REFUTED) or claim.id in found or not _data_cases(claim):
             continue
         started = time.perf_counter()
         found[claim.id] = _words(claim)
-        RESULTS.parent.mkdir(exist_ok=True)
-        write_atomically(RESULTS, json.dumps(found, indent=1, sort_keys=True) + "\n")
+        _results.keep(RESULTS, found)
         console.print(f"{claim.id}: {time.perf_counter() - started:.0f} s")
     console.print(_table(found))
 

@@ -9,7 +9,6 @@ defects of :mod:`benchmarks.defects` are planted that have no result yet.
 import copy
 import hashlib
 import inspect
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import defects
+from benchmarks import _results, defects
 from benchmarks.roofline import hardware
-from sketchprune._files import write_atomically
 from sketchprune.data import Dataset
 from sketchprune.data import load as load_digits
 from theory import CATALOGUE
@@ -38,7 +36,7 @@ LEVEL = 1e-3
 """Probability that a limit of the table is wrong."""
 GOAL = 1e-3
 """The rate of false alarms that is aimed at."""
-RESULTS = Path(__file__).parent / "results" / "verifier.json"
+RESULTS = _results.FOLDER / "verifier.json"
 
 Counts = dict[str, Any]
 """``seeds`` and ``seconds`` spent, ``unexpected`` verdicts by seed, for each mutant the seeds that it survived, and the
@@ -49,7 +47,7 @@ def main():
     """Go on with the seeds and the defects, and print what all of them show."""
     runtime.configure()
     console = Console()
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    earlier = _results.load(RESULTS)
     claims = [claim for claim in CATALOGUE if claim.expected is not None]
     found = {claim.id: _begun(claim, earlier.get(claim.id)) for claim in claims}
     data = load_digits()
@@ -61,8 +59,7 @@ def main():
 
         for claim, result in ordered_map(more, pending, threads=runtime.THREADS):
             counts = found[claim.id] = result()
-            RESULTS.parent.mkdir(exist_ok=True)
-            write_atomically(RESULTS, json.dumps(found, indent=1, sort_keys=True) + "\n")
+            _results.keep(RESULTS, found)
             console.print(f"{claim.id}: {counts['seeds']} seeds, {counts['seconds']:.0f} s")
     console.print(_table(found, defects.measured(console)))
 

@@ -160,7 +160,7 @@ def _plain(hint: Any) -> _Argument:
 
 
 def _entries(hint: Any) -> _Argument:
-    """What an argument takes that is annotated as a tuple: a sequence of so many entries, each of its own kind."""
+    """What an argument takes that is annotated as a tuple: a sequence of its length, each entry of its own kind."""
     args = typing.get_args(hint)
     if args[-1] is ...:
         return _argument(Sequence[args[0]])

@@ -1,6 +1,5 @@
 """Which defects are caught, and by what."""
 
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -10,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import _results
 from benchmarks.defects.defect import Defect
 from benchmarks.defects.planting import Copy
 from benchmarks.defects.tables import DEFECTS, TABLES
-from sketchprune._files import write_atomically
 
-RESULTS = Path(__file__).parents[1] / "results" / "defects.json"
+RESULTS = _results.FOLDER / "defects.json"
 
 Found = dict[str, dict[str, Any]]
 """Name of a defect -> ``caught_by`` ("claim", "test", or None for a survivor), ``by`` which, ``seconds`` and
@@ -38,7 +37,7 @@ def measured(console: Console) -> Found:
     Args:
         console: where each result is shown as it is reached.
     """
-    earlier: Found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    earlier: Found = _results.load(RESULTS)
     found: Found = {}
     pending = []
     for defect in DEFECTS:
@@ -54,8 +53,7 @@ def measured(console: Console) -> Found:
         _check_without_defects(copy, pending)
         for defect in pending:
             result = found[defect.name] = _caught(copy, defect)
-            RESULTS.parent.mkdir(exist_ok=True)
-            write_atomically(RESULTS, json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+            _results.keep(RESULTS, found)
             by = result["by"] or "nothing: it survives"
             console.print(f"{defect.name}: {by}, {result['seconds']:.0f} s", markup=False, soft_wrap=True)
     return found

@@ -262,10 +262,9 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
 
 def _check_parameters(params: Params, mask: Mask | None, prunable: Prunable) -> None:
     """Refuses what is no pytree of floating arrays, and masks of another shape."""
-    for name, value, annotation in (
-        ("params", params, Params), ("mask", mask, Mask | None), ("prunable", prunable, Prunable),
-    ):  # fmt: skip
-        check(name, value, annotation)
+    check("params", params, Params)
+    check("mask", mask, Mask | None)
+    check("prunable", prunable, Prunable)
     _checks.floating_leaves("params", params)
 
 

@@ -77,8 +77,10 @@ def iterative_magnitude(
     check_batches(data, steps, key, batch_size)
     if rewind is not None:
         _checks.whole("rewind", rewind, least=0)
-    if rewind is not None and rewind > steps:
-        raise ValueError(f"rewind is {rewind}; it takes a whole number from 0 to {steps}, the number of steps, or None")
+        if rewind > steps:
+            raise ValueError(
+                f"rewind is {rewind}; it takes a whole number from 0 to {steps}, the number of steps, or None"
+            )
     keeps = check_rounds(keeps, available(params, mask, prunable))
     recipe = Recipe.of(apply, loss, optimizer, batch_size)
     chosen = chosen_leaves(params, prunable)

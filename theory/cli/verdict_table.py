@@ -3,16 +3,14 @@
 Where the output is piped, the same lines are printed without colours and without a progress line.
 """
 
-import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 from rich.text import Text
 
 from theory.cli.console import progress, say, terminal
@@ -49,8 +47,10 @@ class VerdictTable:
         self.chosen = chosen
         self.console = console or terminal()
         self._layout = _layout([item.argument for item in chosen], self.console)
+        self._line = progress(self.console)
+        self._task = self._line.add_task("", total=len(chosen))
+        self._in_hand = ""
         self._doing: dict[str, str] = {}
-        self._show: Callable[[str], None] = lambda argument: None
 
     def begin(self):
         """Print what is run, and the head of the table."""
@@ -61,24 +61,24 @@ class VerdictTable:
 
         The line goes away when the results end or the generator is closed.
         """
-        with progress(self.console) as line:
-            task = line.add_task("", total=len(self.chosen))
+        with self._line:
             for item, result in results:
-                self._show = functools.partial(self._describe, line, task, item.argument)
-                self._show(item.argument)
+                self._in_hand = item.argument
+                self._describe()
                 yield item, result
-                line.advance(task)
+                self._line.advance(self._task)
 
     def working(self, item: Selected, doing: str):
         """Show what is being measured for a claim while it is the one in hand. Any thread may call this."""
         self._doing[item.argument] = doing
-        self._show(item.argument)
+        if item.argument == self._in_hand:
+            self._describe()
 
-    def _describe(self, line: Progress, task: TaskID, in_hand: str, argument: str):
-        """Say on the progress line what is done for the claim in hand, if this is the one."""
-        if argument == in_hand:
-            doing = self._doing.get(argument)
-            line.update(task, description=f"{argument}: {doing}" if doing else argument, refresh=True)
+    def _describe(self):
+        """Say on the progress line what is done for the claim in hand."""
+        doing = self._doing.get(self._in_hand)
+        description = f"{self._in_hand}: {doing}" if doing else self._in_hand
+        self._line.update(self._task, description=description, refresh=True)
 
     def add(self, item: Selected, verdict: Verdict):
         """Print the row of a claim, and below it what was not as expected and the counterexample."""

@@ -95,6 +95,21 @@ def medians(sides: SideArrays) -> dict[str, Any]:
     }
 
 
+def measure_enumerated(
+    runs: "theory.runs.Runs",
+    decide: Callable[[Evaluation, Evaluation | None, Admissible], CaseVerdict],
+    discrepancy: Discrepancy,
+    *,
+    compare_float32: bool,
+) -> Findings:
+    """:func:`measure_group` on the groups whose outcomes are enumerated."""
+    found = Findings.none(runs.statements)
+    for group in runs.groups:
+        if group.enumerable:
+            found |= measure_group(runs, group, decide, discrepancy, compare_float32=compare_float32)
+    return found
+
+
 def measure_group(
     runs: "theory.runs.Runs",
     group: "theory.instances.Group",

@@ -66,12 +66,9 @@ class Expectation(trials.Sampled):
 
     def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """All outcomes where they are enumerated; else trials, in float32, until all is decided."""
-        found = Findings.none(runs.statements)
-        for group in runs.groups:
-            if group.enumerable:
-                found |= exact.measure_group(
-                    runs, group, self.decide_enumerated, self.discrepancy, compare_float32=self.relation == "equal"
-                )
+        found = exact.measure_enumerated(
+            runs, self.decide_enumerated, self.discrepancy, compare_float32=self.relation == "equal"
+        )
         return retrials.measure(runs, tier, self, float32=True, found=found)
 
     def decide_enumerated(

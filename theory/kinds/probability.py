@@ -48,12 +48,7 @@ class Probability(trials.Sampled):
 
     def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """All outcomes where they are enumerated; else trials, in float64, until all is decided."""
-        found = Findings.none(runs.statements)
-        for group in runs.groups:
-            if group.enumerable:
-                found |= exact.measure_group(
-                    runs, group, self.decide_enumerated, self.discrepancy, compare_float32=False
-                )
+        found = exact.measure_enumerated(runs, self.decide_enumerated, self.discrepancy, compare_float32=False)
         return retrials.measure(runs, tier, self, float32=False, found=found)
 
     def of_outcome(self, sides: SideArrays) -> SideArrays:

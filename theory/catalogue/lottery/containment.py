@@ -77,9 +77,10 @@ def _is_target(target: Target, masks: list[Bool[Array, "_ _"]], network: tuple[l
 def _needed_parts(
     target: Target, masks: list[Bool[Array, "_ _"]], found: lottery.Embedding, copies: list[tuple[int, ...]]
 ) -> Float[Array, " choices"]:
-    """The least part of so many copies, of inputs and of hidden units alike, within which the target is contained.
+    """For each choice of numbers of copies, the least part of them within which the target is contained.
 
-    Copies come in their order: a hidden unit takes the first host of each of its inputs, and an output any hidden copy.
+    The part is the same for the copies of inputs and of hidden units. Copies come in their order: a hidden unit takes
+    the first host of each of its inputs, and an output any hidden copy.
     """
     inputs, hidden = np.array(copies, target.x.dtype).T[..., None, None]
     used = found.network[1].kernel != 0

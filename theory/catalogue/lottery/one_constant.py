@@ -35,9 +35,9 @@ class FewItems(Items):
     drawn: int = struct.field(pytree_node=False, default=FEW)
 
 
-def _asked_for(epsilon: Any, density: Any) -> Any:
-    """C log(1/min(ε, δ))/log(1/(1 − p)), in NumPy or in JAX."""
-    return CONSTANT * jnp.log(jnp.minimum(epsilon, DELTA)) / jnp.log1p(-density)
+def _asked_for(epsilon: Any, density: Any, numpy: Any) -> Any:
+    """C log(1/min(ε, δ))/log(1/(1 − p)), in NumPy or in JAX: making instances compiles nothing."""
+    return CONSTANT * numpy.log(numpy.minimum(epsilon, DELTA)) / numpy.log1p(-density)
 
 
 def _draw(items: Items, key: Key) -> Float[Array, " m"]:
@@ -62,12 +62,12 @@ def _constant(items: Items, kept: Float[Array, " m"]) -> dict[str, Sides]:
 
 
 def _is_asked_for(items: Items) -> Bool[Array, ""]:
-    return items.count >= _asked_for(items.epsilon, items.density) - ROUNDING
+    return items.count >= _asked_for(items.epsilon, items.density, jnp) - ROUNDING
 
 
 def _items(quantiles: np.ndarray, density: float) -> Items:
     """As many items as the formula asks for."""
-    count = np.ceil(CONSTANT * np.log(min(FINEST, DELTA)) / np.log1p(-density) - ROUNDING)
+    count = np.ceil(_asked_for(FINEST, density, np) - ROUNDING)
     return Items(quantiles, np.asarray(density), np.asarray(FINEST), np.asarray(int(count)))
 
 
