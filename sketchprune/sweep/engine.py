@@ -118,8 +118,9 @@ def _plan(
     _check_distinct("densities", list(densities))
     _check_distinct("seeds", list(seeds))
     _checks.whole("seeds", seeds, least=0)
+    params = problem.params(jax.random.key(0))
     for density in densities:
-        prune.count(problem.shapes, density)  # refuses one that keeps nothing, or is out of range
+        prune.count(params, density)  # refuses one that keeps nothing, or is out of range
     pruned = list(itertools.product(methods, (float(density) for density in densities if density < 1)))
     return [_Member(int(seed), *pair) for seed in seeds for pair in [(DENSE, 1.0), *pruned]]
 
@@ -133,7 +134,7 @@ def _check_distinct(name: str, values: Sequence[Any]) -> None:
 
 def _group_size(problem: Problem) -> int:
     """How many runs are trained together: of each the weights, their start and the mask are held."""
-    held = 9 * sum(leaf.size for leaf in jax.tree.leaves(problem.shapes))
+    held = 9 * sum(leaf.size for leaf in jax.tree.leaves(problem.params(jax.random.key(0))))
     return max(1, min(_LARGEST_GROUP, _GROUP_BYTES // held))
 
 

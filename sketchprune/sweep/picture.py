@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from tueplots.constants.color.palettes import paultol_bright
 
 from sketchprune._boundary import checked
@@ -85,10 +85,12 @@ def draw_accuracy(axes: Axes, rows: Sequence[Row], styles: Mapping[str, Look]) -
     ]
     for dense in (each for each in found if each.method == DENSE.label):
         entries.append(axes.axhline(dense.mean, color="black", linewidth=0.8, label=DENSE.label))
-        axes.axhspan(dense.low, dense.high, color="black", alpha=0.12, linewidth=0)
+        if dense.runs > 1:
+            axes.axhspan(dense.low, min(dense.high, 1), color="black", alpha=0.12, linewidth=0)
     shown = [each for each in found if each.method in styles]
     marks = {EMPTY: any(each.collapsed for each in shown), FAILED: any(each.failures for each in shown)}
     axes.set(xscale="log", xlabel="density (part of the weights that is kept)", ylabel="test accuracy")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     return entries + [entry for entry, occurs in marks.items() if occurs]

@@ -89,11 +89,6 @@ class Problem:
         """How many samples a step sees."""
         return min(self.training.batch_size, len(self.train[0]))
 
-    @functools.cached_property
-    def shapes(self) -> Params:
-        """The shapes and dtypes of the weights."""
-        return jax.eval_shape(self.params, jax.random.key(0))
-
     def params(self, key: Key) -> Params:
         """Initial weights.
 

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import NamedTuple
 
-import numpy as np
 from scipy import special
 
 from sketchprune._boundary import checked
@@ -83,18 +83,18 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
 def _summary(network: str, method: str, density: float, rows: Sequence[Row]) -> Summary:
     """The record of some runs that differ in their seeds alone."""
     trained = [row for row in rows if not row.failure]
-    accuracies = np.array([row.test_accuracy for row in trained])
+    accuracies = [row.test_accuracy for row in trained]
     mean, error, half = math.nan, math.nan, math.nan
     if trained:
-        mean = float(accuracies.mean())
+        mean = fmean(accuracies)
     if len(trained) > 1:
-        error = float(accuracies.std(ddof=1) / math.sqrt(len(trained)))
+        error = stdev(accuracies) / math.sqrt(len(trained))
         half = float(-special.stdtrit(len(trained) - 1, LEVEL / 2)) * error
     return Summary(
         network,
         method,
         density,
-        float(np.mean([row.realised_density for row in trained])) if trained else math.nan,
+        fmean(row.realised_density for row in trained) if trained else math.nan,
         len(trained),
         len(rows) - len(trained),
         sum(row.empty_layer for row in trained),

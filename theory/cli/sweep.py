@@ -269,7 +269,9 @@ def _show(console: "Console", task: _Task, rows: "list[Row]") -> None:
 
     for line in lines(summarise(rows)):
         console.print(line, soft_wrap=True)
-    figure = picture(rows, f"{task.problem.network} on {task.data}, {task.problem.training.steps:,} steps")
+    steps, seeds = task.problem.training.steps, len({row.seed for row in rows})
+    bands = f"; bands: 95 % intervals over {seeds} seeds" if seeds > 1 else ""
+    figure = picture(rows, f"{task.problem.network} on {Path(task.data).name}, {steps:,} steps{bands}")
     for name in _PICTURES:
         content = io.BytesIO()
         figure.savefig(content, format=Path(name).suffix[1:], dpi=200)
