@@ -76,6 +76,21 @@ def versions() -> dict[str, str]:
     return own | packages | {"backend": jax.default_backend()}
 
 
+def hardware() -> str:
+    """The number and the name of the processors or accelerators that the numbers were measured on."""
+    import platform
+
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{jax.device_count()} x {device.device_kind}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names) or 1} x {names[0] if names else platform.processor()}"
+
+
 def source_checksum() -> str:
     """A checksum of the library and the claims as they are on disk.
 
