@@ -70,9 +70,12 @@ def make(
     from figures._gallery import write_gallery
     from figures._parts import Parts
     from figures._verdicts import reported
+    from sketchprune.data import load
+    from sketchprune.data.files import has_test_set
     from theory.cli.select import dataset, reason
 
     samples = dataset(data)
+    test = load(data, "test") if data != "digits" and has_test_set(Path(data)) else None
     if report is not None:
         reported(report, samples)  # refused before any work
     failed = {}
@@ -80,7 +83,7 @@ def make(
         started = time.perf_counter()
         parts = Parts(out / ".parts", lambda text, name=name: print(f"  {name}: {text}", flush=True))
         try:
-            _make_one(name, Config(seed, scale, samples, report, parts), out)
+            _make_one(name, Config(seed, scale, samples, test, report, parts), out)
         except ValueError as error:
             if len(names) == 1:
                 raise

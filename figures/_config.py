@@ -9,7 +9,7 @@ import numpy as np
 
 from figures import _verdicts
 from figures._parts import Arrays, Parts
-from sketchprune.data import Dataset, load
+from sketchprune.data import Dataset, hold_out, load, subset
 
 if TYPE_CHECKING:
     from theory.verdict import Verdict
@@ -28,7 +28,8 @@ class Config:
     Attributes:
         seed: the seed of the run; the key of each figure derives from it and from the figure's name.
         scale: how much work is done.
-        data: the samples to train on.
+        data: the samples.
+        test: samples to test networks on, which ``data`` does not hold; None where the data set has no test set.
         report: a verdicts.json whose verdicts are drawn; without it the claims are verified.
         parts: where finished pieces of work are kept; by default nowhere.
     """
@@ -36,6 +37,7 @@ class Config:
     seed: int = 0
     scale: Scale = "small"
     data: Dataset = field(default_factory=load)
+    test: Dataset | None = None
     report: Path | None = None
     parts: Parts = field(default_factory=Parts)
 
@@ -63,6 +65,15 @@ class Config:
             What the function returned, as NumPy arrays.
         """
         return self.parts.done(label, function, self.identity)
+
+    def halves(self, samples: int | None = None) -> tuple[Dataset, Dataset]:
+        """What networks are trained on and tested on: without a test set, a fixed part of the data is held out.
+
+        Args:
+            samples: at most so many are trained on, the same part of each class.
+        """
+        train, test = hold_out(self.data) if self.test is None else (self.data, self.test)
+        return (subset(train, samples) if samples is not None and samples < len(train.x) else train), test
 
     def verdict(self, claim: str) -> "Verdict":
         """The verdict on a claim of the catalogue: the report's, or from verifying it at the quick tier.
