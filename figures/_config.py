@@ -9,7 +9,7 @@ import numpy as np
 
 from figures import _verdicts
 from figures._parts import Arrays, Parts
-from sketchprune.data import Dataset, load
+from sketchprune.data import Dataset, hold_out, load
 
 if TYPE_CHECKING:
     from theory.verdict import Verdict
@@ -31,6 +31,7 @@ class Config:
         data: the samples to train on.
         report: a verdicts.json whose verdicts are drawn; without it the claims are verified.
         parts: where finished pieces of work are kept; by default nowhere.
+        test: the test set that comes with the data; None where none does.
     """
 
     seed: int = 0
@@ -38,6 +39,12 @@ class Config:
     data: Dataset = field(default_factory=load)
     report: Path | None = None
     parts: Parts = field(default_factory=Parts)
+    test: Dataset | None = None
+
+    @property
+    def train_and_test(self) -> tuple[Dataset, Dataset]:
+        """Samples to train on and samples to test on: the test set that comes with the data, or a part held out."""
+        return hold_out(self.data) if self.test is None else (self.data, self.test)
 
     def settings(self, by_scale: Mapping[Scale, Settings]) -> Settings:
         """What a figure does at the scale of this run.
@@ -78,11 +85,11 @@ class Config:
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells this run from others, besides the source and the report."""
-        return str(self.seed), self.scale, self.data.name, _checksum(self.data)
+        return str(self.seed), self.scale, self.data.name, _checksum((self.data, self.test))
 
 
-def _checksum(data: Dataset) -> str:
-    """A checksum of the samples and the labels."""
+def _checksum(data: tuple[Dataset, Dataset | None]) -> str:
+    """A checksum of the samples and the labels of both sets."""
     from theory.report.journal import fingerprint
 
     return f"{fingerprint(data):08x}"
