@@ -70,12 +70,11 @@ def make(
     from figures._gallery import write_gallery
     from figures._parts import Parts
     from figures._verdicts import reported
-    from sketchprune.data import load
-    from sketchprune.data.files import has_test_set
+    from sketchprune.data import has_test_set
     from theory.cli.select import dataset, reason
 
     samples = dataset(data)
-    test = load(data, "test") if data != "digits" and has_test_set(Path(data)) else None
+    test = dataset(data, "test") if has_test_set(data) else None
     if report is not None:
         reported(report, samples)  # refused before any work
     failed = {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,19 @@ Scale = Literal["tiny", "small", "paper"]
 and the sizes of the papers."""
 
 Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class BySize(Generic[Settings]):
+    """What a figure does on small images, such as the digits, and on others, such as MNIST's and CIFAR's.
+
+    Attributes:
+        small: where images have fewer than 28 pixels a side, and on plain features.
+        large: on all others.
+    """
+
+    small: Settings
+    large: Settings
 
 
 @dataclass(frozen=True)
@@ -41,15 +54,18 @@ class Config:
     report: Path | None = None
     parts: Parts = field(default_factory=Parts)
 
-    def settings(self, by_scale: Mapping[Scale, Settings]) -> Settings:
-        """What a figure does at the scale of this run.
+    def settings(self, by_scale: Mapping[Scale, Settings | BySize[Settings]]) -> Settings:
+        """What a figure does at the scale of this run, and with images of this size.
 
         Args:
             by_scale: what it does at each scale.
         """
         if self.scale not in by_scale:
             raise ValueError(f"scale is {self.scale}; it takes {' or '.join(by_scale)}")
-        return by_scale[self.scale]
+        found = by_scale[self.scale]
+        if isinstance(found, BySize):
+            return found.large if min(self.data.image_shape[:2], default=0) >= 28 else found.small
+        return found
 
     def part(self, label: str, function: Callable[[], Arrays]) -> Arrays:
         """A piece of work: run now, or read back where an earlier run with the same settings and source has done it.
@@ -89,11 +105,11 @@ class Config:
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells this run from others, besides the source and the report."""
-        return str(self.seed), self.scale, self.data.name, _checksum(self.data)
+        return str(self.seed), self.scale, self.data.name, _checksum((self.data, self.test))
 
 
-def _checksum(data: Dataset) -> str:
-    """A checksum of the samples and the labels."""
+def _checksum(data: tuple[Dataset, Dataset | None]) -> str:
+    """A checksum of the samples and the labels of both sets."""
     from theory.report.journal import fingerprint
 
     return f"{fingerprint(data):08x}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures._config import Config, Scale
+from figures._config import BySize, Config, Scale
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, style
 from figures._sweeps import rows_of, swept
 from sketchprune import laws, lottery, prune, sweep
@@ -24,7 +24,7 @@ class Work(NamedTuple):
     """What is done at a scale.
 
     Attributes:
-        network: the network's name; "lenet" for images of more than 8x8 pixels.
+        network: the network's name.
         densities: the densities.
         seeds: how many seeds.
         training: of every network.
@@ -38,13 +38,14 @@ class Work(NamedTuple):
     samples: int | None = None
 
 
-SETTINGS: dict[Scale, Work] = {
+SETTINGS: dict[Scale, Work | BySize[Work]] = {
     "tiny": Work("mlp", (0.1,), 2, Training(20), 300),
-    "small": Work("mlp", (0.5, 0.2, 0.1, 0.05, 0.02, 0.01), 5, Training(500)),
+    "small": BySize(
+        Work("mlp", (0.5, 0.2, 0.1, 0.05, 0.02, 0.01), 5, Training(500)),
+        Work("lenet", (0.2, 0.05, 0.02, 0.01), 5, Training(1000, 0.05), 10_000),
+    ),
     "paper": Work("vgg16", (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005), 3, Training(40_000)),
 }
-ON_LARGE_IMAGES = Work("lenet", (0.2, 0.05, 0.02, 0.01), 5, Training(1000, 0.05), 10_000)
-"""The work at small scale where images have more than 8x8 pixels."""
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
@@ -55,8 +56,6 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: not used: a run derives from its seed.
     """
     work = config.settings(SETTINGS)
-    if config.scale == "small" and config.data.x.shape[1] > 64:
-        work = ON_LARGE_IMAGES
     problem = sweep.problem(work.network, *config.halves(work.samples), work.training)
     methods = [
         Method(rule, functools.partial(_draw, rule, preserve), PRESERVED if preserve else "")
@@ -92,7 +91,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     with 95 % intervals. A cross is a density at which most networks have a layer without weights: such a network
     predicts one class.
     """
-    rows = rows_of(arrays)
+    found = sweep.summarise(rows_of(arrays))
     figure = Figure(figsize=(2 * WIDTH, 0.85 * WIDTH))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     entries = []
@@ -100,7 +99,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         looks = {
             sweep.Run("", rule, sampler, 1, 1.0, 0).method: Look(colour, line, "o") for rule, colour in RULES.items()
         }
-        entries = sweep.draw_accuracy(axes, rows, looks)
+        entries = sweep.draw_accuracy(axes, found, looks)
         axes.set_title(title)
         axes.set_xlabel("density (part of the weights that is kept)")
     for entry in entries:

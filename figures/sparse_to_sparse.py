@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from figures._config import Config, Scale
+from figures._config import BySize, Config, Scale
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import laws, prune, scores, sweep, train
 from sketchprune.sweep import Problem, Training
@@ -53,13 +53,14 @@ class Work(NamedTuple):
     samples: int | None = None
 
 
-SETTINGS: dict[Scale, Work] = {
+SETTINGS: dict[Scale, Work | BySize[Work]] = {
     "tiny": Work("mlp", (1.0, 0.5), 0.1, 0.3, 2, Training(20), 300),
-    "small": Work("mlp", (1.0, 0.8, 0.6, 0.4, 0.2, 0.1), 0.05, 0.1, 5, Training(500)),
+    "small": BySize(
+        Work("mlp", (1.0, 0.8, 0.6, 0.4, 0.2, 0.1), 0.05, 0.1, 5, Training(500)),
+        Work("lenet", (1.0, 0.5, 0.2), 0.05, 0.1, 5, Training(500, 0.05), 10_000),
+    ),
     "paper": Work("resnet20", (1.0, 0.8, 0.6, 0.4, 0.2, 0.1), 0.05, 0.1, 3, Training(40_000)),
 }
-ON_LARGE_IMAGES = Work("lenet", (1.0, 0.5, 0.2), 0.05, 0.1, 5, Training(500, 0.05), 10_000)
-"""The work at small scale where images have more than 8x8 pixels."""
 
 LOOKS = {
     "imp": Look("iterative magnitude pruning", BLUE, "o", "-"),
@@ -77,8 +78,6 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: not used: a run derives from its seed.
     """
     work = config.settings(SETTINGS)
-    if config.scale == "small" and config.data.x.shape[1] > 64:
-        work = ON_LARGE_IMAGES
     problem = sweep.problem(work.network, *config.halves(work.samples), work.training)
     arrays = {"sources": np.array(work.sources), "kept": np.array(work.kept), "frozen": np.array(work.frozen)}
     for name in LOOKS:
