@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from benchmarks.roofline import hardware, matmul_rate, prepared
+from benchmarks.roofline import matmul_rate, prepared
 from sketchprune import laws, sketch
 from sketchprune.types import Key
+from theory.cli import runtime
 
 OURS = "sketchprune"
 SAMPLES = 512
@@ -103,7 +104,7 @@ def main() -> None:
 
     console = Console()
     console.print(
-        f"‖X(m∘w)−Xw‖² of random masks, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, on {hardware()} with "
+        f"‖X(m∘w)−Xw‖² of random masks, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, on {runtime.hardware()} with "
         f"{statistics.median(products) / 1e9:.0f} GFLOP/s, jax {jax.__version__}"
     )
     console.print(compared(rates, products, {name: mean / theory for name, mean in means.items()}))

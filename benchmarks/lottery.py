@@ -19,9 +19,10 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.roofline import Prepared, hardware, judged, prepared
+from benchmarks.roofline import Prepared, judged, prepared
 from sketchprune import laws, lottery
 from sketchprune.types import Key
+from theory.cli import runtime
 
 REQUIRED = 50
 """How many times faster than the loop random masks and embeddings have to be."""
@@ -263,7 +264,7 @@ def requirement(required: int | None, rates: Rates) -> str:
 def main() -> None:
     """Print how many a second, by the library and by the loop."""
     check()
-    title = f"{hardware()}, jax {jax.__version__}"
+    title = f"{runtime.hardware()}, jax {jax.__version__}"
     table = Table("what", "ours, a second", "NumPy loop", "ours is", "of random words", "required", title=title)
     for row in rows():
         rates = measured(row)

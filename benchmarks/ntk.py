@@ -13,7 +13,6 @@ from rich.table import Table
 
 from benchmarks.roofline import (
     Prepared,
-    hardware,
     judged,
     matmul_rate,
     prepared,
@@ -23,6 +22,7 @@ from benchmarks.roofline import (
 )
 from sketchprune import kernels, models
 from sketchprune.types import ApplyFn, Mask, Params
+from theory.cli import runtime
 
 Kernel = Callable[[Params, Array], Array]
 """From parameters and samples to the kernel of all outputs."""
@@ -165,7 +165,7 @@ def main() -> None:
     console = Console(width=110)
     others = baselines()
     rate = matmul_rate()
-    console.print(f"NTK of all outputs, float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}")
+    console.print(f"NTK of all outputs, float32, {runtime.hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}")
     if not others:
         console.print("neural-tangents cannot be imported, so there is nothing to compare with: sketchprune[infinite]")
     for case in CASES:

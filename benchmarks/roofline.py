@@ -1,11 +1,9 @@
 """The machine's measured rate of matrix products, and how the other benchmarks time functions and count operations."""
 
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +12,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params, primitives
 from jax.typing import DTypeLike
 from rich.console import Console
 from rich.table import Table
+
+from theory.cli import runtime
 
 
 class Prepared(NamedTuple):
@@ -131,20 +131,9 @@ def judged(met: bool) -> str:
     return "met" if met else "[red]missed[/red]"
 
 
-def hardware() -> str:
-    """The number and the name of the processors or accelerators that the numbers were measured on."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return f"{jax.device_count()} x {device.device_kind}"
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names) or 1} x {names[0] if names else platform.processor()}"
-
-
 def main() -> None:
     """Print the rate of matrix products in float32 and bfloat16."""
-    table = Table("dtype", "GFLOP/s", title=f"Matrix products on {hardware()}, jax {jax.__version__}")
+    table = Table("dtype", "GFLOP/s", title=f"Matrix products on {runtime.hardware()}, jax {jax.__version__}")
     for dtype in (jnp.float32, jnp.bfloat16):
         table.add_row(jnp.dtype(dtype).name, f"{matmul_rate(dtype) / 1e9:.0f}")
     Console().print(table)

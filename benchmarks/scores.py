@@ -19,9 +19,10 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.roofline import hardware, judged, matmul_rate, product_operations, timed
+from benchmarks.roofline import judged, matmul_rate, product_operations, timed
 from sketchprune import data, laws, masks, models, prune, scores, train
 from sketchprune.types import Params
+from theory.cli import runtime
 
 SCORES, DENSITY = 14_715_584, 0.05
 IMAGE, ROUNDS, TIMED = (1, 32, 32, 3), 100, 5
@@ -249,7 +250,7 @@ def main() -> None:
     version = "" if peer is None else f", torch {peer.__version__}"
     table = Table(
         *("what", "by", "time", "roofline", "slower than ours", "required"),
-        title=f"float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}{version}",
+        title=f"float32, {runtime.hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}{version}",
     )
     selection(table, peer)
     synflow(table, peer, rate)

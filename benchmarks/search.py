@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
-from benchmarks.roofline import hardware, judged, matmul_rate
+from benchmarks.roofline import judged, matmul_rate
 from sketchprune import data, laws, models, search, sketch, train
 from sketchprune.search import SearchResult
 from sketchprune.search.objectives import Objective
+from theory.cli import runtime
 
 ROUNDS = 5
 """What is compared runs in turns, so that other work on the machine slows all of it alike."""
@@ -230,7 +231,7 @@ def main() -> None:
     """Print the measurements."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count())  # as the command does
     console = Console()
-    console.print(f"search on {hardware()}, jax {jax.__version__}")
+    console.print(f"search on {runtime.hardware()}, jax {jax.__version__}")
     on_cpu = jax.default_backend() == "cpu"
     if on_cpu:
         memory(console)

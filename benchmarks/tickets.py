@@ -17,10 +17,11 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.roofline import hardware, matmul_rate, product_operations
+from benchmarks.roofline import matmul_rate, product_operations
 from benchmarks.scores import in_turns, row, torch
 from sketchprune import data, laws, models, prune, scores, train
 from sketchprune.types import Batch, Mask, Params
+from theory.cli import runtime
 
 SEEDS, TORCH_SEEDS = 16, 2
 STEPS, BATCH, RATE, MOMENTUM = 60, 64, 0.1, 0.9
@@ -224,7 +225,7 @@ def main() -> None:
     version = "" if peer is None else f", torch {peer.__version__}"
     table = Table(
         *("what", "by", "time", "roofline", "slower than ours", "required"),
-        title=f"float32, {hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}{version}",
+        title=f"float32, {runtime.hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}{version}",
     )
     in_torch = {} if peer is None else peer_runs(peer, batch, seeds, keeps)
     gradient = jax.grad(lambda params: train.cross_entropy(apply(params, batch[0][:BATCH]), batch[1][:BATCH]))

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import _results, defects
-from benchmarks.roofline import hardware
 from sketchprune.data import Dataset
 from sketchprune.data import load as load_digits
 from theory import CATALOGUE
@@ -98,7 +97,12 @@ def _table(found: dict[str, Counts], caught: defects.Found) -> Table:
     trials = sum(counts["seeds"] * len(counts["survivors"]) for counts in found.values())
     missed = sum(len(seeds) for counts in found.values() for seeds in counts["survivors"].values())
     table = Table(
-        "what", "times", "of", f"upper limit ({1 - LEVEL:.1%})", "aim", title=f"quick tier, digits, {hardware()}"
+        "what",
+        "times",
+        "of",
+        f"upper limit ({1 - LEVEL:.1%})",
+        "aim",
+        title=f"quick tier, digits, {runtime.hardware()}",
     )
     for what, times, of, aim in (
         ("a true claim is REFUTED", alarms, of_true_claims, f"{GOAL:g}"),

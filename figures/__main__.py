@@ -1,22 +1,26 @@
 """Makes the figures named on the command line, or all of them."""
 
 import difflib
+import functools
 import importlib
 import pkgutil
 import sys
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
 import figures
-from figures._config import Config, Tier
 from theory.cli import runtime
-from theory.cli.arguments import check_seed
+from theory.cli.arguments import Data, check_seed
 from theory.cli.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from figures._config import Config
 
 
 def names_of_figures() -> tuple[str, ...]:
@@ -30,21 +34,27 @@ FIGURES = names_of_figures()
 def make(
     names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]", help_behavior_hint="(default: all)")]] = (),
     *,
+    scale: Literal["tiny", "small", "paper"] = "small",
+    data: Data = "digits",
     out: Annotated[Path, arg(metavar="DIR")] = Path("figures/out"),
     seed: int = 0,
-    tier: Tier = "standard",
     report: Annotated[Path | None, arg(metavar="PATH")] = None,
-) -> None:
-    """Make figures: NAME.pdf, NAME.png, and NAME.npz with the numbers in them.
+) -> int:
+    """Make figures: for each NAME.pdf, NAME.png, the plotted numbers as NAME.csv, and NAME.json.
 
-    The same seed and tier give the same bytes on the same machine.
+    NAME.json holds the caption, the settings, and the verdicts on the claims that the figure illustrates. gallery.md
+    shows all figures of the folder. The same arguments give the same bytes on the same machine. What is computed is
+    kept in the folder, under .parts: a run that was killed goes on where it was, and numbers are computed again only
+    when the settings or the code that makes them have changed.
 
     Args:
         names: which figures.
+        scale: tiny to try a change, in seconds; small for the digits, in minutes on two cores; paper for the papers'
+            own sizes, on an accelerator.
+        data: the digits images, or a file or folder with data of one's own.
         out: the folder that they are written to.
         seed: the seed that all random keys derive from.
-        tier: how much work is done for a figure.
-        report: a verdicts.json to draw; without it the claims are verified first.
+        report: a verdicts.json of these data; the claims that it does not hold are verified at the quick tier.
     """
     for name in names:
         _check_name(name)
@@ -56,9 +66,30 @@ def make(
             f"out is {out}, which cannot be written ({error.strerror}); it takes a folder that can be written"
         ) from None
     runtime.configure(x64=True)
+    from figures._config import Config
+    from figures._gallery import write_gallery
+    from figures._parts import Parts
+    from figures._verdicts import reported
+    from theory.cli.select import dataset, reason
+
+    samples = dataset(data)
+    if report is not None:
+        reported(report, samples)  # refused before any work
+    failed = {}
     for name in names or FIGURES:
-        _make_one(name, Config(seed, tier, report), out)
-        print(out / f"{name}.pdf", flush=True)
+        started = time.perf_counter()
+        parts = Parts(out / ".parts", lambda text, name=name: print(f"  {name}: {text}", flush=True))
+        try:
+            _make_one(name, Config(seed, scale, samples, report, parts), out)
+        except ValueError as error:
+            if len(names) == 1:
+                raise
+            failed[name] = reason(error)
+            print(f"{name} failed: {failed[name]}", file=sys.stderr, flush=True)
+        else:
+            print(f"{out / name}.pdf, {time.perf_counter() - started:.1f} s", flush=True)
+    write_gallery(out)
+    return ExitStatus.UNEXPECTED if failed else ExitStatus.OK
 
 
 def _check_name(name: str):
@@ -68,21 +99,24 @@ def _check_name(name: str):
         raise ValueError(f"names holds {name!r}; it takes {' or '.join(near)}")
 
 
-def _make_one(name: str, config: Config, out: Path):
-    """Compute the numbers of a figure, draw them, and write both."""
+def _make_one(name: str, config: "Config", out: Path):
+    """Compute the numbers of a figure, draw them, and write its files."""
     import jax
-    import numpy as np
 
-    from figures._style import save
+    from figures._files import sidecar, write
+    from figures._style import stamp
 
     module = importlib.import_module(f"figures.{name}")
     # The key derives from the name, so that adding a figure changes the numbers of no other.
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
-    arrays = module.data(config, key)
+    report = "" if config.report is None else f"{zlib.crc32(config.report.read_bytes()):08x}"
+    numbers = functools.partial(module.data, config, key)
+    arrays = config.parts.done("numbers", numbers, (*config.identity, report))
+    verdicts = [config.verdict(claim) for claim in getattr(module, "CLAIMS", ())]
     figure = module.draw(arrays)
-    np.savez(out / f"{name}.npz", **arrays)
-    for suffix in (".pdf", ".png"):
-        save(figure, out / (name + suffix))
+    stamp(figure, [verdict.id for verdict in verdicts if verdict.verdict == "REFUTED"], config.data.name)
+    settings = getattr(module, "SETTINGS", {}).get(config.scale)
+    write(out, name, figure, arrays, sidecar(name, config, module.draw, settings, verdicts))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -92,11 +126,13 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the words after ``python -m figures``; those of the process by default.
     """
     try:
-        tyro.cli(make, args=args, prog="python -m figures")
+        return tyro.cli(make, args=args, prog="python -m figures")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return ExitStatus.USAGE
-    return ExitStatus.OK
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept, and the same command goes on", file=sys.stderr)
+        return ExitStatus.INTERRUPTED
 
 
 if __name__ == "__main__":

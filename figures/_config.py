@@ -1,10 +1,24 @@
-"""The settings that the figures of one run share."""
+"""The settings of a run, as a figure sees them, and how a figure asks for pieces of work and for verdicts."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-Tier = Literal["quick", "standard"]
+import numpy as np
+
+from figures import _verdicts
+from figures._parts import Arrays, Parts
+from sketchprune.data import Dataset, load
+
+if TYPE_CHECKING:
+    from theory.verdict import Verdict
+
+Scale = Literal["tiny", "small", "paper"]
+"""How much work a figure does: "tiny" to try a change, "small" for the digits on two cores, "paper" for an accelerator
+and the sizes of the papers."""
+
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -13,10 +27,62 @@ class Config:
 
     Attributes:
         seed: the seed of the run; the key of each figure derives from it and from the figure's name.
-        tier: how much work is done: "quick" to look at a figure, "standard" to print it.
-        report: a verdicts.json whose verdicts are drawn; without it, figures of verdicts verify the claims first.
+        scale: how much work is done.
+        data: the samples to train on.
+        report: a verdicts.json whose verdicts are drawn; without it the claims are verified.
+        parts: where finished pieces of work are kept; by default nowhere.
     """
 
     seed: int = 0
-    tier: Tier = "standard"
+    scale: Scale = "small"
+    data: Dataset = field(default_factory=load)
     report: Path | None = None
+    parts: Parts = field(default_factory=Parts)
+
+    def settings(self, by_scale: Mapping[Scale, Settings]) -> Settings:
+        """What a figure does at the scale of this run.
+
+        Args:
+            by_scale: what it does at each scale.
+        """
+        if self.scale not in by_scale:
+            raise ValueError(f"scale is {self.scale}; it takes {' or '.join(by_scale)}")
+        return by_scale[self.scale]
+
+    def part(self, label: str, function: Callable[[], Arrays]) -> Arrays:
+        """A piece of work: run now, or read back where an earlier run with the same settings and source has done it.
+
+        Two figures share a piece if their functions are in one module and the labels agree.
+
+        Args:
+            label: tells apart the pieces of a module. It names all that the function depends on besides this
+                configuration and its source.
+            function: does the work.
+
+        Returns:
+            What the function returned, as NumPy arrays.
+        """
+        return self.parts.done(label, function, self.identity)
+
+    def verdict(self, claim: str) -> "Verdict":
+        """The verdict on a claim of the catalogue: the report's, or from verifying it at the quick tier.
+
+        Args:
+            claim: its id.
+        """
+        if self.report is not None and (found := _verdicts.reported(self.report, self.data).get(claim)) is not None:
+            return found
+        text = self.part(claim, lambda: {"json": np.array(_verdicts.verified(claim, self.seed, self.data))})
+        return _verdicts.parsed(str(text["json"]))
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells this run from others, besides the source and the report."""
+        return str(self.seed), self.scale, self.data.name, _checksum(self.data)
+
+
+def _checksum(data: Dataset) -> str:
+    """A checksum of the samples and the labels."""
+    from theory.report.journal import fingerprint
+
+    return f"{fingerprint(data):08x}"

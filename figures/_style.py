@@ -1,12 +1,13 @@
 """The style that all figures share: the width of a paper's column, its font sizes, and colours for every eye."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from tueplots import axes, figsizes, fontsizes, markers
 from tueplots.constants.color.palettes import paultol_bright
@@ -75,3 +76,25 @@ def save(figure: Figure, path: Path) -> None:
         path: the file; its suffix, .pdf or .png, is the format.
     """
     figure.savefig(path, metadata=_METADATA[path.suffix])
+
+
+@style()
+def stamp(figure: Figure, refuted: Sequence[str], data: str) -> None:
+    """Write below a figure which of the claims that it illustrates are refuted; the panels keep their size.
+
+    Args:
+        figure: the figure.
+        refuted: the ids of the claims.
+        data: the name of the data that refute them.
+    """
+    if not refuted:
+        return
+    width, height = figure.get_size_inches()
+    lines = [f"REFUTED on {data}: {claim}" for claim in refuted]
+    strip = 0.16 * len(lines) + 0.04
+    figure.set_size_inches(width, height + strip)
+    share = strip / (height + strip)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)  # the style's
+    engine.set(rect=(0, share, 1, 1 - share))
+    figure.text(0.5, 0.1 * share, "\n".join(lines), color=RED, ha="center", va="bottom", fontsize=7, in_layout=False)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.optimize import root_scalar
 
-from figures._config import Config
+from figures._config import Config, Scale
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, style
 from sketchprune import lottery
 from sketchprune.types import Key
@@ -25,11 +26,28 @@ DENSITIES = {0.2: BLUE, 0.4: GREEN, 0.8: PURPLE}
 """Densities of the left panel, of both layers of the source, and their colours."""
 FIXED_WIDTH = 48
 """The width of the source in the right panel."""
-WIDTHS = (6, 12, 24, 48, 96, 192, 384, 768)
-"""Widths that are measured, multiples of d."""
 MEASURED_DENSITIES = np.linspace(0.1, 0.9, 9)
-NUM_MASKS = {"quick": 256, "standard": 4096}
-"""Tier -> sources that are drawn for each point."""
+CLAIMS = ("lottery/connectivity", "lottery/width-suffices", "lottery/width-necessary")
+_WIDTHS = (6, 12, 24, 48, 96, 192, 384, 768)
+
+
+class Work(NamedTuple):
+    """What is done at a scale.
+
+    Attributes:
+        widths: widths that are measured, multiples of d.
+        count: sources that are drawn for each point.
+    """
+
+    widths: tuple[int, ...]
+    count: int
+
+
+SETTINGS: dict[Scale, Work] = {
+    "tiny": Work((6, 96), 256),
+    "small": Work(_WIDTHS, 4096),
+    "paper": Work(_WIDTHS, 65536),
+}
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
@@ -40,16 +58,16 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: the key of this figure.
     """
     by_width, by_density = jax.random.split(key)
-    count = NUM_MASKS[config.tier]
+    widths, count = config.settings(SETTINGS)
     curve_widths = NUM_INPUTS * np.unique(np.geomspace(1, 128, 60).round().astype(int))
     curve_densities = np.linspace(0.02, 0.98, 97)
     left = np.array(list(DENSITIES))
     measured = [
-        _measured(jax.random.fold_in(by_width, width), left, width=width, count=count) for width in WIDTHS
+        _measured(jax.random.fold_in(by_width, width), left, width=width, count=count) for width in widths
     ]  # [widths, densities, 2]
     return {
         "masks": np.array(count),
-        "widths": np.array(WIDTHS),
+        "widths": np.array(widths),
         "width_measured": np.array(measured),
         "curve_widths": curve_widths,
         "width_exact": np.array([[_exact(density, width) for density in left] for width in curve_widths]),
@@ -108,7 +126,12 @@ def _measured(key: Key, densities: np.ndarray, *, width: int, count: int) -> np.
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """Solid: every input has a path, which containment needs. Dashed: the construction succeeds, which suffices."""
+    """How often a random two-layer network contains a target unit of six inputs.
+
+    Solid: every input has a path, which containment needs. Dashed: the construction finds the target, which suffices.
+    Lines are exact, points are frequencies over random masks. Triangles mark the widths (left) and densities (right)
+    that the theory says are necessary and sufficient at 1 − δ.
+    """
     figure = Figure(figsize=(2 * WIDTH, 0.95 * WIDTH))
     left, right = figure.subplots(1, 2, sharey=True)
     for index, colour in enumerate(DENSITIES.values()):

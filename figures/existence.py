@@ -1,12 +1,14 @@
 """The best mask of a small model, found by chance, by local search and exactly, beside what a mask does on average."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from figures._config import Config
+from figures._config import Config, Scale
 from figures._digits import PANELS, Panel, digits
 from figures._style import BLUE, CYAN, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import laws, search, sketch
@@ -15,10 +17,26 @@ from sketchprune.types import Key
 
 NUM_PIXELS = 24
 """Pixels of the model: those with the largest norms."""
-BUDGETS = {"quick": np.array([6]), "standard": np.array([2, 3, 4, 6, 8, 10, 12])}
-"""Tier -> the numbers of weights that masks keep."""
-NUM_MASKS = {"quick": 2048, "standard": 10**6}
-"""Tier -> random masks that are tried."""
+CLAIMS = ("sketch/existence", "sketch/second-moment")
+
+
+class Work(NamedTuple):
+    """What is done at a scale.
+
+    Attributes:
+        budgets: the numbers of weights that masks keep.
+        num_masks: random masks that are tried.
+    """
+
+    budgets: tuple[int, ...]
+    num_masks: int
+
+
+SETTINGS: dict[Scale, Work] = {
+    "tiny": Work((4, 6), 2048),
+    "small": Work((2, 3, 4, 6, 8, 10, 12), 10**6),
+    "paper": Work((2, 3, 4, 6, 8, 10, 12), 10**8),
+}
 MAX_NODES = 20_000
 """Nodes within which branch and bound has to prove an optimum."""
 LOOKS = {
@@ -30,6 +48,8 @@ LOOKS = {
     "local": Look("0/1 masks: local search", RED, "^", ":"),
 }
 
+_ABOVE_THE_LINE: Any = {"textcoords": "offset points", "ha": "right", "fontsize": "small"}
+
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     """Errors relative to ‖Xw‖², by budget.
@@ -38,14 +58,13 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         config: the settings of the run.
         key: the key of this figure.
     """
-    budgets = BUDGETS[config.tier]
-    num_masks = NUM_MASKS[config.tier]
-    arrays = {"budgets": budgets, "masks": np.array(num_masks)}
+    budgets, num_masks = config.settings(SETTINGS)
+    arrays = {"budgets": np.array(budgets), "masks": np.array(num_masks)}
     for index, (name, panel) in enumerate(PANELS.items()):
         weight_key, *search_keys = jax.random.split(jax.random.fold_in(key, index), 1 + len(budgets))
         x, w = _model(panel, weight_key)
         errors = [
-            _errors(x, w, int(budget), key=search_key, num_masks=num_masks)
+            _errors(x, w, budget, key=search_key, num_masks=num_masks)
             for budget, search_key in zip(budgets, search_keys, strict=True)
         ]
         size = float(jnp.sum((x @ w) ** 2))
@@ -87,14 +106,20 @@ def _errors(
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """Masks that keep at most s of 24 weights. Matching pursuit may use negative entries."""
+    """The error of the best mask that keeps at most s of 24 weights, relative to ‖Xw‖², where the zero mask has 1.
+
+    The existence theorem says that some mask is as good as a sketch is on average; the best of many random sketches
+    shows it. Matching pursuit may use negative entries. With weights of one sign (right) no 0/1 mask is as good as the
+    average reweighted one: the theorem needs reweighting there.
+    """
     figure = Figure(figsize=(2 * WIDTH, 0.85 * WIDTH))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (name, panel) in zip(panels, PANELS.items(), strict=True):
         for quantity, look in LOOKS.items():
             errors = arrays[f"{name}_{quantity}"]
             axes.plot(arrays["budgets"], errors, color=look.colour, marker=look.marker, linestyle=look.line)
-        axes.axhline(1, color="black", linewidth=0.5)  # the zero mask
+        axes.axhline(1, color="black", linewidth=0.5)
+        axes.annotate("zero mask", (arrays["budgets"][-1], 1), (0, 1.5), **_ABOVE_THE_LINE)
         axes.set(yscale="log", title=panel.title, xlabel=f"weights kept, of {NUM_PIXELS}")
         axes.set_xticks(arrays["budgets"], arrays["budgets"])
     panels[0].set_ylabel(r"$\Vert X(m\circ w)-Xw\Vert^2/\,\Vert Xw\Vert^2$")

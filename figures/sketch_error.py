@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
-from figures._config import Config
+from figures._config import Config, Scale
 from figures._digits import Pixels, digits
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import laws, masks, sketch
@@ -21,8 +21,9 @@ KEEP = np.arange(4, 61, 4)
 """Weights that top-|w| keeps."""
 NUM_WEIGHTS = 16
 """Draws of Gaussian weights, over which everything is averaged."""
-NUM_MASKS = {"quick": 32, "standard": 256}
-"""Tier -> masks for each draw of weights."""
+CLAIMS = ("sketch/second-moment", "sketch/optimal-probabilities", "sketch/data-free", "sketch/top-k")
+SETTINGS: dict[Scale, int] = {"tiny": 32, "small": 256, "paper": 4096}
+"""Scale -> masks for each draw of weights."""
 PROBABILITIES = {
     "optimal": sketch.optimal_probabilities,
     "data_free": lambda x, w: sketch.data_free_probabilities(w),
@@ -50,7 +51,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     arrays = {"budgets": BUDGETS, "keep": KEEP}
     for index, panel in enumerate(PANELS):
         panel_key = jax.random.fold_in(key, index)
-        numbers = jax.device_get(_panel(panel_key, digits(panel)[0], num_masks=NUM_MASKS[config.tier]))
+        numbers = jax.device_get(_panel(panel_key, digits(panel)[0], num_masks=config.settings(SETTINGS)))
         arrays |= {f"{panel}_{name}": values for name, values in numbers.items()}
     return arrays
 
@@ -103,7 +104,11 @@ def _top(x: Float[Array, "n d"], w: Float[Array, " d"], keep: Int[Array, ""]) ->
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """Lines are the theory, points are sampled, with 95 % intervals."""
+    """The error of a masked linear model of the digits at initialisation, relative to ‖Xw‖², by budget.
+
+    Lines are the theory: exact expectations of the three random masks, and the bound for the largest |w|. Points are
+    means over random masks with 95 % intervals, averaged over draws of the weights. The zero mask has error 1.
+    """
     figure = Figure(figsize=(2 * WIDTH, 0.75 * WIDTH))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (panel, title) in zip(panels, PANELS.items(), strict=True):

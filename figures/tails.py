@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from figures._config import Config
+from figures._config import Config, Scale
 from figures._digits import PANELS, digits
 from figures._style import BLUE, GREEN, RED, WIDTH, style
 from sketchprune import laws, sketch
@@ -22,8 +22,9 @@ DELTAS = 10.0 ** -np.linspace(0.001, 6, 200)
 """Failure rates δ at which the bounds are drawn."""
 BUDGET = 64
 """Draws of a mask."""
-NUM_MASKS = {"quick": 4096, "standard": 131072}
-"""Tier -> random masks whose errors are measured."""
+CLAIMS = ("sketch/high-probability", "sketch/high-probability-sharp")
+SETTINGS: dict[Scale, int] = {"tiny": 4096, "small": 131072, "paper": 2**22}
+"""Scale -> random masks whose errors are measured."""
 NUM_THRESHOLDS = 200
 
 
@@ -36,7 +37,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         config: the settings of the run.
         key: the key of this figure.
     """
-    num_masks = NUM_MASKS[config.tier]
+    num_masks = config.settings(SETTINGS)
     arrays: dict[str, Any] = {"deltas": DELTAS, "masks": np.array(num_masks)}
     for index, (name, panel) in enumerate(PANELS.items()):
         x = digits(panel.pixels)[0]
@@ -74,7 +75,10 @@ def _panel(key: Key, x: Float[Array, "n d"], signed: bool, *, num_masks: int) ->
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """The measured frequency with its exact 95 % band, and the bounds to the right of it."""
+    """How often the error of a random mask exceeds t, and two bounds on that probability, which lie to the right of it.
+
+    The band is the exact 95 % interval of each frequency.
+    """
     figure = Figure(figsize=(2 * WIDTH, 0.72 * WIDTH))
     panels = figure.subplots(1, 2, sharey=True)
     num_masks = arrays["masks"]
@@ -84,9 +88,14 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         exceed = arrays[f"{name}_exceed"]
         low, high = binomial_interval(exceed, num_masks, 0.05)
         axes.fill_between(thresholds, low, high, color=BLUE, alpha=0.25, linewidth=0)
-        axes.plot(thresholds, np.where(exceed > 0, exceed, np.nan) / num_masks, color=BLUE, label="measured")
+        axes.plot(
+            thresholds,
+            np.where(exceed > 0, exceed, np.nan) / num_masks,
+            color=BLUE,
+            label=f"measured, {num_masks:,} masks, 95 % band",
+        )
         axes.plot(arrays[f"{name}_mcdiarmid"], arrays["deltas"], "--", color=RED, label="McDiarmid")
-        axes.plot(arrays[f"{name}_dkm"], arrays["deltas"], "-.", color=GREEN, label="Drineas, Kannan and Mahoney")
+        axes.plot(arrays[f"{name}_dkm"], arrays["deltas"], "-.", color=GREEN, label="Drineas et al.")
         axes.axvline(arrays[f"{name}_mean"], color=BLUE, linewidth=0.7, linestyle=":", label="root of the mean square")
         axes.axvline(1, color="black", linewidth=0.5)
         label = {"textcoords": "offset points", "rotation": 90, "fontsize": "small", "va": "bottom"}

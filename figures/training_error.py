@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
-from figures._config import Config
+from figures._config import Config, Scale
 from figures._digits import digits
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import laws, linalg, masks, sketch
@@ -28,8 +28,9 @@ TRAINED = {
     "top": np.array([10, 18, 24, 28, 34, 44, 54]),
 }
 """Draws (multinomial) or weights kept on average (others) where masks are trained, side by side in the figure."""
-NUM_MASKS = {"quick": 4, "standard": 32}
-"""Tier -> masks for each of the ten classes."""
+CLAIMS = ("sketch/training-error", "sketch/training-error-ridge", "sketch/dpp-training-error")
+SETTINGS: dict[Scale, int] = {"tiny": 4, "small": 32, "paper": 256}
+"""Scale -> masks for each of the ten classes."""
 LOOKS = {
     "multinomial": Look("multinomial, ridge bound", BLUE, "o", "-"),
     "poisson": Look("poisson, ridge bound", RED, "s", "--"),
@@ -55,7 +56,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     arrays = jax.device_get(_theory(x, y, start, probabilities, _ridges(x, SIZES)))
     points = TRAINED | {"determinantal": _ridges(x, TRAINED["determinantal"])}
     for index, (name, settings) in enumerate(points.items()):
-        shape = (len(settings), len(y), NUM_MASKS[config.tier])
+        shape = (len(settings), len(y), config.settings(SETTINGS))
         keys = jax.random.split(jax.random.fold_in(mask_key, index), shape)
         # Through NumPy, so that the masks of every law have one layout and one program trains them all.
         kept = np.asarray(_drawn(keys, settings, x, probabilities, start, name=name))
@@ -164,9 +165,10 @@ def _theory(x: Array, y: Array, start: Array, probabilities: Array, taus: Array)
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """Lines are the theory, points are trained masks, with 95 % intervals.
+    """The error of a linear model of the digits that is trained on what a random mask keeps, averaged over ten classes.
 
-    The upper panel shows the multinomial training-error bound, which is much larger, on a scale of its own.
+    Lines are the theory, points are means over trained masks with 95 % intervals. The upper panel shows the multinomial
+    training-error bound, which is much larger, on a logarithmic scale.
     """
     figure = Figure(figsize=(WIDTH, WIDTH))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.2))
@@ -182,10 +184,10 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         axes.axhline(1, color="black", linewidth=0.5)
         axes.axhline(arrays["dense"], color="black", linewidth=0.5, linestyle=(0, (4, 3)))
     offset = {"textcoords": "offset points", "fontsize": "small"}
-    below.annotate("zero mask", (0, 1), (2, -8), **offset)
+    below.annotate("zero mask", (64, 1), (-2, 2), ha="right", **offset)
     below.annotate("dense", (0, arrays["dense"]), (2, 2), **offset)
     above.set(yscale="log")
-    below.set(xlabel="weights kept (of 64), on average", ylim=(0.3, 1.05), xlim=(0, 64))
+    below.set(xlabel="weights kept (of 64), on average", ylim=(0.3, 1.07), xlim=(0, 64))
     below.set_xticks(range(0, 65, 8))
     figure.supylabel(r"$\mathbb{E}\,\Vert Xu_\infty-y\Vert^2/\,\Vert y\Vert^2$", fontsize="medium")
     handles = [look.entry() for look in LOOKS.values()]

@@ -120,6 +120,6 @@ def test_a_figure_is_found_and_drawn(folder, monkeypatch):
     assert "spectrum" in names_of_figures()
     module = importlib.import_module("figures.spectrum")
     monkeypatch.delitem(sys.modules, "figures.spectrum")
-    arrays = module.data(Config(tier="quick"), jax.random.key(0))
+    arrays = module.data(Config(scale="tiny"), jax.random.key(0))
     assert arrays["values"].shape == (64,) and arrays["values"][0] == 1
     assert isinstance(module.draw(arrays), Figure)

@@ -1,14 +1,12 @@
 """Data: digits, small files written here in every supported form, a clear message for each broken one."""
 
-import gzip
-import struct
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sketchprune import data
+from tests.support.data_files import cifar_records, idx, mnist_folder
 
 
 def test_digits_are_whole_and_on_the_host():
@@ -100,19 +98,6 @@ def test_unreadable_files(tmp_path):
             data.load(missing)
 
 
-def idx(array):
-    head = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(np.uint8).tobytes()
-
-
-def mnist_folder(path, images, labels, suffix="-ubyte"):
-    write = gzip.compress if suffix.endswith(".gz") else bytes
-    (path / f"train-images-idx3{suffix}").write_bytes(write(images))
-    if labels is not None:
-        (path / f"train-labels-idx1{suffix}").write_bytes(write(labels))
-    return path
-
-
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3))
 LABELS = np.array([3, 1, 4, 1, 5])
 
@@ -155,10 +140,9 @@ def test_cifar_folders(tmp_path, label_bytes, classes):
     names = [f"data_batch_{part}.bin" for part in range(1, 6)] if label_bytes == 1 else ["train.bin"]
     images = rng.integers(0, 256, (2 * len(names), 32, 32, 3))
     labels = rng.integers(0, classes, len(images))
-    coarse = np.zeros((len(images), label_bytes - 1))
-    records = np.concatenate([coarse, labels[:, None], images.transpose(0, 3, 1, 2).reshape(len(images), -1)], 1)
     for part, name in enumerate(names):
-        (tmp_path / name).write_bytes(records[2 * part : 2 * part + 2].astype(np.uint8).tobytes())
+        chosen = slice(2 * part, 2 * part + 2)
+        (tmp_path / name).write_bytes(cifar_records(images[chosen], labels[chosen], label_bytes))
     loaded = data.load(tmp_path)
     np.testing.assert_array_equal(loaded.images, images)
     np.testing.assert_array_equal(loaded.y, labels)

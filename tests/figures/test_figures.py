@@ -2,59 +2,23 @@
 
 import importlib
 import itertools
-import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
 import theory
-from figures import containment, existence, tightness
+from figures import containment, existence, tails, tightness
 from figures.__main__ import FIGURES, main
 from figures._config import Config
+from figures._files import SUFFIXES
 from sketchprune import scores
-from theory import Bound, Case, Claim, Sides, Source
-
-LOOSENESS = {
-    "sketch/top-k": {"digits": 42.0, "aligned": 1.0},
-    "sketch/second-moment": {"digits": 1.0, "informative": 1.01, "small": None},
-    "sketch/data-free": {"digits": None},
-    "paths/trace": {"digits": 7.0},
-}
-
 
 pytestmark = pytest.mark.usefixtures("jax_settings")
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    claims = [
-        {"id": claim, "cases": {case: {"looseness": value} for case, value in cases.items()}}
-        for claim, cases in LOOSENESS.items()
-    ]
-    path = tmp_path_factory.mktemp("report") / "verdicts.json"
-    path.write_text(json.dumps({"claims": claims}))
-    return path
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, report):
-    """A folder with every figure."""
-    folder = tmp_path_factory.mktemp("figures")
-    assert main(["--tier", "quick", "--out", str(folder), "--report", str(report)]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def arrays(made):
-    """By figure, the numbers that it was drawn from."""
-    return {name: dict(np.load(made / f"{name}.npz")) for name in FIGURES}
 
 
 def test_figures_are_found_in_the_folder():
@@ -62,33 +26,39 @@ def test_figures_are_found_in_the_folder():
     assert not any(name.startswith("_") for name in FIGURES)
 
 
-def test_a_seed_decides_every_byte(made, report, tmp_path):
-    assert main(["--tier", "quick", "--out", str(tmp_path), "--report", str(report)]) == 0
-    names = sorted(f"{name}{suffix}" for name in FIGURES for suffix in (".npz", ".pdf", ".png"))
-    assert sorted(path.name for path in made.iterdir()) == sorted(path.name for path in tmp_path.iterdir()) == names
-    assert [name for name in names if (made / name).read_bytes() != (tmp_path / name).read_bytes()] == []
+@pytest.mark.parametrize("name", ["tails", "tightness"])
+def test_a_seed_decides_every_byte(name, made, folder, report, tmp_path):
+    made(name)
+    assert main([name, "--scale", "tiny", "--out", str(tmp_path), "--report", str(report)]) == 0
+    for suffix in SUFFIXES:
+        assert (folder / (name + suffix)).read_bytes() == (tmp_path / (name + suffix)).read_bytes()
 
 
-def test_another_seed_gives_other_numbers(arrays, tmp_path):
-    assert main(["tails", "--tier", "quick", "--seed", "1", "--out", str(tmp_path)]) == 0
-    other = np.load(tmp_path / "tails.npz")
-    assert not np.array_equal(other["gaussian_thresholds"], arrays["tails"]["gaussian_thresholds"])
+def test_another_seed_gives_other_numbers(made):
+    other = tails.data(Config(seed=1, scale="tiny"), jax.random.key(1))
+    assert not np.array_equal(other["gaussian_thresholds"], made("tails")["gaussian_thresholds"])
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_drawing_labels_its_axes(arrays, name):
-    figure = importlib.import_module(f"figures.{name}").draw(arrays[name])
+def test_every_figure_is_whole(name, made, folder, report):
+    """It labels its axes, its numbers are finite, its claims exist, and drawing it again gives the same bytes."""
+    numbers, module = made(name), importlib.import_module(f"figures.{name}")
+    assert set(getattr(module, "CLAIMS", ())) <= {claim.id for claim in theory.CATALOGUE}
+    figure = module.draw(numbers)
     assert isinstance(figure, Figure)
-    assert all(np.isfinite(values).all() for values in arrays[name].values() if values.dtype.kind == "f")
     for axes in figure.axes:
         place = axes.get_subplotspec()
         assert place is not None
-        assert not place.is_last_row() or axes.get_xlabel()
+        assert not place.is_last_row() or axes.get_xlabel() or figure.get_supxlabel()
         assert not place.is_first_col() or axes.get_ylabel() or figure.get_supylabel()
+    assert all((folder / (name + suffix)).stat().st_size > 100 for suffix in SUFFIXES)
+    picture = (folder / f"{name}.png").read_bytes()
+    assert main([name, "--scale", "tiny", "--out", str(folder), "--report", str(report)]) == 0
+    assert (folder / f"{name}.png").read_bytes() == picture
 
 
-def test_sampled_errors_agree_with_the_second_moment(arrays):
-    numbers = arrays["sketch_error"]
+def test_sampled_errors_agree_with_the_second_moment(made):
+    numbers = made("sketch_error")
     for panel in ("raw", "standardised"):
         for law in ("optimal", "data_free", "uniform"):
             mean, error, expected = (numbers[f"{panel}_{law}_{name}"] for name in ("mean", "error", "theory"))
@@ -97,8 +67,8 @@ def test_sampled_errors_agree_with_the_second_moment(arrays):
         assert (numbers[f"{panel}_top_mean"] <= numbers[f"{panel}_top_theory"]).all()
 
 
-def test_trained_errors_respect_the_bounds(arrays):
-    numbers = arrays["training_error"]
+def test_trained_errors_respect_the_bounds(made):
+    numbers = made("training_error")
 
     def theory_at(name, points):
         return np.interp(points, numbers[f"{name}_kept"], numbers[f"{name}_theory"])
@@ -114,8 +84,8 @@ def test_trained_errors_respect_the_bounds(arrays):
     assert ((trained >= numbers["dense"]) & (trained <= 1)).all()
 
 
-def test_the_best_masks_are_ranked(arrays):
-    numbers = arrays["existence"]
+def test_the_best_masks_are_ranked(made):
+    numbers = made("existence")
     for panel in ("gaussian", "informative"):
         found = {name: numbers[f"{panel}_{name}"] for name in existence.LOOKS}
         assert (found["reweighted"] <= np.minimum(found["sketch"], found["binary"])).all()
@@ -131,8 +101,8 @@ def test_best_masks_without_a_proof_are_not_drawn(monkeypatch):
         existence._errors(jnp.asarray(x), jnp.asarray(w), 6, key=jax.random.key(0), num_masks=256)
 
 
-def test_tails_bound_the_frequencies(arrays):
-    numbers = arrays["tails"]
+def test_tails_bound_the_frequencies(made):
+    numbers = made("tails")
     for panel in ("gaussian", "informative"):
         thresholds, exceed = numbers[f"{panel}_thresholds"], numbers[f"{panel}_exceed"] / numbers["masks"]
         assert (np.diff(exceed) <= 0).all()
@@ -143,8 +113,8 @@ def test_tails_bound_the_frequencies(arrays):
         assert (numbers[f"{panel}_mcdiarmid"] <= numbers[f"{panel}_dkm"]).all()
 
 
-def test_scores_are_ranked_by_their_efficiency(arrays):
-    numbers = arrays["score_efficiency"]
+def test_scores_are_ranked_by_their_efficiency(made):
+    numbers = made("score_efficiency")
     names = numbers["names"].tolist()
     assert names == list(scores.SCORES)
     efficiency = numbers["efficiency"]
@@ -157,8 +127,8 @@ def test_scores_are_ranked_by_their_efficiency(arrays):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_names_in_a_figure_do_not_overlap(arrays):
-    figure = importlib.import_module("figures.score_efficiency").draw(arrays["score_efficiency"])
+def test_names_in_a_figure_do_not_overlap(made):
+    figure = importlib.import_module("figures.score_efficiency").draw(made("score_efficiency"))
     figure.draw_without_rendering()
     texts = [text for text in figure.axes[1].texts if text.get_text() in scores.SCORES]
     boxes = [Text.get_window_extent(text) for text in texts]  # without the line to the point
@@ -166,39 +136,29 @@ def test_names_in_a_figure_do_not_overlap(arrays):
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
-def test_tightness_is_the_reports(arrays):
-    numbers = arrays["tightness"]
-    found = [
-        tuple(row) for row in zip(*(numbers[name].tolist() for name in ("claims", "cases", "looseness")), strict=True)
-    ]
-    expected = [(claim, case, value) for claim, cases in LOOSENESS.items() for case, value in cases.items()]
-    assert found == [row for row in expected if row[2] is not None and row[0].startswith("sketch/")]
+def test_tightness_is_the_reports(made):
+    """Each case of the first bounds, with the looseness and the resolution that the report gives it."""
+    numbers = made("tightness")
+    bounds = [claim for claim in theory.CATALOGUE if tightness._is_bound(claim)][:3]
+    expected = [(claim.id, place) for claim in bounds for place, _ in enumerate(claim.cases)]
+    assert numbers["claims"].tolist() == [claim for claim, _ in expected]
+    np.testing.assert_array_equal(numbers["looseness"], [2 + place for _, place in expected])
+    np.testing.assert_allclose(numbers["slack"], [2 + place for _, place in expected])
 
 
-def test_tightness_verifies_without_a_report(monkeypatch):
-    class Number(struct.PyTreeNode):
-        x: jax.Array
-
-    claim = Claim(
-        id="sketch/twice",
-        title="x² is at most 2x²",
-        statement="x^2\\le 2x^2",
-        sources=(Source("drineas2006matmul"),),
-        kind=Bound(),
-        cases=(Case("{data}", lambda rng, dataset: Number(rng.uniform(1, 2))),),
-        trial=lambda instance, key: {"claim": Sides(jnp.square(instance.x), 2 * jnp.square(instance.x))},
-    )
-    monkeypatch.setattr(theory, "CATALOGUE", (claim,), raising=False)
-    numbers = tightness.data(Config(), jax.random.key(0))
-    assert (numbers["claims"].tolist(), numbers["cases"].tolist()) == (["sketch/twice"], ["digits"])
-    np.testing.assert_allclose(numbers["looseness"], 2)
+def test_bounds_are_all_claims_that_compare():
+    kinds = {claim.id: claim for claim in theory.CATALOGUE if tightness._is_bound(claim)}
+    assert {"sketch/top-k", "sketch/training-error-ridge", "lottery/concentration"} <= set(kinds)
+    assert not {"sketch/second-moment", "sketch/data-free", "tangent/finite-width"} & set(kinds)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["sketch_eror"], "names holds 'sketch_eror'; it takes sketch_error"),
-        (["tails", "no-such-thing"], "names holds 'no-such-thing'; it takes containment or existence or"),
+        (["tails", "no-such-thing"], "names holds 'no-such-thing'; it takes "),
+        (["tails", "--data", "{file}"], "data is {file}: {file} is no .npz archive"),
+        (["tails", "--data", "nowhere"], "data is nowhere: source is 'nowhere'; it takes 'digits'"),
         (["tails", "--seed", "-1"], "seed is -1; it takes a whole number from 0"),
         (["tails", "--out", "{file}"], "out is {file}, which cannot be written"),
         (["tightness", "--report", "{file}"], "report is {file}, which is malformed; it takes a verdicts.json"),
@@ -217,20 +177,13 @@ def test_wrong_usage(arguments, message, tmp_path, capsys):
 
 def test_wrong_options_exit_with_2():
     with pytest.raises(SystemExit) as ended:
-        main(["tails", "--tier", "huge"])
+        main(["tails", "--scale", "huge"])
     assert ended.value.code == 2
 
 
-def test_a_report_without_looseness(tmp_path):
-    path = tmp_path / "verdicts.json"
-    path.write_text(json.dumps({"claims": []}))
-    with pytest.raises(ValueError, match=r"report is .*verdicts.json; it takes one with a looseness"):
-        tightness.data(SimpleNamespace(report=path), jax.random.key(0))
-
-
-def test_containment_is_measured_as_the_formulas_say(arrays):
+def test_containment_is_measured_as_the_formulas_say(made):
     """Frequencies against sums over hidden units, and what the theory's widths promise at the rate δ."""
-    numbers, inputs = arrays["containment"], containment.NUM_INPUTS
+    numbers, inputs = made("containment"), containment.NUM_INPUTS
 
     def exact(density, width):
         hidden = np.arange(width + 1)

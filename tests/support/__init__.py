@@ -5,6 +5,7 @@ What every test may need stands here, and each other subject has a module of its
 - ``networks``: networks of every kind that a kernel has to be right for, and masks for them
 - ``path_networks``: small networks whose paths can be listed
 - ``listed_masks``: every mask that a law can draw, and the expectations that follow
+- ``data_files``: the files of MNIST and CIFAR, written from arrays
 - ``pruning``: a small network to prune, and scores written by hand
 - ``claims``: small claims of each kind (imports ``theory``, so tests of the library must not import it)
 - ``command``: the command with a stand-in for the verifier (imports ``theory``)

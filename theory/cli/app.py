@@ -18,6 +18,7 @@ from theory.cli.interrupts import heeded
 from theory.cli.listing import list_claims
 from theory.cli.search import search
 from theory.cli.show import show
+from theory.cli.sweep import sweep
 from theory.cli.verify import verify
 
 COMMANDS: Mapping[str, Callable[..., int]] = {
@@ -26,6 +27,7 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "show": show,
     "falsify": falsify,
     "search": search,
+    "sweep": sweep,
     "devices": devices,
 }
 """Name -> function of each subcommand. Its signature and docstring are its options and its help."""

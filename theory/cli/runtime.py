@@ -15,6 +15,10 @@ using the processor. This script shows it with jaxlib 0.10.2 on two cores, in mo
 With the compiler option ``xla_cpu_multi_thread_eigen=False`` a program makes one such call at a time. The programs of
 the verifier are compiled with it (:class:`theory.engine.Program`), so that at most as many threads wait as claims are
 verified at once; :func:`configure` gives the pool that many threads more than there are cores.
+
+The LAPACK that JAX calls is SciPy's OpenBLAS, which has threads of its own. They wait for work by spinning: with claims
+on all cores they take several times the processor time of the work itself. So :func:`configure` leaves each call in the
+thread that makes it.
 """
 
 import os
@@ -35,7 +39,7 @@ _NUM_CHECKED_ENTRIES = 32
 
 
 def configure(*, x64: bool | None = None, device_per_core: bool = False):
-    """Set JAX up for a command: threads for XLA, the persistent compilation cache, precision and devices.
+    """Set JAX up for a command: threads of XLA and LAPACK, the persistent compilation cache, precision and devices.
 
     It has to be called before JAX starts its backend.
 
@@ -50,6 +54,10 @@ def configure(*, x64: bool | None = None, device_per_core: bool = False):
     """
     os.environ[_POOL_VARIABLE] = str(CORES + THREADS)
     import jax
+    import scipy.linalg  # noqa: F401  # so that its OpenBLAS is there to be told
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(1, user_api="blas")
 
     if x64 is not None:
         jax.config.update("jax_enable_x64", x64)
@@ -74,6 +82,21 @@ def versions() -> dict[str, str]:
     own = {"sketchprune": __version__, "source": source_checksum(), "python": platform.python_version()}
     packages = {name: version(name) for name in ("jax", "jaxlib", "numpy", "scipy", "optax")}
     return own | packages | {"backend": jax.default_backend()}
+
+
+def hardware() -> str:
+    """The number and the name of the processors or accelerators that the numbers were measured on."""
+    import platform
+
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{jax.device_count()} x {device.device_kind}"
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names) or 1} x {names[0] if names else platform.processor()}"
 
 
 def source_checksum() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import jax
 
@@ -71,14 +72,18 @@ def with_earlier(
     return tuple(sorted([*chosen, *kept], key=lambda item: place.get(item.argument, len(place))))
 
 
-def dataset(source: str) -> Dataset:
+def dataset(source: str, split: Literal["train", "test"] | None = None) -> Dataset:
     """The data set that "digits" or a path names, as :func:`sketchprune.data.load` reads it.
+
+    Args:
+        source: "digits" or a path.
+        split: the part that is wanted; None for all of it.
 
     Raises:
         ValueError: it cannot be read.
     """
     try:
-        return load(source)
+        return load(source, split)
     except ValueError as error:
         raise ValueError(f"data is {source}: {error}") from None
 
@@ -93,7 +98,7 @@ def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
     Raises:
         ValueError: the file cannot be imported, defines no claim, or defines two of one id.
     """
-    module, crc32 = _imported(path)
+    module, crc32 = imported(path)
     shipped = {id(claim) for claim in catalogue}
     found: dict[int, Claim] = {}
     for value in vars(module).values():
@@ -105,6 +110,46 @@ def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
     claims = [Selected(claim, f"{path}::{claim.id}", crc32) for claim in found.values()]
     _check_unique(claims, path)
     return claims
+
+
+def imported(path: str, argument: str = "selection") -> tuple[ModuleType, int]:
+    """The module of a user's file, and a checksum of the file and of what it imports from its folder.
+
+    Args:
+        path: the file. Its folder is put at the end of the import path.
+        argument: what names it in messages.
+
+    Raises:
+        ValueError: the file cannot be read or imported.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{argument} is {path}, which cannot be read ({error.strerror}); it takes a Python file that can be read"
+        ) from None
+    # The checksum in the name keeps it apart from installed packages.
+    name = f"{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"
+    loader = importlib.machinery.SourceFileLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None  # there is a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end, so that the files beside it shadow nothing
+    try:
+        with jax.enable_x64(True):  # so that arrays which the file makes are as precise as its claims need
+            # The text that was read, whose checksum counts: cached bytecode may be of a text one second older.
+            exec(loader.source_to_code(text, str(file)), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ValueError(
+            f"{argument} is {path}, which fails to import with {reason(error, path)}; "
+            "it takes a Python file that can be imported"
+        ) from error
+    return module, zlib.crc32(b"".join([text, *(other.read_bytes() for other in _neighbours(file))]))
 
 
 def reason(error: BaseException, path: str | None = None) -> str:
@@ -126,38 +171,6 @@ def reason(error: BaseException, path: str | None = None) -> str:
         message = next(iter(str(error).strip().splitlines()), "")
     where = f" ({path}, line {line})" if path is not None and line is not None else ""
     return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
-
-
-def _imported(path: str) -> tuple[ModuleType, int]:
-    """The module of a user's file, and a checksum of the file and of what it imports from its folder."""
-    file = Path(path)
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"selection is {path}, which cannot be read ({error.strerror}); it takes a Python file that can be read"
-        ) from None
-    # The checksum in the name keeps it apart from installed packages.
-    name = f"{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"
-    loader = importlib.machinery.SourceFileLoader(name, str(file))
-    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
-    assert spec is not None  # there is a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)  # at the end, so that the files beside it shadow nothing
-    try:
-        with jax.enable_x64(True):  # so that arrays which the file makes are as precise as its claims need
-            # The text that was read, whose checksum counts: cached bytecode may be of a text one second older.
-            exec(loader.source_to_code(text, str(file)), vars(module))
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise ValueError(
-            f"selection is {path}, which fails to import with {reason(error, path)}; "
-            "it takes a Python file that can be imported"
-        ) from error
-    return module, zlib.crc32(b"".join([text, *(other.read_bytes() for other in _neighbours(file))]))
 
 
 def _neighbours(file: Path) -> list[Path]:

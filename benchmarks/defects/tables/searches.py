@@ -203,14 +203,14 @@ DEFECTS = (
     ),
     Defect(
         "standardised columns keep their mean",
-        file="sketchprune/data.py",
+        file="sketchprune/data/preparation.py",
         text="centred = jnp.where(constant, 0, x - x.mean(0))",
         replacement="centred = jnp.where(constant, 0, x)",
         tests=("tests/test_data.py::test_standardise",),
     ),
     Defect(
         "images of CIFAR are read with the channels first",
-        file="sketchprune/data.py",
+        file="sketchprune/data/files.py",
         text=".reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).reshape(len(records), -1)",
         replacement=".reshape(len(records), -1)",
         tests=("tests/test_data.py::test_cifar_folders",),

@@ -31,6 +31,21 @@ def test_each_core_is_a_device_unless_jax_is_told(told, tmp_path):
     assert int(run_python(script, XDG_CACHE_HOME=str(tmp_path), **told)) == (5 if told else os.cpu_count())
 
 
+THREADS_OF_BLAS = """
+import numpy, scipy.linalg
+from theory.cli import runtime
+runtime.configure()
+import threadpoolctl
+print(*(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"))
+"""
+
+
+def test_a_call_of_lapack_runs_in_one_thread(tmp_path):
+    """Even where the library was loaded before the command sets up, with more threads."""
+    found = run_python(THREADS_OF_BLAS, XDG_CACHE_HOME=str(tmp_path), OPENBLAS_NUM_THREADS="2")
+    assert set(found.split()) == {"1"}
+
+
 def test_entries_that_a_kill_cut_short_are_discarded(tmp_path):
     whole = zlib.compress(b"program" * 1000)
     entries = {

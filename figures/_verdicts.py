@@ -1,0 +1,71 @@
+"""Verdicts of claims, from a report or from verifying them."""
+
+import functools
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sketchprune._files import strict_json
+from sketchprune.data import Dataset
+
+if TYPE_CHECKING:
+    from theory.verdict import Verdict
+
+TIER = "quick"
+"""The tier at which a claim is verified that no report holds."""
+
+
+def verified(claim: str, seed: int, data: Dataset) -> str:
+    """The verdict on a claim, as JSON, from verifying it.
+
+    Args:
+        claim: its id in the catalogue.
+        seed: the seed of the run.
+        data: the data set.
+    """
+    from theory import CATALOGUE, verify  # slow to import, and a report needs no catalogue
+
+    by_id = {claim.id: claim for claim in CATALOGUE}
+    if claim not in by_id:
+        raise ValueError(f"CLAIMS holds {claim!r}; it takes ids of the catalogue")
+    fields = asdict(verify(by_id[claim], tier=TIER, seed=seed, data=data)) | {"elapsed_s": 0.0}
+    return json.dumps(strict_json(fields))
+
+
+def parsed(text: str) -> "Verdict":
+    """The verdict that :func:`verified` wrote."""
+    from theory.verdict import Verdict
+
+    return Verdict.from_json(json.loads(text))
+
+
+def reported(path: Path, data: Dataset) -> "dict[str, Verdict]":
+    """The verdicts of a report, by claim.
+
+    Args:
+        path: its verdicts.json.
+        data: the data set that the report has to be of.
+    """
+    found, named = _read(path)
+    if named not in (data.name, ""):
+        raise ValueError(f"report is {path}, of the data {named}; it takes one of {data.name}")
+    return found
+
+
+@functools.cache
+def _read(path: Path) -> "tuple[dict[str, Verdict], str]":
+    """The verdicts of a report, and the name of its data set."""
+    from theory.verdict import Verdict
+
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        claims = [{name: value for name, value in fields.items() if name != "command"} for fields in report["claims"]]
+        found = {fields["id"]: Verdict.from_json(fields) for fields in claims}
+        return found, Path(report["data"]).name.removesuffix(".npz")
+    except OSError as error:
+        raise ValueError(
+            f"report is {path}, which cannot be read ({error.strerror}); it takes a verdicts.json"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"report is {path}, which is malformed; it takes a verdicts.json") from None

@@ -1,0 +1,132 @@
+"""The picture of a sweep: test accuracy against density, a line for each method."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from tueplots.constants.color.palettes import paultol_bright
+
+from sketchprune._boundary import checked
+from sketchprune.sweep.methods import DENSE
+from sketchprune.sweep.rows import Row
+from sketchprune.sweep.summary import Summary, summarise
+
+_MARKERS = "os^Dv<>ph"
+EMPTY = Line2D([], [], color="black", marker="x", linestyle="", label="a layer is empty")
+"""Legend entry of the crosses on networks of which most have a layer without weights."""
+FAILED = Line2D([], [], color="black", marker="|", linestyle="", label="no mask for some seeds")
+"""Legend entry of the strokes below densities at which no mask could be drawn for some seeds."""
+
+
+class Look(NamedTuple):
+    """How a method is drawn.
+
+    Attributes:
+        colour: The colour of its line.
+        line: The style of its line.
+        marker: The marker of its points.
+    """
+
+    colour: str
+    line: str
+    marker: str
+
+
+@checked
+def looks(rows: Sequence[Row]) -> dict[str, Look]:
+    """A look for each method of a sweep: a colour for its score, a line for its sampler, a marker for its rounds.
+
+    Args:
+        rows: The rows of a sweep.
+
+    Returns:
+        Looks by the label of the method, without the dense network.
+    """
+    pruned = [row for row in rows if row.score != DENSE.score]
+    kinds = [list(dict.fromkeys(getattr(row, name) for row in pruned)) for name in ("score", "sampler", "rounds")]
+    found = {}
+    for row in pruned:
+        score, sampler, rounds = (
+            kind.index(getattr(row, name)) for kind, name in zip(kinds, ("score", "sampler", "rounds"), strict=True)
+        )
+        look = Look(
+            f"#{paultol_bright[score % len(paultol_bright)]}",
+            ("-", "--", ":", "-.")[sampler % 4],
+            _MARKERS[rounds % len(_MARKERS)],
+        )
+        found[row.run.method] = look
+    return found
+
+
+@checked
+def draw_accuracy(axes: Axes, rows: Sequence[Row], styles: Mapping[str, Look]) -> list[Line2D]:
+    """Draws test accuracy against realised density on a log axis, and returns entries for a legend.
+
+    Points are means over seeds and bands 95 % intervals of the mean, where there are two seeds or more. The dense
+    network is a horizontal line. A cross is a density at which most networks have a layer without weights; a stroke at
+    the bottom is one at which no mask could be drawn for some seeds, which the mean leaves out.
+
+    Args:
+        axes: What is drawn on.
+        rows: The rows of a sweep of one network.
+        styles: The looks of its methods, by label; see :func:`looks`. Methods without one are not drawn.
+
+    Returns:
+        An entry for each method in the order of ``styles``, for the dense network, and for the marks that occur.
+    """
+    found = summarise(rows)
+    entries = [
+        _draw_method(axes, method, [each for each in found if each.method == method], look)
+        for method, look in styles.items()
+    ]
+    for dense in (each for each in found if each.method == DENSE.label):
+        entries.append(axes.axhline(dense.mean, color="black", linewidth=0.8, label=DENSE.label))
+        axes.axhspan(dense.low, dense.high, color="black", alpha=0.12, linewidth=0)
+    shown = [each for each in found if each.method in styles]
+    marks = {EMPTY: any(each.collapsed for each in shown), FAILED: any(each.failures for each in shown)}
+    axes.set(xscale="log", xlabel="density (part of the weights that is kept)", ylabel="test accuracy")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    return entries + [entry for entry, occurs in marks.items() if occurs]
+
+
+def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) -> Line2D:
+    """Draws the line of a method with its band and its marks."""
+    trained = [each for each in found if each.runs]
+    x = np.array([each.realised_density for each in trained])
+    y = np.array([each.mean for each in trained])
+    band = np.array([(each.low, each.high) for each in trained]).reshape(-1, 2).clip(0, 1)
+    style: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "label": method}
+    axes.fill_between(x, *band.T, color=look.colour, alpha=0.15, linewidth=0)
+    axes.plot(x, y, **style)
+    for empty, marker in ((False, look.marker), (True, "x")):
+        chosen = np.array([each.collapsed == empty for each in trained], bool)
+        axes.plot(x[chosen], y[chosen], color=look.colour, linestyle="", marker=marker)
+    lost = [each.density for each in found if each.failures]
+    axes.plot(
+        lost, np.zeros(len(lost)), color=look.colour, linestyle="", marker="|", transform=axes.get_xaxis_transform()
+    )
+    return Line2D([], [], marker=look.marker, **style)
+
+
+@checked
+def picture(rows: Sequence[Row], title: str) -> Figure:
+    """Test accuracy against density, with a legend beside it.
+
+    Args:
+        rows: The rows of a sweep of one network.
+        title: What stands above.
+    """
+    figure = Figure(figsize=(6.75, 3.4), layout="constrained")
+    axes = figure.subplots()
+    entries = draw_accuracy(axes, rows, looks(rows))
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.legend(handles=entries, loc="outside right upper", frameon=False, fontsize="small", handlelength=3)
+    return figure
