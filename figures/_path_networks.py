@@ -1,8 +1,10 @@
 """What the figures of the path kernel share: networks without biases, their samples, and the pruners of the papers."""
 
 import functools
+import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -32,18 +34,33 @@ class Architecture(NamedTuple):
     Attributes:
         title: what figures call it.
         make: from the number of classes and ``bias`` to the flax module.
+        make_for_loops: the same function of the same weights, faster inside a loop on a CPU.
     """
 
     title: str
-    make: Any
+    make: Callable[..., nn.Module]
+    make_for_loops: Callable[..., nn.Module]
+
+    @classmethod
+    def dense(cls, title: str, *widths: int) -> "Architecture":
+        """A network of dense layers.
+
+        Args:
+            title: what figures call it.
+            widths: of the hidden layers.
+        """
+        return cls(title, *[functools.partial(models.mlp, *widths)] * 2)
 
 
 ARCHITECTURES = {
-    "fc": Architecture("six-layer FC net", functools.partial(models.mlp, 100, 100, 100, 100, 100)),
-    "lenet": Architecture("LeNet", functools.partial(models.lenet, patches=True)),
-    "resnet20": Architecture("ResNet-20", functools.partial(models.resnet20, norm=False)),
-    "vgg16": Architecture("VGG-16", functools.partial(models.vgg16, pooling="average")),
+    "fc": Architecture.dense("six-layer FC net", 100, 100, 100, 100, 100),
+    "tiny": Architecture.dense("three-layer FC net", 12, 8),
+    "lenet": Architecture("LeNet", models.lenet, functools.partial(models.lenet, patches=True)),
+    "resnet20": Architecture("ResNet-20", *[functools.partial(models.resnet20, norm=False)] * 2),
+    "vgg16": Architecture("VGG-16", *[functools.partial(models.vgg16, pooling="average")] * 2),
 }
+FLAT = ("fc", "tiny")
+"""Networks that take plain features."""
 
 
 class Network(NamedTuple):
@@ -51,6 +68,7 @@ class Network(NamedTuple):
 
     Attributes:
         apply: the network.
+        apply_in_loops: the same function, faster inside a loop on a CPU.
         model: the module behind it.
         x: images of mean 0 and variance 1 over all pixels.
         raw: the same images with pixels in [0, 1].
@@ -58,6 +76,7 @@ class Network(NamedTuple):
     """
 
     apply: ApplyFn
+    apply_in_loops: ApplyFn
     model: nn.Module
     x: Float[np.ndarray, "n ..."]
     raw: Float[np.ndarray, "n ..."]
@@ -86,18 +105,25 @@ def network(name: str, dataset: Dataset, num_samples: int, dtype: Any = np.float
         num_samples: how many of its samples at most, spread over all of them.
         dtype: of samples and weights.
     """
-    model = ARCHITECTURES[name].make(dataset.num_classes, bias=False)
-    shape = (-1,) if name == "fc" else dataset.images.shape[1:]
-    return network_of(model, dataset, shape, num_samples, dtype)
+    architecture = ARCHITECTURES[name]
+    made = [make(dataset.num_classes, bias=False) for make in (architecture.make, architecture.make_for_loops)]
+    shape = (-1,) if name in FLAT else dataset.images.shape[1:]
+    return network_of(*made, dataset, shape, num_samples, dtype)
 
 
 def network_of(
-    model: nn.Module, dataset: Dataset, shape: tuple[int, ...], num_samples: int, dtype: Any = np.float32
+    model: nn.Module,
+    model_for_loops: nn.Module,
+    dataset: Dataset,
+    shape: tuple[int, ...],
+    num_samples: int,
+    dtype: Any = np.float32,
 ) -> Network:
     """Any network for a data set.
 
     Args:
         model: a module without biases.
+        model_for_loops: one of the same function.
         dataset: its images are scaled.
         shape: of one image, as the network takes it.
         num_samples: how many of its samples at most, spread over all of them.
@@ -109,18 +135,18 @@ def network_of(
         values.reshape(len(values), *shape).astype(dtype)
         for values in ((pixels - pixels.mean()) / pixels.std(), (pixels - pixels.min()) / np.ptp(pixels))
     )
-    apply, _ = models.initial(model, jax.random.key(0), x)
-    return Network(apply, model, x, raw, np.asarray(dataset.y)[chosen].astype(np.int32))
+    applies = [models.initial(each, jax.random.key(0), x)[0] for each in (model, model_for_loops)]
+    return Network(*applies, model, x, raw, np.asarray(dataset.y)[chosen].astype(np.int32))
 
 
 def suited(names: Sequence[str], dataset: Dataset) -> tuple[str, ...]:
-    """Those of some networks that a data set suits: convolutions need images.
+    """Those of some networks that a data set suits, or the six-layer FC net: convolutions need images.
 
     Args:
         names: of ARCHITECTURES.
         dataset: the data set.
     """
-    return tuple(name for name in names if name == "fc" or dataset.image_shape)
+    return tuple(name for name in names if name in FLAT or dataset.image_shape) or ("fc",)
 
 
 def spread(size: int, count: int) -> Int[np.ndarray, " n"]:
@@ -207,26 +233,68 @@ def prune_network(
 ) -> list[Mask]:
     """The masks of a pruner, one for each count.
 
+    An iterative pruner goes on from each mask to the next, in rounds of `prune.one_shot` on what is left: that is
+    `prune.iterative`, whose larger program takes several times as long to compile. Another pruner ranks all weights for
+    each count.
+
     Args:
         net: the network.
         params: its weights.
         pruner: the pruner.
-        keeps: how many weights are kept, descending. An iterative pruner goes on from each mask to the next; another
-            one ranks all weights for each.
+        keeps: how many weights are kept, descending.
         key: for what is drawn.
         rounds: of an iterative pruner from one count to the next; counts shrink by the same factor in each.
     """
     chosen = spread(len(net.x), SCORED_SAMPLES)
     batch = (net.raw if pruner.raw else net.x)[chosen], net.y[chosen]
     loss = warm_loss if pruner.warm else train.cross_entropy
-    arguments = pruner.score, net.apply, loss, params, batch
+    whole = everything(params)
+
+    def further(mask: Mask, keep: int) -> Mask:
+        return prune.one_shot(pruner.score, net.apply, loss, params, batch, int(keep), mask=mask, key=key)
+
     if not pruner.iterative:
-        return [prune.one_shot(*arguments, keep, key=key) for keep in keeps]
+        return [further(whole, keep) for keep in keeps]
     found = []
-    mask = None
-    before = prune.size(params)
-    for keep in keeps:
-        mask = prune.iterative(*arguments, prune.exponential_schedule(before, keep, rounds), mask=mask, key=key)
-        found.append(mask)
-        before = keep
+    for before, keep in itertools.pairwise([prune.size(params), *keeps]):
+        schedule = prune.exponential_schedule(before, keep, rounds)
+        found.append(functools.reduce(further, schedule, found[-1] if found else whole))
     return found
+
+
+def everything(params: Params) -> Mask:
+    """The mask that keeps all weights.
+
+    Args:
+        params: the weights.
+    """
+    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+
+
+@dataclass(frozen=True)
+class Prunings:
+    """What a figure of untrained networks prunes.
+
+    Attributes:
+        network: its name.
+        seeds: how many draws of its weights.
+        samples: how many images there are at most.
+        densities: how much is kept, descending.
+        rounds: of an iterative pruner from one density to the next.
+        pruners: the names of the pruners.
+    """
+
+    network: str
+    seeds: int
+    samples: int
+    densities: tuple[float, ...]
+    rounds: int
+    pruners: tuple[str, ...] = tuple(PRUNERS)
+
+    def draws(self, key: Key) -> list[tuple[Key, Key]]:
+        """For each seed a key of the weights, which pruners share, and one of the masks.
+
+        Args:
+            key: that they derive from.
+        """
+        return [tuple(jax.random.split(each)) for each in jax.random.split(key, self.seeds)]

@@ -17,9 +17,11 @@ from figures._path_networks import ARCHITECTURES, PRUNERS
 from figures._style import WIDTH
 from figures._trained_paths import DENSE
 
-COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.93, 256)))
+COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
 """From a small first trace to a large one, without the yellow that is pale on paper."""
-_LINES = {DENSE: ("dense", "", "-")} | {name: pruner.look[::2] for name, pruner in PRUNERS.items()}
+_LINES = {DENSE: ("dense", "", "-")} | {
+    name: (pruner.look.label, pruner.look.marker, pruner.look.line) for name, pruner in PRUNERS.items()
+}
 
 
 class Row(NamedTuple):

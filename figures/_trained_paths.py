@@ -14,7 +14,17 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from figures._config import Config, Scale
-from figures._path_networks import PRUNERS, Network, network, prune_network, shared_key, spread, stacked, suited
+from figures._path_networks import (
+    PRUNERS,
+    Network,
+    everything,
+    network,
+    prune_network,
+    shared_key,
+    spread,
+    stacked,
+    suited,
+)
 from sketchprune import masks, paths, prune, train
 from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Key, Mask, Params
@@ -42,6 +52,7 @@ class Training:
         batch_size: how many images a step sees.
         samples: how many images there are at most.
         rounds: of an iterative pruner.
+        pruners: the names of the pruners, and DENSE for none.
     """
 
     networks: tuple[str, ...]
@@ -51,6 +62,7 @@ class Training:
     batch_size: int
     samples: int
     rounds: int = 100
+    pruners: tuple[str, ...] = FOLLOWED
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,9 @@ class Runs:
         return replace(training, networks=suited(training.networks, dataset))
 
 
-_TINY = Training(("fc",), seeds=2, steps=6, measured=3, batch_size=32, samples=128, rounds=4)
+_TINY = Training(
+    ("tiny",), seeds=2, steps=4, measured=3, batch_size=16, samples=64, rounds=3, pruners=(DENSE, "synflow", "random")
+)
 _PAPER = Training(("fc", "resnet20"), seeds=5, steps=62_500, measured=51, batch_size=128, samples=50_000)
 SETTINGS: dict[Scale, Runs] = {
     "tiny": Runs(small=_TINY, large=_TINY),
@@ -98,70 +112,77 @@ def followed(config: Config) -> dict[str, np.ndarray]:
         - ``mean`` and ``norm``: the mean of all outputs, and the mean of ‖f(x)‖, over the images.
     """
     training = config.settings(SETTINGS).on(config.data)
-    found = []
-    for name in training.networks:
-        net = network(name, config.data, training.samples)
-        key = shared_key(config.seed, f"trained {name}")
-        found += [_part(config, f"{name}, {pruner}", net, pruner, training, key) for pruner in FOLLOWED]
-    shape = len(training.networks), len(FOLLOWED), training.seeds, -1
+    found = [_part(config, name, pruner) for name in training.networks for pruner in training.pruners]
+    shape = len(training.networks), len(training.pruners), training.seeds, -1
     return {
         "networks": np.array(training.networks),
-        "pruners": np.array(FOLLOWED),
-        "steps": _checkpoints(training),
+        "pruners": np.array(training.pruners),
+        "steps": checkpoints(training),
         **{name: np.stack([part[name] for part in found]).reshape(shape) for name in found[0]},
     }
 
 
-def _part(config: Config, label: str, net: Network, pruner: str, training: Training, key: Key) -> dict[str, np.ndarray]:
-    """What is measured of one pruner, from an earlier run or another figure if it is known."""
-    return config.part(label, lambda: trained(net, pruner, training, key))
+def _part(config: Config, name: str, pruner: str) -> dict[str, np.ndarray]:
+    """What is measured of one network and pruner, from an earlier run or another figure if it is known."""
+
+    def measure() -> dict[str, Float[np.ndarray, "seeds steps"]]:
+        training = config.settings(SETTINGS).on(config.data)
+        net = network(name, config.data, training.samples)
+        start, mask, batch_keys = starts(net, pruner, training, shared_key(config.seed, f"trained {name}"))
+        return trained(net, start, mask, training, batch_keys)
+
+    return config.part(f"{name}, {pruner}", measure)
 
 
-def trained(net: Network, pruner: str, training: Training, key: Key) -> dict[str, Float[np.ndarray, "seeds steps"]]:
-    """What is measured of one pruner. Pruners share the start and the batches of a seed.
+def starts(net: Network, pruner: str, training: Training, key: Key) -> tuple[Params, Mask, Key]:
+    """Weights, masks and keys of the batches of all seeds; pruners share the weights and the batches of a seed.
 
     Args:
         net: the network.
         pruner: the name of the pruner, or DENSE.
-        training: how it is trained.
-        key: for starts, batches and masks.
+        training: how many seeds and rounds there are.
+        key: for all that is drawn.
     """
     start_keys, batch_keys, mask_keys = (jax.random.split(part, training.seeds) for part in jax.random.split(key, 3))
-    starts = [net.initial(key) for key in start_keys]
-    mask = stacked(
-        [pruned(net, params, pruner, training.rounds, key) for params, key in zip(starts, mask_keys, strict=True)]
-    )
+    params = [net.initial(key) for key in start_keys]
+    if pruner == DENSE:
+        found = [everything(each) for each in params]
+    else:
+        keep = prune.count(params[0], DENSITY)
+        found = [
+            prune_network(net, each, PRUNERS[pruner], [keep], key=key, rounds=training.rounds)[0]
+            for each, key in zip(params, mask_keys, strict=True)
+        ]
+    return stacked(params), stacked(found), batch_keys
+
+
+def trained(
+    net: Network, start: Params, mask: Mask, training: Training, keys: Key
+) -> dict[str, Float[np.ndarray, "seeds steps"]]:
+    """What is measured of networks that train, as `followed` says.
+
+    Args:
+        net: the network.
+        start: the weights of each seed.
+        mask: the mask of each.
+        training: how they are trained.
+        keys: of the batches of each.
+    """
     fits = train.fit_many(
-        net.apply,
+        net.apply_in_loops,
         train.cross_entropy,
-        jax.vmap(masks.apply)(stacked(starts), mask),
+        jax.vmap(masks.apply)(start, mask),
         (net.x, net.y),
         OPTIMIZER,
         training.steps,
         mask=mask,
-        key=batch_keys,
+        key=keys,
         batch_size=training.batch_size,
         evaluate=_whole,
-        checkpoints=_checkpoints(training).tolist(),
+        checkpoints=checkpoints(training).tolist(),
     )
     probes = net.x[spread(len(net.x), PROBES)]
-    return jax.device_get(_measured(fits.curve, mask, probes, apply=net.apply))
-
-
-def pruned(net: Network, params: Params, pruner: str, rounds: int, key: Key) -> Mask:
-    """The mask of a pruner, or one that keeps all weights.
-
-    Args:
-        net: the network.
-        params: its weights.
-        pruner: the name of the pruner, or DENSE.
-        rounds: of an iterative pruner.
-        key: for what is drawn.
-    """
-    if pruner == DENSE:
-        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
-    keep = prune.count(params, DENSITY)
-    return prune_network(net, params, PRUNERS[pruner], [keep], key=key, rounds=rounds)[0]
+    return jax.device_get(_measured(fits.curve, mask, probes, apply=net.apply_in_loops))
 
 
 def _whole(params: Params) -> Params:
@@ -169,8 +190,12 @@ def _whole(params: Params) -> Params:
     return params
 
 
-def _checkpoints(training: Training) -> Int[np.ndarray, " steps"]:
-    """After how many steps networks are measured."""
+def checkpoints(training: Training) -> Int[np.ndarray, " steps"]:
+    """After how many steps networks are measured.
+
+    Args:
+        training: how they are trained.
+    """
     return spread(training.steps + 1, training.measured)
 
 

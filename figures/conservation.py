@@ -29,13 +29,12 @@ class Draws:
     Attributes:
         network: the network where there are images; the six-layer FC net elsewhere.
         seeds: how many draws of its weights.
+        scores: the names of the scores, those that are conserved first.
     """
 
     network: str
     seeds: int
-
-
-SETTINGS: dict[Scale, Draws] = {"tiny": Draws("lenet", 2), "small": Draws("lenet", 10), "paper": Draws("vgg16", 10)}
+    scores: tuple[str, ...]
 
 
 @scores.score
@@ -75,6 +74,11 @@ SUMMED = {
     ),
 }
 """Name -> score. The sums of a score that is not conserved are of its absolute values."""
+SETTINGS: dict[Scale, Draws] = {
+    "tiny": Draws("tiny", 2, ("synflow", "saliency", "magnitude")),
+    "small": Draws("lenet", 10, tuple(SUMMED)),
+    "paper": Draws("vgg16", 10, tuple(SUMMED)),
+}
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
@@ -85,16 +89,17 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: the key of this figure.
     """
     draws = config.settings(SETTINGS)
-    name = (*suited([draws.network], config.data), "fc")[0]
+    (name,) = suited([draws.network], config.data)
+    chosen = [SUMMED[name] for name in draws.scores]
     net = network(name, config.data, SAMPLES, np.float64)
     params = [net.initial(key) for key in jax.random.split(key, draws.seeds)]
     layers = net.layers(params[0])
-    sums = np.array([[layer_sums(net, each, summed) for summed in SUMMED.values()] for each in params])
+    sums = np.array([[layer_sums(net, each, summed) for summed in chosen] for each in params])
     relative = sums / sums.mean(axis=2, keepdims=True)  # [seeds, scores, layers]
     deviation = abs(relative - 1).max(axis=2)
     return {
-        "score": np.array(list(SUMMED)),
-        "conserved": np.array([summed.conserved for summed in SUMMED.values()]),
+        "score": np.array(draws.scores),
+        "conserved": np.array([summed.conserved for summed in chosen]),
         "relative_sum": relative.mean(axis=0),
         "relative_sum_least": relative.min(axis=0),
         "relative_sum_largest": relative.max(axis=0),

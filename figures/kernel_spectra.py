@@ -1,6 +1,7 @@
 """The spectra of the tangent kernel, the path kernel and the path features, and the bounds that join them."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
 from figures._intervals import mean_interval
-from figures._path_networks import PRUNERS, Network, network_of, prune_network
+from figures._path_networks import PRUNERS, Network, everything, network_of, prune_network
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import kernels, masks, models, paths, prune
 from sketchprune.data import Dataset
@@ -41,15 +42,17 @@ class Sizes:
         hidden: the widths of the hidden layers.
         samples: how many images the tangent kernel has.
         seeds: how many draws of the weights.
+        panels: which of PANELS.
     """
 
     hidden: tuple[int, ...]
     samples: int
     seeds: int
+    panels: tuple[str, ...] = tuple(PANELS)
 
 
 SETTINGS: dict[Scale, Sizes] = {
-    "tiny": Sizes((5, 4), 8, 2),
+    "tiny": Sizes((5, 4), 8, 2, ("dense", "synflow")),
     "small": Sizes((16, 16), 32, 5),
     "paper": Sizes((32, 32, 32), 128, 10),
 }
@@ -63,11 +66,10 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: the key of this figure.
     """
     sizes = config.settings(SETTINGS)
-    net = small_network(config.data, sizes)
-    found = [_part(config, f"seed {seed}", net, jax.random.fold_in(key, seed)) for seed in range(sizes.seeds)]
+    found = [_part(config, seed, jax.random.fold_in(key, seed)) for seed in range(sizes.seeds)]
     seeds = {name: np.stack([part[name] for part in found]) for name in found[0]}  # [seeds, panels, k]
     count = seeds["ntk"].shape[2]
-    panel, index = np.meshgrid(list(PANELS), np.arange(1, count + 1), indexing="ij")
+    panel, index = np.meshgrid(sizes.panels, np.arange(1, count + 1), indexing="ij")
     arrays = {"panel": panel.ravel(), "k": index.ravel()}
     for name in LOOKS:
         with np.errstate(divide="ignore"):
@@ -90,27 +92,33 @@ def small_network(dataset: Dataset, sizes: Sizes) -> Network:
     columns = np.sort(np.argsort(-pixels.var(axis=0), kind="stable")[:PIXELS])
     few = Dataset(pixels[:, columns], dataset.y, dataset.name, dataset.num_classes)
     model = models.mlp(*sizes.hidden, dataset.num_classes, bias=False)
-    return network_of(model, few, (-1,), sizes.samples, np.float64)
+    return network_of(model, model, few, (-1,), sizes.samples, np.float64)
 
 
-def _part(config: Config, label: str, net: Network, key: Key) -> dict[str, np.ndarray]:
+def _part(config: Config, seed: int, key: Key) -> dict[str, np.ndarray]:
     """The eigenvalues of one seed, from an earlier run if they are known."""
-    return config.part(label, lambda: of_seed(net, key))
+
+    def measure() -> dict[str, np.ndarray]:
+        sizes = config.settings(SETTINGS)
+        return of_seed(small_network(config.data, sizes), sizes.panels, key)
+
+    return config.part(f"seed {seed}", measure)
 
 
-def of_seed(net: Network, key: Key) -> dict[str, Float[np.ndarray, "panels ..."]]:
+def of_seed(net: Network, panels: Sequence[str], key: Key) -> dict[str, Float[np.ndarray, "panels ..."]]:
     """The eigenvalues of one draw of the weights, relative to the traces, and the bounds.
 
     Args:
         net: the network.
+        panels: which of PANELS.
         key: for weights and masks.
     """
     start_key, mask_key = jax.random.split(key)
     params = net.initial(start_key)
     keep = prune.count(params, DENSITY)
     found = []
-    for panel in PANELS:
-        mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    for panel in panels:
+        mask = everything(params)
         if panel in PRUNERS:
             mask = prune_network(net, params, PRUNERS[panel], [keep], key=mask_key, rounds=ROUNDS)[0]
         ntk, path, features = jax.device_get(eigenvalues(params, mask, net.x, apply=net.apply))
@@ -120,7 +128,7 @@ def of_seed(net: Network, key: Key) -> dict[str, Float[np.ndarray, "panels ..."]
                 "ntk": ntk / ntk.sum(),
                 "path": path[: len(ntk)] / path.sum(),
                 "features": features / features.sum(),
-                "bound": eigenvalue_bounds(path[: len(ntk)], features) / ntk.sum(),
+                "bound": eigenvalue_bounds(path, features) / ntk.sum(),
                 "looseness": most / ntk.sum(),
             }
         )
@@ -133,9 +141,10 @@ def eigenvalue_bounds(path: Float[np.ndarray, " n"], features: Float[np.ndarray,
     The mean is one because the sum of the k largest λ, of which λ_k is the least, is at most that of the products.
 
     Args:
-        path: w, descending.
-        features: ν, descending, as many.
+        path: w, descending, and zero where there are fewer than features.
+        features: ν, descending.
     """
+    path = np.pad(path, (0, max(0, len(features) - len(path))))[: len(features)]
     products = [np.min(features[:k] * path[:k][::-1]) for k in range(1, len(path) + 1)]
     means = np.cumsum(features * path) / np.arange(1, len(path) + 1)
     return np.minimum(products, means)

@@ -11,7 +11,7 @@ from figures._config import Config, Scale
 from figures._path_networks import PRUNERS, Network, Pruner, network, prune_network, suited
 from figures._style import CYAN, WIDTH, Look, style
 from sketchprune import masks, prune, scores
-from sketchprune.types import Key
+from sketchprune.types import Key, Mask, Params
 
 CLAIMS = ("paths/critical-compression",)
 SAMPLES = 256
@@ -32,16 +32,18 @@ class Compressions:
         seeds: how many draws of its weights.
         exponents: log₁₀ of the compressions, weights to weights kept.
         rounds: of iterative SynFlow from one compression to the next.
+        methods: the names of the methods.
     """
 
     network: str
     seeds: int
     exponents: tuple[float, ...]
     rounds: int
+    methods: tuple[str, ...] = tuple(METHODS)
 
 
 SETTINGS: dict[Scale, Compressions] = {
-    "tiny": Compressions("fc", 2, (0.5, 1.0, 2.0, 3.0), 10),
+    "tiny": Compressions("tiny", 2, (0.5, 1.0, 2.0), 5, ("magnitude", "synflow")),
     "small": Compressions("lenet", 10, tuple(np.arange(0.25, 3.6, 0.25).tolist()), 25),
     "paper": Compressions("vgg16", 5, tuple(np.arange(0.25, 5.1, 0.25).tolist()), 25),
 }
@@ -55,14 +57,13 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: the key of this figure.
     """
     settings = config.settings(SETTINGS)
-    name = (*suited([settings.network], config.data), "fc")[0]
-    net = network(name, config.data, SAMPLES)
-    sizes = _sizes(net)
+    net = _network(config)
+    sizes = counts(net, net.initial(key))
     kept = np.array(
-        [_part(config, f"{name}, {method}", net, method, settings, key) for method in METHODS]
+        [_part(config, method, key) for method in settings.methods]
     )  # [methods, seeds, compressions, layers]
     least = kept.min(axis=3)
-    method, exponent = (axis.ravel() for axis in np.meshgrid(list(METHODS), settings.exponents, indexing="ij"))
+    method, exponent = (axis.ravel() for axis in np.meshgrid(settings.methods, settings.exponents, indexing="ij"))
 
     def by_row(values: np.ndarray) -> np.ndarray:
         return values.reshape(len(method), *values.shape[2:])
@@ -76,26 +77,35 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         "fewest_largest": by_row(least.max(axis=1)),
         "density": by_row((kept / sizes).mean(axis=1)),
         "layer_size": sizes,
-        "network": np.array([name]),
         "seeds": np.array([settings.seeds]),
     }
 
 
-def _sizes(net: Network) -> Int[np.ndarray, " layers"]:
-    """How many weights each layer has."""
-    return _counts(net, net.initial(jax.random.key(0)))
+def _network(config: Config) -> Network:
+    """The network of a run."""
+    (name,) = suited([config.settings(SETTINGS).network], config.data)
+    return network(name, config.data, SAMPLES)
 
 
-def _counts(net: Network, tree) -> Int[np.ndarray, " layers"]:
-    """How many entries of each layer are not zero, from the input to the output."""
+def _part(config: Config, method: str, key: Key) -> np.ndarray:
+    """The weights that a method leaves, from an earlier run if they are known."""
+
+    def measure() -> dict[str, np.ndarray]:
+        return {"kept": occupancy(_network(config), METHODS[method], config.settings(SETTINGS), key)}
+
+    return config.part(method, measure)["kept"]
+
+
+def counts(net: Network, tree: Params | Mask) -> Int[np.ndarray, " layers"]:
+    """How many entries of each layer are not zero, from the input to the output.
+
+    Args:
+        net: the network.
+        tree: its weights, or a mask.
+    """
     kept = masks.summary(tree).kept
     by_path = {jax.tree_util.keystr(path): count for path, count in jax.tree_util.tree_leaves_with_path(kept)}
     return np.array([by_path[layer] for layer in net.layers(tree)])
-
-
-def _part(config: Config, label: str, net: Network, method: str, settings: Compressions, key: Key) -> np.ndarray:
-    """The weights that a method leaves, from an earlier run if they are known."""
-    return config.part(label, lambda: {"kept": occupancy(net, METHODS[method], settings, key)})["kept"]
 
 
 def occupancy(
@@ -114,7 +124,7 @@ def occupancy(
         params = net.initial(start_key)
         keeps = [round(prune.size(params) / 10**exponent) for exponent in settings.exponents]
         pruned = prune_network(net, params, method, keeps, key=mask_key, rounds=settings.rounds)
-        found.append([_counts(net, mask) for mask in pruned])
+        found.append([counts(net, mask) for mask in pruned])
     return np.array(found)
 
 

@@ -1,7 +1,6 @@
 """The trace of the tangent kernel against that of the path kernel, over pruners and densities."""
 
 import functools
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
 from figures._intervals import mean_interval
-from figures._path_networks import PRUNERS, Network, Pruner, network, prune_network, stacked
+from figures._path_networks import PRUNERS, Network, Pruner, Prunings, everything, network, prune_network, stacked
 from figures._style import WIDTH, style
 from sketchprune import kernels, masks, paths, prune
 from sketchprune.types import ApplyFn, Key, Mask, Params
@@ -24,27 +23,10 @@ INPUTS = {"ones": r"$u=1$, data-free", "data": r"$u$ the mean of $x^2$"}
 """Input of the path kernel -> what the figure calls it."""
 
 
-@dataclass(frozen=True)
-class Prunings:
-    """What is pruned.
-
-    Attributes:
-        seeds: how many draws of the weights.
-        samples: how many images the scores see, and the tangent kernel has.
-        densities: how much is kept, descending.
-        rounds: of an iterative pruner from one density to the next.
-    """
-
-    seeds: int
-    samples: int
-    densities: tuple[float, ...]
-    rounds: int
-
-
 SETTINGS: dict[Scale, Prunings] = {
-    "tiny": Prunings(2, 32, (0.5, 0.1), 3),
-    "small": Prunings(5, 256, (0.5, 0.2, 0.1, 0.05), 20),
-    "paper": Prunings(10, 1024, (0.8, 0.5, 0.2, 0.1, 0.05, 0.02), 100),
+    "tiny": Prunings("tiny", 2, 64, (0.5, 0.2), 3, ("synflow", "random")),
+    "small": Prunings("fc", 5, 256, (0.5, 0.2, 0.1, 0.05), 20),
+    "paper": Prunings("fc", 10, 1024, (0.8, 0.5, 0.2, 0.1, 0.05, 0.02), 100),
 }
 
 
@@ -56,41 +38,43 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: the key of this figure.
     """
     settings = config.settings(SETTINGS)
-    net = network("fc", config.data, settings.samples)
-    found = [_part(config, name, net, settings, key) for name in PRUNERS]
-    pruner, density = np.meshgrid(list(PRUNERS), (1.0, *settings.densities), indexing="ij")
+    found = [_part(config, pruner, key) for pruner in settings.pruners]
+    pruner, density = np.meshgrid(settings.pruners, (1.0, *settings.densities), indexing="ij")
     arrays = {"pruner": pruner.ravel(), "density": density.ravel()}
-    alive = np.stack([np.isfinite(part["ones"]) for part in found], axis=1)
-    arrays["seeds"] = alive.sum(axis=0).ravel()
-    for name in ("ntk", *INPUTS):
+    for name in found[0]:
         mean, half = mean_interval(np.stack([part[name] for part in found], axis=1))
         arrays |= {name: mean.ravel(), f"{name}_half": half.ravel()}
     return arrays
 
 
-def _part(config: Config, pruner: str, net: Network, settings: Prunings, key: Key) -> dict[str, np.ndarray]:
+def _part(config: Config, pruner: str, key: Key) -> dict[str, np.ndarray]:
     """The traces of one pruner, from an earlier run if they are known."""
-    return config.part(pruner, lambda: traces(net, PRUNERS[pruner], settings, key))
+
+    def measure() -> dict[str, Float[np.ndarray, "seeds densities"]]:
+        settings = config.settings(SETTINGS)
+        net = network(settings.network, config.data, settings.samples)
+        return traces(net, PRUNERS[pruner], settings, key)
+
+    return config.part(pruner, measure)
 
 
 def traces(
     net: Network, pruner: Pruner, settings: Prunings, key: Key
 ) -> dict[str, Float[np.ndarray, "seeds densities"]]:
-    """log₁₀ of ``ntk``, Tr Θ by sample; and of Tr Π for each of INPUTS. The first density is 1.
+    """log₁₀ of Tr Θ by sample, ``ntk``, and of Tr Π at each of INPUTS. The first density is 1.
 
     Args:
         net: the network.
         pruner: the pruner.
         settings: what is pruned.
-        key: for weights and masks; pruners share the weights of a seed.
+        key: for weights and masks.
     """
     found = []
-    for start_key, mask_key in jax.random.split(key, (settings.seeds, 2)):
+    for start_key, mask_key in settings.draws(key):
         params = net.initial(start_key)
         keeps = [prune.count(params, density) for density in settings.densities]
-        whole = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
         pruned = prune_network(net, params, pruner, keeps, key=mask_key, rounds=settings.rounds)
-        found.append(_traces(params, stacked([whole, *pruned]), net.x, apply=net.apply))
+        found.append(_traces(params, stacked([everything(params), *pruned]), net.x, apply=net.apply))
     return {name: np.stack([each[name] for each in found]) / np.log(10) for name in found[0]}
 
 

@@ -1,7 +1,6 @@
 """What the path norm says that a mask does to the function of a network, against what it does."""
 
 import functools
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
 from figures._intervals import mean_interval
-from figures._path_networks import PRUNERS, Network, Pruner, network, prune_network, stacked
+from figures._path_networks import PRUNERS, Network, Pruner, Prunings, network, prune_network, stacked
 from figures._style import WIDTH, style
 from sketchprune import masks, paths, prune
 from sketchprune.types import ApplyFn, Key, Mask, Params
@@ -22,81 +21,65 @@ PANELS = {"normal": r"He-normal weights, $x$ of mean 0", "positive": r"their abs
 """Panel -> title. In the second one all paths have the same sign, and the bound is an equality."""
 
 
-@dataclass(frozen=True)
-class Prunings:
-    """What is pruned.
-
-    Attributes:
-        seeds: how many draws of the weights.
-        samples: how many images.
-        densities: how much is kept, descending.
-        rounds: of an iterative pruner from one density to the next.
-    """
-
-    seeds: int
-    samples: int
-    densities: tuple[float, ...]
-    rounds: int
-
-
 _MANY = (0.99, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)
 SETTINGS: dict[Scale, Prunings] = {
-    "tiny": Prunings(2, 64, (0.9, 0.3), 3),
-    "small": Prunings(5, 512, _MANY, 10),
-    "paper": Prunings(10, 10_000, (0.999, *_MANY, 0.02), 100),
+    "tiny": Prunings("tiny", 2, 64, (0.9, 0.3), 3, ("synflow", "random")),
+    "small": Prunings("fc", 5, 512, _MANY, 10),
+    "paper": Prunings("fc", 10, 10_000, (0.999, *_MANY, 0.02), 100),
 }
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
-    """The drop of R₁ and the change of the outputs, by panel, pruner and density, relative to ‖f(x)‖₁.
+    """The drop of R₁ and the change of the outputs, by panel, pruner and density, as `changes` says.
 
     Args:
         config: the settings of the run.
         key: the key of this figure.
     """
     settings = config.settings(SETTINGS)
-    net = network("fc", config.data, settings.samples)
-    found = [
-        _part(config, f"{panel}, {pruner}", net, panel, pruner, settings, key) for panel in PANELS for pruner in PRUNERS
-    ]
-    shape = len(PANELS), len(PRUNERS), len(settings.densities)
+    found = [_part(config, panel, pruner, key) for panel in PANELS for pruner in settings.pruners]
     arrays = {}
     for name in found[0]:
         mean, half = mean_interval(np.stack([part[name] for part in found], axis=1))
         arrays |= {name: mean.ravel(), f"{name}_half": half.ravel()}
-    panel, pruner, density = np.meshgrid(list(PANELS), list(PRUNERS), settings.densities, indexing="ij")
-    assert panel.shape == shape
+    panel, pruner, density = np.meshgrid(list(PANELS), settings.pruners, settings.densities, indexing="ij")
     return {"panel": panel.ravel(), "pruner": pruner.ravel(), "density": density.ravel(), **arrays}
 
 
-def _part(
-    config: Config, label: str, net: Network, panel: str, pruner: str, settings: Prunings, key: Key
-) -> dict[str, np.ndarray]:
+def _part(config: Config, panel: str, pruner: str, key: Key) -> dict[str, np.ndarray]:
     """The changes by one pruner, from an earlier run if they are known."""
-    return config.part(label, lambda: changes(net, panel, PRUNERS[pruner], settings, key))
+
+    def measure() -> dict[str, Float[np.ndarray, "seeds densities"]]:
+        settings = config.settings(SETTINGS)
+        net = network(settings.network, config.data, settings.samples)
+        return changes(net, panel, PRUNERS[pruner], settings, key)
+
+    return config.part(f"{panel}, {pruner}", measure)
 
 
 def changes(
     net: Network, panel: str, pruner: Pruner, settings: Prunings, key: Key
 ) -> dict[str, Float[np.ndarray, "seeds densities"]]:
-    """``bound``, the drop of R₁, and ``change``, the mean of ‖f_θ(x) − f_{m∘θ}(x)‖₁.
+    """log₁₀ of the drop of R₁, ``bound``, and of the mean of ‖f_θ(x) − f_{m∘θ}(x)‖₁, ``change``.
+
+    Both are relative to the mean of ‖f_θ(x)‖₁.
 
     Args:
         net: the network.
         panel: one of PANELS.
         pruner: the pruner.
         settings: what is pruned.
-        key: for weights and masks; pruners share the weights of a seed.
+        key: for weights and masks.
     """
-    x = net.raw if panel == "positive" else net.x
+    net = net._replace(x=net.raw) if panel == "positive" else net
     found = []
-    for start_key, mask_key in jax.random.split(key, (settings.seeds, 2)):
+    for start_key, mask_key in settings.draws(key):
         params = net.initial(start_key)
         if panel == "positive":
             params = jax.tree.map(abs, params)
         keeps = [prune.count(params, density) for density in settings.densities]
-        pruned = prune_network(net._replace(x=x), params, pruner, keeps, key=mask_key, rounds=settings.rounds)
-        found.append(_changes(params, stacked(pruned), x, apply=net.apply))
+        pruned = prune_network(net, params, pruner, keeps, key=mask_key, rounds=settings.rounds)
+        found.append(_changes(params, stacked(pruned), net.x, apply=net.apply))
     return {name: np.stack([each[name] for each in found]) for name in found[0]}
 
 
@@ -104,7 +87,7 @@ def changes(
 def _changes(
     params: Params, stack: Mask, x: Float[Array, "n ..."], *, apply: ApplyFn
 ) -> dict[str, Float[Array, " densities"]]:
-    """Both sides for every mask of a stack, relative to the mean of ‖f(x)‖₁."""
+    """Both sides for every mask of a stack."""
     outputs = apply(params, x)
     size = jnp.mean(jnp.sum(abs(outputs), axis=1))
     # R₁ is linear in its input, so that of the mean of |x| is the mean over the images.
@@ -115,7 +98,7 @@ def _changes(
         pruned = masks.apply(params, mask)
         change = jnp.mean(jnp.sum(abs(outputs - apply(pruned, x)), axis=1))
         left = paths.path_norm(apply, params, u.shape, 1, u=u, mask=mask)
-        return {"bound": (whole - left) / size, "change": change / size}
+        return {"bound": jnp.log10((whole - left) / size), "change": jnp.log10(change / size)}
 
     return lax.map(one, stack)
 
