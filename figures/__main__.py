@@ -117,7 +117,7 @@ def _make_one(name: str, config: "Config", out: Path):
     verdicts = [config.verdict(claim) for claim in getattr(module, "CLAIMS", ())]
     figure = module.draw(arrays)
     stamp(figure, [verdict.id for verdict in verdicts if verdict.verdict == "REFUTED"], config.data.name)
-    settings = getattr(module, "SETTINGS", {}).get(config.scale)
+    settings = config.settings(module.SETTINGS) if hasattr(module, "SETTINGS") else None
     write(out, name, figure, arrays, sidecar(name, config, module.draw, settings, verdicts))
 
 
