@@ -189,7 +189,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     for name, look in LOOKS.items():
         found = [mean_interval(row, 0.05) for row in arrays[name].astype(np.float64)]
         means = np.array([mean for mean, _ in found])
-        low, high = np.array([interval for _, interval in found]).T
+        low, high = np.array([interval for _, interval in found]).T.clip(0, 1)
         axes.fill_between(arrays["sources"], low, high, color=look.colour, alpha=0.15, linewidth=0)
         axes.plot(arrays["sources"], means, color=look.colour, marker=look.marker, linestyle=look.line)
         axes.axhline(means[0], color=look.colour, linewidth=0.4)
