@@ -74,7 +74,7 @@ def make(
     from theory.cli.select import dataset, reason
 
     samples = dataset(data)
-    tests = dataset(data, "test") if has_test_set(data) else None
+    test = dataset(data, "test") if has_test_set(data) else None
     if report is not None:
         reported(report, samples)  # refused before any work
     failed = {}
@@ -82,7 +82,7 @@ def make(
         started = time.perf_counter()
         parts = Parts(out / ".parts", lambda text, name=name: print(f"  {name}: {text}", flush=True))
         try:
-            _make_one(name, Config(seed, scale, samples, report, parts, tests), out)
+            _make_one(name, Config(seed, scale, samples, test, report, parts), out)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -117,7 +117,7 @@ def _make_one(name: str, config: "Config", out: Path):
     verdicts = [config.verdict(claim) for claim in getattr(module, "CLAIMS", ())]
     figure = module.draw(arrays)
     stamp(figure, [verdict.id for verdict in verdicts if verdict.verdict == "REFUTED"], config.data.name)
-    settings = getattr(module, "SETTINGS", {}).get(config.scale)
+    settings = config.settings(module.SETTINGS) if hasattr(module, "SETTINGS") else None
     write(out, name, figure, arrays, sidecar(name, config, module.draw, settings, verdicts))
 
 

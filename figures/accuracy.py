@@ -5,16 +5,15 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures._config import Config, Scale
+from figures._config import BySize, Config, Scale
 from figures._style import BLUE, CYAN, GREEN, GREY, PURPLE, RED, WIDTH, YELLOW, style
-from sketchprune import data as datasets
+from figures._sweeps import rows_of, swept
 from sketchprune import scores, sweep
-from sketchprune.sweep import Look, Method, Problem, Summary, Training
+from sketchprune.sweep import Look, Method, Summary, Training
 from sketchprune.types import Key, ScoreFn
 
 CLAIMS = ("sketch/randomised-beats-top", "sketch/randomised-beats-top-iterative")
@@ -58,25 +57,12 @@ class Settings:
     training: Training
 
 
-@dataclass(frozen=True)
-class BySize:
-    """Settings for small images, such as the digits, and for others, such as MNIST's and CIFAR's.
-
-    Attributes:
-        small: where images have fewer than 28 pixels a side, and for plain features.
-        large: for all others.
-    """
-
-    small: Settings
-    large: Settings
-
-
 _FIVE = ("magnitude", "SynFlow", "SynFlow-L2", "SNIP", "GraSP")
 _TINY = Settings("mlp", ("magnitude", "SNIP"), (0.5, 0.05), 3, 2, 400, Training(40, 0.1, 64))
 _DIGITS = Settings("mlp", tuple(SCORES), (0.5, 0.2, 0.1, 0.05, 0.02, 0.01), 30, 5, 60_000, Training(300, 0.1, 64))
 _LENET = Settings("lenet", _FIVE, (0.1, 0.02, 0.01), 30, 5, 10_000, Training(200, 0.1, 64))
 _PAPER = Settings("vgg16", tuple(SCORES), (0.1, 0.03, 0.01, 0.003, 0.001), 100, 5, 60_000, Training(60_000, 0.1, 128))
-SETTINGS: dict[Scale, BySize] = {
+SETTINGS: dict[Scale, Settings | BySize[Settings]] = {
     "tiny": BySize(_TINY, dataclasses.replace(_TINY, network="lenet")),
     "small": BySize(_DIGITS, _LENET),
     "paper": BySize(dataclasses.replace(_DIGITS, rounds=100, training=Training(1000, 0.1, 64)), _PAPER),
@@ -88,32 +74,13 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
 
     Args:
         config: the settings of the run.
-        key: the key of this figure.
+        key: not used: a run derives from its seed.
     """
-    settings = _settings(config)
-    first = int(jax.random.randint(key, (), 0, 2**31 - 1, np.int32))
-    parts = [
-        config.part(f"seed {first + number}", functools.partial(_seed, config, settings, first + number))
-        for number in range(settings.seeds)
-    ]
-    columns = [np.concatenate([part[name] for part in parts]).tolist() for name in parts[0]]
-    found = sweep.summarise([sweep.Row(*row) for row in zip(*columns, strict=True)])
+    settings = config.settings(SETTINGS)
+    problem = sweep.problem(settings.network, *config.halves(settings.samples), settings.training)
+    table = swept(config, problem, _methods(settings), settings.densities, settings.seeds)
+    found = sweep.summarise(rows_of(table))
     return {name: np.array([getattr(each, name) for each in found]) for name in Summary._fields}
-
-
-def _settings(config: Config) -> Settings:
-    """The settings for the size of the images."""
-    by_size = config.settings(SETTINGS)
-    return by_size.large if min(config.data.image_shape[:2], default=0) >= 28 else by_size.small
-
-
-@functools.lru_cache(maxsize=1)
-def _problem(config: Config, settings: Settings) -> Problem:
-    """The network and the data; seeds share it, and its compiled programs."""
-    train, test = config.train_and_test
-    if settings.samples < len(train.x):
-        train = datasets.subset(train, settings.samples)
-    return sweep.problem(settings.network, train, test, settings.training)
 
 
 def _methods(settings: Settings) -> list[Method]:
@@ -124,14 +91,6 @@ def _methods(settings: Settings) -> list[Method]:
         for sampler in LINES
         for rounds in (1, settings.rounds)
     ]
-
-
-def _seed(config: Config, settings: Settings, seed: int) -> dict[str, np.ndarray]:
-    """The rows of all runs of one seed, as columns."""
-    groups = sweep.run(_problem(config, settings), _methods(settings), settings.densities, [seed])
-    rows = [dataclasses.astuple(row) for group in groups for row in group]
-    names = [field.name for field in dataclasses.fields(sweep.Row)]
-    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
 
 
 @style()

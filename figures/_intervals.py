@@ -1,0 +1,22 @@
+"""Means over seeds with their intervals."""
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special
+
+
+def mean_interval(values: Float[np.ndarray, "seeds ..."]) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """The mean over the seeds, and half the width of Student's 95 % interval around it.
+
+    Args:
+        values: one for each seed, on the first axis. NaN counts as missing: with one seed left the half width is 0, and
+            with none both are NaN.
+    """
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    none = np.where(count > 0, 0.0, np.nan)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1) + none
+    squares = (np.where(known, values - mean, 0) ** 2).sum(axis=0)
+    degrees = np.maximum(count - 1, 1)
+    half = special.stdtrit(degrees, 0.975) * np.sqrt(squares / degrees / np.maximum(count, 1))
+    return mean, half + none

@@ -1,0 +1,128 @@
+"""How the figures of trained networks are drawn: a line a pruner, in the colour of its first trace."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures._intervals import mean_interval
+from figures._path_networks import ARCHITECTURES, PRUNERS
+from figures._style import WIDTH
+from figures._trained_paths import DENSE
+
+COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
+"""From a small first trace to a large one, without the yellow that is pale on paper."""
+_LINES = {DENSE: ("dense", "", "-")} | {
+    name: (pruner.look.label, pruner.look.marker, pruner.look.line) for name, pruner in PRUNERS.items()
+}
+
+
+class Row(NamedTuple):
+    """A row of panels.
+
+    Attributes:
+        quantity: the name of what is drawn.
+        label: of the vertical axis.
+        scale: of the vertical axis, as matplotlib takes it.
+    """
+
+    quantity: str
+    label: str
+    scale: str = "linear"
+
+
+def table(
+    found: dict[str, np.ndarray], quantities: dict[str, Float[np.ndarray, "networks pruners seeds steps"]]
+) -> dict[str, np.ndarray]:
+    """What is drawn, one row for each network, pruner and step.
+
+    Args:
+        found: as `followed` returns it.
+        quantities: what is averaged over the seeds; NaN where it is undefined.
+
+    Returns:
+        ``network``, ``pruner``, ``step``; ``log10_first_trace``, the mean of log₁₀ Tr Π before training over the seeds
+        that have a path, and ``seeds``, their number; and for each quantity its mean and half the width of its 95 %
+        interval, ``*_half``.
+    """
+    networks, pruners, steps = (found[name] for name in ("networks", "pruners", "steps"))
+    network, pruner, step = (axis.ravel() for axis in np.meshgrid(networks, pruners, steps, indexing="ij"))
+    first = found["log_trace"][..., 0] / np.log(10)
+    alive = np.isfinite(first)
+    log_first = mean_interval(np.moveaxis(first, 2, 0))[0]
+    arrays = {
+        "network": network,
+        "pruner": pruner,
+        "step": step,
+        "log10_first_trace": np.repeat(log_first.ravel(), len(steps)),
+        "seeds": np.repeat(alive.sum(axis=2).ravel(), len(steps)),
+    }
+    for name, values in quantities.items():
+        mean, half = mean_interval(np.moveaxis(values, 2, 0))
+        arrays |= {name: mean.ravel(), f"{name}_half": half.ravel()}
+    return arrays
+
+
+def draw_lines(arrays: dict[str, np.ndarray], rows: list[Row]) -> Figure:
+    """A column of panels for each network, a row for each quantity, and a line for each pruner.
+
+    Args:
+        arrays: as `table` returns them.
+        rows: what is drawn.
+    """
+    networks = list(dict.fromkeys(arrays["network"].tolist()))
+    figure = Figure(figsize=(WIDTH * min(len(networks), 2), WIDTH * (0.35 + 0.62 * len(rows))))
+    panels = figure.subplots(len(rows), len(networks), sharex="col", squeeze=False)
+    for column, network in zip(panels.T, networks, strict=True):
+        here = arrays["network"] == network
+        first = arrays["log10_first_trace"]
+        finite = first[here & np.isfinite(first)]
+        colour_of = ScalarMappable(Normalize(finite.min(), finite.max()), COLOURS)
+        for axes, row in zip(column, rows, strict=True):
+            _draw_panel(axes, arrays, here, row, colour_of.to_rgba)
+            axes.set(yscale=row.scale)
+        column[0].set_title(ARCHITECTURES[network].title)
+        column[-1].set_xlabel("training step")
+        bar = figure.colorbar(colour_of, ax=column, location="bottom", aspect=40, pad=0.02)
+        bar.set_label(r"$\log_{10}\,\mathrm{Tr}\,\Pi(\theta_0)$")
+    for axes, row in zip(panels[:, 0], rows, strict=True):
+        axes.set_ylabel(row.label)
+    names = dict.fromkeys(arrays["pruner"].tolist())
+    handles = [
+        Line2D([], [], color="black", marker=marker, linestyle=line, label=label)
+        for label, marker, line in (_LINES[name] for name in names)
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5 if len(networks) > 1 else 3)
+    return figure
+
+
+def _draw_panel(
+    axes: Axes,
+    arrays: dict[str, np.ndarray],
+    here: Bool[np.ndarray, " rows"],
+    row: Row,
+    colour_of: Callable[[float], tuple],
+) -> None:
+    """The lines of one network and quantity."""
+    lost = []
+    for index, name in enumerate(dict.fromkeys(arrays["pruner"].tolist())):
+        chosen = here & (arrays["pruner"] == name)
+        label, marker, line = _LINES[name]
+        step, mean, half = (arrays[key][chosen] for key in ("step", row.quantity, f"{row.quantity}_half"))
+        if not arrays["seeds"][chosen].any():
+            lost.append(label)
+            continue
+        colour = colour_of(arrays["log10_first_trace"][chosen][0])
+        width = 2.0 if name == DENSE else 1.0
+        every = (index % 3, 3)
+        axes.plot(step, mean, color=colour, marker=marker, linestyle=line, linewidth=width, markevery=every)
+        axes.fill_between(step, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    if lost:
+        axes.annotate(f"no path is left: {', '.join(lost)}", (0.02, 0.02), xycoords="axes fraction", fontsize="small")

@@ -1,0 +1,159 @@
+"""The sum of each pruning score over each layer: which scores are conserved, as SynFlow's paper says, and which not."""
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from figures._config import Config, Scale
+from figures._path_networks import PRUNERS, Network, network, spread, suited
+from figures._style import BLUE, CYAN, GREEN, GREY, PURPLE, RED, WIDTH, YELLOW, Look, style
+from sketchprune import scores, train
+from sketchprune.scores import Pruned
+from sketchprune.types import Key, Params, ScoreFn
+
+CLAIMS = ("paths/conservation", "paths/saliency-balance", "paths/trace-drop")
+SAMPLES = 256
+"""How many images the scores see."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How much is drawn.
+
+    Attributes:
+        network: the network where there are images; the six-layer FC net elsewhere.
+        seeds: how many draws of its weights.
+        scores: the names of the scores, those that are conserved first.
+    """
+
+    network: str
+    seeds: int
+    scores: tuple[str, ...]
+
+
+@scores.score
+def saliency(net: Pruned) -> Params:
+    """θ ∂L/∂θ with its sign, of which SNIP is the size."""
+    return jax.tree.map(jnp.multiply, net.gradient(), net.params)
+
+
+class Summed(NamedTuple):
+    """A score that is summed over layers.
+
+    Attributes:
+        look: how it is drawn.
+        score: the score.
+        conserved: whether theory says that its sums are equal.
+    """
+
+    look: Look
+    score: ScoreFn
+    conserved: bool
+
+
+SUMMED = {
+    "synflow": Summed(Look("SynFlow", BLUE, "o", "-"), scores.synflow, True),
+    "synflow_l2": Summed(Look("SynFlow-L2, conserved form", PURPLE, "D", "-"), scores.synflow_l2, True),
+    "trace_drop": Summed(Look(r"drop of $\mathrm{Tr}\,\Pi$", CYAN, "s", "-"), scores.trace_drop, True),
+    "saliency": Summed(Look(r"$\theta_i\,\partial_iL$, signed", GREEN, "h", "-"), saliency, True),
+    "snip": Summed(Look(r"SNIP, $|\theta_i\,\partial_iL|$", GREEN, "^", "--"), scores.snip, False),
+    "grasp": Summed(Look("GraSP, absolute", YELLOW, "v", "--"), scores.grasp, False),
+    "magnitude": Summed(PRUNERS["magnitude"].look, scores.magnitude, False),
+    "path_trace": Summed(Look(r"share of $\mathrm{Tr}\,\Pi$", "black", "<", "--"), scores.path_trace, False),
+    "synflow_l2_authors": Summed(
+        Look("SynFlow-L2, authors' form", RED, "p", "--"), functools.partial(scores.synflow_l2, form="authors"), False
+    ),
+    "synflow_l2_later": Summed(
+        Look("SynFlow-L2, later form", GREY, "X", "--"), functools.partial(scores.synflow_l2, form="later"), False
+    ),
+}
+"""Name -> score. The sums of a score that is not conserved are of its absolute values."""
+SETTINGS: dict[Scale, Draws] = {
+    "tiny": Draws("tiny", 2, ("synflow", "saliency", "magnitude")),
+    "small": Draws("lenet", 10, tuple(SUMMED)),
+    "paper": Draws("vgg16", 10, tuple(SUMMED)),
+}
+
+
+def data(config: Config, key: Key) -> dict[str, np.ndarray]:
+    """The sum of each score over each layer, relative to its mean over the layers, in float64.
+
+    Args:
+        config: the settings of the run.
+        key: the key of this figure.
+    """
+    draws = config.settings(SETTINGS)
+    (name,) = suited([draws.network], config.data)
+    chosen = [SUMMED[name] for name in draws.scores]
+    net = network(name, config.data, SAMPLES, np.float64)
+    params = [net.initial(key) for key in jax.random.split(key, draws.seeds)]
+    layers = net.layers(params[0])
+    sums = np.array([[layer_sums(net, each, summed) for summed in chosen] for each in params])
+    relative = sums / sums.mean(axis=2, keepdims=True)  # [seeds, scores, layers]
+    deviation = abs(relative - 1).max(axis=2)
+    return {
+        "score": np.array(draws.scores),
+        "conserved": np.array([summed.conserved for summed in chosen]),
+        "relative_sum": relative.mean(axis=0),
+        "relative_sum_least": relative.min(axis=0),
+        "relative_sum_largest": relative.max(axis=0),
+        "deviation": deviation.mean(axis=0),
+        "deviation_least": deviation.min(axis=0),
+        "deviation_largest": deviation.max(axis=0),
+        "layer": np.array(layers),
+        "seeds": np.array([draws.seeds]),
+    }
+
+
+def layer_sums(net: Network, params: Params, summed: Summed) -> Float[np.ndarray, " layers"]:
+    """The sum of a score over each layer, from the input to the output.
+
+    Args:
+        net: the network.
+        params: its weights.
+        summed: the score.
+    """
+    chosen = spread(len(net.x), SAMPLES)
+    found = summed.score(net.apply, train.cross_entropy, params, (net.x[chosen], net.y[chosen]))
+    by_path = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+    leaves: list[Array] = [by_path[layer] for layer in net.layers(params)]
+    return np.array([np.sum(leaf if summed.conserved else abs(leaf)) for leaf in leaves])
+
+
+@style()
+def draw(arrays: dict[str, np.ndarray]) -> Figure:
+    """TODO."""
+    figure = Figure(figsize=(2 * WIDTH, 1.05 * WIDTH))
+    lines, points = figure.subplots(1, 2, width_ratios=(1, 0.9))
+    depth = np.arange(1, len(arrays["layer"]) + 1)
+    names = arrays["score"].tolist()
+    # Lines that lie on each other all show, because each is thinner than the one below it.
+    widths = iter(np.linspace(5, 1, int(arrays["conserved"].sum())))
+    for index, name in enumerate(names):
+        look = SUMMED[name].look
+        mean, least, largest = (arrays[f"relative_sum{end}"][index] for end in ("", "_least", "_largest"))
+        width = next(widths) if arrays["conserved"][index] else 0.8
+        marker = {} if arrays["conserved"][index] else {"marker": look.marker}
+        lines.plot(depth, mean, linestyle=look.line, color=look.colour, linewidth=width, **marker)
+        lines.fill_between(depth, least, largest, color=look.colour, alpha=0.12, linewidth=0)
+    lines.set(yscale="log", xlabel="layer", ylabel="sum of scores over the layer,\nrelative to the mean over layers")
+    lines.set_xticks(depth)
+    height = np.arange(len(names))[::-1]
+    for index, name in enumerate(names):
+        look = SUMMED[name].look
+        mean, least, largest = (arrays[f"deviation{end}"][index] for end in ("", "_least", "_largest"))
+        points.plot([least, largest], [height[index]] * 2, color=look.colour, linewidth=0.8)
+        points.plot(mean, height[index], marker=look.marker, color=look.colour, linestyle="")
+    points.set_yticks(height, [SUMMED[name].look.label for name in names])
+    for label, name in zip(points.get_yticklabels(), names, strict=True):
+        label.set_color(SUMMED[name].look.colour)
+    points.set(xscale="log", xlabel="largest deviation of a layer from the mean, relative")
+    points.axhline(height[int(arrays["conserved"].sum()) - 1] - 0.5, color="black", linewidth=0.5)
+    points.yaxis.tick_right()
+    return figure

@@ -1,0 +1,147 @@
+"""How many weights the pruners leave in each layer: which of them empty a layer, and at which compression."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Int
+from matplotlib.figure import Figure
+
+from figures._config import Config, Scale
+from figures._path_networks import PRUNERS, Network, Pruner, network, prune_network, suited
+from figures._style import CYAN, WIDTH, Look, style
+from sketchprune import masks, prune, scores
+from sketchprune.types import Key, Mask, Params
+
+CLAIMS = ("paths/critical-compression",)
+SAMPLES = 256
+"""How many images the scores see."""
+METHODS = {
+    **{name: PRUNERS[name] for name in ("random", "magnitude", "snip", "grasp")},
+    "synflow_once": Pruner(Look("SynFlow, one-shot", CYAN, "s", "--"), scores.synflow),
+    "synflow": PRUNERS["synflow"]._replace(look=PRUNERS["synflow"].look._replace(label="SynFlow, iterative")),
+}
+
+
+@dataclass(frozen=True)
+class Compressions:
+    """How far networks are pruned.
+
+    Attributes:
+        network: the network where there are images; the six-layer FC net elsewhere.
+        seeds: how many draws of its weights.
+        exponents: log₁₀ of the compressions, weights to weights kept.
+        rounds: of iterative SynFlow from one compression to the next.
+        methods: the names of the methods.
+    """
+
+    network: str
+    seeds: int
+    exponents: tuple[float, ...]
+    rounds: int
+    methods: tuple[str, ...] = tuple(METHODS)
+
+
+SETTINGS: dict[Scale, Compressions] = {
+    "tiny": Compressions("tiny", 2, (0.5, 1.0, 2.0), 5, ("magnitude", "synflow")),
+    "small": Compressions("lenet", 10, tuple(np.arange(0.25, 3.6, 0.25).tolist()), 25),
+    "paper": Compressions("vgg16", 5, tuple(np.arange(0.25, 5.1, 0.25).tolist()), 25),
+}
+
+
+def data(config: Config, key: Key) -> dict[str, np.ndarray]:
+    """The weights left in each layer, by method and compression.
+
+    Args:
+        config: the settings of the run.
+        key: the key of this figure.
+    """
+    settings = config.settings(SETTINGS)
+    net = _network(config)
+    sizes = counts(net, net.initial(key))
+    kept = np.array(
+        [_part(config, method, key) for method in settings.methods]
+    )  # [methods, seeds, compressions, layers]
+    least = kept.min(axis=3)
+    method, exponent = (axis.ravel() for axis in np.meshgrid(settings.methods, settings.exponents, indexing="ij"))
+
+    def by_row(values: np.ndarray) -> np.ndarray:
+        return values.reshape(len(method), *values.shape[2:])
+
+    return {
+        "method": method,
+        "compression": 10**exponent,
+        "collapsed_share": by_row((least == 0).mean(axis=1)),
+        "fewest": by_row(np.median(least, axis=1)),
+        "fewest_least": by_row(least.min(axis=1)),
+        "fewest_largest": by_row(least.max(axis=1)),
+        "density": by_row((kept / sizes).mean(axis=1)),
+        "layer_size": sizes,
+        "seeds": np.array([settings.seeds]),
+    }
+
+
+def _network(config: Config) -> Network:
+    """The network of a run."""
+    (name,) = suited([config.settings(SETTINGS).network], config.data)
+    return network(name, config.data, SAMPLES)
+
+
+def _part(config: Config, method: str, key: Key) -> np.ndarray:
+    """The weights that a method leaves, from an earlier run if they are known."""
+
+    def measure() -> dict[str, np.ndarray]:
+        return {"kept": occupancy(_network(config), METHODS[method], config.settings(SETTINGS), key)}
+
+    return config.part(method, measure)["kept"]
+
+
+def counts(net: Network, tree: Params | Mask) -> Int[np.ndarray, " layers"]:
+    """How many entries of each layer are not zero, from the input to the output.
+
+    Args:
+        net: the network.
+        tree: its weights, or a mask.
+    """
+    kept = masks.summary(tree).kept
+    by_path = {jax.tree_util.keystr(path): count for path, count in jax.tree_util.tree_leaves_with_path(kept)}
+    return np.array([by_path[layer] for layer in net.layers(tree)])
+
+
+def occupancy(
+    net: Network, method: Pruner, settings: Compressions, key: Key
+) -> Int[np.ndarray, "seeds compressions layers"]:
+    """The weights that a method leaves in each layer. The methods share the weights of a seed.
+
+    Args:
+        net: the network.
+        method: how it is pruned.
+        settings: how far.
+        key: for weights and masks.
+    """
+    found = []
+    for start_key, mask_key in jax.random.split(key, (settings.seeds, 2)):
+        params = net.initial(start_key)
+        keeps = [round(prune.size(params) / 10**exponent) for exponent in settings.exponents]
+        pruned = prune_network(net, params, method, keeps, key=mask_key, rounds=settings.rounds)
+        found.append([counts(net, mask) for mask in pruned])
+    return np.array(found)
+
+
+@style()
+def draw(arrays: dict[str, np.ndarray]) -> Figure:
+    """TODO."""
+    figure = Figure(figsize=(2 * WIDTH, 1.05 * WIDTH))
+    grid = figure.add_gridspec(2, 4, width_ratios=(2.1, 1, 1, 1))
+    axes = figure.add_subplot(grid[:, 0])
+    for name in dict.fromkeys(arrays["method"].tolist()):
+        look = METHODS[name].look
+        rows = arrays["method"] == name
+        compression, fewest, least, largest = (
+            arrays[key][rows] for key in ("compression", "fewest", "fewest_least", "fewest_largest")
+        )
+        axes.plot(compression, fewest, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label)
+        axes.fill_between(compression, least, largest, color=look.colour, alpha=0.15, linewidth=0)
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    axes.set(xscale="log", xlabel="compression", ylabel="weights left in the emptiest layer")
+    return figure

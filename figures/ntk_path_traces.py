@@ -1,0 +1,114 @@
+"""The trace of the tangent kernel against that of the path kernel, over pruners and densities."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+from figures._config import Config, Scale
+from figures._intervals import mean_interval
+from figures._path_networks import PRUNERS, Network, Pruner, Prunings, everything, network, prune_network, stacked
+from figures._style import WIDTH, style
+from sketchprune import kernels, masks, paths, prune
+from sketchprune.types import ApplyFn, Key, Mask, Params
+
+CLAIMS = ("paths/sign-average", "paths/trace", "paths/trace-bounds-ntk")
+LAYERS = 6
+"""Of the network; the mean over signs has the factor 2 to the power of minus its hidden layers."""
+INPUTS = {"ones": r"$u=1$, data-free", "data": r"$u$ the mean of $x^2$"}
+"""Input of the path kernel -> what the figure calls it."""
+
+
+SETTINGS: dict[Scale, Prunings] = {
+    "tiny": Prunings("tiny", 2, 64, (0.5, 0.2), 3, ("synflow", "random")),
+    "small": Prunings("fc", 5, 256, (0.5, 0.2, 0.1, 0.05), 20),
+    "paper": Prunings("fc", 10, 1024, (0.8, 0.5, 0.2, 0.1, 0.05, 0.02), 100),
+}
+
+
+def data(config: Config, key: Key) -> dict[str, np.ndarray]:
+    """log₁₀ of the traces by pruner and density, with their means over seeds; the first rows are dense.
+
+    Args:
+        config: the settings of the run.
+        key: the key of this figure.
+    """
+    settings = config.settings(SETTINGS)
+    found = [_part(config, pruner, key) for pruner in settings.pruners]
+    pruner, density = np.meshgrid(settings.pruners, (1.0, *settings.densities), indexing="ij")
+    arrays = {"pruner": pruner.ravel(), "density": density.ravel()}
+    for name in found[0]:
+        mean, half = mean_interval(np.stack([part[name] for part in found], axis=1))
+        arrays |= {name: mean.ravel(), f"{name}_half": half.ravel()}
+    return arrays
+
+
+def _part(config: Config, pruner: str, key: Key) -> dict[str, np.ndarray]:
+    """The traces of one pruner, from an earlier run if they are known."""
+
+    def measure() -> dict[str, Float[np.ndarray, "seeds densities"]]:
+        settings = config.settings(SETTINGS)
+        net = network(settings.network, config.data, settings.samples)
+        return traces(net, PRUNERS[pruner], settings, key)
+
+    return config.part(pruner, measure)
+
+
+def traces(
+    net: Network, pruner: Pruner, settings: Prunings, key: Key
+) -> dict[str, Float[np.ndarray, "seeds densities"]]:
+    """log₁₀ of Tr Θ by sample, ``ntk``, and of Tr Π at each of INPUTS. The first density is 1.
+
+    Args:
+        net: the network.
+        pruner: the pruner.
+        settings: what is pruned.
+        key: for weights and masks.
+    """
+    found = []
+    for start_key, mask_key in settings.draws(key):
+        params = net.initial(start_key)
+        keeps = [prune.count(params, density) for density in settings.densities]
+        pruned = prune_network(net, params, pruner, keeps, key=mask_key, rounds=settings.rounds)
+        found.append(_traces(params, stacked([everything(params), *pruned]), net.x, apply=net.apply))
+    return {name: np.stack([each[name] for each in found]) / np.log(10) for name in found[0]}
+
+
+@functools.partial(jax.jit, static_argnames="apply")
+def _traces(
+    params: Params, stack: Mask, x: Float[Array, "n ..."], *, apply: ApplyFn
+) -> dict[str, Float[Array, " densities"]]:
+    """The natural logarithms of the traces for every mask of a stack."""
+    u = jnp.mean(x**2, axis=0)
+
+    def one(mask: Mask) -> dict[str, Float[Array, ""]]:
+        tangent = kernels.trace(apply, masks.apply(params, mask), x, mask=mask) / len(x)
+        ones, on_data = (paths.trace(apply, params, u.shape, u=u, mask=mask, log=True) for u in (jnp.ones_like(u), u))
+        return {"ntk": jnp.log(tangent), "ones": ones, "data": on_data}
+
+    return lax.map(one, stack)
+
+
+@style()
+def draw(arrays: dict[str, np.ndarray]) -> Figure:
+    """TODO."""
+    figure = Figure(figsize=(2 * WIDTH, 1.05 * WIDTH))
+    for axes, (quantity, title) in zip(figure.subplots(1, len(INPUTS), sharey=True), INPUTS.items(), strict=True):
+        for name, pruner in PRUNERS.items():
+            rows = arrays["pruner"] == name
+            x, y, across, along = (arrays[key][rows] for key in (quantity, "ntk", f"{quantity}_half", "ntk_half"))
+            look = pruner.look
+            axes.errorbar(
+                x, y, along, across, color=look.colour, marker=look.marker, linestyle=look.line, linewidth=0.8
+            )
+        ends = np.array([np.nanmin(arrays[quantity]), np.nanmax(arrays[quantity])])
+        axes.plot(ends, ends - (LAYERS - 1) * np.log10(2), color="black", linewidth=0.8)
+        axes.set(title=title, xlabel=r"$\log_{10}\,\mathrm{Tr}\,\Pi(m\circ\theta;u)$")
+    figure.axes[0].set_ylabel(r"$\log_{10}$ of $\mathrm{Tr}\,\Theta$ by sample")
+    handles = [pruner.look.entry() for pruner in PRUNERS.values()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    return figure
