@@ -33,7 +33,7 @@ _GROUP_BYTES = 2**30
 
 
 @checked
-def runs(problem: Problem, methods: Sequence[Method], densities: Sequence[float], seeds: Sequence[int]) -> list[Run]:
+def runs(problem: Problem, methods: Sequence[Method], densities: Sequence[int | float], seeds: Sequence[int]) -> list[Run]:
     """The runs of a sweep, in order: for each seed the dense network, then every method at every density below 1.
 
     Args:
@@ -63,7 +63,7 @@ def runs(problem: Problem, methods: Sequence[Method], densities: Sequence[float]
 def run(
     problem: Problem,
     methods: Sequence[Method],
-    densities: Sequence[float],
+    densities: Sequence[int | float],
     seeds: Sequence[int],
     *,
     done: Collection[Run] = (),
@@ -111,7 +111,7 @@ class _Member(NamedTuple):
 
 
 def _plan(
-    problem: Problem, methods: Sequence[Method], densities: Sequence[float], seeds: Sequence[int]
+    problem: Problem, methods: Sequence[Method], densities: Sequence[int | float], seeds: Sequence[int]
 ) -> list[_Member]:
     """All runs in order; refuses what makes no sweep."""
     _check_distinct("methods", [method.label for method in (DENSE, *methods)])

@@ -35,8 +35,13 @@ def measured(params, x, y):
         [np.float64(each) for each in layer.values()] for layer in params.values()
     )
     outputs = np.maximum(np.asarray(x) @ kernel + bias, 0) @ last_kernel + last_bias
-    losses = special.logsumexp(outputs, axis=1) - outputs[np.arange(len(outputs)), np.asarray(y)]
-    return losses.mean(), np.mean(outputs.argmax(1) == y)
+    return mean_loss(outputs, y), np.mean(outputs.argmax(1) == y)
+
+
+def mean_loss(outputs, y):
+    return float(
+        np.mean(special.logsumexp(outputs, axis=1) - np.asarray(outputs)[np.arange(len(outputs)), np.asarray(y)])
+    )
 
 
 def alone(row):
@@ -149,10 +154,39 @@ def test_any_number_of_samples_is_tested_at_once(monkeypatch, size):
         assert loss == pytest.approx(len(data[0]) * mean, rel=1e-5) and correct == len(data[0]) * accuracy
 
 
+def test_features_are_scaled_by_the_training_set_alone():
+    train_set, test_set = features(30, 0), features(20, 1)
+    x, x_test = (each.replace(x=np.column_stack([each.x, np.full(len(each.x), 0.1)])) for each in (train_set, test_set))
+    problem = sweep.problem("mlp", x, x_test)
+    np.testing.assert_allclose(problem.train[0].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(problem.train[0].std(0), [1, 1, 1, 1, 0], atol=1e-6)
+    assert (abs(problem.test[0].mean(0)[:4]) > 1e-3).all() and (abs(problem.test[0][:, 4]) < 1e-6).all()
+    images = Dataset(np.random.default_rng(0).random((6, 8 * 8 * 2)), np.arange(6) % 2, "images", 2, (8, 8, 2))
+    scaled = sweep.problem("mlp", images, images).train[0]
+    assert scaled.shape == (6, 8, 8, 2)
+    np.testing.assert_allclose(scaled.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(scaled.std((0, 1, 2)), 1, atol=1e-5)
+
+
 def test_training_is_in_float32():
     problem = small_problem()
     assert {leaf.dtype for leaf in jax.tree.leaves(problem.params(jax.random.key(0)))} == {np.dtype(np.float32)}
     assert problem.train[0].dtype == problem.test[0].dtype == np.float32
+
+
+def normalised_network(params, reference, x):
+    """A 3x3 convolution, normalised with the averages over the reference, ReLU, max pooling, mean and a dense layer."""
+
+    def convolved(x):
+        padded = np.pad(np.float64(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return sum(padded[:, i : i + 4, j : j + 4] @ np.float64(kernel[i, j]) for i in range(3) for j in range(3))
+
+    kernel, norm, dense = params["Conv_0"]["kernel"], params["BatchNorm_0"], params["Dense_0"]
+    averaged = convolved(reference)
+    scaled = (convolved(x) - averaged.mean((0, 1, 2))) / np.sqrt(averaged.var((0, 1, 2)) + 1e-5)
+    active = np.maximum(scaled * norm["scale"] + norm["bias"], 0)
+    pooled = active.reshape(len(x), 2, 2, 2, 2, -1).max((2, 4))
+    return pooled.mean((1, 2)) @ dense["kernel"] + dense["bias"]
 
 
 def test_batch_normalisation_is_that_of_batches_in_training_and_of_data_in_the_test():
@@ -168,10 +202,11 @@ def test_batch_normalisation_is_that_of_batches_in_training_and_of_data_in_the_t
         models.in_training_mode(model), train.cross_entropy, params, problem.train, problem.optimizer, 3,
         mask=mask, key=batch_key, batch_size=6,
     )  # fmt: skip
-    outputs = jax.jit(lambda x: models.with_averages(model, trained, problem.train[0])(trained, x))
-    loss = float(train.cross_entropy(outputs(problem.train[0]), problem.train[1]))
-    assert row.train_loss == pytest.approx(loss, rel=1e-4)
-    assert row.test_accuracy == np.mean(outputs(problem.test[0]).argmax(1) == problem.test[1])
+    reference, tests = (normalised_network(trained, problem.train[0], x[0]) for x in (problem.train, problem.test))
+    assert row.train_loss == pytest.approx(mean_loss(reference, problem.train[1]), rel=1e-4)
+    assert row.test_accuracy == np.mean(tests.argmax(1) == problem.test[1])
+    loss, _ = engine._totals(problem, trained, problem.test)
+    assert loss / 6 == pytest.approx(mean_loss(tests, problem.test[1]), rel=1e-4)
     assert dense.realised_density == 1 and row.realised_density == 11 / 22
 
 
@@ -234,11 +269,10 @@ def test_every_network_takes_images_of_any_data_set(name):
         assert images.images.shape[1:] == shape and posed["params"]
 
 
-def test_lenet_trains_as_the_function_that_is_scored():
-    rng = np.random.default_rng(0)
-    images = Dataset(rng.random((4, 16)), np.arange(4) % 2, "images", 2, (4, 4, 1))
+def test_lenet_is_scored_with_convolutions_and_trained_with_patches():
+    images = Dataset(np.random.default_rng(0).random((4, 16)), np.arange(4) % 2, "images", 2, (4, 4, 1))
     problem = sweep.problem("lenet", images, images)
-    assert problem.run.patches and not problem.model.patches
-    params = problem.params(jax.random.key(0))
-    pair = [jax.jit(apply)(params, problem.train[0]) for apply in (problem.apply, problem.trained)]
-    np.testing.assert_allclose(*pair, rtol=1e-4, atol=1e-5)
+    scored, trained = (
+        models.initial(models.lenet(2, patches=each), jax.random.key(0), problem.train[0])[0] for each in (False, True)
+    )
+    assert problem.apply is scored and problem.trained is trained

@@ -145,7 +145,7 @@ def _problem(data: str, network: str, samples: int | None, training: Any) -> "tu
             raise ValueError(f"samples is {samples}; it takes at most {len(train.x)}, the training samples of {data}")
         train = subset(train, samples)
     setting = {
-        "data": data,
+        "data": train.name,
         "checksum of the data": fingerprint((train, test)),
         "network": network,
         "samples": len(train.x),

@@ -40,6 +40,16 @@ def broken(apply, loss, params, batch, *, mask=None, key=None, **options):
 """
 
 
+POSE, POSED = library.problem, {}
+
+
+def compiled_once(network, train, test, training):
+    """The problem of these settings, always the same one, so that its programs are compiled once; data are equal."""
+    if (network, training) not in POSED:
+        POSED[network, training] = POSE(network, train, test, training)
+    return POSED[network, training]
+
+
 def write_data(folder):
     samples, tests = features(30, 0), features(20, 1)
     np.savez(folder / "tiny.npz", x=samples.x, y=samples.y, x_test=tests.x, y_test=tests.y)
@@ -55,6 +65,7 @@ def x64():
 @pytest.fixture(autouse=True)
 def groups_of_three(monkeypatch):
     monkeypatch.setattr(engine, "_LARGEST_GROUP", 3)
+    monkeypatch.setattr(library, "problem", compiled_once)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +84,7 @@ def finished(jax_settings, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.chdir(folder)
         patch.setattr(engine, "_LARGEST_GROUP", 3)
+        patch.setattr(library, "problem", compiled_once)
         write_data(folder)
         assert main([*WORDS, "--out", "deep/er"]) == 0
     return folder / "deep" / "er", printed.getvalue()
