@@ -33,7 +33,9 @@ _GROUP_BYTES = 2**30
 
 
 @checked
-def runs(problem: Problem, methods: Sequence[Method], densities: Sequence[int | float], seeds: Sequence[int]) -> list[Run]:
+def runs(
+    problem: Problem, methods: Sequence[Method], densities: Sequence[int | float], seeds: Sequence[int]
+) -> list[Run]:
     """The runs of a sweep, in order: for each seed the dense network, then every method at every density below 1.
 
     Args:

@@ -1,35 +1,34 @@
 """The figure of test accuracies: its numbers are those of the sweep, on samples that no network was trained on."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from figures import accuracy
 from figures._config import Config
+from figures._sweeps import rows_of
 from sketchprune import sweep
 from sketchprune.data import Dataset
-from sketchprune.sweep import Row
 
 pytestmark = pytest.mark.usefixtures("jax_settings")
+TINY = accuracy.SETTINGS["tiny"].small
 
 
 def rows_of_parts(folder):
     """The rows of every seed, as the figure keeps them."""
     found = []
-    for path in sorted((folder / ".parts").glob("figures.accuracy.seed-*.npz")):
+    for path in sorted((folder / ".parts").glob("figures._sweeps.mlp-*.npz")):
         with np.load(path) as kept:
-            columns = [kept[field.name].tolist() for field in dataclasses.fields(Row)]
-        found.append([Row(*row) for row in zip(*columns, strict=True)])
+            rows = rows_of(dict(kept))
+        if {row.score for row in rows} == {"dense", *TINY.scores}:  # those of this figure
+            found.append(rows)
     return found
 
 
 def test_its_numbers_are_the_means_of_its_runs(made, folder):
     numbers, seeds = made("accuracy"), rows_of_parts(folder)
-    settings = accuracy.SETTINGS["tiny"].small
-    assert len(seeds) == settings.seeds == 2
+    assert len(seeds) == TINY.seeds == 2
     keys = list(zip(*(numbers[name].tolist() for name in ("score", "sampler", "rounds", "density")), strict=True))
-    assert len(set(keys)) == len(keys) == 1 + 2 * 2 * 2 * len(settings.densities)
+    assert len(set(keys)) == len(keys) == 1 + 2 * 2 * 2 * len(TINY.densities)
     for place, key in enumerate(keys):
         rows = [row for rows in seeds for row in rows if row.run[1:5] == key]
         values = [row.test_accuracy for row in rows]
@@ -57,22 +56,20 @@ def test_its_lines_are_its_numbers(made):
     assert len(drawn) == 2
 
 
+@pytest.mark.parametrize("scale", accuracy.SETTINGS)
+def test_every_scale_has_networks_scores_and_seeds(scale):
+    for settings in (accuracy.SETTINGS[scale].small, accuracy.SETTINGS[scale].large):
+        assert settings.network in sweep.NETWORKS and set(settings.scores) <= set(accuracy.SCORES)
+        assert all(any(score in names for names in accuracy.PANELS.values()) for score in settings.scores)
+        assert scale == "tiny" or settings.seeds >= 5
+
+
 def test_no_sample_is_trained_and_tested_on():
     numbered = Dataset(np.arange(40.0)[:, None], np.arange(40) % 2, "numbered", 2)
-    train, test = Config(data=numbered).train_and_test
+    train, test = Config(data=numbered).halves()
     assert sorted([*train.x[:, 0], *test.x[:, 0]]) == list(range(40))
-    assert Config(data=train, test=test).train_and_test == (train, test)
+    fewer, same = Config(data=numbered).halves(6)
+    assert {*fewer.x[:, 0]} < {*train.x[:, 0]} and np.bincount(fewer.y).tolist() == [3, 3]
+    np.testing.assert_array_equal(same.x, test.x)
+    assert Config(data=train, test=test).halves() == (train, test)
     assert Config(data=train).identity != Config(data=train, test=test).identity
-
-
-@pytest.mark.parametrize(("side", "large"), [(0, False), (8, False), (28, True), (32, True)])
-@pytest.mark.parametrize("scale", accuracy.SETTINGS)
-def test_settings_follow_the_size_of_the_images(scale, side, large):
-    shape = (side, side, 1) if side else ()
-    data = Dataset(np.zeros((4, max(side, 1) ** 2)), np.zeros(4, int), "zeros", 1, shape)
-    settings = accuracy._settings(Config(scale=scale, data=data))
-    by_size = accuracy.SETTINGS[scale]
-    assert settings == (by_size.large if large else by_size.small)
-    assert settings.network in sweep.NETWORKS and set(settings.scores) <= set(accuracy.SCORES)
-    assert all(any(score in names for names in accuracy.PANELS.values()) for score in settings.scores)
-    assert scale == "tiny" or settings.seeds >= 5
