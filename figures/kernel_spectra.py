@@ -209,9 +209,9 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
 
     Lines are medians over draws of the weights, bands go from the least to the largest, and each spectrum is relative
     to the trace of its kernel, the bound to that of Θ. Lines end at the rank. The bound on each λ_k is the least that
-    follows from λ_{i+j−1} ≤ ν_i w_j and from the sums of the largest. On the digits it is loose by a factor of 200 in
-    the dense network and of about 20 in the pruned ones: it has the shape of the spectrum, but not its size. A bound
-    above 1 says less than that no eigenvalue exceeds the trace.
+    follows from λ_{i+j−1} ≤ ν_i w_j and from the sums of the largest. On the digits it is loose by a factor of more
+    than 100 in the dense network and of about 20 in the pruned ones, for the largest eigenvalue; and where it exceeds
+    1 it says less than that no eigenvalue exceeds the trace.
     """
     figure = Figure(figsize=(2 * WIDTH, 0.95 * WIDTH))
     names = list(dict.fromkeys(arrays["panel"].tolist()))
@@ -223,11 +223,12 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
             known = middle > 0
             k = arrays["k"][rows][known]
             axes.plot(k, middle[known], color=look.colour, linestyle=look.line)
-            axes.fill_between(k, np.maximum(low[known], FLOOR), high[known], color=look.colour, alpha=0.2, linewidth=0)
+            inside = low[known] > 0  # where no draw has reached its rank
+            axes.fill_between(k, low[known], high[known], inside, color=look.colour, alpha=0.2, linewidth=0)
         axes.set(xscale="log", yscale="log", title=PANELS[panel], xlabel="index $k$")
         looseness = arrays["trace_looseness"][rows][0]
         trace = r"\mathrm{Tr}\,\Theta"
-        axes.annotate(f"${trace}\\leq {looseness:.0f}\\,{trace}$ by its bound", (0.04, 0.04), xycoords="axes fraction")
+        axes.annotate(f"bound on ${trace}$: ${looseness:.0f}\\,{trace}$", (0.04, 0.04), xycoords="axes fraction")
     panels[0].set_ylim(bottom=FLOOR)
     panels[0].set_ylabel("eigenvalue, relative to the trace")
     figure.legend(handles=[look.entry() for look in LOOKS.values()], loc="outside upper center", ncols=4)

@@ -136,11 +136,10 @@ def occupancy(
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
     r"""The weights that pruners leave: in the emptiest layer (left), and in every layer (right), against compression.
 
-    Lines are medians over draws of the weights on the left, where the band goes from the least to the largest, and
-    means on the right, where a cross marks the compression from which on a layer is empty in at least half of the
-    draws, so that no path is left. Iterative SynFlow empties no layer up to the largest compression, as the theory
-    says of pruning weight by weight. One-shot SNIP, GraSP and magnitude empty layers of LeNet on the digits early; so
-    does SynFlow in one shot, later.
+    Lines are medians over draws of the weights on the left, where bands go from the least to the largest, and means on
+    the right, up to a cross where the layer is empty in at least half of the draws, so that no path is left. Iterative
+    SynFlow empties no layer up to the largest compression, as the theory says of pruning weight by weight. The
+    one-shot pruners do: on the digits first SynFlow itself, then magnitude, random masks, GraSP and SNIP.
     """
     figure = Figure(figsize=(2 * WIDTH, 1.1 * WIDTH))
     names = list(dict.fromkeys(arrays["method"].tolist()))
@@ -161,11 +160,13 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
             axes.set_xlabel("compression")
         if column == 0:
             axes.set_ylabel("part of a layer left")
-    handles = [Line2D([], [], color=colour, label=f"layer {at}") for at, colour in enumerate(colours, 1)]
+    layers = [Line2D([], [], color=colour, label=f"layer {at}") for at, colour in enumerate(colours, 1)]
     if depth > 8:  # too many for a legend
-        handles = [handles[0], handles[-1]]
+        layers = [layers[0], layers[-1]]
     empty = Line2D([], [], color="black", marker="x", linestyle="", label="empty from here on")
-    figure.legend(handles=[*handles, empty], loc="outside upper right", ncols=len(handles) + 1)
+    methods = [METHODS[name].look.entry() for name in names]
+    figure.legend(handles=methods, loc="outside upper left", ncols=3)
+    figure.legend(handles=[*layers, empty], loc="outside upper right", ncols=3)
     return figure
 
 
@@ -176,12 +177,11 @@ def _draw_emptiest(axes: Axes, arrays: dict[str, np.ndarray], names: list[str]) 
         compression, median, least, largest = (
             arrays[key][arrays["method"] == name] for key in ("compression", "fewest", "fewest_least", "fewest_largest")
         )
-        axes.plot(compression, median, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label)
+        axes.plot(compression, median, color=look.colour, marker=look.marker, linestyle=look.line)
         axes.fill_between(compression, least, largest, color=look.colour, alpha=0.15, linewidth=0)
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     axes.set(xscale="log", xlabel="compression (weights to weights left)", ylabel="weights left in the emptiest layer")
     axes.set_ylim(bottom=-0.1)
-    axes.legend(loc="upper right", fontsize="small")
 
 
 def _draw_layers(

@@ -100,11 +100,11 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     r"""The trace of the tangent kernel against that of the path kernel, which sees no data, for masks of one network.
 
     Each line is a pruner, from the dense network (top right) to a density of 5 %. Points are means over draws of the
-    weights of log₁₀, with 95 % intervals. The line is what the path kernel says of weights with random signs and of
-    inputs of ones: random masks and all variants of SynFlow lie on it, because they do not look at signs. SNIP and
-    GraSP choose weights whose paths do not cancel on the data, so their tangent kernels are 30 to 10,000 times as large
-    as their path kernels say, and those of GraSP with the other sign are smaller: over pruners that see the loss, the
-    path kernel alone does not rank tangent kernels.
+    weights of log₁₀, with 95 % intervals. Black is what the path kernel says of weights with random signs and of inputs
+    of ones. On the digits random masks and all variants of SynFlow lie on it, since they do not look at signs. SNIP and
+    GraSP choose weights whose paths do not cancel on the data: their tangent kernels are up to 50 and 30,000 times
+    larger than that, and those of GraSP with the other sign are smaller. Between pruners that see the loss and others,
+    the path kernel alone does not rank the tangent kernels.
     """
     figure = Figure(figsize=(WIDTH, 1.1 * WIDTH))
     axes = figure.subplots()

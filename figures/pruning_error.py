@@ -108,11 +108,12 @@ def _changes(
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
     r"""What R_1 says that a mask changes in the outputs at most, against what it changes: both log₁₀, relative to ‖f‖₁.
 
-    Each point is a density from 95 % (left) to 10 % and a pruner; points are means over draws of the weights, with 95 %
-    intervals. Black is the bound. With positive weights and inputs every mask lies on it. With weights of both signs
-    paths cancel, and six layers make the bound loose by orders of magnitude: it says that SynFlow on the data, which
-    takes least from R_1, is safest, but a mask of small weights changes the function less than masks that take the same
-    from R_1 otherwise. A mask that takes nothing from R_1 changes nothing, and has no point.
+    Each line is a pruner, from a density of 95 % (left) to one of 10 %. Points are means over draws of the weights,
+    with 95 % intervals; a mask that takes nothing from R_1 changes nothing, and has no point. With positive weights and
+    inputs every mask lies on the bound. With weights of both signs paths cancel, and six layers make the bound loose
+    by more than four orders of magnitude. On the digits it still ranks the pruners that do not see the loss: SynFlow
+    takes the least from R_1, and changes the outputs little. At the same drop of R_1, though, SNIP changes them up to
+    100 times less and GraSP 100 times more.
     """
     figure = Figure(figsize=(2 * WIDTH, 1.1 * WIDTH))
     names = list(dict.fromkeys(arrays["pruner"].tolist()))
