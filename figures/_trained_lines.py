@@ -96,11 +96,16 @@ def draw_lines(arrays: dict[str, np.ndarray], rows: list[Row]) -> Figure:
         axes.set_ylabel(row.label)
     names = dict.fromkeys(arrays["pruner"].tolist())
     handles = [
-        Line2D([], [], color="black", marker=marker, linestyle=line, label=label)
-        for label, marker, line in (_LINES[name] for name in names)
+        Line2D([], [], color="black", marker=marker, linestyle=line, linewidth=_width(name), label=label)
+        for name, (label, marker, line) in ((name, _LINES[name]) for name in names)
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=5 if len(networks) > 1 else 3)
     return figure
+
+
+def _width(name: str) -> float:
+    """The width of a line: that of the unpruned network stands out."""
+    return 2.0 if name == DENSE else 1.0
 
 
 def _draw_panel(
@@ -120,9 +125,8 @@ def _draw_panel(
             lost.append(label)
             continue
         colour = colour_of(arrays["log10_first_trace"][chosen][0])
-        width = 2.0 if name == DENSE else 1.0
         every = (index % 3, 3)
-        axes.plot(step, mean, color=colour, marker=marker, linestyle=line, linewidth=width, markevery=every)
+        axes.plot(step, mean, color=colour, marker=marker, linestyle=line, linewidth=_width(name), markevery=every)
         axes.fill_between(step, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
     if lost:
         axes.annotate(f"no path is left: {', '.join(lost)}", (0.02, 0.02), xycoords="axes fraction", fontsize="small")

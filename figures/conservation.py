@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
@@ -128,32 +129,54 @@ def layer_sums(net: Network, params: Params, summed: Summed) -> Float[np.ndarray
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """TODO."""
-    figure = Figure(figsize=(2 * WIDTH, 1.05 * WIDTH))
+    r"""Sums of scores over each layer of a network (left), and how far they are from equal (right).
+
+    Scores above the line are conserved: their sums are equal in all layers but for rounding, in 64 bits. Below it, sums
+    are of absolute values; the two other forms of SynFlow-L2 that are published are not conserved. Where a layer has
+    many weights and a small sum, its scores are small, and pruning by them takes that layer first. Points are means
+    over draws of the weights, bands and bars go from the least to the largest.
+    """
+    figure = Figure(figsize=(2 * WIDTH, WIDTH))
     lines, points = figure.subplots(1, 2, width_ratios=(1, 0.9))
     depth = np.arange(1, len(arrays["layer"]) + 1)
     names = arrays["score"].tolist()
+    conserved = int(arrays["conserved"].sum())
     # Lines that lie on each other all show, because each is thinner than the one below it.
-    widths = iter(np.linspace(5, 1, int(arrays["conserved"].sum())))
+    widths = iter(np.linspace(5, 1, conserved))
     for index, name in enumerate(names):
         look = SUMMED[name].look
         mean, least, largest = (arrays[f"relative_sum{end}"][index] for end in ("", "_least", "_largest"))
-        width = next(widths) if arrays["conserved"][index] else 0.8
-        marker = {} if arrays["conserved"][index] else {"marker": look.marker}
-        lines.plot(depth, mean, linestyle=look.line, color=look.colour, linewidth=width, **marker)
+        thin = {"linewidth": 0.8, "marker": look.marker}
+        given = {"linewidth": next(widths)} if arrays["conserved"][index] else thin
+        lines.plot(depth, mean, linestyle=look.line, color=look.colour, **given)
         lines.fill_between(depth, least, largest, color=look.colour, alpha=0.12, linewidth=0)
     lines.set(yscale="log", xlabel="layer", ylabel="sum of scores over the layer,\nrelative to the mean over layers")
     lines.set_xticks(depth)
+    ticks = (0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+    lines.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    lines.minorticks_off()
+    lines.set_ylim(0.8 * arrays["relative_sum_least"].min(), 1.25 * arrays["relative_sum_largest"].max())
+    _draw_deviations(points, arrays, names, conserved)
+    return figure
+
+
+def _draw_deviations(axes: Axes, arrays: dict[str, np.ndarray], names: list[str], conserved: int) -> None:
+    """The largest deviations, with a line between scores that are conserved and others."""
     height = np.arange(len(names))[::-1]
+    # A deviation of zero has no place on the scale.
+    least_drawn = np.finfo(float).eps / 2
     for index, name in enumerate(names):
         look = SUMMED[name].look
-        mean, least, largest = (arrays[f"deviation{end}"][index] for end in ("", "_least", "_largest"))
-        points.plot([least, largest], [height[index]] * 2, color=look.colour, linewidth=0.8)
-        points.plot(mean, height[index], marker=look.marker, color=look.colour, linestyle="")
-    points.set_yticks(height, [SUMMED[name].look.label for name in names])
-    for label, name in zip(points.get_yticklabels(), names, strict=True):
-        label.set_color(SUMMED[name].look.colour)
-    points.set(xscale="log", xlabel="largest deviation of a layer from the mean, relative")
-    points.axhline(height[int(arrays["conserved"].sum()) - 1] - 0.5, color="black", linewidth=0.5)
-    points.yaxis.tick_right()
-    return figure
+        mean, least, largest = (
+            np.maximum(arrays[f"deviation{end}"][index], least_drawn) for end in ("", "_least", "_largest")
+        )
+        axes.plot([least, largest], [height[index]] * 2, color=look.colour, linewidth=0.8)
+        axes.plot(mean, height[index], marker=look.marker, color=look.colour, linestyle="")
+    axes.set_yticks(height, [SUMMED[name].look.label for name in names])
+    axes.yaxis.tick_right()
+    axes.tick_params(axis="y", length=0)
+    axes.set(xscale="log", xlabel="largest relative deviation from the mean", ylim=(-0.6, len(names) - 0.4))
+    between = len(names) - conserved - 0.5
+    axes.axhline(between, color="black", linewidth=0.5)
+    axes.annotate("conserved", (0.97, between + 0.15), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.annotate("not conserved", (0.03, between - 0.15), xycoords=("axes fraction", "data"), va="top")

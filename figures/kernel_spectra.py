@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
-from figures._intervals import mean_interval
 from figures._path_networks import PRUNERS, Network, everything, network_of, prune_network
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import kernels, masks, models, paths, prune
@@ -26,6 +25,8 @@ PANELS = {"dense": "dense", "synflow": "SynFlow, 10 % kept", "snip": "SNIP, 10 %
 DENSITY = 0.1
 ROUNDS = 100
 """Of SynFlow."""
+FLOOR = 1e-6
+"""The least relative eigenvalue that is drawn."""
 LOOKS = {
     "ntk": Look(r"$\lambda_k$, tangent kernel $\Theta$", BLUE, "", "-"),
     "path": Look(r"$w_k$, path kernel $\Pi$", RED, "", "--"),
@@ -72,11 +73,11 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     panel, index = np.meshgrid(sizes.panels, np.arange(1, count + 1), indexing="ij")
     arrays = {"panel": panel.ravel(), "k": index.ravel()}
     for name in LOOKS:
-        with np.errstate(divide="ignore"):
-            mean, half = mean_interval(np.log(seeds[name]))
-        # No eigenvalue is left where the index exceeds the rank in every draw.
-        low, middle, high = (np.nan_to_num(np.exp(value)).ravel() for value in (mean - half, mean, mean + half))
-        arrays |= {name: middle, f"{name}_low": low, f"{name}_high": high}
+        arrays |= {
+            name: np.median(seeds[name], axis=0).ravel(),
+            f"{name}_low": seeds[name].min(axis=0).ravel(),
+            f"{name}_high": seeds[name].max(axis=0).ravel(),
+        }
     looseness = np.exp(np.log(seeds["looseness"]).mean(axis=0))
     return arrays | {"trace_looseness": np.repeat(looseness, count), "seeds": np.array([sizes.seeds])}
 
@@ -204,22 +205,31 @@ def feature_kernels(params: Params, mask: Mask, x: Float[Array, "n d"]) -> Float
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """TODO."""
-    figure = Figure(figsize=(2 * WIDTH, 1.0 * WIDTH))
-    panels = figure.subplots(1, len(PANELS), sharey=True)
-    for axes, (panel, title) in zip(panels, PANELS.items(), strict=True):
+    r"""Eigenvalues of the tangent kernel, of its two factors, and what the factors say about it, in a small network.
+
+    Lines are medians over draws of the weights, bands go from the least to the largest, and each spectrum is relative
+    to the trace of its kernel, the bound to that of Θ. Lines end at the rank. The bound on each λ_k is the least that
+    follows from λ_{i+j−1} ≤ ν_i w_j and from the sums of the largest. On the digits it is loose by a factor of more
+    than 100 in the dense network and of about 20 in the pruned ones, for the largest eigenvalue; and where it exceeds
+    1 it says less than that no eigenvalue exceeds the trace.
+    """
+    figure = Figure(figsize=(2 * WIDTH, 0.95 * WIDTH))
+    names = list(dict.fromkeys(arrays["panel"].tolist()))
+    panels = figure.subplots(1, len(names), sharey=True)
+    for axes, panel in zip(panels, names, strict=True):
         rows = arrays["panel"] == panel
         for name, look in LOOKS.items():
             middle, low, high = (arrays[key][rows] for key in (name, f"{name}_low", f"{name}_high"))
             known = middle > 0
             k = arrays["k"][rows][known]
             axes.plot(k, middle[known], color=look.colour, linestyle=look.line)
-            axes.fill_between(k, low[known], high[known], color=look.colour, alpha=0.2, linewidth=0)
-        axes.set(xscale="log", yscale="log", title=title, xlabel="index $k$")
+            inside = low[known] > 0  # where no draw has reached its rank
+            axes.fill_between(k, low[known], high[known], inside, color=look.colour, alpha=0.2, linewidth=0)
+        axes.set(xscale="log", yscale="log", title=PANELS[panel], xlabel="index $k$")
         looseness = arrays["trace_looseness"][rows][0]
-        axes.annotate(
-            f"trace bound / $\\mathrm{{Tr}}\\,\\Theta$: {looseness:.2g}", (0.04, 0.04), xycoords="axes fraction"
-        )
+        trace = r"\mathrm{Tr}\,\Theta"
+        axes.annotate(f"bound on ${trace}$: ${looseness:.0f}\\,{trace}$", (0.04, 0.04), xycoords="axes fraction")
+    panels[0].set_ylim(bottom=FLOOR)
     panels[0].set_ylabel("eigenvalue, relative to the trace")
     figure.legend(handles=[look.entry() for look in LOOKS.values()], loc="outside upper center", ncols=4)
     return figure

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from figures._config import Config, Scale
 from figures._path_networks import PRUNERS, Network, Pruner, network, prune_network, suited
@@ -76,6 +79,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         "fewest_least": by_row(least.min(axis=1)),
         "fewest_largest": by_row(least.max(axis=1)),
         "density": by_row((kept / sizes).mean(axis=1)),
+        "emptied_share": by_row((kept == 0).mean(axis=1)),
         "layer_size": sizes,
         "seeds": np.array([settings.seeds]),
     }
@@ -130,18 +134,66 @@ def occupancy(
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """TODO."""
-    figure = Figure(figsize=(2 * WIDTH, 1.05 * WIDTH))
-    grid = figure.add_gridspec(2, 4, width_ratios=(2.1, 1, 1, 1))
-    axes = figure.add_subplot(grid[:, 0])
-    for name in dict.fromkeys(arrays["method"].tolist()):
+    r"""The weights that pruners leave: in the emptiest layer (left), and in every layer (right), against compression.
+
+    Lines are medians over draws of the weights on the left, where bands go from the least to the largest, and means on
+    the right, up to a cross where the layer is empty in at least half of the draws, so that no path is left. Iterative
+    SynFlow empties no layer up to the largest compression, as the theory says of pruning weight by weight. The
+    one-shot pruners do: on the digits first SynFlow itself, then magnitude, random masks, GraSP and SNIP.
+    """
+    figure = Figure(figsize=(2 * WIDTH, 1.1 * WIDTH))
+    names = list(dict.fromkeys(arrays["method"].tolist()))
+    columns = -(-len(names) // 2)
+    grid = figure.add_gridspec(2, columns + 1, width_ratios=(2, *[1] * columns))
+    _draw_emptiest(figure.add_subplot(grid[:, 0]), arrays, names)
+    shared = None
+    depth = len(arrays["layer_size"])
+    colours = colormaps["viridis"](np.linspace(0, 0.88, depth))
+    for index, name in enumerate(names):
+        row, column = divmod(index, columns)
+        axes = figure.add_subplot(grid[row, column + 1], sharex=shared, sharey=shared)
+        shared = shared or axes
+        _draw_layers(axes, arrays, arrays["method"] == name, colours)
+        axes.set_title(METHODS[name].look.label, fontsize="small")
+        axes.tick_params(labelbottom=index + columns >= len(names), labelleft=column == 0)
+        if index + columns >= len(names):
+            axes.set_xlabel("compression")
+        if column == 0:
+            axes.set_ylabel("part of a layer left")
+    layers = [Line2D([], [], color=colour, label=f"layer {at}") for at, colour in enumerate(colours, 1)]
+    if depth > 8:  # too many for a legend
+        layers = [layers[0], layers[-1]]
+    empty = Line2D([], [], color="black", marker="x", linestyle="", label="empty from here on")
+    methods = [METHODS[name].look.entry() for name in names]
+    figure.legend(handles=methods, loc="outside upper left", ncols=3)
+    figure.legend(handles=[*layers, empty], loc="outside upper right", ncols=3)
+    return figure
+
+
+def _draw_emptiest(axes: Axes, arrays: dict[str, np.ndarray], names: list[str]) -> None:
+    """The weights in the emptiest layer, a line for each method."""
+    for name in names:
         look = METHODS[name].look
-        rows = arrays["method"] == name
-        compression, fewest, least, largest = (
-            arrays[key][rows] for key in ("compression", "fewest", "fewest_least", "fewest_largest")
+        compression, median, least, largest = (
+            arrays[key][arrays["method"] == name] for key in ("compression", "fewest", "fewest_least", "fewest_largest")
         )
-        axes.plot(compression, fewest, color=look.colour, marker=look.marker, linestyle=look.line, label=look.label)
+        axes.plot(compression, median, color=look.colour, marker=look.marker, linestyle=look.line)
         axes.fill_between(compression, least, largest, color=look.colour, alpha=0.15, linewidth=0)
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
-    axes.set(xscale="log", xlabel="compression", ylabel="weights left in the emptiest layer")
-    return figure
+    axes.set(xscale="log", xlabel="compression (weights to weights left)", ylabel="weights left in the emptiest layer")
+    axes.set_ylim(bottom=-0.1)
+
+
+def _draw_layers(
+    axes: Axes, arrays: dict[str, np.ndarray], rows: Bool[np.ndarray, " rows"], colours: Float[np.ndarray, "layers 4"]
+) -> None:
+    """The part of each layer that is left by one method, up to where it is empty."""
+    compression = arrays["compression"][rows]
+    for at, colour in enumerate(colours):
+        density, emptied = (arrays[key][rows][:, at] for key in ("density", "emptied_share"))
+        known = emptied < 0.5
+        axes.plot(compression[known], density[known], color=colour, linewidth=1.0)
+        if known.any() and not known.all():
+            end = np.flatnonzero(~known)[0]
+            axes.plot(compression[end], density[max(end - 1, 0)], color=colour, marker="x", linestyle="")
+    axes.set(xscale="log", yscale="log")

@@ -32,9 +32,9 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     """The outputs while networks train with 10 % of their weights or all: their mean, and the mean norm on images.
 
     Lines are means over seeds, of log₁₀ below, bands their 95 % intervals, and the colour is the trace of the path
-    kernel before training. On the digits a network with a smaller first trace starts with smaller outputs, and its
-    outputs begin to grow later, as the paper says. GraSP is the exception: it keeps the weights that the gradient needs
-    most, and starts with outputs that are ten times as large as those of the dense network.
+    kernel before training. On the digits a smaller first trace mostly goes with smaller first outputs, which grow
+    later. GraSP is the exception: it keeps the weights that the norm of the gradient needs, and starts with outputs
+    that are more than ten times as large as those of the dense network.
     """
     return draw_lines(
         arrays, [Row("mean", "mean output"), Row("log10_norm", r"$\log_{10}$ of the mean $\Vert f(x)\Vert$")]

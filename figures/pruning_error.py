@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from figures._config import Config, Scale
 from figures._intervals import mean_interval
@@ -21,11 +22,11 @@ PANELS = {"normal": r"He-normal weights, $x$ of mean 0", "positive": r"their abs
 """Panel -> title. In the second one all paths have the same sign, and the bound is an equality."""
 
 
-_MANY = (0.99, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)
+_MANY = (0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1)
 SETTINGS: dict[Scale, Prunings] = {
     "tiny": Prunings("tiny", 2, 64, (0.9, 0.3), 3, ("synflow", "random")),
     "small": Prunings("fc", 5, 512, _MANY, 10),
-    "paper": Prunings("fc", 10, 10_000, (0.999, *_MANY, 0.02), 100),
+    "paper": Prunings("fc", 10, 10_000, (*_MANY, 0.05, 0.02), 100),
 }
 
 
@@ -51,7 +52,7 @@ def _part(config: Config, panel: str, pruner: str, key: Key) -> dict[str, np.nda
 
     def measure() -> dict[str, Float[np.ndarray, "seeds densities"]]:
         settings = config.settings(SETTINGS)
-        net = network(settings.network, config.data, settings.samples)
+        net = network(settings.network, config.data, settings.samples, np.float64)
         return changes(net, panel, PRUNERS[pruner], settings, key)
 
     return config.part(f"{panel}, {pruner}", measure)
@@ -105,24 +106,29 @@ def _changes(
 
 @style()
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
-    """TODO."""
-    figure = Figure(figsize=(2 * WIDTH, 1.05 * WIDTH))
+    r"""What R_1 says that a mask changes in the outputs at most, against what it changes: both log₁₀, relative to ‖f‖₁.
+
+    Each line is a pruner, from a density of 95 % (left) to one of 10 %. Points are means over draws of the weights,
+    with 95 % intervals; a mask that takes nothing from R_1 changes nothing, and has no point. With positive weights and
+    inputs every mask lies on the bound. With weights of both signs paths cancel, and six layers make the bound loose
+    by more than four orders of magnitude. On the digits it still ranks the pruners that do not see the loss: SynFlow
+    takes the least from R_1, and changes the outputs little. At the same drop of R_1, though, SNIP changes them up to
+    100 times less and GraSP 100 times more.
+    """
+    figure = Figure(figsize=(2 * WIDTH, 1.1 * WIDTH))
+    names = list(dict.fromkeys(arrays["pruner"].tolist()))
     for axes, (panel, title) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         here = arrays["panel"] == panel
-        for name, pruner in PRUNERS.items():
-            rows = here & (arrays["pruner"] == name)
-            bound, change, across, along = (
-                arrays[key][rows] for key in ("bound", "change", "bound_half", "change_half")
-            )
-            look = pruner.look
+        for look, rows in ((PRUNERS[name].look, here & (arrays["pruner"] == name)) for name in names):
+            x, y, across, along = (arrays[key][rows] for key in ("bound", "change", "bound_half", "change_half"))
             axes.errorbar(
-                bound, change, along, across, color=look.colour, marker=look.marker, linestyle=look.line, linewidth=0.8
+                x, y, along, across, color=look.colour, marker=look.marker, linestyle=look.line, linewidth=0.8
             )
-        ends = [arrays["bound"][here].min(), arrays["bound"][here].max()]
-        axes.plot(ends, ends, color="black", linewidth=0.8)
-        axes.set(xscale="log", yscale="log", title=title)
-        axes.set_xlabel(r"what $R_1$ says: its drop, relative to $\Vert f\Vert_1$")
-    figure.axes[0].set_ylabel(r"what the mask does: $\Vert f_\theta-f_{m\circ\theta}\Vert_1/\Vert f_\theta\Vert_1$")
-    handles = [pruner.look.entry() for pruner in PRUNERS.values()]
+        ends = np.array([np.nanmin(arrays["bound"][here]), np.nanmax(arrays["bound"][here])])
+        axes.plot(ends, ends, color="black", linewidth=0.8, zorder=0)
+        axes.set(title=title, xlabel=r"$\log_{10}$ of the drop of $R_1$, relative to $\Vert f_\theta\Vert_1$")
+    figure.axes[0].set_ylabel(r"$\log_{10}\;\Vert f_\theta-f_{m\circ\theta}\Vert_1\,/\,\Vert f_\theta\Vert_1$")
+    bound = Line2D([], [], color="black", linewidth=0.8, label="bound")
+    handles = [*(PRUNERS[name].look.entry() for name in names), bound]
     figure.legend(handles=handles, loc="outside upper center", ncols=5)
     return figure
