@@ -1,5 +1,6 @@
 """Settings under which every test runs, doctests included. JAX and SciPy read them once, so they come first."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -14,11 +15,15 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",  # for what is spread over devices
         "--xla_cpu_multi_thread_eigen=false",  # a program runs in one thread, as a claim's programs do
-        # Compile in half the time. Compilation is most of what the tests do, and no slower code matters here.
-        "--xla_backend_optimization_level=1",
+        # Compile in a third of the time. Compilation is most of what the tests do, and no slower code matters here.
+        "--xla_backend_optimization_level=0",
         "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
     )
 )
+
+# Traced programs are many small objects, and few of them are garbage: look through them more rarely.
+gc.set_threshold(50_000, 20, 20)
 
 # A script that starts the tests in the background has them ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -70,9 +70,11 @@ def make(
     from figures._gallery import write_gallery
     from figures._parts import Parts
     from figures._verdicts import reported
+    from sketchprune.data import has_test_set
     from theory.cli.select import dataset, reason
 
     samples = dataset(data)
+    test = dataset(data, "test") if has_test_set(data) else None
     if report is not None:
         reported(report, samples)  # refused before any work
     failed = {}
@@ -80,7 +82,7 @@ def make(
         started = time.perf_counter()
         parts = Parts(out / ".parts", lambda text, name=name: print(f"  {name}: {text}", flush=True))
         try:
-            _make_one(name, Config(seed, scale, samples, report, parts), out)
+            _make_one(name, Config(seed, scale, samples, test, report, parts), out)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -115,7 +117,7 @@ def _make_one(name: str, config: "Config", out: Path):
     verdicts = [config.verdict(claim) for claim in getattr(module, "CLAIMS", ())]
     figure = module.draw(arrays)
     stamp(figure, [verdict.id for verdict in verdicts if verdict.verdict == "REFUTED"], config.data.name)
-    settings = getattr(module, "SETTINGS", {}).get(config.scale)
+    settings = config.settings(module.SETTINGS) if hasattr(module, "SETTINGS") else None
     write(out, name, figure, arrays, sidecar(name, config, module.draw, settings, verdicts))
 
 

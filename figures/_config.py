@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import numpy as np
 
 from figures import _verdicts
 from figures._parts import Arrays, Parts
-from sketchprune.data import Dataset, load
+from sketchprune.data import Dataset, hold_out, load, subset
 
 if TYPE_CHECKING:
     from theory.verdict import Verdict
@@ -22,13 +22,27 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
+class BySize(Generic[Settings]):
+    """What a figure does on small images, such as the digits, and on others, such as MNIST's and CIFAR's.
+
+    Attributes:
+        small: where images have fewer than 28 pixels a side, and on plain features.
+        large: on all others.
+    """
+
+    small: Settings
+    large: Settings
+
+
+@dataclass(frozen=True)
 class Config:
     """How the numbers of a figure are made.
 
     Attributes:
         seed: the seed of the run; the key of each figure derives from it and from the figure's name.
         scale: how much work is done.
-        data: the samples to train on.
+        data: the samples.
+        test: samples to test networks on, which ``data`` does not hold; None where the data set has no test set.
         report: a verdicts.json whose verdicts are drawn; without it the claims are verified.
         parts: where finished pieces of work are kept; by default nowhere.
     """
@@ -36,18 +50,22 @@ class Config:
     seed: int = 0
     scale: Scale = "small"
     data: Dataset = field(default_factory=load)
+    test: Dataset | None = None
     report: Path | None = None
     parts: Parts = field(default_factory=Parts)
 
-    def settings(self, by_scale: Mapping[Scale, Settings]) -> Settings:
-        """What a figure does at the scale of this run.
+    def settings(self, by_scale: Mapping[Scale, Settings | BySize[Settings]]) -> Settings:
+        """What a figure does at the scale of this run, and with images of this size.
 
         Args:
             by_scale: what it does at each scale.
         """
         if self.scale not in by_scale:
             raise ValueError(f"scale is {self.scale}; it takes {' or '.join(by_scale)}")
-        return by_scale[self.scale]
+        found = by_scale[self.scale]
+        if isinstance(found, BySize):
+            return found.large if min(self.data.image_shape[:2], default=0) >= 28 else found.small
+        return found
 
     def part(self, label: str, function: Callable[[], Arrays]) -> Arrays:
         """A piece of work: run now, or read back where an earlier run with the same settings and source has done it.
@@ -64,6 +82,15 @@ class Config:
         """
         return self.parts.done(label, function, self.identity)
 
+    def halves(self, samples: int | None = None) -> tuple[Dataset, Dataset]:
+        """What networks are trained on and tested on: without a test set, a fixed part of the data is held out.
+
+        Args:
+            samples: at most so many are trained on, the same part of each class.
+        """
+        train, test = hold_out(self.data) if self.test is None else (self.data, self.test)
+        return (subset(train, samples) if samples is not None and samples < len(train.x) else train), test
+
     def verdict(self, claim: str) -> "Verdict":
         """The verdict on a claim of the catalogue: the report's, or from verifying it at the quick tier.
 
@@ -78,11 +105,11 @@ class Config:
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells this run from others, besides the source and the report."""
-        return str(self.seed), self.scale, self.data.name, _checksum(self.data)
+        return str(self.seed), self.scale, self.data.name, _checksum((self.data, self.test))
 
 
-def _checksum(data: Dataset) -> str:
-    """A checksum of the samples and the labels."""
+def _checksum(data: tuple[Dataset, Dataset | None]) -> str:
+    """A checksum of the samples and the labels of both sets."""
     from theory.report.journal import fingerprint
 
     return f"{fingerprint(data):08x}"

@@ -68,6 +68,7 @@ def test_an_npz_file_without_a_test_set_is_divided(tmp_path):
     whole = numbered(np.arange(50) % 5)
     np.savez(tmp_path / "mine.npz", x=whole.x, y=whole.y)
     train, test = (data.load(tmp_path / "mine.npz", part) for part in ("train", "test"))
+    assert not data.has_test_set(tmp_path / "mine.npz")
     assert (len(train.x), len(test.x)) == (40, 10)
     assert not {*train.x[:, 0]} & {*test.x[:, 0]}
 
@@ -77,6 +78,7 @@ def test_an_npz_file_brings_its_test_set(tmp_path):
     np.savez(tmp_path / "mine.npz", x=x, y=np.arange(6) % 3, x_test=x_test, y_test=np.array([1, 0]))
     path = str(tmp_path / "mine.npz")
     train, test, whole = data.load(path, "train"), data.load(path, "test"), data.load(path)
+    assert data.has_test_set(path)
     assert len(train.x) == len(whole.x) == 6 and (train.x == 1).all()
     assert test.x.shape == (2, 6) and (test.x == 0).all() and test.x.dtype == np.float32
     assert test.y.tolist() == [1, 0] and test.num_classes == 3 and test.image_shape == (2, 3, 1)
@@ -112,6 +114,7 @@ def test_an_mnist_folder_brings_its_test_set(tmp_path):
     rng = np.random.default_rng(0)
     images, tests = rng.integers(0, 256, (5, 4, 3)), rng.integers(0, 256, (2, 4, 3))
     mnist_folder(tmp_path, idx(images), idx(np.array([3, 1, 4, 1, 5])))
+    assert not data.has_test_set(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path} has no t10k-images-idx3-ubyte; it takes a folder"):
         data.load(tmp_path, "test")
     mnist_folder(tmp_path, idx(tests), None, part="t10k")
@@ -121,7 +124,7 @@ def test_an_mnist_folder_brings_its_test_set(tmp_path):
     train, test = data.load(tmp_path, "train"), data.load(tmp_path, "test")
     np.testing.assert_array_equal(train.images[..., 0], images)
     np.testing.assert_array_equal(test.images[..., 0], tests)
-    assert test.y.tolist() == [2, 0] and test.num_classes == train.num_classes == 6
+    assert test.y.tolist() == [2, 0] and test.num_classes == train.num_classes == 6 and data.has_test_set(tmp_path)
     mnist_folder(tmp_path, idx(tests), idx(np.array([2, 6])), part="t10k")
     with pytest.raises(ValueError, match=f"the test set of {tmp_path} has the label 6; it takes 0 to 5"):
         data.load(tmp_path, "test")
@@ -137,9 +140,11 @@ def test_cifar_folders_bring_their_test_sets(tmp_path, label_bytes, classes, nam
     names = [f"data_batch_{part}.bin" for part in range(1, 6)] if label_bytes == 1 else ["train.bin"]
     for each in names:
         (tmp_path / each).write_bytes(cifar_records(images[:2], labels[:2], label_bytes))
+    assert not data.has_test_set(tmp_path)
     with pytest.raises(ValueError, match=f"{name} cannot be read"):
         data.load(tmp_path, "test")
     (tmp_path / name).write_bytes(cifar_records(images[2:], labels[2:], label_bytes))
+    assert data.has_test_set(tmp_path)
     test = data.load(tmp_path, "test")
     np.testing.assert_array_equal(test.images, images[2:])
     np.testing.assert_array_equal(test.y, labels[2:])

@@ -51,17 +51,19 @@ class Program:
 
 
 class Programs:
-    """The programs of one claim. Each is made when it is first asked for, and released with this object."""
+    """The programs of one claim. Each is made when it is first asked for, and released with this object.
 
-    def __init__(self, claim: Claim, *, optimised: bool = True):
+    What runs once on each instance takes less time than its compilation, and is compiled to slower code. Trials run
+    thousands of times, and what is evaluated of effects and rates may train networks.
+    """
+
+    def __init__(self, claim: Claim):
         """No program is made yet.
 
         Args:
             claim: whose programs these are.
-            optimised: False compiles in half the time, to slower code: for programs that run a few times.
         """
         self.claim = claim
-        self._optimised = optimised
         self._made: dict[Any, Program] = {}
 
     def prepare(self, raw: Instance) -> tuple[Instance, np.ndarray]:
@@ -73,7 +75,7 @@ class Programs:
         """Prepared instances, and which hypotheses each meets, [instances, hypotheses]."""
         if self.claim.prepare is unprepared and not self.claim.hypotheses:
             return raw, np.ones((len(jax.tree.leaves(raw)[0]), 0), bool)
-        instances, met = self._mapped("prepare", _prepare)(raw)
+        instances, met = self._mapped("prepare", _prepare, optimised=False)(raw)
         return instances, np.ones((len(jax.tree.leaves(raw)[0]), 0), bool) if met is None else met
 
     def evaluate(self, *, enumerated: bool) -> Callable[[Instance, np.ndarray], dict[str, Evaluation]]:
@@ -82,16 +84,17 @@ class Programs:
         Where ``enumerated``, both sides are their expectations over all outcomes.
         """
         if not enumerated:
-            return self._mapped("evaluate", _once)
+            return self._mapped("evaluate", _once, optimised=not self.claim.kind.is_exact(enumerated=False))
         return lambda instances, keys: self.enumerate(instances, keys)[0]
 
     def enumerate(self, instances: Instance, keys: np.ndarray) -> tuple[dict[str, Evaluation], tuple[Any, Any]]:
         """Expectations over all outcomes, and of each column of probabilities the sum and the smallest."""
-        return self._mapped("enumerate", _over_outcomes)(instances, keys)
+        return self._mapped("enumerate", _over_outcomes, optimised=False)(instances, keys)
 
     def evaluate_at(self, argument: Any) -> Program:
         """The same, for trials that take an argument after the outcome, such as the size of a rate."""
-        return self._mapped(("evaluate at", argument), functools.partial(_once, trial_arguments=(argument,)))
+        once = functools.partial(_once, trial_arguments=(argument,))
+        return self._mapped(("evaluate at", argument), once, optimised=True)
 
     def ascent(self, statement: str) -> Program:
         """``(instances, keys, steps) -> instances``: see :func:`theory.ascent.ascent`."""
@@ -104,13 +107,14 @@ class Programs:
         """
         return self._kept(("trials", count), lambda: functools.partial(_sum_tiles, self.claim, count))
 
-    def _mapped(self, name: Any, function: Callable) -> Program:
+    def _mapped(self, name: Any, function: Callable, *, optimised: bool) -> Program:
         """The program of ``function(claim, *arguments)`` over the leading axis of the arguments."""
-        return self._kept(name, lambda: _each(self.claim, functools.partial(function, self.claim)))
+        each = functools.partial(function, self.claim)
+        return self._kept(name, lambda: _each(self.claim, each), optimised=optimised)
 
-    def _kept(self, name: Any, function: Callable[[], Callable]) -> Program:
+    def _kept(self, name: Any, function: Callable[[], Callable], *, optimised: bool = True) -> Program:
         if name not in self._made:
-            self._made[name] = Program(function(), optimised=self._optimised)
+            self._made[name] = Program(function(), optimised=optimised)
         return self._made[name]
 
 

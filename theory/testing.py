@@ -31,12 +31,13 @@ def check_claim(claim: Claim, data: Dataset | None = None, *, evaluate: bool = T
     - a case uses the data set, and says so with ``{data}`` in its name;
     - instances of a case have one shape, and are NumPy arrays;
     - hypotheses return booleans;
-    - the trial can be compiled and vmapped; it returns the claim's sides and those of each mutant, floating arrays
+    - the trial can be traced; it returns the claim's sides and those of each mutant, floating arrays
       that broadcast against each other, with the fields that the kind needs and no other;
     - the two sides are independent, as far as that can be seen: neither is the other or is computed from it; and every
       mutant differs from the claim;
     - outcomes and their probabilities have one leading axis, where they are enumerated;
-    - with ``evaluate``, sides are finite (a bound may be infinite), and probabilities sum to one.
+    - with ``evaluate``, the trial can be compiled and vmapped, sides are finite (a bound may be infinite), and
+      probabilities sum to one.
 
     Args:
         claim: the claim.
@@ -137,11 +138,11 @@ def _check_traced(claim: Claim, case: Case, raw: Instance):
             "sides": claim.trial(instance, outcome, *claim.kind.trial_arguments),
         }
 
-    keys = jnp.zeros((2, 2), jnp.uint32)
-    program, shapes = jax.make_jaxpr(jax.vmap(traced), return_shape=True)(raw, keys)
+    first = jax.tree.map(lambda leaf: leaf[0], raw)
+    program, shapes = jax.make_jaxpr(traced, return_shape=True)(first, jnp.zeros(2, jnp.uint32))
     leaves, tree = jax.tree.flatten(shapes)
     variables = zip(program.jaxpr.outvars, leaves, strict=True)
-    found = jax.tree.unflatten(tree, [_Side(variable, leaf.shape[1:], leaf.dtype) for variable, leaf in variables])
+    found = jax.tree.unflatten(tree, [_Side(variable, leaf.shape, leaf.dtype) for variable, leaf in variables])
     for name, holds in found["hypotheses"].items():
         _require(claim, holds.dtype == jnp.bool_, f"hypothesis {name!r} returns {holds.dtype}; it takes booleans")
     counts = {outcome.shape[0] for outcome in found["outcomes"]}

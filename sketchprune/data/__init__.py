@@ -3,6 +3,7 @@
 from sketchprune.data.dataset import Dataset as Dataset
 from sketchprune.data.files import MAX_CLASSES as MAX_CLASSES
 from sketchprune.data.loading import TEST_FRACTION as TEST_FRACTION
+from sketchprune.data.loading import has_test_set as has_test_set
 from sketchprune.data.loading import hold_out as hold_out
 from sketchprune.data.loading import load as load
 from sketchprune.data.loading import subset as subset

@@ -12,6 +12,7 @@ from sketchprune.data.dataset import Dataset
 
 MAX_CLASSES = 2**15
 """The most classes of a data set: one-hot targets have a column for each."""
+_CIFAR_TESTS = ("test_batch.bin", "test.bin")
 _UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an .npz file may raise."""
 
@@ -29,12 +30,14 @@ def training_set(path: Path) -> Dataset:
 
 
 def has_test_set(path: Path) -> bool:
-    """Whether a test set comes with the data: with each of the folders, and with an .npz file that names one.
+    """Whether a test set comes with the data: its files in a folder, or its arrays in an .npz file.
 
     Args:
         path: What :func:`training_set` has read.
     """
-    return path.is_dir() or bool({"x_test", "y_test"} & _names(path))
+    if not path.is_dir():
+        return bool({"x_test", "y_test"} & _names(path))
+    return any(path.glob("t10k-images*idx3-ubyte*")) or any((path / name).exists() for name in _CIFAR_TESTS)
 
 
 def test_set(path: Path, training: Dataset) -> Dataset:

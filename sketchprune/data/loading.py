@@ -49,9 +49,22 @@ def load(source: str | Path = "digits", split: Literal["train", "test"] | None =
     whole = _digits() if source == "digits" else files.training_set(_existing(source))
     if split is None:
         return whole
-    if source == "digits" or not files.has_test_set(Path(source)):
+    if source == "digits" or not (Path(source).is_dir() or has_test_set(source)):
         return hold_out(whole)[split == "test"]
     return whole if split == "train" else files.test_set(Path(source), whole)
+
+
+def has_test_set(source: str | Path) -> bool:
+    """Whether a test set comes with a data set that :func:`load` reads; otherwise a part has to be held out.
+
+    Args:
+        source: "digits" or a path.
+
+    Example:
+        >>> has_test_set("digits")
+        False
+    """
+    return source != "digits" and files.has_test_set(Path(source))
 
 
 @checked

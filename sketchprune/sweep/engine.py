@@ -33,7 +33,9 @@ _GROUP_BYTES = 2**30
 
 
 @checked
-def runs(problem: Problem, methods: Sequence[Method], densities: Sequence[float], seeds: Sequence[int]) -> list[Run]:
+def runs(
+    problem: Problem, methods: Sequence[Method], densities: Sequence[int | float], seeds: Sequence[int]
+) -> list[Run]:
     """The runs of a sweep, in order: for each seed the dense network, then every method at every density below 1.
 
     Args:
@@ -63,7 +65,7 @@ def runs(problem: Problem, methods: Sequence[Method], densities: Sequence[float]
 def run(
     problem: Problem,
     methods: Sequence[Method],
-    densities: Sequence[float],
+    densities: Sequence[int | float],
     seeds: Sequence[int],
     *,
     done: Collection[Run] = (),
@@ -111,15 +113,16 @@ class _Member(NamedTuple):
 
 
 def _plan(
-    problem: Problem, methods: Sequence[Method], densities: Sequence[float], seeds: Sequence[int]
+    problem: Problem, methods: Sequence[Method], densities: Sequence[int | float], seeds: Sequence[int]
 ) -> list[_Member]:
     """All runs in order; refuses what makes no sweep."""
     _check_distinct("methods", [method.label for method in (DENSE, *methods)])
     _check_distinct("densities", list(densities))
     _check_distinct("seeds", list(seeds))
     _checks.whole("seeds", seeds, least=0)
+    params = problem.params(jax.random.key(0))
     for density in densities:
-        prune.count(problem.shapes, density)  # refuses one that keeps nothing, or is out of range
+        prune.count(params, density)  # refuses one that keeps nothing, or is out of range
     pruned = list(itertools.product(methods, (float(density) for density in densities if density < 1)))
     return [_Member(int(seed), *pair) for seed in seeds for pair in [(DENSE, 1.0), *pruned]]
 
@@ -133,7 +136,7 @@ def _check_distinct(name: str, values: Sequence[Any]) -> None:
 
 def _group_size(problem: Problem) -> int:
     """How many runs are trained together: of each the weights, their start and the mask are held."""
-    held = 9 * sum(leaf.size for leaf in jax.tree.leaves(problem.shapes))
+    held = 9 * sum(leaf.size for leaf in jax.tree.leaves(problem.params(jax.random.key(0))))
     return max(1, min(_LARGEST_GROUP, _GROUP_BYTES // held))
 
 

@@ -81,10 +81,10 @@ def scored(name: str, score: ScoreFn, *, sampler: str = "top", rounds: int = 1) 
         One score a round.
 
     Example:
-        >>> from sketchprune import scores
-        >>> params, batch = jnp.array([1.0, -3.0, 2.0, 0.5]), (jnp.ones((1, 4)), None)
-        >>> method = scored("synflow", scores.synflow)
-        >>> method.draw(lambda w, x: x @ w, None, params, batch, 0.5, jax.random.key(0)).tolist()
+        >>> from sketchprune import scores, train
+        >>> method = scored("magnitude", scores.magnitude)
+        >>> network, loss, batch = lambda w, x: x @ w, train.cross_entropy, (jnp.ones((1, 4)), jnp.zeros(1, int))
+        >>> method.draw(network, loss, jnp.array([1.0, -3.0, 2.0, 0.5]), batch, 0.5, jax.random.key(0)).tolist()
         [False, True, True, False]
     """
     _checks.whole("rounds", rounds, least=1)

@@ -7,14 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from tueplots.constants.color.palettes import paultol_bright
 
 from sketchprune._boundary import checked
 from sketchprune.sweep.methods import DENSE
-from sketchprune.sweep.rows import Row
-from sketchprune.sweep.summary import Summary, summarise
+from sketchprune.sweep.summary import Summary
 
+_NAMES = ("score", "sampler", "rounds")
+_LINES = ("-", "--", ":", "-.")
 _MARKERS = "os^Dv<>ph"
 EMPTY = Line2D([], [], color="black", marker="x", linestyle="", label="a layer is empty")
 """Legend entry of the crosses on networks of which most have a layer without weights."""
@@ -37,33 +38,29 @@ class Look(NamedTuple):
 
 
 @checked
-def looks(rows: Sequence[Row]) -> dict[str, Look]:
+def looks(found: Sequence[Summary]) -> dict[str, Look]:
     """A look for each method of a sweep: a colour for its score, a line for its sampler, a marker for its rounds.
 
     Args:
-        rows: The rows of a sweep.
+        found: The means of a sweep.
 
     Returns:
         Looks by the label of the method, without the dense network.
     """
-    pruned = [row for row in rows if row.score != DENSE.score]
-    kinds = [list(dict.fromkeys(getattr(row, name) for row in pruned)) for name in ("score", "sampler", "rounds")]
-    found = {}
-    for row in pruned:
-        score, sampler, rounds = (
-            kind.index(getattr(row, name)) for kind, name in zip(kinds, ("score", "sampler", "rounds"), strict=True)
+    pruned = [each for each in found if each.score != DENSE.score]
+    scores, samplers, rounds = (list(dict.fromkeys(getattr(each, name) for each in pruned)) for name in _NAMES)
+    return {
+        each.method: Look(
+            f"#{paultol_bright[scores.index(each.score) % len(paultol_bright)]}",
+            _LINES[samplers.index(each.sampler) % len(_LINES)],
+            _MARKERS[rounds.index(each.rounds) % len(_MARKERS)],
         )
-        look = Look(
-            f"#{paultol_bright[score % len(paultol_bright)]}",
-            ("-", "--", ":", "-.")[sampler % 4],
-            _MARKERS[rounds % len(_MARKERS)],
-        )
-        found[row.run.method] = look
-    return found
+        for each in pruned
+    }
 
 
 @checked
-def draw_accuracy(axes: Axes, rows: Sequence[Row], styles: Mapping[str, Look]) -> list[Line2D]:
+def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Look]) -> list[Line2D]:
     """Draws test accuracy against realised density on a log axis, and returns entries for a legend.
 
     Points are means over seeds and bands 95 % intervals of the mean, where there are two seeds or more. The dense
@@ -72,23 +69,24 @@ def draw_accuracy(axes: Axes, rows: Sequence[Row], styles: Mapping[str, Look]) -
 
     Args:
         axes: What is drawn on.
-        rows: The rows of a sweep of one network.
+        found: The means of a sweep of one network; see :func:`sketchprune.sweep.summarise`.
         styles: The looks of its methods, by label; see :func:`looks`. Methods without one are not drawn.
 
     Returns:
         An entry for each method in the order of ``styles``, for the dense network, and for the marks that occur.
     """
-    found = summarise(rows)
     entries = [
         _draw_method(axes, method, [each for each in found if each.method == method], look)
         for method, look in styles.items()
     ]
-    for dense in (each for each in found if each.method == DENSE.label):
+    for dense in (each for each in found if each.score == DENSE.score):
         entries.append(axes.axhline(dense.mean, color="black", linewidth=0.8, label=DENSE.label))
-        axes.axhspan(dense.low, dense.high, color="black", alpha=0.12, linewidth=0)
+        if dense.runs > 1:
+            axes.axhspan(dense.low, min(dense.high, 1), color="black", alpha=0.12, linewidth=0)
     shown = [each for each in found if each.method in styles]
     marks = {EMPTY: any(each.collapsed for each in shown), FAILED: any(each.failures for each in shown)}
     axes.set(xscale="log", xlabel="density (part of the weights that is kept)", ylabel="test accuracy")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     return entries + [entry for entry, occurs in marks.items() if occurs]
@@ -114,16 +112,16 @@ def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) 
 
 
 @checked
-def picture(rows: Sequence[Row], title: str) -> Figure:
+def picture(found: Sequence[Summary], title: str) -> Figure:
     """Test accuracy against density, with a legend beside it.
 
     Args:
-        rows: The rows of a sweep of one network.
+        found: The means of a sweep of one network.
         title: What stands above.
     """
     figure = Figure(figsize=(6.75, 3.4), layout="constrained")
     axes = figure.subplots()
-    entries = draw_accuracy(axes, rows, looks(rows))
+    entries = draw_accuracy(axes, found, looks(found))
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.2)
     for side in ("top", "right"):

@@ -62,12 +62,11 @@ class Problem:
 
     Attributes:
         network: What the table calls it.
-        model: The network as scores and laws see it.
-        run: The same network as it trains fastest, for training and testing: convolutions as products with patches on a
-            CPU.
-        apply: ``apply(params, x)`` of ``model``. Batch normalisation has mean 0 and variance 1, so that it is a scale
-            for each channel, which flows along paths need.
-        trained: ``apply(params, x)`` of ``run``. Batch normalisation has the averages of each batch.
+        model: The network.
+        apply: ``apply(params, x)``, as scores and laws see it. Batch normalisation has mean 0 and variance 1, so that
+            it is a scale for each channel, which flows along paths need.
+        trained: The same function as it trains fastest: on a CPU with convolutions as products with patches. Batch
+            normalisation has the averages of each batch.
         train: The training samples and their labels.
         test: The samples to test on, and their labels.
         training: The settings of training.
@@ -76,7 +75,6 @@ class Problem:
 
     network: str
     model: nn.Module
-    run: nn.Module
     apply: ApplyFn
     trained: ApplyFn
     train: Batch
@@ -88,11 +86,6 @@ class Problem:
     def batch_size(self) -> int:
         """How many samples a step sees."""
         return min(self.training.batch_size, len(self.train[0]))
-
-    @functools.cached_property
-    def shapes(self) -> Params:
-        """The shapes and dtypes of the weights."""
-        return jax.eval_shape(self.params, jax.random.key(0))
 
     def params(self, key: Key) -> Params:
         """Initial weights.
@@ -110,9 +103,9 @@ class Problem:
             x: Samples.
             reference: Training samples, over which batch normalisation takes its averages.
         """
-        if getattr(self.run, "norm", False):
-            return models.with_averages(self.run, params, reference)(params, x)
-        return self.trained(params, x)
+        if _has_norm(self.model):
+            return models.with_averages(self.model, params, reference)(params, x)
+        return self.apply(params, x)
 
 
 @checked
@@ -155,15 +148,21 @@ def problem(network: str | nn.Module, train: Dataset, test: Dataset, training: T
     if not train.image_shape and not isinstance(model, models.Mlp):
         raise ValueError(f"network is {name}, and {train.name} holds plain features; it takes mlp, or data of images")
     batches = _scaled(train, test)
-    run = _fastest(model)
-    apply, _ = models.initial(model, jax.random.key(0), batches[0][0][:1])
-    has_norm = getattr(run, "norm", False)
-    trained = models.in_training_mode(run) if has_norm else models.initial(run, jax.random.key(0), batches[0][0][:1])[0]
-    return Problem(name, model, run, apply, trained, *batches, training, training.optimizer())
+    apply, trained = (
+        models.initial(each, jax.random.key(0), batches[0][0][:1])[0] for each in (model, _fastest(model))
+    )
+    if _has_norm(model):
+        trained = models.in_training_mode(model)
+    return Problem(name, model, apply, trained, *batches, training, training.optimizer())
+
+
+def _has_norm(model: nn.Module) -> bool:
+    """Whether a network has batch normalisation."""
+    return getattr(model, "norm", False)
 
 
 def _fastest(model: nn.Module) -> nn.Module:
-    """The same function of the same parameters, as it trains fastest: many kernels at once are slow on a CPU."""
+    """The same function of the same parameters as it trains fastest: many kernels at once are slow on a CPU."""
     if isinstance(model, models.LeNet) and jax.default_backend() == "cpu":
         return model.clone(patches=True)
     return model
@@ -174,7 +173,8 @@ def _scaled(train: Dataset, test: Dataset) -> tuple[Batch, Batch]:
     x, x_test = (np.asarray(each.images if each.image_shape else each.x) for each in (train, test))
     over: Any = tuple(range(x.ndim - 1)) if train.image_shape else 0
     mean, deviation = (each.astype(np.float32) for each in (x.mean(over, np.float64), x.std(over, np.float64)))
-    scale = np.where(deviation > 0, deviation, 1)
+    # Of a constant feature the deviation need not come out as zero, but as rounding error.
+    scale = np.where(x.max(over) > x.min(over), deviation, 1)
     parts = ((part, each.y) for part, each in ((x, train), (x_test, test)))
     scaled = [((part.astype(np.float32) - mean) / scale, y) for part, y in parts]
     first, second = ((jnp.asarray(part, jnp.float32), jnp.asarray(y, jnp.int32)) for part, y in scaled)

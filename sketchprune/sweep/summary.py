@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import NamedTuple
 
-import numpy as np
 from scipy import special
 
 from sketchprune._boundary import checked
+from sketchprune.sweep.methods import label
 from sketchprune.sweep.rows import Row
 
 LEVEL = 0.05
@@ -19,7 +20,9 @@ class Summary(NamedTuple):
 
     Attributes:
         network: The network.
-        method: The method's label.
+        score: The method's score.
+        sampler: Its sampler.
+        rounds: Its rounds.
         density: The density that was asked for.
         realised_density: The mean of the realised densities; NaN where no mask could be drawn.
         runs: How many networks were trained.
@@ -32,7 +35,9 @@ class Summary(NamedTuple):
     """
 
     network: str
-    method: str
+    score: str
+    sampler: str
+    rounds: int
     density: float
     realised_density: float
     runs: int
@@ -42,6 +47,11 @@ class Summary(NamedTuple):
     standard_error: float
     low: float
     high: float
+
+    @property
+    def method(self) -> str:
+        """The label of the method."""
+        return label(self.score, self.sampler, self.rounds)
 
     @property
     def collapsed(self) -> bool:
@@ -70,31 +80,27 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
         >>> found.method, found.runs, found.mean, found.standard_error
         ('snip, top', 2, 0.625, 0.125)
     """
-    groups: dict[tuple[str, str], dict[float, list[Row]]] = {}
+    groups: dict[tuple[str, str, str, int], dict[float, list[Row]]] = {}
     for row in rows:
-        groups.setdefault((row.network, row.run.method), {}).setdefault(row.density, []).append(row)
+        groups.setdefault(row.run[:4], {}).setdefault(row.density, []).append(row)
     return [
-        _summary(*key, density, by_density[density])
-        for key, by_density in groups.items()
-        for density in sorted(by_density, reverse=True)
+        _summary(by_density[density]) for by_density in groups.values() for density in sorted(by_density, reverse=True)
     ]
 
 
-def _summary(network: str, method: str, density: float, rows: Sequence[Row]) -> Summary:
+def _summary(rows: Sequence[Row]) -> Summary:
     """The record of some runs that differ in their seeds alone."""
     trained = [row for row in rows if not row.failure]
-    accuracies = np.array([row.test_accuracy for row in trained])
+    accuracies = [row.test_accuracy for row in trained]
     mean, error, half = math.nan, math.nan, math.nan
     if trained:
-        mean = float(accuracies.mean())
+        mean = fmean(accuracies)
     if len(trained) > 1:
-        error = float(accuracies.std(ddof=1) / math.sqrt(len(trained)))
+        error = stdev(accuracies) / math.sqrt(len(trained))
         half = float(-special.stdtrit(len(trained) - 1, LEVEL / 2)) * error
     return Summary(
-        network,
-        method,
-        density,
-        float(np.mean([row.realised_density for row in trained])) if trained else math.nan,
+        *rows[0].run[:5],
+        fmean(row.realised_density for row in trained) if trained else math.nan,
         len(trained),
         len(rows) - len(trained),
         sum(row.empty_layer for row in trained),

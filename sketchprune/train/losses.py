@@ -33,4 +33,4 @@ def cross_entropy(outputs: Float[Array | np.ndarray, "n k"], labels: Int[Array |
         raise ValueError(f"labels has entries from {known.min()} to {known.max()}; it takes 0 to {classes - 1}")
     exists = (labels >= 0) & (labels < classes)
     losses = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.where(exists, labels, 0))
-    return (losses * jnp.where(exists, 1.0, jnp.nan).astype(losses.dtype)).mean()
+    return (losses * jnp.where(exists, 1, jnp.asarray(jnp.nan, losses.dtype))).mean()

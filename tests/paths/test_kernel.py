@@ -55,8 +55,18 @@ def check(small, params, mask, u, num_eigenvalues=3):
     close(found["spectrum"][: len(distinct)], distinct)
 
 
-def test_formulas_are_those_of_all_paths(small, mask):
-    check(small, small.params, mask, abs(normal(1, *small.input_shape)))
+def test_formulas_are_those_of_all_paths(small):
+    """Pruned, by a mask that is a sketch of all layers but the first, and whole: one program serves both."""
+    rng, u = np.random.default_rng(20), abs(normal(1, *small.input_shape))
+    first, *others = [rng.random(w.shape) < 0.6 for w in small.params]
+    pruned = (first, *(kept * rng.uniform(0.5, 2, kept.shape) for kept in others))
+    for mask in (pruned, jax.tree.map(np.ones_like, pruned)):
+        check(small, small.params, mask, u)
+
+
+def test_formulas_need_no_mask():
+    small = SMALL_NETWORKS["mlp"]
+    check(small, tuple(map(jnp.asarray, small.params)), None, abs(normal(1, *small.input_shape)))
 
 
 @given(seed=st.integers(0, 2**32 - 1), density=st.floats(0, 1), exponents=st.tuples(*[st.integers(-20, 20)] * 3))

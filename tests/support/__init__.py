@@ -10,6 +10,7 @@ What every test may need stands here, and each other subject has a module of its
 - ``claims``: small claims of each kind (imports ``theory``, so tests of the library must not import it)
 - ``command``: the command with a stand-in for the verifier (imports ``theory``)
 - ``kills``: runs of ``verify`` that are killed and resumed; a script too
+- ``sweeps``: a small sweep
 - ``search_process``: the script of a search that runs in a process of its own
 """
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 from sketchprune._files import strict_json
+from theory import Rate
 from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Decision, Verdict
 
 REFUTED_CLAIM = "sketch/data-free"
@@ -14,9 +15,18 @@ def reported(claim):
     """A verdict such as a report holds, with numbers that tell its cases apart."""
     expected = None if claim.expected is None else Decision(claim.expected)
     word = REFUTED if claim.id == REFUTED_CLAIM else SUPPORTED
+    points = tuple((float(size), size**-0.5) for size in claim.kind.sizes) if isinstance(claim.kind, Rate) else ()
     cases = {
         case.name.format(data="digits"): CaseVerdict(
-            word, 1, 1, 1, 1.0, 2.0, looseness=2.0 + place, interval=None, method="rounding", resolution=1 / (2 + place)
+            word,
+            *(1, 1, 1),
+            measured=-0.5,
+            theory=-0.5,
+            looseness=2.0 + place,
+            interval=(-0.6, -0.4) if points else None,
+            method="rounding",
+            resolution=1 / (2 + place),
+            points=points,
         )
         for place, case in enumerate(claim.cases)
     }

@@ -145,7 +145,7 @@ def _problem(data: str, network: str, samples: int | None, training: Any) -> "tu
             raise ValueError(f"samples is {samples}; it takes at most {len(train.x)}, the training samples of {data}")
         train = subset(train, samples)
     setting = {
-        "data": data,
+        "data": train.name,
         "checksum of the data": fingerprint((train, test)),
         "network": network,
         "samples": len(train.x),
@@ -199,13 +199,13 @@ def _run(task: _Task, *, resume: bool) -> int:
                 report(len(done))
             _show(console, task, sweep_folder.rows(task.out))
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_kept(len(done), len(wanted))) from None
+            raise KeyboardInterrupt(_kept(task)) from None
         except OSError as error:
             reason = f"out is {task.out}, which cannot be written ({error.strerror or error})"
-            print(f"error: {reason}; {_kept(len(done), len(wanted))}", file=sys.stderr)
+            print(f"error: {reason}; {_kept(task)}", file=sys.stderr)
             return ExitStatus.UNEXPECTED
         except (Exception, SystemExit) as error:  # of a score in a user's file
-            print(f"error: {_described(error, task.out)}; {_kept(len(done), len(wanted))}", file=sys.stderr)
+            print(f"error: {_described(error, task.out)}; {_kept(task)}", file=sys.stderr)
             return ExitStatus.UNEXPECTED
     return ExitStatus.OK
 
@@ -224,11 +224,15 @@ def _opening(task: _Task, wanted: int, done: int) -> str:
     )
 
 
-def _kept(done: int, wanted: int) -> str:
+def _kept(task: _Task) -> str:
     """What is left of a sweep that ended early."""
+    from theory.cli import sweep_folder
+
+    wanted = set(task.runs())
+    done = len(wanted & {row.run for row in sweep_folder.rows(task.out)})
     if not done:
         return "no run is kept; the same command starts again"
-    return f"{done:,} of {wanted:,} runs are kept; the same command with --resume goes on after them"
+    return f"{done:,} of {len(wanted):,} runs are kept; the same command with --resume goes on after them"
 
 
 def _described(error: BaseException, out: Path) -> str:
@@ -267,9 +271,12 @@ def _show(console: "Console", task: _Task, rows: "list[Row]") -> None:
     from sketchprune.sweep import picture, summarise
     from theory.cli.sweep_table import lines
 
-    for line in lines(summarise(rows)):
+    found = summarise(rows)
+    for line in lines(found):
         console.print(line, soft_wrap=True)
-    figure = picture(rows, f"{task.problem.network} on {task.data}, {task.problem.training.steps:,} steps")
+    steps, seeds = task.problem.training.steps, len({row.seed for row in rows})
+    bands = f"; bands: 95 % intervals over {seeds} seeds" if seeds > 1 else ""
+    figure = picture(found, f"{task.problem.network} on {Path(task.data).name}, {steps:,} steps{bands}")
     for name in _PICTURES:
         content = io.BytesIO()
         figure.savefig(content, format=Path(name).suffix[1:], dpi=200)

@@ -169,7 +169,7 @@ class _Search:
         self.enumerated = enumerated
         self.evaluations = 0
         self.shapes: set[Any] = set()
-        self._programs = Programs(claim, optimised=False)
+        self._programs = Programs(claim)
 
     def smallest(self, start: _Candidate) -> _Candidate:
         """What is left when nothing more can be cut, set to zero, or rounded."""

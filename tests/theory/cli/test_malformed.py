@@ -42,6 +42,21 @@ BAD_OPTIONS = {
         "--process-id": NO_COUNT,
         "--join-timeout": (*NO_NUMBER, "-1", "nan"),
     },
+    "sweep": {
+        "--data": NO_DATA,
+        "--network": NO_WORD,
+        "--scores": NO_WORD,
+        "--samplers": NO_WORD,
+        "--rounds": (*NO_COUNT, "0"),
+        "--densities": NO_NUMBER,
+        "--seeds": (*NO_COUNT, "0"),
+        "--seed": SEEDS,
+        "--samples": (*NO_COUNT, "0", "99999"),
+        "--steps": NO_COUNT,
+        "--learning-rate": NOT_POSITIVE,
+        "--batch-size": (*NO_COUNT, "0"),
+        "--shard": (*NO_WORD, "0/2", "3/2", "1/6", "-1/2"),
+    },
 }  # fmt: skip
 """Command -> option -> values that are refused."""
 CHOICES = [(command, option) for command, options in BAD_OPTIONS.items() for option in options]
@@ -75,7 +90,7 @@ def test_malformed_options(here, capsys):
         value = data.draw(st.sampled_from(BAD_OPTIONS[command][option]))
         said = assert_refused(capsys, command, *NEEDED.get(command, ()), f"{option}={value}")
         assert re.search(option.strip("-").replace("-", "[-_ ]"), said), (option, value, said)
-        assert not list(here.glob("report/verdicts*")) and not list(here.glob("search/*"))
+        assert not [*here.glob("report/verdicts*"), *here.glob("search/*"), *here.glob("sweep/*")]
 
     attempt()
 

@@ -1,6 +1,7 @@
 """Certificates: what is false by a hair is certified, what is true never is, and what stands in the way is named."""
 
 import contextlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from sketchprune.data import load
 from tests.support.claims import DATA, FALSE, KINDS, all_coins, coins, toy, unbiased, vector, verdict
 from theory.claim import Case, Sides
 from theory.counterexamples import certify as certification
+from theory.counterexamples.balls import interpreter
 from theory.counterexamples.balls.arrays import NoBallVersion, Undecided
 from theory.counterexamples.certify import certify, residual
 from theory.instances import make_case
@@ -104,6 +106,17 @@ def test_what_was_drawn_is_data():
 def test_an_undecided_comparison_is_named():
     claim = toy(Bound(), lambda v, _: Sides(jnp.where(jnp.sqrt(v.p) ** 2 > v.p, 1.0, 2.0), jnp.asarray(0.0)))
     assert certificate(claim).reason == "gt is not decided by 1024 bits"
+
+
+def test_precisions_share_the_numbers_that_may_be_computed(monkeypatch):
+    """An equality that no precision decides ends with the last one that is affordable."""
+    monkeypatch.setattr(interpreter, "MAX_NUMBERS", 50)
+    found = certificate(toy(Identity(), inverse))
+    assert not found.certified and certification.BITS[0] < found.bits < certification.BITS[-1]
+    assert re.fullmatch(
+        r"the sign of measured − theory is not decided by \d+ bits, and more take a program of more than 50 numbers",
+        found.reason,
+    )
 
 
 def test_an_operation_without_a_ball_version_is_named():

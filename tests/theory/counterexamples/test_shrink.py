@@ -9,8 +9,9 @@ import pytest
 
 from tests.support.claims import DATA, FALSE, TINY, all_coins, coins, programs, toy, unbiased, vector, verdict
 from theory.catalogue.paths.cases import draw_network, gaussian
-from theory.catalogue.paths.cuts import with_units
-from theory.catalogue.paths.networks import SHORT_DENSE, SHORT_WIDTHS
+from theory.catalogue.paths.cuts import with_layers, with_units
+from theory.catalogue.paths.networks import CONVOLUTIONAL, DENSE, SHORT_DENSE, SHORT_WIDTHS
+from theory.catalogue.paths.scores import CONSERVATION_VARIANTS
 from theory.catalogue.paths.spectra import EIGEN_ELEMENTWISE
 from theory.claim import Case, Sides, along
 from theory.counterexamples import shrink
@@ -140,6 +141,37 @@ def test_a_network_is_cut_to_the_units_that_are_kept():
     assert cut.theta.shape == (6,) and cut.in_layer.tolist() == [[1] * 4 + [0] * 2, [0] * 4 + [1] * 2]
     assert sorted(np.concatenate([index.ravel() for index in cut.indices])) == list(range(6))
     np.testing.assert_array_equal(cut.into_unit[0].sum(axis=0), [1] * 4 + [0] * 2)
+
+
+def test_a_network_is_cut_to_the_layers_that_are_kept():
+    """The middle layer of a convolutional and of a dense network maps as many units as it has inputs: it may go."""
+    rng = np.random.default_rng(2)
+    for topology in (DENSE, CONVOLUTIONAL):
+        net = draw_network(rng, lambda: gaussian(rng), topology)
+        cut = with_layers(net, np.array([0, 2]))
+        first, _, last = (np.asarray(matrix) for matrix in net.matrices(jnp.asarray(net.theta * net.kept)))
+        found = cut.apply(jnp.asarray(cut.theta * cut.kept), jnp.asarray(cut.x))
+        np.testing.assert_allclose(found, np.maximum(net.x @ first, 0) @ last, rtol=1e-14)
+        assert cut.depth == 2 and len(cut.theta) == sum(len(np.unique(i[c != 0])) for i, c in zip(
+            cut.indices, cut.coefficients, strict=True))  # fmt: skip
+        on_hidden = cut.into_unit[0].sum(axis=0) + cut.out_of_unit[0].sum(axis=0)
+        np.testing.assert_array_equal(on_hidden, np.ones(len(cut.theta)))
+        np.testing.assert_array_equal(cut.in_layer.sum(axis=0), np.ones(len(cut.theta)))
+        np.testing.assert_array_equal(cut.into_unit[0].sum(axis=0), cut.in_layer[0])
+
+
+@pytest.mark.parametrize("layers", [[], [0, 1], [1, 2]], ids=str)
+def test_layers_that_do_not_fit_are_refused(layers):
+    net = draw_network(np.random.default_rng(0), lambda: gaussian(np.random.default_rng(1)))
+    with pytest.raises(ValueError, match="layers is .*; it takes layers that fit each other"):
+        with_layers(net, np.array(layers, int))
+
+
+def test_a_false_identity_shrinks_to_fewer_layers():
+    with jax.enable_x64(True):
+        values = smallest(replace(CONSERVATION_VARIANTS, cases=CONSERVATION_VARIANTS.cases[:1])).values
+    assert [np.shape(values[f"indices[{layer}]"]) for layer in range(2)] == [(1, 1), (1, 1)]
+    assert "indices[2]" not in values
 
 
 def test_a_false_bound_on_spectra_shrinks_to_two_by_two():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.support import without_type_checks
 from tests.support.simulated_runs import SimulatedRuns, failing, normal, rare
 from theory.kinds import Expectation, Probability, retrials
 from theory.kinds.kind import Findings
@@ -28,9 +29,13 @@ def verdict(kind, draw, tier=TINY, level=0.05, **sides):
 
 
 def count(word, settings):
-    """How many of 2,000 claims end so; they take turns among (kind, draw, fields of the sides)."""
+    """How many of 2,000 claims end so; they take turns among (kind, draw, fields of the sides).
+
+    The checks of annotations, which the other tests here leave on, would take most of the time.
+    """
     ended = itertools.islice(itertools.cycle(settings), CLAIMS)
-    return sum(verdict(kind, draw, **sides).verdict == word for kind, draw, sides in ended)
+    with without_type_checks():
+        return sum(verdict(kind, draw, **sides).verdict == word for kind, draw, sides in ended)
 
 
 MOST = stats.binom.isf(1e-3, CLAIMS, 0.05)

@@ -1,4 +1,6 @@
-"""How a network of the ``paths/`` family is cut: into one with fewer samples, inputs, hidden units or outputs."""
+"""How a network of the ``paths/`` family is cut: to fewer samples, layers, inputs, hidden units or outputs."""
+
+import itertools
 
 import numpy as np
 
@@ -19,33 +21,68 @@ def with_units(net: Net, units: Units) -> Net:
     Raises:
         ValueError: no edge is left.
     """
-    pairs = list(zip(units, units[1:], strict=False))
-    indices = [index[np.ix_(*pair)] for index, pair in zip(net.indices, pairs, strict=True)]
-    coefficients = [c[np.ix_(*pair)] for c, pair in zip(net.coefficients, pairs, strict=True)]
-    edges = [index[c != 0] for index, c in zip(indices, coefficients, strict=True)]
+    pairs = list(itertools.pairwise(units))
+    cut = net.replace(
+        indices=tuple(index[np.ix_(*pair)] for index, pair in zip(net.indices, pairs, strict=True)),
+        coefficients=tuple(c[np.ix_(*pair)] for c, pair in zip(net.coefficients, pairs, strict=True)),
+        bias=net.bias[:, units[1]] if net.depth > 1 else net.bias,
+        x=net.x[:, units[0]],
+        y=net.y[:, units[-1]],
+    )
+    return _without_idle_weights(cut)
+
+
+def with_layers(net: Net, layers: np.ndarray) -> Net:
+    """The network with these layers of weights, each of which acts on what the one before it gives.
+
+    Args:
+        net: NumPy arrays.
+        layers: numbers of layers, ascending.
+
+    Raises:
+        ValueError: no layer is left, or inputs, layers and targets do not fit each other any more.
+    """
+    widths = [net.indices[layer].shape for layer in layers]
+    ends = [net.x.shape[1], *itertools.chain(*widths), net.y.shape[1]]
+    if not widths or any(before != after for before, after in zip(ends[::2], ends[1::2], strict=True)):
+        raise ValueError(f"layers is {layers}, whose widths are {widths}; it takes layers that fit each other")
+    before, after = layers[:-1], layers[1:] - 1  # of each layer of hidden units
+    cut = net.replace(
+        indices=tuple(net.indices[layer] for layer in layers),
+        coefficients=tuple(net.coefficients[layer] for layer in layers),
+        in_layer=net.in_layer[layers],
+        into_unit=net.into_unit[before],
+        out_of_unit=net.out_of_unit[after],
+        bias=net.bias[before],
+    )
+    return _without_idle_weights(cut)
+
+
+def _without_idle_weights(net: Net) -> Net:
+    """The network without the weights that are on no edge.
+
+    Raises:
+        ValueError: no edge is left.
+    """
+    edges = [index[c != 0] for index, c in zip(net.indices, net.coefficients, strict=True)]
     used = np.unique(np.concatenate(edges))
     if not len(used):
-        raise ValueError(f"units is {units}, between which no edge is left; it takes units with an edge")
+        raise ValueError("no edge of the network is left; it takes units and layers with an edge")
     kept = net.kept[used]
     # Edges without a coefficient have the number of some weight, which may be gone: any other serves as well.
-    numbers = [np.minimum(np.searchsorted(used, index), len(used) - 1).astype(index.dtype) for index in indices]
-    present = np.flatnonzero(kept)
+    numbers = [np.minimum(np.searchsorted(used, index), len(used) - 1).astype(index.dtype) for index in net.indices]
     return net.replace(
         theta=net.theta[used],
         kept=kept,
         indices=tuple(numbers),
-        coefficients=tuple(coefficients),
         in_layer=net.in_layer[:, used],
         into_unit=net.into_unit[..., used],
         out_of_unit=net.out_of_unit[..., used],
-        bias=net.bias[:, units[1]],
-        x=net.x[:, units[0]],
-        y=net.y[:, units[-1]],
-        free_signs=np.resize(present, net.free_signs.shape).astype(net.free_signs.dtype),
+        free_signs=np.resize(np.flatnonzero(kept), net.free_signs.shape).astype(net.free_signs.dtype),
     )
 
 
-def _layers(layers: slice) -> Axis:
+def _units(layers: slice) -> Axis:
     """The units of some layers, all of one width, which lose the same ones."""
 
     def keep(net: Net, indices: np.ndarray) -> Net:
@@ -53,12 +90,13 @@ def _layers(layers: slice) -> Axis:
         units[layers] = [indices] * len(units[layers])
         return with_units(net, tuple(units))
 
-    return Axis(lambda net: min(net.widths[layers]), keep)
+    return Axis(lambda net: min(net.widths[layers], default=0), keep)
 
 
 AXES = {
     "samples": along(x=0, y=0),
-    "inputs": _layers(slice(0, 1)),
-    "hidden units": _layers(slice(1, -1)),
-    "outputs": _layers(slice(-1, None)),
+    "layers": Axis(lambda net: net.depth, with_layers),
+    "inputs": _units(slice(0, 1)),
+    "hidden units": _units(slice(1, -1)),
+    "outputs": _units(slice(-1, None)),
 }

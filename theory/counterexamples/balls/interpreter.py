@@ -4,7 +4,8 @@ Floats are balls; integers, booleans and random keys are data, which NumPy or JA
 balls is decided or raises. The inputs are the exact values of the floats given.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +19,7 @@ from theory.counterexamples.balls.arrays import NoBallVersion, as_array, balls, 
 
 MAX_NUMBERS = 2_000_000
 """Numbers that a program may compute: about half a minute."""
-_COMPUTED: ContextVar[list[int]] = ContextVar("numbers computed so far")
+_COMPUTED: ContextVar[list[int] | None] = ContextVar("numbers computed so far", default=None)
 Values = list[Any]
 """Arrays of balls, NumPy arrays of data, and JAX's arrays of random keys."""
 
@@ -34,9 +35,18 @@ def evaluate(program: jex.ClosedJaxpr, inputs: Sequence[Any]) -> Values:
         Undecided: the balls do not decide a comparison.
         NoBallVersion: an operation has no version in ball arithmetic.
     """
+    if _COMPUTED.get() is None:
+        with together():
+            return evaluate(program, inputs)
+    return _run(program.jaxpr, program.consts, [_value(each) for each in inputs])
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Programs that are evaluated within this context share the numbers that one may compute."""
     token = _COMPUTED.set([0])
     try:
-        return _run(program.jaxpr, program.consts, [_value(each) for each in inputs])
+        yield
     finally:
         _COMPUTED.reset(token)
 
@@ -72,6 +82,7 @@ def _run(jaxpr: jex.Jaxpr, consts: Sequence[Any], inputs: Values, wanted: Sequen
 def _count(equation: Any):
     """Refuse a program that computes too many numbers."""
     computed = _COMPUTED.get()
+    assert computed is not None
     computed[0] += sum(int(np.prod(variable.aval.shape, dtype=int)) for variable in equation.outvars)
     if computed[0] > MAX_NUMBERS:
         raise NoBallVersion(f"a program of more than {MAX_NUMBERS} numbers")
