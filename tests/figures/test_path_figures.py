@@ -6,6 +6,7 @@ import pytest
 
 from figures import _trained_lines, kernel_spectra, ntk_path_traces
 from figures import _trained_paths as runs
+from figures._config import Config
 from figures._intervals import mean_interval
 from figures._path_networks import PRUNERS, everything, network, prune_network, reversed_grasp
 from sketchprune import data, kernels, masks, paths, prune, scores, train
@@ -24,7 +25,7 @@ def net():
 @pytest.fixture(scope="module")
 def followed(net):
     """Two seeds of a SynFlow mask, and what was measured of them."""
-    training = runs.SETTINGS["tiny"].small
+    training = runs.SETTINGS["tiny"]
     start, mask, keys = runs.starts(net, "synflow", training, jax.random.key(3))
     return training, start, mask, keys, runs.trained(net, start, mask, training, keys)
 
@@ -58,7 +59,7 @@ def test_the_last_numbers_are_those_of_training_alone(net, followed):
 
 
 def test_pruners_share_weights_and_batches(net):
-    training = runs.SETTINGS["tiny"].small
+    training = runs.SETTINGS["tiny"]
     dense, pruned = (runs.starts(net, name, training, jax.random.key(3)) for name in (runs.DENSE, "random"))
     for one, other in zip(*map(jax.tree.leaves, (dense[0], pruned[0])), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -71,7 +72,7 @@ def test_large_images_have_settings_of_their_own():
     shapes = {(28, 28, 1): scale.large.networks, (8, 8, 1): scale.small.networks, (): ("fc",)}
     for shape, expected in shapes.items():
         dataset = data.Dataset(np.zeros((2, 64)), np.zeros(2, int), "", 1, shape)
-        assert scale.on(dataset).networks == expected
+        assert runs._training(Config(scale="small", data=dataset)).networks == expected
     assert scale.large.samples >= 10_000
 
 
