@@ -76,8 +76,8 @@ def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Loo
         An entry for each method in the order of ``styles``, for the dense network, and for the marks that occur.
     """
     entries = [
-        _draw_method(axes, method, [each for each in found if each.method == method], look)
-        for method, look in styles.items()
+        _draw_method(axes, method, [each for each in found if each.method == method], look, place)
+        for place, (method, look) in enumerate(styles.items())
     ]
     for dense in (each for each in found if each.score == DENSE.score):
         entries.append(axes.axhline(dense.mean, color="black", linewidth=0.8, label=DENSE.label))
@@ -92,8 +92,8 @@ def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Loo
     return entries + [entry for entry, occurs in marks.items() if occurs]
 
 
-def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) -> Line2D:
-    """Draws the line of a method with its band and its marks."""
+def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look, place: int) -> Line2D:
+    """Draws the line of a method with its band and its marks; strokes of other methods are at other heights."""
     trained = [each for each in found if each.runs]
     x = np.array([each.realised_density for each in trained])
     y = np.array([each.mean for each in trained])
@@ -105,9 +105,8 @@ def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) 
         chosen = np.array([each.collapsed == empty for each in trained], bool)
         axes.plot(x[chosen], y[chosen], color=look.colour, linestyle="", marker=marker)
     lost = [each.density for each in found if each.failures]
-    axes.plot(
-        lost, np.zeros(len(lost)), color=look.colour, linestyle="", marker="|", transform=axes.get_xaxis_transform()
-    )
+    heights = np.full(len(lost), 0.04 + 0.05 * (place % 12))
+    axes.plot(lost, heights, color=look.colour, linestyle="", marker="|", transform=axes.get_xaxis_transform())
     return Line2D([], [], marker=look.marker, **style)
 
 
