@@ -76,14 +76,15 @@ def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Loo
         An entry for each method in the order of ``styles``, for the dense network, and for the marks that occur.
     """
     entries = [
-        _draw_method(axes, method, [each for each in found if each.method == method], look, place)
-        for place, (method, look) in enumerate(styles.items())
+        _draw_method(axes, method, [each for each in found if each.method == method], look)
+        for method, look in styles.items()
     ]
     for dense in (each for each in found if each.score == DENSE.score):
         entries.append(axes.axhline(dense.mean, color="black", linewidth=0.8, label=DENSE.label))
         if dense.runs > 1:
             axes.axhspan(dense.low, min(dense.high, 1), color="black", alpha=0.12, linewidth=0)
     shown = [each for each in found if each.method in styles]
+    _draw_failures(axes, [each for each in shown if each.failures], styles)
     marks = {EMPTY: any(each.collapsed for each in shown), FAILED: any(each.failures for each in shown)}
     axes.set(xscale="log", xlabel="density (part of the weights that is kept)", ylabel="test accuracy")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -92,8 +93,8 @@ def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Loo
     return entries + [entry for entry, occurs in marks.items() if occurs]
 
 
-def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look, place: int) -> Line2D:
-    """Draws the line of a method with its band and its marks; strokes of other methods are at other heights."""
+def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) -> Line2D:
+    """Draws the line of a method with its band, and crosses where networks have a layer without weights."""
     trained = [each for each in found if each.runs]
     x = np.array([each.realised_density for each in trained])
     y = np.array([each.mean for each in trained])
@@ -104,10 +105,16 @@ def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look, 
     for empty, marker in ((False, look.marker), (True, "x")):
         chosen = np.array([each.collapsed == empty for each in trained], bool)
         axes.plot(x[chosen], y[chosen], color=look.colour, linestyle="", marker=marker)
-    lost = [each.density for each in found if each.failures]
-    heights = np.full(len(lost), 0.04 + 0.05 * (place % 12))
-    axes.plot(lost, heights, color=look.colour, linestyle="", marker="|", transform=axes.get_xaxis_transform())
     return Line2D([], [], marker=look.marker, **style)
+
+
+def _draw_failures(axes: Axes, failed: Sequence[Summary], styles: Mapping[str, Look]) -> None:
+    """Draws strokes where no mask could be drawn for some seeds, those of each method at a height of their own."""
+    for place, method in enumerate(dict.fromkeys(each.method for each in failed)):
+        x = [each.density for each in failed if each.method == method]
+        y, look = np.full(len(x), 0.04 + 0.07 * place), styles[method]
+        stroke = {"marker": "|", "linestyle": "", "markersize": 5, "markeredgewidth": 1.3, "color": look.colour}
+        axes.plot(x, y, transform=axes.get_xaxis_transform(), **stroke)
 
 
 @checked
