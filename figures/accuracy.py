@@ -12,17 +12,30 @@ from matplotlib.lines import Line2D
 from figures._config import BySize, Config, Scale
 from figures._style import BLUE, CYAN, GREEN, GREY, PURPLE, RED, WIDTH, YELLOW, style
 from figures._sweeps import rows_of, swept
-from sketchprune import scores, sweep
+from sketchprune import scores, sweep, train
 from sketchprune.sweep import Look, Method, Summary, Training
-from sketchprune.types import Key, ScoreFn
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Params, ScoreFn, Scores
 
 CLAIMS = ("sketch/randomised-beats-top", "sketch/randomised-beats-top-iterative")
+TEMPERATURE = 200
+"""What GraSP's authors divide the outputs by before the loss."""
+
+
+def grasp(apply: ApplyFn, loss: LossFn, params: Params, batch: Batch, **options: Any) -> Scores:
+    """GraSP as its authors take it: of the cross-entropy at their temperature."""
+    return scores.grasp(apply, _tempered, params, batch, **options)
+
+
+def _tempered(outputs: Any, labels: Any) -> Any:
+    return train.cross_entropy(outputs / TEMPERATURE, labels)
+
+
 SCORES: dict[str, ScoreFn] = {
     "magnitude": scores.magnitude,
     "SynFlow": scores.synflow,
     "SynFlow-L2": scores.synflow_l2,
     "SNIP": scores.snip,
-    "GraSP": scores.grasp,
+    "GraSP": grasp,
     "SynFlow, data": functools.partial(scores.synflow, inputs="data"),
     "SynFlow-L2, data": functools.partial(scores.synflow_l2, inputs="data"),
 }
@@ -100,7 +113,8 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     Solid lines keep the highest scores; dotted lines draw as many weights in proportion to the size of the score.
     Above, networks are pruned at once; below, in rounds, each of which scores what is left. Points are means over the
     seeds, bands 95 % intervals of the mean, and the line at the top is the dense network. A cross says that most
-    networks have a layer without weights.
+    networks have a layer without weights; a stroke at the bottom, that a draw was asked for more weights than have a
+    score other than zero. GraSP is that of its authors, at temperature 200.
     """
     rows = zip(*(arrays[name].tolist() for name in Summary._fields), strict=True)
     found = [Summary(*row) for row in rows]

@@ -84,6 +84,7 @@ def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Loo
         if dense.runs > 1:
             axes.axhspan(dense.low, min(dense.high, 1), color="black", alpha=0.12, linewidth=0)
     shown = [each for each in found if each.method in styles]
+    _draw_failures(axes, [each for each in shown if each.failures], styles)
     marks = {EMPTY: any(each.collapsed for each in shown), FAILED: any(each.failures for each in shown)}
     axes.set(xscale="log", xlabel="density (part of the weights that is kept)", ylabel="test accuracy")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -93,7 +94,7 @@ def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Loo
 
 
 def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) -> Line2D:
-    """Draws the line of a method with its band and its marks."""
+    """Draws the line of a method with its band, and crosses where networks have a layer without weights."""
     trained = [each for each in found if each.runs]
     x = np.array([each.realised_density for each in trained])
     y = np.array([each.mean for each in trained])
@@ -104,11 +105,16 @@ def _draw_method(axes: Axes, method: str, found: Sequence[Summary], look: Look) 
     for empty, marker in ((False, look.marker), (True, "x")):
         chosen = np.array([each.collapsed == empty for each in trained], bool)
         axes.plot(x[chosen], y[chosen], color=look.colour, linestyle="", marker=marker)
-    lost = [each.density for each in found if each.failures]
-    axes.plot(
-        lost, np.zeros(len(lost)), color=look.colour, linestyle="", marker="|", transform=axes.get_xaxis_transform()
-    )
     return Line2D([], [], marker=look.marker, **style)
+
+
+def _draw_failures(axes: Axes, failed: Sequence[Summary], styles: Mapping[str, Look]) -> None:
+    """Draws strokes where no mask could be drawn for some seeds, those of each method at a height of their own."""
+    for place, method in enumerate(dict.fromkeys(each.method for each in failed)):
+        x = [each.density for each in failed if each.method == method]
+        y, look = np.full(len(x), 0.04 + 0.07 * place), styles[method]
+        stroke = {"marker": "|", "linestyle": "", "markersize": 5, "markeredgewidth": 1.3, "color": look.colour}
+        axes.plot(x, y, transform=axes.get_xaxis_transform(), **stroke)
 
 
 @checked
