@@ -44,7 +44,7 @@ def main() -> None:
         started = time.perf_counter()
         try:
             found = residual(claim, instance, keys[0], enumerated=case.enumerable, bits=BITS)
-            text = f"2^{math.log2(found):.0f}" if found else "0"
+            text = "not finite" if math.isnan(found) else f"2^{math.log2(found):.0f}" if found else "0"
         except Undecided as error:
             text = f"{error} is not decided"
         except NoBallVersion as error:

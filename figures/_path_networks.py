@@ -106,9 +106,11 @@ def network(name: str, dataset: Dataset, num_samples: int, dtype: Any = np.float
         dtype: of samples and weights.
     """
     architecture = ARCHITECTURES[name]
-    made = [make(dataset.num_classes, bias=False) for make in (architecture.make, architecture.make_for_loops)]
+    model, for_loops = (
+        make(dataset.num_classes, bias=False) for make in (architecture.make, architecture.make_for_loops)
+    )
     shape = (-1,) if name in FLAT else dataset.images.shape[1:]
-    return network_of(*made, dataset, shape, num_samples, dtype)
+    return network_of(model, for_loops, dataset, shape, num_samples, dtype)
 
 
 def network_of(
@@ -135,8 +137,8 @@ def network_of(
         values.reshape(len(values), *shape).astype(dtype)
         for values in ((pixels - pixels.mean()) / pixels.std(), (pixels - pixels.min()) / np.ptp(pixels))
     )
-    applies = [models.initial(each, jax.random.key(0), x)[0] for each in (model, model_for_loops)]
-    return Network(*applies, model, x, raw, np.asarray(dataset.y)[chosen].astype(np.int32))
+    apply, apply_in_loops = (models.initial(each, jax.random.key(0), x)[0] for each in (model, model_for_loops))
+    return Network(apply, apply_in_loops, model, x, raw, np.asarray(dataset.y)[chosen].astype(np.int32))
 
 
 def suited(names: Sequence[str], dataset: Dataset) -> tuple[str, ...]:

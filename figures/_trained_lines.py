@@ -1,7 +1,6 @@
 """How the figures of trained networks are drawn: a line a pruner, in the colour of its first trace."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,7 +18,7 @@ from figures._trained_paths import DENSE
 
 COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
 """From a small first trace to a large one, without the yellow that is pale on paper."""
-_LINES = {DENSE: ("dense", "", "-")} | {
+_LINES: dict[str, tuple[str, str, Any]] = {DENSE: ("dense", "", "-")} | {
     name: (pruner.look.label, pruner.look.marker, pruner.look.line) for name, pruner in PRUNERS.items()
 }
 
@@ -30,12 +29,10 @@ class Row(NamedTuple):
     Attributes:
         quantity: the name of what is drawn.
         label: of the vertical axis.
-        scale: of the vertical axis, as matplotlib takes it.
     """
 
     quantity: str
     label: str
-    scale: str = "linear"
 
 
 def table(
@@ -78,20 +75,24 @@ def draw_lines(arrays: dict[str, np.ndarray], rows: list[Row]) -> Figure:
         rows: what is drawn.
     """
     networks = list(dict.fromkeys(arrays["network"].tolist()))
-    figure = Figure(figsize=(WIDTH * min(len(networks), 2), WIDTH * (0.35 + 0.62 * len(rows))))
-    panels = figure.subplots(len(rows), len(networks), sharex="col", squeeze=False)
-    for column, network in zip(panels.T, networks, strict=True):
+    figure = Figure(figsize=(WIDTH * min(len(networks), 2), WIDTH * (0.3 + 0.58 * len(rows))))
+    grid = figure.add_gridspec(len(rows), 2 * len(networks), width_ratios=(1, 0.03) * len(networks))
+    panels = np.empty((len(rows), len(networks)), object)
+    for place, network in enumerate(networks):
         here = arrays["network"] == network
-        first = arrays["log10_first_trace"]
-        finite = first[here & np.isfinite(first)]
-        colour_of = ScalarMappable(Normalize(finite.min(), finite.max()), COLOURS)
-        for axes, row in zip(column, rows, strict=True):
-            _draw_panel(axes, arrays, here, row, colour_of.to_rgba)
-            axes.set(yscale=row.scale)
-        column[0].set_title(ARCHITECTURES[network].title)
-        column[-1].set_xlabel("training step")
-        bar = figure.colorbar(colour_of, ax=column, location="bottom", aspect=40, pad=0.02)
-        bar.set_label(r"$\log_{10}\,\mathrm{Tr}\,\Pi(\theta_0)$")
+        first = arrays["log10_first_trace"][here]
+        known = first[np.isfinite(first)]
+        colour_of = ScalarMappable(Normalize(known.min(), known.max()) if known.size else None, COLOURS)
+        for index, row in enumerate(rows):
+            axes = figure.add_subplot(grid[index, 2 * place], sharex=panels[0, place])
+            _draw_panel(axes, arrays, here, row, colour_of)
+            axes.tick_params(labelbottom=index == len(rows) - 1)
+            panels[index, place] = axes
+        panels[0, place].set_title(ARCHITECTURES[network].title)
+        figure.colorbar(
+            colour_of, cax=figure.add_subplot(grid[:, 2 * place + 1]), label=r"$\log_{10}\,\mathrm{Tr}\,\Pi(\theta_0)$"
+        )
+    figure.supxlabel("training step", fontsize="medium")
     for axes, row in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(row.label)
     names = dict.fromkeys(arrays["pruner"].tolist())
@@ -113,7 +114,7 @@ def _draw_panel(
     arrays: dict[str, np.ndarray],
     here: Bool[np.ndarray, " rows"],
     row: Row,
-    colour_of: Callable[[float], tuple],
+    colour_of: ScalarMappable,
 ) -> None:
     """The lines of one network and quantity."""
     lost = []
@@ -124,7 +125,7 @@ def _draw_panel(
         if not arrays["seeds"][chosen].any():
             lost.append(label)
             continue
-        colour = colour_of(arrays["log10_first_trace"][chosen][0])
+        colour = colour_of.to_rgba(arrays["log10_first_trace"][chosen])[0]
         every = (index % 3, 3)
         axes.plot(step, mean, color=colour, marker=marker, linestyle=line, linewidth=_width(name), markevery=every)
         axes.fill_between(step, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)

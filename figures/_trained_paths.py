@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from figures._config import Config, Scale
+from figures._config import BySize, Config, Scale
 from figures._path_networks import (
     PRUNERS,
     Network,
@@ -26,7 +26,6 @@ from figures._path_networks import (
     suited,
 )
 from sketchprune import masks, paths, prune, train
-from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Key, Mask, Params
 
 DENSITY = 0.1
@@ -65,35 +64,17 @@ class Training:
     pruners: tuple[str, ...] = FOLLOWED
 
 
-@dataclass(frozen=True)
-class Runs:
-    """What a scale trains.
-
-    Attributes:
-        small: on small images and plain features.
-        large: on images of 28x28 pixels or more.
-    """
-
-    small: Training
-    large: Training
-
-    def on(self, dataset: Dataset) -> Training:
-        """The training for a data set, of networks that suit it."""
-        training = self.large if min(dataset.image_shape[:2], default=0) >= 28 else self.small
-        return replace(training, networks=suited(training.networks, dataset))
-
-
 _TINY = Training(
     ("tiny",), seeds=2, steps=4, measured=3, batch_size=16, samples=64, rounds=3, pruners=(DENSE, "synflow", "random")
 )
 _PAPER = Training(("fc", "resnet20"), seeds=5, steps=62_500, measured=51, batch_size=128, samples=50_000)
-SETTINGS: dict[Scale, Runs] = {
-    "tiny": Runs(small=_TINY, large=_TINY),
-    "small": Runs(
+SETTINGS: dict[Scale, Training | BySize[Training]] = {
+    "tiny": _TINY,
+    "small": BySize(
         small=Training(("fc", "lenet"), seeds=5, steps=300, measured=16, batch_size=32, samples=2_000),
         large=Training(("lenet",), seeds=5, steps=400, measured=17, batch_size=128, samples=10_000),
     ),
-    "paper": Runs(small=_PAPER, large=_PAPER),
+    "paper": _PAPER,
 }
 
 
@@ -111,7 +92,7 @@ def followed(config: Config) -> dict[str, np.ndarray]:
         - ``distance``: ‖θ_t − θ_0‖ of the kept weights.
         - ``mean`` and ``norm``: the mean of all outputs, and the mean of ‖f(x)‖, over the images.
     """
-    training = config.settings(SETTINGS).on(config.data)
+    training = _training(config)
     found = [_part(config, name, pruner) for name in training.networks for pruner in training.pruners]
     shape = len(training.networks), len(training.pruners), training.seeds, -1
     return {
@@ -122,11 +103,17 @@ def followed(config: Config) -> dict[str, np.ndarray]:
     }
 
 
+def _training(config: Config) -> Training:
+    """The training of this run, of networks that suit the data."""
+    training = config.settings(SETTINGS)
+    return replace(training, networks=suited(training.networks, config.data))
+
+
 def _part(config: Config, name: str, pruner: str) -> dict[str, np.ndarray]:
     """What is measured of one network and pruner, from an earlier run or another figure if it is known."""
 
     def measure() -> dict[str, Float[np.ndarray, "seeds steps"]]:
-        training = config.settings(SETTINGS).on(config.data)
+        training = _training(config)
         net = network(name, config.data, training.samples)
         start, mask, batch_keys = starts(net, pruner, training, shared_key(config.seed, f"trained {name}"))
         return trained(net, start, mask, training, batch_keys)

@@ -12,15 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
-from figures._path_networks import PRUNERS, Network, network, spread, suited
+from figures._path_networks import PRUNERS, Network, network, suited
 from figures._style import BLUE, CYAN, GREEN, GREY, PURPLE, RED, WIDTH, YELLOW, Look, style
 from sketchprune import scores, train
 from sketchprune.scores import Pruned
 from sketchprune.types import Key, Params, ScoreFn
 
 CLAIMS = ("paths/conservation", "paths/saliency-balance", "paths/trace-drop")
-SAMPLES = 256
-"""How many images the scores see."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,13 @@ class Draws:
         network: the network where there are images; the six-layer FC net elsewhere.
         seeds: how many draws of its weights.
         scores: the names of the scores, those that are conserved first.
+        samples: how many images they see.
     """
 
     network: str
     seeds: int
     scores: tuple[str, ...]
+    samples: int = 256
 
 
 @scores.score
@@ -76,7 +76,7 @@ SUMMED = {
 }
 """Name -> score. The sums of a score that is not conserved are of its absolute values."""
 SETTINGS: dict[Scale, Draws] = {
-    "tiny": Draws("tiny", 2, ("synflow", "saliency", "magnitude")),
+    "tiny": Draws("tiny", 2, ("synflow", "saliency", "magnitude"), 64),
     "small": Draws("lenet", 10, tuple(SUMMED)),
     "paper": Draws("vgg16", 10, tuple(SUMMED)),
 }
@@ -92,7 +92,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     draws = config.settings(SETTINGS)
     (name,) = suited([draws.network], config.data)
     chosen = [SUMMED[name] for name in draws.scores]
-    net = network(name, config.data, SAMPLES, np.float64)
+    net = network(name, config.data, draws.samples, np.float64)
     params = [net.initial(key) for key in jax.random.split(key, draws.seeds)]
     layers = net.layers(params[0])
     sums = np.array([[layer_sums(net, each, summed) for summed in chosen] for each in params])
@@ -120,8 +120,7 @@ def layer_sums(net: Network, params: Params, summed: Summed) -> Float[np.ndarray
         params: its weights.
         summed: the score.
     """
-    chosen = spread(len(net.x), SAMPLES)
-    found = summed.score(net.apply, train.cross_entropy, params, (net.x[chosen], net.y[chosen]))
+    found = summed.score(net.apply, train.cross_entropy, params, (net.x, net.y))
     by_path = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
     leaves: list[Array] = [by_path[layer] for layer in net.layers(params)]
     return np.array([np.sum(leaf if summed.conserved else abs(leaf)) for leaf in leaves])

@@ -53,7 +53,7 @@ class Sizes:
 
 
 SETTINGS: dict[Scale, Sizes] = {
-    "tiny": Sizes((5, 4), 8, 2, ("dense", "synflow")),
+    "tiny": Sizes((8, 6), 8, 2, ("dense", "synflow")),
     "small": Sizes((16, 16), 32, 5),
     "paper": Sizes((32, 32, 32), 128, 10),
 }
@@ -78,7 +78,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
             f"{name}_low": seeds[name].min(axis=0).ravel(),
             f"{name}_high": seeds[name].max(axis=0).ravel(),
         }
-    looseness = np.exp(np.log(seeds["looseness"]).mean(axis=0))
+    looseness = np.median(seeds["looseness"], axis=0)
     return arrays | {"trace_looseness": np.repeat(looseness, count), "seeds": np.array([sizes.seeds])}
 
 
@@ -126,14 +126,19 @@ def of_seed(net: Network, panels: Sequence[str], key: Key) -> dict[str, Float[np
         most = min(features[0] * path.sum(), path[0] * features.sum())
         found.append(
             {
-                "ntk": ntk / ntk.sum(),
-                "path": path[: len(ntk)] / path.sum(),
-                "features": features / features.sum(),
-                "bound": eigenvalue_bounds(path, features) / ntk.sum(),
-                "looseness": most / ntk.sum(),
+                "ntk": _relative(ntk, ntk),
+                "path": _relative(path[: len(ntk)], path),
+                "features": _relative(features, features),
+                "bound": _relative(eigenvalue_bounds(path, features), ntk),
+                "looseness": _relative(most, ntk),
             }
         )
     return {name: np.stack([each[name] for each in found]) for name in found[0]}
+
+
+def _relative(values: np.ndarray, spectrum: Float[np.ndarray, " n"]) -> np.ndarray:
+    """Values relative to the trace of a spectrum; zeros where that is zero, as of a network dead on all images."""
+    return np.asarray(values) / spectrum.sum() if spectrum.any() else np.zeros_like(values)
 
 
 def eigenvalue_bounds(path: Float[np.ndarray, " n"], features: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

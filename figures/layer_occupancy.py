@@ -17,8 +17,6 @@ from sketchprune import masks, prune, scores
 from sketchprune.types import Key, Mask, Params
 
 CLAIMS = ("paths/critical-compression",)
-SAMPLES = 256
-"""How many images the scores see."""
 METHODS = {
     **{name: PRUNERS[name] for name in ("random", "magnitude", "snip", "grasp")},
     "synflow_once": Pruner(Look("SynFlow, one-shot", CYAN, "s", "--"), scores.synflow),
@@ -36,6 +34,7 @@ class Compressions:
         exponents: log₁₀ of the compressions, weights to weights kept.
         rounds: of iterative SynFlow from one compression to the next.
         methods: the names of the methods.
+        samples: how many images the scores see.
     """
 
     network: str
@@ -43,10 +42,11 @@ class Compressions:
     exponents: tuple[float, ...]
     rounds: int
     methods: tuple[str, ...] = tuple(METHODS)
+    samples: int = 256
 
 
 SETTINGS: dict[Scale, Compressions] = {
-    "tiny": Compressions("tiny", 2, (0.5, 1.0, 2.0), 5, ("magnitude", "synflow")),
+    "tiny": Compressions("tiny", 2, (0.5, 1.0, 2.0), 5, ("magnitude", "synflow"), 64),
     "small": Compressions("lenet", 10, tuple(np.arange(0.25, 3.6, 0.25).tolist()), 25),
     "paper": Compressions("vgg16", 5, tuple(np.arange(0.25, 5.1, 0.25).tolist()), 25),
 }
@@ -87,8 +87,9 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
 
 def _network(config: Config) -> Network:
     """The network of a run."""
-    (name,) = suited([config.settings(SETTINGS).network], config.data)
-    return network(name, config.data, SAMPLES)
+    settings = config.settings(SETTINGS)
+    (name,) = suited([settings.network], config.data)
+    return network(name, config.data, settings.samples)
 
 
 def _part(config: Config, method: str, key: Key) -> np.ndarray:

@@ -40,7 +40,7 @@ class Work(NamedTuple):
 
 SETTINGS: dict[Scale, Work] = {
     "tiny": Work(2, 16, 6, 8),
-    "small": Work(5, 64, 16, 64),
+    "small": Work(5, 32, 10, 64),
     "paper": Work(20, 512, 64, 256),
 }
 SHARES = np.geomspace(1 / 64, 4, 9)

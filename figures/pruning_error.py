@@ -52,7 +52,7 @@ def _part(config: Config, panel: str, pruner: str, key: Key) -> dict[str, np.nda
 
     def measure() -> dict[str, Float[np.ndarray, "seeds densities"]]:
         settings = config.settings(SETTINGS)
-        net = network(settings.network, config.data, settings.samples, np.float64)
+        net = network(settings.network, config.data, settings.samples)
         return changes(net, panel, PRUNERS[pruner], settings, key)
 
     return config.part(f"{panel}, {pruner}", measure)

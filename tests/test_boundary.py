@@ -1,5 +1,6 @@
 """Arguments of public functions: whatever is malformed is refused by the name of the argument."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Sequence
@@ -204,10 +205,17 @@ def test_malformed_arguments_are_named():
     assert calls >= MALFORMED_CALLS
 
 
+@functools.cache
+def signature(function, name):
+    """The annotations and the parameters of a function, and how the argument of that name is checked."""
+    hints = typing.get_type_hints(function)
+    return hints, inspect.signature(function).parameters, _argument(hints[name])
+
+
 def refused(function, wrong, value):
     """Calls a function with one malformed argument, which its message has to name; False where the argument fits."""
-    hints, parameters = typing.get_type_hints(function), inspect.signature(function).parameters
-    if _argument(hints[wrong]).fits(value, {}):
+    hints, parameters, argument = signature(function, wrong)
+    if argument.fits(value, {}):
         return False  # None may be the default, a class can be called, a tree may hold complex numbers
     arguments = {
         key: None if key in ("self", "cls") else like(hints.get(key, PyTree))

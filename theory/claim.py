@@ -94,7 +94,7 @@ class Case:
 
 
 class Axis(NamedTuple):
-    """An axis along which an instance can be cut: its samples, features, or the units of a layer.
+    """An axis along which an instance can be cut: its samples, features, layers, or the units of a layer.
 
     Attributes:
         size: ``size(instance)``, how many entries the axis has.

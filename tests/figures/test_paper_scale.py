@@ -1,4 +1,4 @@
-"""The papers' networks at their own sizes: their programs lower for a TPU without arrays of 64 bits, and train for two steps."""
+"""The papers' networks at their own sizes: their programs lower for a TPU, and they train for two steps."""
 
 import dataclasses
 import re

@@ -6,9 +6,10 @@ import pytest
 
 from figures import _trained_lines, kernel_spectra, ntk_path_traces
 from figures import _trained_paths as runs
+from figures._config import Config
 from figures._intervals import mean_interval
 from figures._path_networks import PRUNERS, everything, network, prune_network, reversed_grasp
-from sketchprune import data, masks, paths, prune, scores, train
+from sketchprune import data, kernels, masks, paths, prune, scores, train
 
 pytestmark = pytest.mark.usefixtures("jax_settings")
 
@@ -24,7 +25,7 @@ def net():
 @pytest.fixture(scope="module")
 def followed(net):
     """Two seeds of a SynFlow mask, and what was measured of them."""
-    training = runs.SETTINGS["tiny"].small
+    training = runs.SETTINGS["tiny"]
     start, mask, keys = runs.starts(net, "synflow", training, jax.random.key(3))
     return training, start, mask, keys, runs.trained(net, start, mask, training, keys)
 
@@ -58,7 +59,7 @@ def test_the_last_numbers_are_those_of_training_alone(net, followed):
 
 
 def test_pruners_share_weights_and_batches(net):
-    training = runs.SETTINGS["tiny"].small
+    training = runs.SETTINGS["tiny"]
     dense, pruned = (runs.starts(net, name, training, jax.random.key(3)) for name in (runs.DENSE, "random"))
     for one, other in zip(*map(jax.tree.leaves, (dense[0], pruned[0])), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -71,7 +72,7 @@ def test_large_images_have_settings_of_their_own():
     shapes = {(28, 28, 1): scale.large.networks, (8, 8, 1): scale.small.networks, (): ("fc",)}
     for shape, expected in shapes.items():
         dataset = data.Dataset(np.zeros((2, 64)), np.zeros(2, int), "", 1, shape)
-        assert scale.on(dataset).networks == expected
+        assert runs._training(Config(scale="small", data=dataset)).networks == expected
     assert scale.large.samples >= 10_000
 
 
@@ -154,11 +155,21 @@ def test_traces_are_those_of_the_kernels(net, made):
     key = jax.random.key(5)
     found = ntk_path_traces.traces(net, PRUNERS["random"], settings, key)
     params = net.initial(settings.draws(key)[1][0])
-    jacobian = jax.jacrev(net.apply)(params, net.x)
-    expected = sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(jacobian)) / len(net.x)
+    kernel = kernels.ntk_reference(net.apply, params, net.x, trace_outputs=True)
+    expected = np.diagonal(kernel).mean()
     np.testing.assert_allclose(10 ** found["ntk"][1, 0], expected, rtol=1e-4)
     ones = paths.trace(net.apply, params, net.input_shape)
     np.testing.assert_allclose(10 ** found["ones"][1, 0], ones, rtol=1e-4)
+
+
+@jax.jit
+def _listed(params, mask, x):
+    """The Gram matrix, the path Jacobian and the path features of a dense network, by a list of its paths."""
+    weights, kept = ([tree[layer]["kernel"] for layer in sorted(params)] for tree in (params, mask))
+    listed = paths.enumerate_paths(weights, kept)
+    # A path with a pruned weight is none: the product of its entries of the mask is zero.
+    present = paths.enumerate_paths([each.astype(float) for each in kept]).values
+    return listed.gram, listed.jacobian, listed.features(x) * present
 
 
 def test_bounds_join_the_spectra():
@@ -169,24 +180,13 @@ def test_bounds_join_the_spectra():
     params = small.initial(jax.random.key(2))
     mask = jax.tree.map(lambda leaf: jax.random.bernoulli(jax.random.key(4), 0.7, leaf.shape), params)
     ntk, path, features = map(np.asarray, kernel_spectra.eigenvalues(params, mask, small.x, apply=small.apply))
-    layers = sorted(params)
-    listed = paths.enumerate_paths(
-        [params[layer]["kernel"] for layer in layers], [mask[layer]["kernel"] for layer in layers]
-    )
-    np.testing.assert_allclose(path, np.linalg.eigvalsh(listed.gram)[::-1], atol=1e-10 * path[0])
-    uses = np.stack(
-        [
-            np.asarray(mask[layer]["kernel"]).ravel()[
-                listed.edges[:, at] - sum(np.size(params[each]["kernel"]) for each in layers[:at])
-            ]
-            for at, layer in enumerate(layers)
-        ]
-    ).all(axis=0)
-    rows = (np.asarray(listed.features(small.x)) * uses).reshape(-1, len(listed.values))
+    gram, jacobian, features_of_paths = map(np.asarray, _listed(params, mask, small.x))
+    np.testing.assert_allclose(path, np.linalg.eigvalsh(gram)[::-1], atol=1e-10 * path[0])
+    rows = features_of_paths.reshape(-1, len(jacobian))
     expected = np.linalg.eigvalsh(rows @ rows.T)[::-1]
     np.testing.assert_allclose(features, expected, atol=1e-10 * expected[0])
-    jacobian = rows @ np.asarray(listed.jacobian)
-    expected = np.linalg.eigvalsh(jacobian @ jacobian.T)[::-1]
+    product = rows @ jacobian
+    expected = np.linalg.eigvalsh(product @ product.T)[::-1]
     np.testing.assert_allclose(ntk, expected, atol=1e-10 * expected[0])
     bounds = kernel_spectra.eigenvalue_bounds(path, features)
     assert (ntk <= bounds * (1 + 1e-9) + 1e-9 * ntk[0]).all()

@@ -1,4 +1,4 @@
-"""Counterexamples made smaller: fewer samples, features and units, more zeros and ones, and rounder numbers.
+"""Counterexamples made smaller: fewer samples, features, units and layers, more zeros and ones, and rounder numbers.
 
 A counterexample to an identity or a bound is simplified step by step, as long as it still contradicts the statement
 beyond rounding and meets the hypotheses. What may change is what the claim says: its ``free`` fields and its ``axes``.

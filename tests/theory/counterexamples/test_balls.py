@@ -94,6 +94,9 @@ GROUPS = {
     "multiple eigenvalues": (jnp.linalg.eigvalsh, RANK_ONE),
     "functions of matrices": (lambda s: (lambda v, u: (u * jnp.exp(-v)) @ u.T)(*jnp.linalg.eigh(s)), SYMMETRIC),
     "singular values": (lambda x: jnp.linalg.svd(x, compute_uv=False), X),
+    "singular vectors": (lambda x: (lambda u, s, v: ((u * jnp.exp(-s)) @ v, s))(
+        *jnp.linalg.svd(x, full_matrices=False)), X),
+    "wide": (lambda x: (lambda u, s, v: (u * jnp.sqrt(s)) @ v)(*jnp.linalg.svd(x.T, full_matrices=False)), X),
     "factors": (lambda s, x: (jnp.linalg.cholesky(s), jnp.linalg.solve(s, x.T), jnp.linalg.qr(x.T)[1] ** 2),
                 SYMMETRIC, X),
     "triangles": (lambda s, x: jax.scipy.linalg.solve_triangular(s, x.T, trans=1, lower=True), SYMMETRIC, X),

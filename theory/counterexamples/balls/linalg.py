@@ -260,6 +260,25 @@ def singular_values(matrix: Balls) -> Balls:
     return elementwise(lambda ball: ball.max(arb(0)), eigenvalues(both)[::-1][: min(rows, columns)])
 
 
+def svd(matrix: Balls) -> tuple[Balls, Balls, Balls]:
+    """The singular values, descending, U and Vᵀ, with min(rows, columns) singular vectors on each side.
+
+    They are √λ, v and Av/√λ for the eigenvalues λ and the eigenvectors v of AᵀA, which have to be simple and not 0.
+
+    Raises:
+        Undecided: the balls do not separate the singular values from each other, or from 0.
+    """
+    rows, columns = matrix.shape
+    if rows < columns:
+        values, left, right = svd(matrix.T)
+        return values, right.T, left.T
+    squares, right = (part[..., ::-1] for part in eigh(product(matrix.T, matrix)))
+    if not all(square > 0 for square in squares):
+        raise Undecided("svd")
+    values = elementwise(lambda square: square.sqrt(), squares)
+    return values, product(matrix, right) / values, right.T
+
+
 # --- Triangles
 
 
@@ -357,9 +376,12 @@ def factorise(name: str, params: dict[str, Any], operands: list[Balls], used: li
         (values,) = _batched(eigenvalues, symmetric)
         return [np.empty((*values.shape, values.shape[-1]), object), values]
     if name == "svd":
-        if params.get("compute_uv"):
-            raise NoBallVersion("svd with singular vectors")
-        return _batched(singular_values, operands[0])
+        if not any(used[1:]):
+            (values,) = _batched(singular_values, operands[0])
+            return [values, *[None] * (len(used) - 1)]
+        if params.get("full_matrices"):
+            raise NoBallVersion("svd with full matrices")
+        return _batched(svd, operands[0])
     if name == "cholesky":
         return _batched(cholesky, operands[0])
     if name == "triangular_solve":
