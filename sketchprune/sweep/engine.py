@@ -122,7 +122,7 @@ def _plan(
     _checks.whole("seeds", seeds, least=0)
     params = problem.params(jax.random.key(0))
     for density in densities:
-        prune.count(params, density)  # refuses one that keeps nothing, or is out of range
+        prune.count(params, float(density))  # refuses one that keeps nothing, or is out of range
     pruned = list(itertools.product(methods, (float(density) for density in densities if density < 1)))
     return [_Member(int(seed), *pair) for seed in seeds for pair in [(DENSE, 1.0), *pruned]]
 
