@@ -89,10 +89,9 @@ def draw_lines(arrays: dict[str, np.ndarray], rows: list[Row]) -> Figure:
             axes.tick_params(labelbottom=index == len(rows) - 1)
             panels[index, place] = axes
         panels[0, place].set_title(ARCHITECTURES[network].title)
-        figure.colorbar(
-            colour_of, cax=figure.add_subplot(grid[:, 2 * place + 1]), label=r"$\log_{10}\,\mathrm{Tr}\,\Pi(\theta_0)$"
-        )
-    figure.supxlabel("training step", fontsize="medium")
+        panels[-1, place].set_xlabel("training step")
+        bar = figure.colorbar(colour_of, cax=figure.add_subplot(grid[:, 2 * place + 1]))
+        bar.ax.set_xlabel("$\\log_{10}$\n$\\mathrm{Tr}\\,\\Pi(\\theta_0)$", fontsize="small", labelpad=9)
     for axes, row in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(row.label)
     names = dict.fromkeys(arrays["pruner"].tolist())
