@@ -92,9 +92,14 @@ def stamp(figure: Figure, refuted: Sequence[str], data: str) -> None:
     width, height = figure.get_size_inches()
     lines = [f"REFUTED on {data}: {claim}" for claim in refuted]
     strip = 0.16 * len(lines) + 0.04
-    figure.set_size_inches(width, height + strip)
-    share = strip / (height + strip)
+    height += strip
+    figure.set_size_inches(width, height)
+    below = strip
+    if label := figure.get_supxlabel():  # the layout would leave it at the bottom edge
+        figure.supxlabel(label, y=(strip + 0.03) / height, fontsize="medium")
+        below += 0.2
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)  # the style's
-    engine.set(rect=(0, share, 1, 1 - share))
+    engine.set(rect=(0, below / height, 1, 1 - below / height))
+    share = strip / height
     figure.text(0.5, 0.1 * share, "\n".join(lines), color=RED, ha="center", va="bottom", fontsize=7, in_layout=False)

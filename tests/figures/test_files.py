@@ -1,6 +1,7 @@
 """The files of a figure: numbers as CSV, how it was made as JSON, the mark of a refuted claim, and the gallery."""
 
 import csv
+import itertools
 import json
 from dataclasses import asdict
 
@@ -56,17 +57,22 @@ def test_a_refuted_claim_is_said_on_the_figure(made, monkeypatch, tmp_path, repo
     assert texts["tails"] == []
 
 
-def test_the_mark_covers_nothing():
+@pytest.mark.parametrize("label", ["", "a label of the whole figure"])
+def test_the_mark_covers_nothing(label):
     with _style.style():
         figure = Figure(figsize=(3.25, 2))
         axes = figure.subplots()
         axes.set(xlabel="steps", ylabel="error")
+        if label:
+            figure.supxlabel(label, fontsize="medium")
         figure.draw_without_rendering()
         panel = axes.get_window_extent().height
         _style.stamp(figure, ["sketch/one", "sketch/two"], "digits")
         figure.draw_without_rendering()
-    (mark,) = figure.texts
-    assert not mark.get_window_extent().overlaps(axes.get_tightbbox())
+    *labels, mark = sorted(figure.texts, key=lambda text: "REFUTED" in text.get_text())
+    boxes = [axes.get_tightbbox(), *(text.get_window_extent() for text in labels)]
+    assert len(labels) == bool(label)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations([mark.get_window_extent(), *boxes], 2))
     assert figure.bbox.contains(*mark.get_window_extent().min)
     assert axes.get_window_extent().height == pytest.approx(panel, rel=0.05)
 
