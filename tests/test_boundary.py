@@ -145,7 +145,8 @@ NESTED = st.recursive(
 )
 
 
-INSTANCES = ("text", models.linear(), search.mesh.over(jax.devices()[:1]), optax.sgd(0.1))
+TWO = data.Dataset(np.eye(2), np.arange(2), "two samples", 2)
+INSTANCES = ("text", models.linear(), search.mesh.over(jax.devices()[:1]), optax.sgd(0.1), TWO)
 
 
 def like(hint):

@@ -88,7 +88,7 @@ def test_what_is_found_in_a_source_is_what_the_method_finds_alone(made):
 
 
 def test_counts_go_from_the_source_to_what_is_kept():
-    work = sparse_to_sparse.SETTINGS["small"]
+    work = Config().settings(sparse_to_sparse.SETTINGS)
     problem = sweep.problem(work.network, *Config().halves(), work.training)
     for name, length in (("imp", sparse_to_sparse.ROUNDS), ("gradual", 500 // 2 // 12), ("rigl", 1)):
         keeps = sparse_to_sparse._keeps(name, problem, 1000, 50)

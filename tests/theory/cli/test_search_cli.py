@@ -58,7 +58,8 @@ def test_the_command_writes_what_it_found(finished, tmp_path, capsys):
     assert "linear-error of 3,000 multinomial masks" in said and "masks/s" in said and "100%" in said
     written = json.loads((tmp_path / "result.json").read_text())
     assert f"6 of 64 weights, realised density {written['realised_density']:.4g};" in said
-    best = np.load(tmp_path / "best.npz")
+    with np.load(tmp_path / "best.npz") as kept:
+        best = dict(kept)
     assert [entry["index"] for entry in written["best"]] == best["indices"].tolist()
     # By hand, in float64 and on the images themselves.
     x = np.asarray(data.standardise(data.load().x), np.float64)
