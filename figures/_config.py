@@ -1,14 +1,13 @@
 """The settings of a run, as a figure sees them, and how a figure asks for pieces of work and for verdicts."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-import numpy as np
-
-from figures import _verdicts
 from figures._parts import Arrays, Parts
+from figures._verdicts import parsed, reported, verified
 from sketchprune.data import Dataset, hold_out, load, subset
 
 if TYPE_CHECKING:
@@ -97,15 +96,17 @@ class Config:
         Args:
             claim: its id.
         """
-        if self.report is not None and (found := _verdicts.reported(self.report, self.data).get(claim)) is not None:
+        if self.report is not None and (found := reported(self.report, self.data).get(claim)) is not None:
             return found
-        text = self.part(claim, lambda: {"json": np.array(_verdicts.verified(claim, self.seed, self.data))})
-        return _verdicts.parsed(str(text["json"]))
+        text = self.part(claim, functools.partial(verified, claim, self.seed, self.data))
+        return parsed(str(text["json"]))
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells this run from others, besides the source and the report."""
-        return str(self.seed), self.scale, self.data.name, _checksum((self.data, self.test))
+        sets = (self.data, self.test)
+        kinds = [None if each is None else (each.name, each.image_shape, each.num_classes) for each in sets]
+        return str(self.seed), self.scale, repr(kinds), _checksum(sets)
 
 
 def _checksum(data: tuple[Dataset, Dataset | None]) -> str:

@@ -6,12 +6,14 @@ Comments and docstrings do not count, and neither does what only draws.
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.util
 import inspect
 import io
+import itertools
 import re
 import time
 import types
@@ -19,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from sketchprune._files import write_atomically
@@ -54,13 +57,12 @@ class Parts:
         stem = f"{inspect.unwrap(_inner(function)).__module__}.{re.sub(r'[^A-Za-z0-9.]+', '-', label)}"
         stem += f".{_hashed((label, *settings))}"
         path = self.folder / f"{stem}.{fingerprint(function)}.npz"
-        if path.exists():
-            with np.load(path) as kept:
-                return dict(kept)
+        with contextlib.suppress(FileNotFoundError), np.load(path) as kept:
+            return dict(kept)
         started = time.perf_counter()
         arrays = _arrays(function())
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
+        np.savez(content, **arrays)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.getvalue())
         for other in self.folder.glob(f"{stem}.*.npz"):
@@ -76,69 +78,103 @@ def fingerprint(function: Callable[..., Any]) -> str:
     Args:
         function: a function of ``figures``, or a partial one.
     """
-    texts, packages, seen = set(), {"sketchprune"}, {}
-    pending = [function]
-    while pending:
-        thing = pending.pop()
-        if id(thing) in seen:
-            continue
-        seen[id(thing)] = thing  # held, so that no other object gets its id
+    walk = _Walk()
+    walk.visit(function)
+    return _hashed([*walk.texts, *(_code_of(package) for package in sorted(walk.packages))])
+
+
+class _Walk:
+    """What a function is made from: a text for each object that it reaches, in the order in which it reaches them.
+
+    Attributes:
+        texts: the texts.
+        packages: the packages that count as a whole.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.packages = {"sketchprune"}
+        self._numbers: dict[int, int] = {}
+        self._held: list[Any] = []  # so that no other object gets the id of one that was seen
+
+    def visit(self, thing: Any) -> None:
+        """Describe an object and what it uses."""
+        if isinstance(thing, str | int | float | complex | None | np.generic | range):
+            self.texts.append(repr(thing))
+            return
+        if (number := self._numbers.get(id(thing))) is not None:
+            self.texts.append(f"again {number}")
+            return
+        self._numbers[id(thing)] = len(self._numbers)
+        self._held.append(thing)
         text, reached = _described(thing)
-        texts.add(text)
-        packages |= {text for text in (_package(thing), *_imported(thing)) if text in _PACKAGES}
-        pending += reached
-    return _hashed([*sorted(texts), *(_code_of(package) for package in sorted(packages))])
+        self.texts.append(text)
+        self.packages |= {name for name in (_package(thing), *_imported(thing)) if name in _PACKAGES}
+        for each in reached:
+            self.visit(each)
 
 
-def _described(thing: Any) -> tuple[str, list[Any]]:
+def _described(thing: Any) -> tuple[str, Iterable[Any]]:
     """A text that changes when an object does, and the objects that it uses."""
+    kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    if kind == "figures._config.Config":
+        return "config", (type(thing).settings, type(thing).halves)  # the settings of the run count by themselves
+    if kind == "figures._style.Look":
+        return "look", ()  # draws, and changes no number
     if isinstance(thing, functools.partial):
-        return "partial", [thing.func, *thing.args, *thing.keywords.values()]
+        return "partial", (thing.func, *thing.args, thing.keywords)
     if isinstance(thing, Mapping):
-        return f"mapping {list(map(str, thing))}", [*thing, *thing.values()]
-    if isinstance(thing, np.ndarray):
-        return f"array {thing.dtype} {thing.shape} {hashlib.sha256(thing.tobytes()).hexdigest()}", []
-    if isinstance(thing, list | tuple | set | frozenset):
-        return f"{type(thing).__name__} of {len(thing)}", [*thing, type(thing)]
-    if isinstance(thing, types.ModuleType):
-        return _described_module(thing)
-    if callable(thing) and not _package(thing) == "figures":
-        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}", []
+        return f"mapping of {len(thing)}", itertools.chain.from_iterable(thing.items())
+    if isinstance(thing, np.ndarray | jax.Array):
+        return _described_array(thing), ()
+    if isinstance(thing, set | frozenset):
+        return f"set {sorted(map(repr, thing))}", ()
+    if isinstance(thing, list | tuple):
+        return f"{kind} of {len(thing)}", (*thing, type(thing))
+    if isinstance(thing, types.MethodType):
+        return "method", (thing.__func__, thing.__self__)
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        return kind, (type(thing), *(getattr(thing, field.name, None) for field in dataclasses.fields(thing)))
     if isinstance(thing, type):
-        return f"class {thing.__qualname__}", [value for value in vars(thing).values() if inspect.isfunction(value)]
-    if type(thing).__module__ == "figures._config":
-        return "config", []  # the settings of the run count by themselves
-    if dataclasses.is_dataclass(thing):
-        return f"{type(thing).__qualname__}", [type(thing), *vars(thing).values()]
+        functions = [value for value in vars(thing).values() if inspect.isfunction(value)]
+        return f"class {thing.__module__}.{thing.__qualname__}", functions if _package(thing) == "figures" else ()
     plain = inspect.unwrap(thing) if callable(thing) else thing
-    if isinstance(plain, types.FunctionType):
-        return _described_function(plain)
-    return repr(thing) if isinstance(thing, str | int | float | complex | bool | None) else type(thing).__qualname__, []
+    return _described_function(plain) if isinstance(plain, types.FunctionType) else (kind, ())
+
+
+def _described_array(array: np.ndarray | jax.Array) -> str:
+    """The entries of an array; of random keys, their words."""
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    values = np.asarray(array)
+    return f"array {values.dtype} {values.shape} {hashlib.sha256(values.tobytes()).hexdigest()}"
 
 
 def _described_function(function: types.FunctionType) -> tuple[str, list[Any]]:
-    """The instructions of a function, and the globals, defaults and enclosed variables that it uses."""
-    text, reached = [function.__qualname__], [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    """The defaults and enclosed variables of a function; of one of figures, its instructions and globals as well."""
+    text = [f"function {function.__module__}.{function.__qualname__}"]
+    reached = [*(function.__defaults__ or ()), function.__kwdefaults__]
     for cell in function.__closure__ or ():
-        reached.append(cell.cell_contents)
+        with contextlib.suppress(ValueError):  # it is empty yet
+            reached.append(cell.cell_contents)
+    if _package(function) != "figures":
+        return text[0], reached
     for code in _codes(function.__code__):
         values = [value for value in code.co_consts if not isinstance(value, types.CodeType)]
         constants = [_constant(value) for value in values if value != function.__doc__]
         text += [code.co_code.hex(), repr(constants), repr(code.co_names), repr(code.co_varnames)]
-        reached += [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+        used = [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+        for thing in used:
+            if isinstance(thing, types.ModuleType) and _package(thing) == "figures":
+                reached += [vars(thing)[name] for name in code.co_names if name in vars(thing)]
+            else:
+                reached.append(thing)
     return " ".join(text), reached
 
 
 def _constant(value: Any) -> Any:
     """A constant of a function; sets in one order, which their own is not."""
     return sorted(map(repr, value)) if isinstance(value, frozenset) else value
-
-
-def _described_module(module: types.ModuleType) -> tuple[str, list[Any]]:
-    """A module of figures counts as a whole; others by their name, or as packages."""
-    if _package(module) == "figures" and module.__file__:
-        return f"module {module.__name__} {_stripped(Path(module.__file__))}", []
-    return f"module {module.__name__}", []
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -156,11 +192,12 @@ def _package(thing: Any) -> str:
 
 
 def _imported(thing: Any) -> set[str]:
-    """The packages that a function imports inside itself."""
+    """The packages that a function imports inside itself; a figure that asks for verdicts depends on the theory."""
     plain = inspect.unwrap(thing) if callable(thing) else thing
-    if not isinstance(plain, types.FunctionType):
+    if not isinstance(plain, types.FunctionType) or _package(plain) != "figures":
         return set()
-    return {name.partition(".")[0] for code in _codes(plain.__code__) for name in code.co_names}
+    names = {name for code in _codes(plain.__code__) for name in code.co_names}
+    return {"theory" if name == "verdict" else name.partition(".")[0] for name in names}
 
 
 def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,4 +239,8 @@ def _hashed(texts: Iterable[str]) -> str:
 
 def _arrays(found: Mapping[str, Any]) -> Arrays:
     """The values as NumPy arrays, off the device."""
-    return {name: np.asarray(value) for name, value in found.items()}
+    arrays = {name: np.asarray(value) for name, value in found.items()}
+    for name, values in arrays.items():
+        if values.dtype.hasobject:
+            raise ValueError(f"{name} is an array of objects; it takes numbers or text")
+    return arrays

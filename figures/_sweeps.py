@@ -13,19 +13,22 @@ from sketchprune.sweep import Method, Problem, Row
 
 
 def swept(
-    config: Config, problem: Problem, methods: Sequence[Method], densities: Sequence[float], seeds: int
+    config: Config, figure: str, problem: Problem, methods: Sequence[Method], densities: Sequence[float], seeds: int
 ) -> dict[str, np.ndarray]:
     """The runs of a sweep, column by column; each seed is a piece of work that is kept.
 
     Args:
         config: the settings of the run; its seed is the first of the sweep.
+        figure: the figure's name, which tells its pieces of work from those of others.
         problem: the network and its data.
         methods: the ways to prune.
         densities: the densities.
         seeds: how many seeds.
     """
     of_seeds = [
-        config.part(f"{problem.network} {seed}", functools.partial(_of_seed, problem, methods, densities, seed))
+        config.part(
+            f"{figure}, {problem.network} {seed}", functools.partial(_of_seed, problem, methods, densities, seed)
+        )
         for seed in range(config.seed, config.seed + seeds)
     ]
     return {name: np.concatenate([part[name] for part in of_seeds]) for name in of_seeds[0]}

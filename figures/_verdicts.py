@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sketchprune._files import strict_json
 from sketchprune.data import Dataset
 
@@ -16,8 +18,8 @@ TIER = "quick"
 """The tier at which a claim is verified that no report holds."""
 
 
-def verified(claim: str, seed: int, data: Dataset) -> str:
-    """The verdict on a claim, as JSON, from verifying it.
+def verified(claim: str, seed: int, data: Dataset) -> dict[str, np.ndarray]:
+    """The verdict on a claim, as JSON in an array, from verifying it.
 
     Args:
         claim: its id in the catalogue.
@@ -30,7 +32,7 @@ def verified(claim: str, seed: int, data: Dataset) -> str:
     if claim not in by_id:
         raise ValueError(f"CLAIMS holds {claim!r}; it takes ids of the catalogue")
     fields = asdict(verify(by_id[claim], tier=TIER, seed=seed, data=data)) | {"elapsed_s": 0.0}
-    return json.dumps(strict_json(fields))
+    return {"json": np.array(json.dumps(strict_json(fields)))}
 
 
 def parsed(text: str) -> "Verdict":

@@ -91,7 +91,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     """
     settings = config.settings(SETTINGS)
     problem = sweep.problem(settings.network, *config.halves(settings.samples), settings.training)
-    table = swept(config, problem, _methods(settings), settings.densities, settings.seeds)
+    table = swept(config, "accuracy", problem, _methods(settings), settings.densities, settings.seeds)
     found = sweep.summarise(rows_of(table))
     return {name: np.array([getattr(each, name) for each in found]) for name in Summary._fields}
 

@@ -62,7 +62,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         for rule in RULES
         for preserve in (False, True)
     ]
-    return swept(config, problem, methods, work.densities, work.seeds)
+    return swept(config, "layer_densities", problem, methods, work.densities, work.seeds)
 
 
 def _draw(

@@ -48,9 +48,10 @@ def test_the_sidecar_says_how_the_figure_was_made(made, folder, report):
 
 def test_a_refuted_claim_is_said_on_the_figure(made, monkeypatch, tmp_path, report):
     drawn = {}
-    monkeypatch.setattr("figures._files.save", lambda figure, path: drawn.setdefault(path.stem, figure))
     for name in ("sketch_error", "tails"):
         made(name)
+    monkeypatch.setattr("figures._files.save", lambda figure, path: drawn.setdefault(path.stem, figure))
+    for name in ("sketch_error", "tails"):
         assert main([name, "--scale", "tiny", "--out", str(tmp_path), "--report", str(report)]) == 0
     texts = {name: [text.get_text() for text in figure.texts] for name, figure in drawn.items()}
     assert texts["sketch_error"] == [f"REFUTED on digits: {REFUTED_CLAIM}"]

@@ -8,10 +8,15 @@ import types
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from figures._config import Config
+from figures import _parts, rates, sketch_error, tightness
+from figures._config import BySize, Config
 from figures._parts import Parts, fingerprint
+from figures._style import Look
+from figures._verdicts import verified
+from sketchprune import models, scores, sweep
 
 SOURCE = """
     import functools
@@ -82,24 +87,60 @@ def test_drawing_comments_and_docstrings_do_not_count(version, old, new):
 
 
 def test_the_library_counts_and_the_theory_only_where_it_is_used(monkeypatch):
-    from figures import _parts, sketch_error, tightness
-
-    before = [fingerprint(module.data) for module in (sketch_error, tightness)]
+    """A figure that draws verdicts, and a verdict itself, depend on the theory."""
+    pieces = [sketch_error.data, tightness.data, rates.data, functools.partial(verified, "sketch/top-k", 0, None)]
     code_of = _parts._code_of
+    before = [fingerprint(piece) for piece in pieces]
     monkeypatch.setattr(_parts, "_code_of", lambda package: code_of(package) + ("!" if package == "theory" else ""))
-    after = [fingerprint(module.data) for module in (sketch_error, tightness)]
-    assert before[0] == after[0] and before[1] != after[1]
+    after = [fingerprint(piece) for piece in pieces]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, False, False]
     monkeypatch.setattr(_parts, "_code_of", lambda package: code_of(package) + "!")
     assert fingerprint(sketch_error.data) != before[0]
 
 
+def differ(one, other):
+    return fingerprint(functools.partial(print, one)) != fingerprint(functools.partial(print, other))
+
+
+def test_values_count_wherever_they_stand():
+    training, apply = sweep.Training(10), functools.partial
+    assert differ(BySize(1, 2), BySize(2, 1)) and differ((0.05, 0.1), (0.1, 0.05)) and differ([1, 1, 2], [1, 2, 2])
+    assert differ(training, sweep.Training(20)) and differ(np.float32(1), np.float32(2)) and differ(range(3), range(4))
+    assert differ(jax.numpy.arange(3), jax.numpy.arange(1, 4)) and differ(jax.random.key(0), jax.random.key(1))
+    assert differ(optax.adam(0.1), optax.adam(0.2)) and not differ(optax.adam(0.1), optax.adam(0.1))
+    assert differ(models.mlp(8, 10), models.mlp(9, 10)) and not differ(models.mlp(8, 10), models.mlp(8, 10))
+    assert differ(sweep.scored("a", scores.snip), sweep.scored("a", scores.grasp))
+    assert differ(apply(scores.synflow_l2, form="authors"), apply(scores.synflow_l2, form="later"))
+
+
+def test_how_a_line_looks_does_not_count():
+    one, other = (Look("SNIP", colour, "o", "-") for colour in ("red", "blue"))
+    assert not differ({"snip": one}, {"snip": other})
+
+
+def test_images_and_features_are_different_data(tmp_path):
+    data = Config().data
+    configs = [Config(data=each) for each in (data, data.replace(image_shape=()), data.replace(num_classes=11))]
+    assert len({config.identity for config in configs}) == 3
+
+
+class Runs:
+    """A record of runs, of which a fingerprint sees the class alone."""
+
+    def __init__(self):
+        self.values = []
+
+    def __len__(self):
+        return len(self.values)
+
+
 @pytest.fixture
 def counted():
-    """A piece of work, and the list of its runs."""
-    runs = []
+    """A piece of work, and the record of its runs."""
+    runs = Runs()
 
     def work(value=3.0):
-        runs.append(value)
+        runs.values.append(value)
         return {"value": np.array([value])}
 
     return work, runs
@@ -134,13 +175,13 @@ def test_nothing_is_kept_without_a_folder(counted):
 
 
 def test_a_killed_figure_goes_on_where_it_was(tmp_path):
-    runs = []
+    runs = Runs()
 
     def work(number):
         if number == 2 and len(runs) < 3:
-            runs.append("killed")
+            runs.values.append("killed")
             raise KeyboardInterrupt
-        runs.append(number)
+        runs.values.append(number)
         return {"number": number}
 
     def data(config):
@@ -150,7 +191,7 @@ def test_a_killed_figure_goes_on_where_it_was(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         data(config)
     assert [int(part["number"]) for part in data(config)] == [0, 1, 2, 3]
-    assert runs == [0, 1, "killed", 2, 3]
+    assert runs.values == [0, 1, "killed", 2, 3]
 
 
 def test_an_older_source_leaves_no_file(tmp_path):
