@@ -109,6 +109,8 @@ def _make_one(name: str, config: "Config", out: Path):
     from figures._style import stamp
 
     module = importlib.import_module(f"figures.{name}")
+    if config.data.name != getattr(module, "DATA", config.data.name):
+        raise ValueError(f"data is {config.data.name}; {name} takes {module.DATA} alone")
     # The key derives from the name, so that adding a figure changes the numbers of no other.
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
     report = "" if config.report is None else f"{zlib.crc32(config.report.read_bytes()):08x}"

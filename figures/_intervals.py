@@ -9,8 +9,8 @@ def mean_interval(values: Float[np.ndarray, "seeds ..."]) -> tuple[Float[np.ndar
     """The mean over the seeds, and half the width of Student's 95 % interval around it.
 
     Args:
-        values: one for each seed, on the first axis. NaN counts as missing: with one seed left the half width is 0, and
-            with none both are NaN.
+        values: one for each seed, on the first axis. NaN counts as missing: with one seed left the half width is NaN,
+            and with none both are.
     """
     known = np.isfinite(values)
     count = known.sum(axis=0)
@@ -19,4 +19,4 @@ def mean_interval(values: Float[np.ndarray, "seeds ..."]) -> tuple[Float[np.ndar
     squares = (np.where(known, values - mean, 0) ** 2).sum(axis=0)
     degrees = np.maximum(count - 1, 1)
     half = special.stdtrit(degrees, 0.975) * np.sqrt(squares / degrees / np.maximum(count, 1))
-    return mean, half + none
+    return mean, np.where(count > 1, half, np.nan)

@@ -32,6 +32,7 @@ class Work(NamedTuple):
     num_masks: int
 
 
+DATA = "digits"
 SETTINGS: dict[Scale, Work] = {
     "tiny": Work((4, 6), 2048),
     "small": Work((2, 3, 4, 6, 8, 10, 12), 10**6),

@@ -3,8 +3,10 @@
 import functools
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from figures._config import BySize, Config, Scale
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, style
@@ -77,8 +79,9 @@ def _draw(
 ) -> Mask:
     """A random mask with the counts of a rule, and with edges added where a unit has lost all of its own."""
     order = prune.order_of_use(apply, params, batch[0][:1])
-    mask = laws.ErdosRenyiCounts.at_density(params, density, rule=rule, order=order).sample(key)
-    return lottery.repair(key, mask) if preserve else mask
+    draw_key, repair_key = jax.random.split(key)
+    mask = laws.ErdosRenyiCounts.at_density(params, density, rule=rule, order=order).sample(draw_key)
+    return lottery.repair(repair_key, mask) if preserve else mask
 
 
 @style()
@@ -94,16 +97,15 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     found = sweep.summarise(rows_of(arrays))
     figure = Figure(figsize=(2 * WIDTH, 0.85 * WIDTH))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    entries = []
+    entries: dict[str, Line2D] = {}
     for axes, sampler, line, title in zip(panels, ("", PRESERVED), ("-", "--"), ("as drawn", PRESERVED), strict=True):
         looks = {
             sweep.Run("", rule, sampler, 1, 1.0, 0).method: Look(colour, line, "o") for rule, colour in RULES.items()
         }
-        entries = sweep.draw_accuracy(axes, found, looks)
+        for entry in sweep.draw_accuracy(axes, found, looks):
+            entries.setdefault(str(entry.get_label()).removesuffix(f", {PRESERVED}"), entry)
         axes.set_title(title)
         axes.set_xlabel("density (part of the weights that is kept)")
-    for entry in entries:
-        entry.set_label(str(entry.get_label()).removesuffix(f", {PRESERVED}"))
     panels[1].set_ylabel("")
-    figure.legend(handles=entries, loc="outside upper center", ncols=6)
+    figure.legend(handles=list(entries.values()), loc="outside upper center", ncols=7)
     return figure

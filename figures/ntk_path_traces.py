@@ -99,7 +99,7 @@ def _traces(
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
     r"""The trace of the tangent kernel against that of the path kernel, which sees no data, for masks of one network.
 
-    Each line is a pruner, from the dense network (top right) to a density of 5 %. Points are means over draws of the
+    Each line is a pruner, from the dense network (top right) to the lowest density. Points are means over draws of the
     weights of log₁₀, with 95 % intervals. Black is what the path kernel says of weights with random signs and of inputs
     of ones. On the digits random masks and all variants of SynFlow lie on it, since they do not look at signs. SNIP and
     GraSP choose weights whose paths do not cancel on the data: their tangent kernels are up to 50 and 30,000 times

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures._config import Config, Scale
+from figures._intervals import mean_interval
 from figures._style import BLUE, GREEN, GREY, RED, WIDTH, Look, style
 from sketchprune import data as datasets
 from sketchprune import laws, models, sketch
@@ -57,7 +58,7 @@ LOOKS = {
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
-    """Kernel errors and distances of outputs, each a mean over networks with its standard error.
+    """Kernel errors and distances of outputs, each a mean over networks with half the width of its 95 % interval.
 
     Args:
         config: the settings of the run.
@@ -70,9 +71,8 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     ]
     arrays = {"shares": SHARES, "steps": STEPS, "masks": np.array(work.masks), "networks": np.array(work.seeds)}
     for name in found[0]:
-        values = np.stack([numbers[name] for numbers in found])
-        arrays[f"{name}_mean"] = values.mean(axis=0)
-        arrays[f"{name}_error"] = values.std(axis=0, ddof=1) / np.sqrt(work.seeds)
+        mean, half = mean_interval(np.stack([numbers[name] for numbers in found]))
+        arrays |= {f"{name}_mean": mean, f"{name}_half": half}
     return arrays
 
 
@@ -160,15 +160,15 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
     """Left: the error of the tangent kernel of a masked network, exact (lines) and over random masks (points).
 
     Right: how far gradient descent with the masked kernel is from descent with the dense one, relative to the first
-    residual (solid), and the bound (dashed), for masks drawn from p* with three numbers of draws. The bound exceeds 2,
-    the most that outputs can differ by, where lines leave the panel. Both: networks with two hidden layers in the NTK
-    parameterisation; means over networks with 95 % intervals.
+    residual (solid), and the bound (dashed), for masks drawn from p* with three numbers of draws. Outputs differ by 2
+    at most (black), and the bound soon exceeds that. Both: networks with two hidden layers in the NTK parameterisation;
+    means over networks with 95 % intervals.
     """
     figure = Figure(figsize=(2 * WIDTH, 0.8 * WIDTH))
     left, right = figure.subplots(1, 2)
     for name, look in LOOKS.items():
         left.plot(arrays["shares"], arrays[f"{name}_theory_mean"], color=look.colour, linestyle=look.line)
-        interval = 1.96 * arrays[f"{name}_measured_error"]
+        interval = arrays[f"{name}_measured_half"]
         left.errorbar(arrays["shares"], arrays[f"{name}_measured_mean"], interval, fmt=look.marker, color=look.colour)
     left.axhline(1, color="black", linewidth=0.5)
     left.annotate("zero mask", (4, 1), (0, 1.5), textcoords="offset points", ha="right", fontsize="small")
@@ -185,10 +185,15 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
 def _draw_distances(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     """The distances of outputs during training, with their bounds."""
     for index, colour in enumerate(TRAINED.values()):
-        mean, interval = arrays[f"distance_{index}_mean"], 1.96 * arrays[f"distance_{index}_error"]
+        mean, interval = arrays[f"distance_{index}_mean"], arrays[f"distance_{index}_half"]
         axes.fill_between(arrays["steps"], mean - interval, mean + interval, color=colour, alpha=0.2, linewidth=0)
         axes.plot(arrays["steps"], mean, color=colour)
         axes.plot(arrays["steps"], arrays[f"bound_{index}_mean"], color=colour, linestyle="--")
     axes.axhline(2, color="black", linewidth=0.5)
-    axes.set(xscale="log", yscale="log", xlabel="steps $t$ of size $1/\\lambda_{\\max}$", ylim=(3e-3, 4))
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="steps $t$ of size $1/\\lambda_{\\max}$",
+        ylim=(arrays["distance_2_mean"].min() / 2, 4),
+    )
     axes.set_ylabel(r"$\Vert f_t-\hat f_t\Vert/\,\Vert f_0-y\Vert$")

@@ -108,7 +108,7 @@ def _changes(
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
     r"""What R_1 says that a mask changes in the outputs at most, against what it changes: both log₁₀, relative to ‖f‖₁.
 
-    Each line is a pruner, from a density of 95 % (left) to one of 10 %. Points are means over draws of the weights,
+    Each line is a pruner, from a high density (left) to a low one. Points are means over draws of the weights,
     with 95 % intervals; a mask that takes nothing from R_1 changes nothing, and has no point. With positive weights and
     inputs every mask lies on the bound. With weights of both signs paths cancel, and six layers make the bound loose
     by more than four orders of magnitude. On the digits it still ranks the pruners that do not see the loss: SynFlow

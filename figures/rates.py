@@ -43,7 +43,8 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
     arrays = {}
     for claim in config.settings(SETTINGS):
         for case, found in config.verdict(claim).cases.items():
-            name = f"{_name(claim)}{case.replace(config.data.name, '{data}')}"
+            known = {look.format(data=config.data.name): look for look in LOOKS}
+            name = f"{_name(claim)}{known[case]}"
             sizes, means = np.array(found.points or [(math.nan, math.nan)]).T
             low, high = found.interval or (math.nan, math.nan)
             arrays |= {f"{name} widths": sizes, f"{name} measured": means}

@@ -25,6 +25,7 @@ CLAIMS = (
     "tangent/efficiency-predictor-sampled",
     "tangent/efficiency-predictor-top",
 )
+DATA = "digits"
 SETTINGS: dict[Scale, int] = {"tiny": 2, "small": 64, "paper": 256}
 """Scale -> seeds; each has initial weights and images of its own to train and to test on."""
 PANELS = {

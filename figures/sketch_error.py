@@ -11,6 +11,7 @@ from figures._mask_errors import BUDGETS, KEEP, PANELS
 from sketchprune.types import Key
 
 CLAIMS = ("sketch/second-moment", "sketch/optimal-probabilities", "sketch/data-free", "sketch/top-k")
+DATA = "digits"
 SETTINGS: dict[Scale, int] = {"tiny": 32, "small": 256, "paper": 4096}
 """Scale -> masks for each draw of weights."""
 NUM_WEIGHTS = 16

@@ -23,6 +23,7 @@ DELTAS = 10.0 ** -np.linspace(0.001, 6, 200)
 BUDGET = 64
 """Draws of a mask."""
 CLAIMS = ("sketch/high-probability", "sketch/high-probability-sharp")
+DATA = "digits"
 SETTINGS: dict[Scale, int] = {"tiny": 4096, "small": 131072, "paper": 2**22}
 """Scale -> random masks whose errors are measured."""
 NUM_THRESHOLDS = 200

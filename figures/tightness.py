@@ -48,6 +48,8 @@ def data(config: Config, key: Key) -> dict[str, Shaped[np.ndarray, " rows"]]:
     """
     bounds = [claim for claim in CATALOGUE if _is_bound(claim)]
     rows = [row for claim in bounds[: config.settings(SETTINGS)] for row in _rows(claim, config)]
+    if not rows:
+        raise ValueError(f"report is {config.report}; it takes one with a looseness or a resolution of a bound")
     columns = zip(*rows, strict=True)
     return {name: np.array(column) for name, column in zip(Row._fields, columns, strict=True)}
 

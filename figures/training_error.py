@@ -29,6 +29,7 @@ TRAINED = {
 }
 """Draws (multinomial) or weights kept on average (others) where masks are trained, side by side in the figure."""
 CLAIMS = ("sketch/training-error", "sketch/training-error-ridge", "sketch/dpp-training-error")
+DATA = "digits"
 SETTINGS: dict[Scale, int] = {"tiny": 4, "small": 32, "paper": 256}
 """Scale -> masks for each of the ten classes."""
 LOOKS = {

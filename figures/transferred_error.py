@@ -13,6 +13,7 @@ from sketchprune import linalg
 from sketchprune.types import Key
 
 CLAIMS = ("sketch/transfer",)
+DATA = "digits"
 SETTINGS: dict[Scale, int] = {"tiny": 32, "small": 256, "paper": 4096}
 """Scale -> masks for each class."""
 UNIFORM = 0.1

@@ -172,10 +172,10 @@ def _scaled(train: Dataset, test: Dataset) -> tuple[Batch, Batch]:
     """The samples of both sets in float32, centred and scaled as the training set says, and their labels."""
     x, x_test = (np.asarray(each.images if each.image_shape else each.x) for each in (train, test))
     over: Any = tuple(range(x.ndim - 1)) if train.image_shape else 0
-    mean, deviation = (each.astype(np.float32) for each in (x.mean(over, np.float64), x.std(over, np.float64)))
+    mean, deviation = (each.astype(x.dtype) for each in (x.mean(over, np.float64), x.std(over, np.float64)))
     # Of a constant feature the deviation need not come out as zero, but as rounding error.
-    scale = np.where(x.max(over) > x.min(over), deviation, 1)
+    scale = np.where(x.max(over) > x.min(over), deviation, 1).astype(x.dtype)
     parts = ((part, each.y) for part, each in ((x, train), (x_test, test)))
-    scaled = [((part.astype(np.float32) - mean) / scale, y) for part, y in parts]
+    scaled = [((part - mean) / scale, y) for part, y in parts]  # in their own dtype: they may differ in late digits
     first, second = ((jnp.asarray(part, jnp.float32), jnp.asarray(y, jnp.int32)) for part, y in scaled)
     return first, second

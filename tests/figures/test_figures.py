@@ -160,6 +160,7 @@ def test_bounds_are_all_claims_that_compare():
         (["sketch_eror"], "names holds 'sketch_eror'; it takes sketch_error"),
         (["tails", "no-such-thing"], "names holds 'no-such-thing'; it takes "),
         (["tails", "--data", "{file}"], "data is {file}: {file} is no .npz archive"),
+        (["tails", "--data", "{file}.npz"], "data is file; tails takes digits alone"),
         (["tails", "--data", "nowhere"], "data is nowhere: source is 'nowhere'; it takes 'digits'"),
         (["tails", "--seed", "-1"], "seed is -1; it takes a whole number from 0"),
         (["tails", "--out", "{file}"], "out is {file}, which cannot be written"),
@@ -170,6 +171,7 @@ def test_bounds_are_all_claims_that_compare():
 def test_wrong_usage(arguments, message, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("no report")
+    np.savez(tmp_path / "file.npz", x=np.eye(3), y=np.arange(3))
     arguments = [argument.format(file=file) for argument in arguments]
     if "--out" not in arguments:
         arguments += ["--out", str(tmp_path / "out")]

@@ -49,12 +49,13 @@ def sweep(
 ) -> int:
     """Prune, train and test networks: every score, sampler, number of rounds, density and seed.
 
-    Writes runs.csv with a row for each run as it ends, accuracy.pdf and accuracy.png, and prints a table of the means
-    over seeds. The dense network is trained once for each seed. Training is SGD with momentum 0.9 and a step size that
-    falls to 0 along a cosine.
+    Writes runs.csv with a row for each run, in groups of up to 32 as they end, accuracy.pdf and accuracy.png, and
+    prints a table of the means over seeds. The dense network is trained once for each seed. Training is SGD with
+    momentum 0.9 and a step size that falls to 0 along a cosine.
 
     Args:
-        data: the digits images, or a path, whose test set is tested on. Of data without one a fifth is held out.
+        data: the digits images, or a path, whose test set is tested on. Of the digits, and of an .npz file without a
+            test set, a fifth is held out.
         network: what is pruned. mlp: two hidden layers of 100; lenet: LeNet-5; vgg11, vgg16 and resnet20 have batch
             normalisation, and are for accelerators.
         scores: names of the library's scores, and functions with their signature in files of one's own.

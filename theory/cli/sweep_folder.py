@@ -89,7 +89,8 @@ def open_folder(out: Path, shard: Shard, setting: Mapping[str, Any], *, resume: 
     """
     there = rows(out)
     path = out / SETTING_FILE
-    known = _setting(path) if there else {}
+    others = [each for each in out.glob("runs*.csv") if each.name != shard.file]  # perhaps without a row yet
+    known = _setting(path) if there or others else {}
     if changed := [name for name in setting if name in known and known[name] != setting[name]]:
         differences = "; ".join(f"{name}: {known[name]} there, {setting[name]} here" for name in changed)
         raise ValueError(
