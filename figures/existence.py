@@ -49,7 +49,7 @@ LOOKS = {
     "local": Look("0/1 masks: local search", RED, "^", ":"),
 }
 
-_ABOVE_THE_LINE: Any = {"textcoords": "offset points", "ha": "right", "fontsize": "small"}
+_BELOW_THE_LINE: Any = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": "small"}
 
 
 def data(config: Config, key: Key) -> dict[str, np.ndarray]:
@@ -120,7 +120,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
             errors = arrays[f"{name}_{quantity}"]
             axes.plot(arrays["budgets"], errors, color=look.colour, marker=look.marker, linestyle=look.line)
         axes.axhline(1, color="black", linewidth=0.5)
-        axes.annotate("zero mask", (arrays["budgets"][-1], 1), (0, 1.5), **_ABOVE_THE_LINE)
+        axes.annotate("zero mask", (arrays["budgets"][-1], 1), (0, -1.5), **_BELOW_THE_LINE)
         axes.set(yscale="log", title=panel.title, xlabel=f"weights kept, of {NUM_PIXELS}")
         axes.set_xticks(arrays["budgets"], arrays["budgets"])
     panels[0].set_ylabel(r"$\Vert X(m\circ w)-Xw\Vert^2/\,\Vert Xw\Vert^2$")

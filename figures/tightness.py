@@ -16,6 +16,8 @@ from theory.verdict import REFUTED, CaseVerdict
 
 COLOURS = {"sketch": BLUE, "tangent": RED, "paths": GREEN, "lottery": PURPLE}
 """The colour of each family."""
+SHOWN = (0.3, 3e3)
+"""The range of the axis."""
 SETTINGS: dict[Scale, int | None] = {"tiny": 3, "small": None, "paper": None}
 """Scale -> how many claims are drawn, the first of the catalogue; None for all."""
 
@@ -84,10 +86,10 @@ def _slack(claim: Claim, case: CaseVerdict) -> float:
 def draw(arrays: dict[str, np.ndarray]) -> Figure:
     """Every bound of the catalogue. A dot is a case: the theory's side over the measured one, in the median instance.
 
-    The diamond is the factor by which the whole theory could be smaller without the run refuting it, in the sharpest of
-    its cases; left of 2 the check leaves less than half of the theory's side unchecked. Crosses belong to claims that
-    are false, where the measured side exceeds the theory's. Failure rates have a looseness in few cases, since most of
-    them never failed.
+    A triangle at the edge is a case beyond it. The diamond is the factor by which the whole theory could be smaller
+    without the run refuting it, in the sharpest of its cases; left of 2 the check leaves less than half of the theory's
+    side unchecked. Crosses belong to claims that are false, where the measured side exceeds the theory's. Failure rates
+    have a looseness in few cases, since most of them never failed.
     """
     claims = list(dict.fromkeys(arrays["claims"].tolist()))
     figure = Figure(figsize=(WIDTH, 0.75 + 0.13 * len(claims)))
@@ -99,13 +101,20 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         colour = COLOURS.get(claim.partition("/")[0], GREY)
         refuted = arrays["refuted"][chosen].any()
         looseness, slack = arrays["looseness"][chosen], arrays["slack"][chosen]
-        axes.plot(looseness, np.full(len(looseness), height), "x" if refuted else "o", color=colour, alpha=0.7)
+        inside = np.clip(looseness, *SHOWN) == looseness
+        for chosen, marker in (
+            (inside, "x" if refuted else "o"),
+            (looseness > SHOWN[1], ">"),
+            (looseness < SHOWN[0], "<"),
+        ):
+            shown = looseness[place].clip(*SHOWN)
+            axes.plot(shown, np.full(len(shown), height), marker, color=colour, alpha=0.7, clip_on=False)
         if np.isfinite(slack).any():
             axes.plot(np.nanmin(slack), height, "D", color=colour, markerfacecolor=colour, markersize=3.5)
     axes.set_yticks(range(len(claims)), reversed(claims))
     axes.tick_params("y", length=0)
     axes.grid(visible=False, axis="x")
-    axes.set(xscale="log", ylabel="claim", xlabel="theory ÷ measured", ylim=(-0.7, len(claims) - 0.3))
+    axes.set(xscale="log", ylabel="claim", xlabel="theory ÷ measured", xlim=SHOWN, ylim=(-0.7, len(claims) - 0.3))
     look: Any = {"linestyle": "none", "color": "black"}
     axes.plot([], [], marker="o", label="a case, median instance", **look)
     axes.plot([], [], marker="D", markerfacecolor="black", label="could be smaller by this factor", **look)
