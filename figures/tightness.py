@@ -102,7 +102,7 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
         refuted = arrays["refuted"][chosen].any()
         looseness, slack = arrays["looseness"][chosen], arrays["slack"][chosen]
         inside = np.clip(looseness, *SHOWN) == looseness
-        for chosen, marker in (
+        for place, marker in (
             (inside, "x" if refuted else "o"),
             (looseness > SHOWN[1], ">"),
             (looseness < SHOWN[0], "<"),
