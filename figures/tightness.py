@@ -70,7 +70,9 @@ def _rows(claim: Claim, config: Config) -> Iterator[Row]:
     """The cases of a claim that have something to show."""
     verdict = config.verdict(claim.id)
     for name, case in verdict.cases.items():
-        row = Row(claim.id, name, case.looseness, _slack(claim, case), verdict.verdict == REFUTED)
+        # A ratio of 0 is that of failures: the sides of a failure rate may be 0 and 1, with nothing between them.
+        looseness = case.looseness if case.looseness > 0 else math.nan
+        row = Row(claim.id, name, looseness, _slack(claim, case), verdict.verdict == REFUTED)
         if math.isfinite(row.looseness) or math.isfinite(row.slack):
             yield row
 
