@@ -41,6 +41,8 @@ class Look(NamedTuple):
 def looks(found: Sequence[Summary]) -> dict[str, Look]:
     """A look for each method of a sweep: a colour for its score, a line for its sampler, a marker for its rounds.
 
+    From the eighth score on colours come again, with other markers.
+
     Args:
         found: The means of a sweep.
 
@@ -49,14 +51,13 @@ def looks(found: Sequence[Summary]) -> dict[str, Look]:
     """
     pruned = [each for each in found if each.score != DENSE.score]
     scores, samplers, rounds = (list(dict.fromkeys(getattr(each, name) for each in pruned)) for name in _NAMES)
-    return {
-        each.method: Look(
-            f"#{paultol_bright[scores.index(each.score) % len(paultol_bright)]}",
-            _LINES[samplers.index(each.sampler) % len(_LINES)],
-            _MARKERS[rounds.index(each.rounds) % len(_MARKERS)],
-        )
-        for each in pruned
-    }
+    found_looks = {}
+    for each in pruned:
+        again, colour = divmod(scores.index(each.score), len(paultol_bright))
+        line = _LINES[samplers.index(each.sampler) % len(_LINES)]
+        marker = _MARKERS[(rounds.index(each.rounds) + 4 * again) % len(_MARKERS)]
+        found_looks[each.method] = Look(f"#{paultol_bright[colour]}", line, marker)
+    return found_looks
 
 
 @checked

@@ -96,6 +96,11 @@ def test_lines_stand_at_realised_densities():
     assert axes.lines[0].get_xdata().tolist() == [0.27]
 
 
+def test_ten_scores_have_ten_looks():
+    found = sweep.summarise([row(f"score {number}", 0.1, 0, 0.5) for number in range(10)])
+    assert len(set(sweep.looks(found).values())) == 10
+
+
 def test_looks_tell_methods_apart():
     rows = [
         row(score, 0.1, 0, 0.5, sampler=sampler, rounds=rounds)
