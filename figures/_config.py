@@ -85,7 +85,7 @@ class Config:
         """What networks are trained on and tested on: without a test set, a fixed part of the data is held out.
 
         Args:
-            samples: at most so many are trained on, the same part of each class.
+            samples: the most that are trained on, the same part of each class.
         """
         train, test = hold_out(self.data) if self.test is None else (self.data, self.test)
         return (subset(train, samples) if samples is not None and samples < len(train.x) else train), test
@@ -101,7 +101,7 @@ class Config:
         text = self.part(claim, functools.partial(verified, claim, self.seed, self.data))
         return parsed(str(text["json"]))
 
-    @property
+    @functools.cached_property
     def identity(self) -> tuple[str, ...]:
         """What tells this run from others, besides the source and the report."""
         sets = (self.data, self.test)

@@ -95,6 +95,16 @@ class Network(NamedTuple):
         """The paths of the weights, from the input to the output."""
         return prune.order_of_use(self.apply, params, self.x[:1])
 
+    def by_layer(self, tree: PyTree, params: Params) -> list[Any]:
+        """The leaves of a pytree that is shaped like the weights, from the input to the output.
+
+        Args:
+            tree: the pytree.
+            params: the weights.
+        """
+        leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        return [leaves[layer] for layer in self.layers(params)]
+
 
 def network(name: str, dataset: Dataset, num_samples: int, dtype: Any = np.float32) -> Network:
     """A network of the papers for a data set.

@@ -10,24 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures._config import BySize, Config, Scale
+from figures._path_networks import warm_loss
 from figures._style import BLUE, CYAN, GREEN, GREY, PURPLE, RED, WIDTH, YELLOW, style
 from figures._sweeps import rows_of, swept
-from sketchprune import scores, sweep, train
+from sketchprune import scores, sweep
 from sketchprune.sweep import Look, Method, Summary, Training
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Params, ScoreFn, Scores
 
 CLAIMS = ("sketch/randomised-beats-top", "sketch/randomised-beats-top-iterative")
-TEMPERATURE = 200
-"""What GraSP's authors divide the outputs by before the loss."""
 
 
 def grasp(apply: ApplyFn, loss: LossFn, params: Params, batch: Batch, **options: Any) -> Scores:
     """GraSP as its authors take it: of the cross-entropy at their temperature."""
-    return scores.grasp(apply, _tempered, params, batch, **options)
-
-
-def _tempered(outputs: Any, labels: Any) -> Any:
-    return train.cross_entropy(outputs / TEMPERATURE, labels)
+    return scores.grasp(apply, warm_loss, params, batch, **options)
 
 
 SCORES: dict[str, ScoreFn] = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -121,9 +121,7 @@ def layer_sums(net: Network, params: Params, summed: Summed) -> Float[np.ndarray
         summed: the score.
     """
     found = summed.score(net.apply, train.cross_entropy, params, (net.x, net.y))
-    by_path = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
-    leaves: list[Array] = [by_path[layer] for layer in net.layers(params)]
-    return np.array([np.sum(leaf if summed.conserved else abs(leaf)) for leaf in leaves])
+    return np.array([np.sum(leaf if summed.conserved else abs(leaf)) for leaf in net.by_layer(found, params)])
 
 
 @style()

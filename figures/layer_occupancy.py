@@ -108,9 +108,7 @@ def counts(net: Network, tree: Params | Mask) -> Int[np.ndarray, " layers"]:
         net: the network.
         tree: its weights, or a mask.
     """
-    kept = masks.summary(tree).kept
-    by_path = {jax.tree_util.keystr(path): count for path, count in jax.tree_util.tree_leaves_with_path(kept)}
-    return np.array([by_path[layer] for layer in net.layers(tree)])
+    return np.array(net.by_layer(masks.summary(tree).kept, tree))
 
 
 def occupancy(

@@ -101,11 +101,12 @@ def _tickets(config: Config, key: Key, work: Work) -> dict[str, np.ndarray]:
 
 def _target(config: Config, key: Key, steps: int) -> tuple[list[Array], Float[Array, "n d"]]:
     """A network without biases that is trained to tell the classes from a few pixels, and its samples in [−1, 1]."""
-    x = np.asarray(config.data.x[:: max(1, len(config.data.x) // 512)], np.float64)
+    chosen = slice(None, None, max(1, len(config.data.x) // 512))
+    x = np.asarray(config.data.x[chosen], np.float64)
     spread = np.argsort(-x.std(axis=0), kind="stable")[:PIXELS]
     x = x[:, spread] - x[:, spread].mean(axis=0)
     x = jnp.asarray(x / (abs(x).max() or 1))
-    labels = jnp.asarray(config.data.y[:: max(1, len(config.data.x) // 512)])
+    labels = jnp.asarray(config.data.y[chosen])
     y = datasets.one_hot(labels, config.data.num_classes)
     widths = (x.shape[1], HIDDEN, config.data.num_classes)
     keys = jax.random.split(key, 2)
@@ -113,8 +114,12 @@ def _target(config: Config, key: Key, steps: int) -> tuple[list[Array], Float[Ar
         jax.random.normal(one, shape, x.dtype) * (2 / shape[0]) ** 0.5
         for one, shape in zip(keys, zip(widths[:-1], widths[1:], strict=True), strict=True)
     ]
-    loss = lambda outputs, y: jnp.mean((outputs - y) ** 2)  # noqa: E731
-    return train.fit(_run, loss, start, (x, y), optax.adam(0.01), steps)[0], x
+    return train.fit(_run, _mean_square, start, (x, y), optax.adam(0.01), steps)[0], x
+
+
+def _mean_square(outputs: Float[Array, "n k"], y: Float[Array, "n k"]) -> Float[Array, ""]:
+    """The mean squared error."""
+    return jnp.mean((outputs - y) ** 2)
 
 
 def _run(kernels: list[Array] | tuple[Array, ...], x: Float[Array, "n d"]) -> Float[Array, "n k"]:
