@@ -217,3 +217,13 @@ def test_rates_are_the_reports(made):
         np.testing.assert_array_equal(numbers[f"{name} widths"], [32, 128, 512])
         np.testing.assert_allclose(numbers[f"{name} measured"], [32**-0.5, 128**-0.5, 512**-0.5])
         np.testing.assert_array_equal(numbers[f"{name} exponent"], [-0.5, -0.6, -0.4])
+
+
+def test_training_errors_stay_below_the_bound_at_every_step(made):
+    numbers = made("training_error_at_t")
+    error, bound = numbers["error"], numbers["bound"]
+    assert (error <= bound * (1 + 1e-9)).all()
+    assert (bound <= numbers["ridge_bound"] + 5 * numbers["error_error"]).all()
+    assert (np.diff(error, axis=1) <= 1e-9).all()  # gradient descent at 1/λ_max never climbs
+    np.testing.assert_allclose(error[:, 0], bound[:, 0])  # an equality before the first step
+    np.testing.assert_allclose(error[:, -1], numbers["at_the_end"], rtol=1e-3)
