@@ -57,6 +57,7 @@ ARCHITECTURES = {
     "tiny": Architecture.dense("three-layer FC net", 12, 8),
     "lenet": Architecture("LeNet", models.lenet, functools.partial(models.lenet, patches=True)),
     "resnet20": Architecture("ResNet-20", *[functools.partial(models.resnet20, norm=False)] * 2),
+    "wide_resnet20": Architecture("WideResNet-20", *[functools.partial(models.resnet20, norm=False, width=32)] * 2),
     "vgg16": Architecture("VGG-16", *[functools.partial(models.vgg16, pooling="average")] * 2),
 }
 FLAT = ("fc", "tiny")

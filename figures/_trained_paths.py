@@ -67,7 +67,9 @@ class Training:
 _TINY = Training(
     ("tiny",), seeds=2, steps=4, measured=3, batch_size=16, samples=64, rounds=3, pruners=(DENSE, "synflow", "random")
 )
-_PAPER = Training(("fc", "resnet20"), seeds=5, steps=62_500, measured=51, batch_size=128, samples=50_000)
+_PAPER = Training(
+    ("fc", "resnet20", "wide_resnet20"), seeds=5, steps=62_500, measured=51, batch_size=128, samples=50_000
+)
 SETTINGS: dict[Scale, Training | BySize[Training]] = {
     "tiny": _TINY,
     "small": BySize(

@@ -57,6 +57,7 @@ def convolution_weights(params):
         (models.vgg11(bias=False, ntk=True), 32, 3, 9217728 + 512 * 10),
         (models.resnet20(), 32, 3, 269722),
         (models.resnet20(bias=False), 32, 3, 269722 - (7 * 16 + 6 * 32 + 6 * 64) - 10),
+        (models.resnet20(bias=False, norm=False, width=32), 32, 3, 1069920 + 128 * 10),
         (models.resnet20(norm=False), 28, 1, 268346 - 2 * 9 * 16 + 7 * 16 + 6 * 32 + 6 * 64),
     ],
 )
@@ -235,7 +236,7 @@ def resnet_by_hand(model, params, x):
     [
         (models.Vgg(stages=((3, 4), (5,), (6,), (4,), (3,)), outputs=2), vgg_by_hand),
         (models.Vgg(stages=((3, 4), (5,)), outputs=2, pooling="average", norm=True), vgg_by_hand),
-        (models.resnet20(2), resnet_by_hand),
+        (models.resnet20(2, width=5), resnet_by_hand),
     ],
     ids=["vgg", "vgg, norm", "resnet20"],
 )

@@ -127,8 +127,12 @@ def vgg16(
 
 
 @checked
-def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: bool = True) -> nn.Module:
+def resnet20(
+    outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: bool = True, width: int = 16
+) -> nn.Module:
     """ResNet-20 for small images: nine blocks of two 3x3 convolutions, 0.27 million weights.
+
+    With ``width=32`` it is the WideResNet-20 of the pruning literature, 1.07 million weights.
 
     Shortcuts have no parameters: where a block halves the image they take every second pixel and fill the new channels
     with zeros. The branch beside a shortcut pads one pixel on every side, so that its filters are centred on the pixels
@@ -139,6 +143,7 @@ def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: b
         bias: Whether it has biases.
         ntk: Whether it is in the NTK parameterisation.
         norm: Whether batch normalisation follows each convolution; see :func:`initial`.
+        width: The channels of the first three blocks; the next three have twice, the last three four times as many.
 
     Example:
         >>> import jax
@@ -146,7 +151,8 @@ def resnet20(outputs: int = 10, *, bias: bool = True, ntk: bool = False, norm: b
         >>> sum(leaf.size for leaf in jax.tree.leaves(params))
         269722
     """
-    return ResNet20(outputs=outputs, bias=bias, ntk=ntk, norm=norm)
+    _checks.whole("width", width, least=1)
+    return ResNet20(outputs=outputs, bias=bias, ntk=ntk, norm=norm, width=width)
 
 
 @checked
@@ -238,6 +244,7 @@ class ResNet20(Model):
 
     outputs: int = 10
     norm: bool = True
+    width: int = 16
 
     @nn.compact
     def __call__(self, x: Images, *, measure: bool = False) -> Float[Array, "n k"]:
@@ -249,9 +256,9 @@ class ResNet20(Model):
             convolved = self.conv(x, width, 3, stride=stride, padding=padding, norm=self.norm)
             return self.normalised(convolved, self.norm, measure)
 
-        x = nn.relu(conv(x, 16))
-        for width, block in itertools.product((16, 32, 64), range(3)):
-            stride = 2 if width > 16 and block == 0 else 1
+        x = nn.relu(conv(x, self.width))
+        for factor, block in itertools.product((1, 2, 4), range(3)):
+            width, stride = factor * self.width, 2 if factor > 1 and block == 0 else 1
             branch = conv(nn.relu(conv(x, width, stride)), width)
             shortcut = jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (0, width - x.shape[-1])))
             x = nn.relu(shortcut + branch)

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from figures import accuracy, layer_densities, sparse_to_sparse
+from figures import _trained_paths, accuracy, layer_densities, sparse_to_sparse
 from figures._config import Config
-from sketchprune import sweep, train
+from figures._path_networks import everything, network
+from sketchprune import paths, sweep, train
 from sketchprune.data import Dataset
 from sketchprune.sweep import Training
 
 NETWORKS = ("vgg16", "resnet20")
+PATH_NETWORKS = ("resnet20", "wide_resnet20")
+F64 = re.compile(r"tensor<[0-9x]+xf64>")
+"""An array of 64 bits: a number may be, as the step size is."""
 
 
 def cifar(samples):
@@ -28,6 +32,7 @@ def test_the_networks_are_those_of_the_figures():
     config = Config(scale="paper", data=cifar(10))
     figures = (accuracy, layer_densities, sparse_to_sparse)
     assert {config.settings(figure.SETTINGS).network for figure in figures} == set(NETWORKS)
+    assert set(config.settings(_trained_paths.SETTINGS).networks) == {"fc", *PATH_NETWORKS}
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -43,7 +48,7 @@ def test_training_lowers_for_a_tpu(network):
     traced = jax.jit(fit).trace(params, mask, problem.train, jax.random.key(0))
     text = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert "stablehlo.convolution" in text
-    assert not re.search(r"tensor<[0-9x]+xf64>", text)  # the step size alone is a number in 64 bits
+    assert not F64.search(text)
 
 
 def test_a_network_of_the_paper_is_pruned_and_trained_for_two_steps():
@@ -58,3 +63,41 @@ def test_a_network_of_the_paper_is_pruned_and_trained_for_two_steps():
 def _half(apply, loss, params, batch, density, key):
     """Every second weight."""
     return jax.tree.map(lambda leaf: (jnp.arange(leaf.size) % 2 == 0).reshape(leaf.shape), params)
+
+
+@pytest.mark.parametrize("name", PATH_NETWORKS)
+def test_the_path_kernel_of_a_network_lowers_for_a_tpu(name):
+    net = network(name, cifar(10), 10)
+    params = jax.eval_shape(net.initial, jax.random.key(0))
+
+    def traced(params):
+        return paths.trace(net.apply, params, net.input_shape, mask=everything(params), log=True)
+
+    text = jax.jit(traced).trace(params).lower(lowering_platforms=("tpu",)).as_text()
+    assert not F64.search(text)
+
+
+def losses_of_two_steps(apply, params, data, optimizer):
+    """Of training half of the weights, by optimised code: convolutions take minutes without."""
+
+    def losses(params, data):
+        mask = _half(apply, None, params, None, None, None)
+        return train.fit(apply, train.cross_entropy, params, data, optimizer, 2, mask=mask).losses
+
+    options = {"xla_backend_optimization_level": 2, "xla_cpu_use_fusion_emitters": True}
+    return jax.jit(losses, compiler_options=options)(params, data)
+
+
+def test_vgg16_trains_for_two_steps():
+    problem = sweep.problem("vgg16", cifar(2), cifar(2), Training(2, batch_size=2))
+    params = problem.params(jax.random.key(0))
+    before, after = losses_of_two_steps(problem.trained, params, problem.train, problem.optimizer)
+    assert np.isfinite([before, after]).all() and after != before
+
+
+@pytest.mark.parametrize("name", PATH_NETWORKS)
+def test_a_network_of_the_path_figures_trains_for_two_steps(name):
+    net = network(name, cifar(2), 2)
+    params = net.initial(jax.random.key(0))
+    before, after = losses_of_two_steps(net.apply, params, (net.x, net.y), _trained_paths.OPTIMIZER)
+    assert np.isfinite([before, after]).all() and after != before
