@@ -1,153 +1,16 @@
-"""Masks: what may be pruned, what a mask does to parameters, exact selection by score.
-
-A mask is a pytree of arrays shaped like the parameters, boolean where it selects and floating where it is a
-sketch; a bare vector is a pytree. Random masks come from :mod:`sketchprune.laws`.
-"""
+"""Exact selection by score: as many of the highest as are asked for, under any ties."""
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PyTree, UInt
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from sketchprune import _checks
 from sketchprune._arithmetic import count_true
 from sketchprune._boundary import checked
-from sketchprune.types import Count, Mask, Params, Prunable, Scores
-
-
-@checked
-def prunable(params: Params, which: Prunable = None) -> PyTree[bool]:
-    """Which leaves pruning touches: by default those with two axes or more, or the only leaf.
-
-    Biases and norm scales, which have one axis, are then not pruned. Scores, `prune` and laws take ``which`` as their
-    argument ``prunable``, so that any layer can stay dense and biases can be pruned too.
-
-    Args:
-        params: the parameters, of which only shapes count.
-        which: a function from the path of a leaf, as jax.tree_util.keystr writes it, to whether it is pruned; or the
-            pytree of booleans itself, as this function returns it.
-
-    Returns:
-        A pytree of Python booleans, known under any trace.
-
-    Raises:
-        ValueError: for booleans of another structure, and where no leaf may be pruned.
-
-    Cost: O(leaves).
-
-    >>> prunable({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
-    {'bias': False, 'kernel': True}
-    >>> prunable(jnp.ones(3))
-    True
-    >>> prunable([jnp.ones((2, 3)), jnp.ones((3, 1))], lambda path: path != "[1]")  # the last layer stays dense
-    [True, False]
-    """
-    only = len(jax.tree.leaves(params)) == 1
-    if which is None:
-        return jax.tree.map(lambda leaf: only or jnp.ndim(leaf) >= 2, params)
-    if callable(which):
-        chosen = jax.tree_util.tree_map_with_path(lambda path, _: bool(which(jax.tree_util.keystr(path))), params)
-    else:
-        chosen = which
-    if jax.tree.structure(chosen) != jax.tree.structure(params):
-        raise ValueError(f"prunable is {chosen}; it takes a function of a path, or one boolean for each leaf of params")
-    if not any(jax.tree.leaves(chosen)):
-        paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        raise ValueError(f"prunable chooses none of the leaves {paths}; it takes one that chooses some")
-    return chosen
-
-
-_prunable = prunable  # for functions with an argument of this name
-
-
-@checked
-def apply(params: Params, mask: Mask) -> Params:
-    """The pruned parameters, m∘θ.
-
-    A boolean mask puts zeros whatever the weights are, a NaN included; a floating one multiplies.
-
-    Args:
-        params: θ, a pytree of arrays.
-        mask: m, a pytree of arrays of the same shapes.
-
-    Returns:
-        A pytree shaped like the parameters, in their dtypes.
-
-    Raises:
-        ValueError: for a mask of another structure, or a leaf of another shape.
-
-    Cost: O(d).
-
-    >>> apply(jnp.array([1.0, -2.0, 3.0]), jnp.array([True, False, True])).tolist()
-    [1.0, 0.0, 3.0]
-    """
-    if jax.tree.structure(params) != jax.tree.structure(mask):
-        expected = jax.tree.structure(params)
-        raise ValueError(f"mask is {jax.tree.structure(mask)}; it takes the structure of params, {expected}")
-
-    def pruned(path, weight: ArrayLike, kept: ArrayLike) -> Array:
-        if jnp.shape(weight) != jnp.shape(kept):
-            name = "mask" + jax.tree_util.keystr(path)
-            raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")
-        if jnp.result_type(kept) == jnp.bool_:
-            return jnp.where(kept, weight, 0)
-        return (jnp.asarray(weight) * kept).astype(jnp.result_type(weight))
-
-    return jax.tree_util.tree_map_with_path(pruned, params, mask)
-
-
-class Summary(NamedTuple):
-    """What a mask keeps of each layer.
-
-    Attributes:
-        kept: how many entries of each leaf are not zero; 0 for leaves that are never pruned, as in
-            :func:`sketchprune.prune.layer_counts`.
-        sizes: how many entries there are; 0 likewise.
-    """
-
-    kept: PyTree[int]
-    sizes: PyTree[int]
-
-    @property
-    def densities(self) -> PyTree[float]:
-        """The part of each leaf that is kept; 1.0 for leaves that are never pruned."""
-        return jax.tree.map(lambda kept, size: kept / size if size else 1.0, self.kept, self.sizes)
-
-    @property
-    def density(self) -> float:
-        """The part of all prunable weights that is kept."""
-        return sum(jax.tree.leaves(self.kept)) / sum(jax.tree.leaves(self.sizes))
-
-
-@checked
-def summary(mask: Mask, prunable: Prunable = None) -> Summary:
-    """What a mask keeps by layer and in all: the realised densities, beside those that were asked for.
-
-    Args:
-        mask: a mask, not traced.
-        prunable: which leaves may be pruned, as for :func:`prunable`.
-
-    Returns:
-        Counts of whole numbers on the host, with the densities that follow.
-
-    Raises:
-        ValueError: as :func:`prunable`.
-
-    Cost: O(d), on the host.
-
-    >>> found = summary({"kernel": jnp.array([[True, False], [False, False]]), "bias": jnp.ones(2)})
-    >>> found.kept, found.densities, found.density
-    ({'bias': 0, 'kernel': 1}, {'bias': 1.0, 'kernel': 0.25}, 0.25)
-    """
-    chosen = _prunable(mask, prunable)
-    kept = jax.tree.map(lambda pruned, leaf: int(np.count_nonzero(leaf)) if pruned else 0, chosen, mask)
-    sizes = jax.tree.map(lambda pruned, leaf: int(np.size(leaf)) if pruned else 0, chosen, mask)
-    return Summary(kept, sizes)
+from sketchprune.types import Count, Mask, Scores
 
 
 @checked
