@@ -42,7 +42,7 @@ def keep_top(scores: Scores, keep: Count) -> Mask:
     size = sum(leaf.size for leaf in leaves)
     if size >= 2**31 - 1:
         raise ValueError(f"scores has {size} entries; it takes fewer than {2**31 - 1}")
-    selected, *facts = _keep_top(leaves, keep)
+    selected, *facts = keep_top_unchecked(leaves, keep)
     undefined, available = map(_checks.concrete, facts)
     if undefined is not None and undefined.any():
         raise ValueError(f"{names[undefined.argmax()]} has NaN entries; it takes numbers")
@@ -52,10 +52,10 @@ def keep_top(scores: Scores, keep: Count) -> Mask:
 
 
 @jax.jit
-def _keep_top(
+def keep_top_unchecked(
     leaves: list[Array], keep: Int[Array, ""]
 ) -> tuple[list[Bool[Array, "..."]], Bool[Array, "leaves"], Int[Array, ""]]:
-    """The mask, which leaves have a NaN, and how many scores are finite."""
+    """The mask of :func:`keep_top`, which leaves have a NaN, and how many scores are finite."""
     dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
     codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]
     lowest, highest = (_ordered_code(jnp.asarray(end, dtype)) for end in (-jnp.inf, jnp.inf))

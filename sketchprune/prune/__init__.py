@@ -14,3 +14,4 @@ from sketchprune.prune.schedules import cubic_schedule as cubic_schedule
 from sketchprune.prune.schedules import exponential_schedule as exponential_schedule
 from sketchprune.prune.schedules import linear_schedule as linear_schedule
 from sketchprune.prune.schedules import one_at_a_time_schedule as one_at_a_time_schedule
+from sketchprune.prune.within import select_within as select_within
