@@ -162,7 +162,6 @@ def _cut_off(layers: list[_Layer], activation: Callable[[Any], Any]) -> None:
     for layer, after in reversed(list(itertools.pairwise(layers))):
         unused = ~(after.weights != 0).any(axis=(0, 2))
         layer.weights[:, :, unused] = 0
-        layer.shift[unused] = 0
 
 
 def _live_units(layers: list[_Layer]) -> list[Int[np.ndarray, "_"]]:

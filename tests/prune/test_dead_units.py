@@ -78,13 +78,13 @@ def test_a_smaller_network_has_the_same_outputs(name, density):
 
 def test_units_are_removed_that_removed_units_fed_or_used():
     """A chain of single edges: one cut at the start or at the end frees a unit of each layer."""
-    params = layers(5, 3, 3, 3, 3, bias=False)
+    params = layers(5, 3, 3, 3, 3, 3, bias=False)
     diagonal = [(np.eye(3, dtype=bool),) for _ in params]
-    for layer, place in ((0, 0), (2, 2)):
+    for layer, place in ((0, 0), (3, 2)):
         mask = [tuple(leaf.copy() for leaf in each) for each in diagonal]
         mask[layer][0][place, place] = False
         small, _ = prune.remove_dead_units(dense, params, tuple(mask), normal(6, 4, 3))
-        assert widths(small) == [2, 2, 3]
+        assert widths(small) == [2, 2, 2, 3]
         close(dense(small, normal(6, 4, 3)), dense(masks.apply(params, tuple(mask)), normal(6, 4, 3)))
 
 
@@ -99,6 +99,17 @@ def test_a_constant_goes_into_the_bias_that_follows_or_stays():
     small, kept = prune.remove_dead_units(dense, *unbiased, x)
     assert widths(small) == [1, 1] and small[0][1].tolist() == [3.0]  # a constant that has no place to go
     close(dense(small, x), jnp.full((2, 1), 15.0))
+
+
+def test_a_constant_channel_stays_before_a_convolution():
+    """At the borders of the image a filter sees less of it."""
+    mask = jax.tree.map(lambda leaf: np.ones(leaf.shape, bool), CONV)
+    (first, bias), (second, bias_after) = CONV["conv"]
+    mask["conv"][0][0][..., :2] = False
+    params = CONV | {"conv": ((first, bias.at[0].set(1.0).at[1].set(-1.0)), (second, bias_after))}
+    small, _ = prune.remove_dead_units(convolutional, params, mask, IMAGES)
+    assert small["conv"][0][0].shape[3] == 3 and not small["conv"][0][0][..., 0].any()
+    close(convolutional(small, IMAGES), convolutional(masks.apply(params, mask), IMAGES))
 
 
 def test_other_activations_and_sketches():
