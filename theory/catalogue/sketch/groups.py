@@ -202,7 +202,7 @@ GROUPS = Claim(
     title="The expected error of a mask that keeps whole groups",
     statement=(
         r"\mathbb{E}\,\|X(m\circ w)-Xw\|^2=\frac1s\Big(\sum_g\frac{\|B_g\|^2}{p_g}-\|Xw\|^2\Big),\qquad"
-        r"\mathbb{E}\,\|X(b\circ w)-Xw\|^2=\Big\|\sum_g(1-\pi_g)B_g\Big\|^2+\sum_g\pi_g(1-\pi_g)\|B_g\|^2,\qquad "
+        r"\mathbb{E}\,\|X(b\circ w)-Xw\|^2=\left\|\sum_g(1-\pi_g)B_g\right\|^2+\sum_g\pi_g(1-\pi_g)\|B_g\|^2,\qquad "
         r"B_g=\sum_{i\in g}w_ix_i"
     ),
     sources=(DKM, BAR),
