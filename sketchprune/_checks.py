@@ -44,6 +44,29 @@ def floating_leaves(name: str, tree: PyTree) -> tuple[list[str], list[Any], Any]
     return names, [leaf for _, leaf in leaves], structure
 
 
+def same_structure(name: str, tree: PyTree, other: str, reference: PyTree) -> None:
+    """Refuses a pytree of another structure than the reference, and names the first leaf that differs."""
+    if jax.tree.structure(tree) == jax.tree.structure(reference):
+        return
+    found, expected = (
+        [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(each)]
+        for each in (tree, reference)
+    )
+    missing, added = (
+        next((path for path in paths if path not in others), None)
+        for paths, others in ((expected, set(found)), (found, set(expected)))
+    )
+    if "" in (missing, added):
+        fault = "is one leaf" if added == "" else "is no single leaf"
+    elif missing is not None:
+        fault = f"has no leaf {missing}"
+    elif added is not None:
+        fault = f"has a leaf {added}"
+    else:
+        fault = "has the leaves in other containers, such as a list in the place of a tuple"
+    raise ValueError(f"{name} {fault}; it takes the structure of {other}")
+
+
 class Facts(NamedTuple):
     """What is known of all entries of a pytree together; only these numbers come to the host.
 

@@ -4,7 +4,7 @@ Arguments are annotated widely, so that NumPy arrays and Python numbers pass whe
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -36,6 +36,8 @@ Batch = tuple[Inputs, Targets]
 """Samples and their targets."""
 Prunable = Callable[[str], bool] | PyTree[bool] | None
 """Which leaves may be pruned: see `sketchprune.masks.prunable`."""
+Groups = Literal["rows", "columns", "channels"] | tuple[int | None, ...]
+"""What a group of weights is: see `sketchprune.masks.group_scores`."""
 ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]

@@ -8,12 +8,13 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from sketchprune import _checks, masks
+from sketchprune import _checks
 from sketchprune._arithmetic import product, ratio
 from sketchprune._boundary import checked
 from sketchprune.laws._joined import joined, pairwise, split, tree_size
 from sketchprune.laws.items import Items
 from sketchprune.laws.subsets import all_subsets
+from sketchprune.masks.selection import keep_top_unchecked
 from sketchprune.types import Count, Key, Mask
 
 MAX_ITEMS = 16
@@ -172,5 +173,5 @@ def _sample(key: Key, weights: PyTree, size: Int[Array, ""]) -> Mask:
     flat = joined(weights)
     # "high" keeps the large values, which decide, from being few and tied.
     noise = jax.random.gumbel(key, flat.shape, flat.dtype, mode="high")
-    (kept,), *_ = masks._keep_top([jnp.log(flat) + noise], size)
+    (kept,), *_ = keep_top_unchecked([jnp.log(flat) + noise], size)
     return split(kept, weights)

@@ -3,6 +3,8 @@
 from sketchprune.laws.counts import count as count
 from sketchprune.laws.counts import layer_counts as layer_counts
 from sketchprune.laws.counts import size as size
+from sketchprune.prune.dead_units import Compact as Compact
+from sketchprune.prune.dead_units import remove_dead_units as remove_dead_units
 from sketchprune.prune.order import order_of_use as order_of_use
 from sketchprune.prune.procedures import iterative as iterative
 from sketchprune.prune.procedures import one_shot as one_shot
@@ -14,3 +16,4 @@ from sketchprune.prune.schedules import cubic_schedule as cubic_schedule
 from sketchprune.prune.schedules import exponential_schedule as exponential_schedule
 from sketchprune.prune.schedules import linear_schedule as linear_schedule
 from sketchprune.prune.schedules import one_at_a_time_schedule as one_at_a_time_schedule
+from sketchprune.prune.within import select_within as select_within

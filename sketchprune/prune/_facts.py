@@ -79,16 +79,17 @@ def check_scores(tree: Params, facts: ScoreFacts, keep: Any, where: str, prunabl
                 raise ValueError(f"{name} {fault}")
 
 
-def check_counts(tree: Params, facts: ScoreFacts, kept: Any, keep: Any, sampler: Any, where: str) -> None:
-    """Refuses a round that kept another number of weights than it was asked for.
+def check_counts(tree: Params, facts: ScoreFacts, kept: Any, keep: Any, sampler: Any, where: str, what: str) -> None:
+    """Refuses a round that kept another number of weights or groups than it was asked for.
 
     Args:
         tree: a pytree of the parameters' structure, for the names of leaves.
         facts: of the scores.
-        kept: how many weights of each leaf were kept.
+        kept: how many weights (or groups) of each leaf were kept.
         keep: how many were asked for: one count, or one for each leaf.
         sampler: for the message.
         where: which round, for the message.
+        what: what is counted, "weights" or "groups".
     """
     kept, available = np.asarray(kept), np.asarray(facts.available)
     if jax.tree.structure(keep) == jax.tree.structure(0):
@@ -100,8 +101,8 @@ def check_counts(tree: Params, facts: ScoreFacts, kept: Any, keep: Any, sampler:
             raise ValueError(f"keeps is {wanted}{where}{label}; it takes at most {most}, which is all that can be kept")
         if wanted != found:
             raise ValueError(
-                f"sampler is {sampler}, which kept {found} weights{where}{label} where {wanted} were asked for; it "
-                "takes one that keeps exact counts (a draw can only keep weights whose score is not zero)"
+                f"sampler is {sampler}, which kept {found} {what}{where}{label} where {wanted} were asked for; it "
+                f"takes one that keeps exact counts (a draw can only keep {what} whose score is not zero)"
             )
 
 

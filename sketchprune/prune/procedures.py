@@ -2,6 +2,10 @@
 
 ``keep`` is one number for all layers together, or a pytree like the parameters with one number for each leaf, so that
 each layer is pruned by itself (:func:`layer_counts`). Leaves that are never pruned have the count 0 there.
+
+With ``groups`` whole groups of weights are kept or pruned, such as channels (:func:`sketchprune.masks.group_scores`),
+and ``keep`` counts groups: :func:`size`, :func:`count` and :func:`layer_counts` of
+``masks.group_scores(params, groups)`` say how many there are, and how many a density keeps.
 """
 
 import functools
@@ -18,7 +22,7 @@ from sketchprune._static import static
 from sketchprune.laws.counts import Keeps, check_leaves, check_rounds
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
 from sketchprune.prune.samplers import Sampler, top
-from sketchprune.types import ApplyFn, Count, Key, LossFn, Mask, Params, Prunable, ScoreFn, Scores
+from sketchprune.types import ApplyFn, Count, Groups, Key, LossFn, Mask, Params, Prunable, ScoreFn, Scores
 
 Keep = Count | PyTree[Count]
 
@@ -36,6 +40,7 @@ def one_shot(
     key: Key | None = None,
     sampler: Sampler | None = None,
     prunable: Prunable = None,
+    groups: Groups | None = None,
 ) -> Mask:
     """Scores once and selects once: by default the ``keep`` highest scores.
 
@@ -48,11 +53,12 @@ def one_shot(
         loss: the loss; None for a score without use for it.
         params: its parameters.
         batch: inputs and targets.
-        keep: how many weights are kept, in all or for each leaf.
+        keep: how many weights (or groups) are kept, in all or for each leaf.
         mask: what is pruned already: the pruned network is scored, and pruned further.
         key: for the score and the sampler, which each get a part of it.
         sampler: `top` by default, or one made by `proportional`.
         prunable: which leaves may be pruned, as for `masks.prunable`; the score takes it too.
+        groups: what is pruned as a whole, as for `masks.group_scores`; None for single weights.
 
     Returns:
         A mask, as the sampler makes it.
@@ -74,7 +80,7 @@ def one_shot(
     functions = {"score": static(score), "apply": static(apply), "loss": static(loss)}
     scores, facts = _scored(params, batch, mask, score_key, prunable=_static_choice(chosen, prunable), **functions)
     check_scores(scores, facts, keep, "", chosen)
-    return select(scores, keep, key=sampler_key, sampler=sampler, prunable=chosen)
+    return select(scores, keep, key=sampler_key, sampler=sampler, prunable=chosen, groups=groups)
 
 
 @checked
@@ -90,6 +96,7 @@ def iterative(
     key: Key | None = None,
     sampler: Sampler | None = None,
     prunable: Prunable = None,
+    groups: Groups | None = None,
 ) -> Mask:
     """Scores and selects round after round, each time scoring the network that is left.
 
@@ -102,12 +109,13 @@ def iterative(
         loss: the loss; None for a score without use for it.
         params: its parameters.
         batch: inputs and targets.
-        keeps: how many weights are left after each round, exactly, in all or for each leaf: `exponential_schedule`,
-            `linear_schedule` or `one_at_a_time_schedule`.
+        keeps: how many weights (or groups) are left after each round, exactly, in all or for each leaf:
+            `exponential_schedule`, `linear_schedule` or `one_at_a_time_schedule`.
         mask: what is pruned already. Of a sketch each round scores at the weights that are left of it.
         key: for the score and the sampler, which get another part of it in each round.
         sampler: one that keeps exact counts, `top` by default. Weights that it gives are dropped.
         prunable: as for `one_shot`.
+        groups: as for `one_shot`.
 
     Returns:
         A boolean mask.
@@ -126,13 +134,15 @@ def iterative(
     """
     check_leaves(params)
     chosen = masks.prunable(params, prunable)
-    keeps = check_rounds(keeps, jax.tree.map(lambda leaf, pruned: leaf.size if pruned else 0, params, chosen))
+    counted = jax.eval_shape(lambda params: _counted(params, groups, chosen), params)
+    keeps = check_rounds(keeps, jax.tree.map(lambda leaf, pruned: leaf.size if pruned else 0, counted, chosen))
     rounds = len(jax.tree.leaves(keeps)[0])
     if mask is not None:
         jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
     sampler = sampler or top
     functions = {"score": static(score), "apply": static(apply), "loss": static(loss), "sampler": static(sampler)}
-    run = functools.partial(_round, params, batch, mask, prunable=_static_choice(chosen, prunable), **functions)
+    options = {"prunable": _static_choice(chosen, prunable), "groups": groups}
+    run = functools.partial(_round, params, batch, mask, **options, **functions)
     left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
 
     def arguments(number: int | Array) -> tuple[Key | None, Keep]:
@@ -147,13 +157,19 @@ def iterative(
         left, facts, kept = run(left, round_key, keep)
         where = f" in round {number + 1} of {rounds}"
         check_scores(params, facts, keep, where, chosen)
-        check_counts(params, facts, kept, keep, sampler, where)
+        check_counts(params, facts, kept, keep, sampler, where, "weights" if groups is None else "groups")
     return left
 
 
 @checked
 def select(
-    scores: Scores, keep: Keep, *, key: Key | None = None, sampler: Sampler | None = None, prunable: Prunable = None
+    scores: Scores,
+    keep: Keep,
+    *,
+    key: Key | None = None,
+    sampler: Sampler | None = None,
+    prunable: Prunable = None,
+    groups: Groups | None = None,
 ) -> Mask:
     """A mask from scores, over all layers together or layer by layer.
 
@@ -163,13 +179,15 @@ def select(
             never pruned are kept whole.
         key: for the sampler.
         sampler: `top` by default.
-        prunable: which leaves may be pruned, for ``keep`` by layer: what the scores were taken with.
+        prunable: which leaves may be pruned, for ``keep`` by layer and for groups: what the scores were taken with.
+        groups: what is kept or pruned as a whole, as for `masks.group_scores`; None for single weights. In a group that
+            is kept, weights that are pruned already stay so.
 
     Returns:
         A mask, as the sampler makes it.
 
     Raises:
-        ValueError: as the sampler, and for a ``keep`` of another structure.
+        ValueError: as the sampler, for a ``keep`` of another structure, and as `masks.group_scores`.
 
     Cost: that of the sampler.
 
@@ -177,8 +195,14 @@ def select(
     >>> mask = select(scores, {"first": 1, "second": 1})
     >>> mask["first"].tolist(), mask["second"].tolist()
     ([[False, True]], [[False], [True]])
+    >>> select(jnp.array([[3.0, 4.0], [1.0, 5.0]]), 1, groups="columns").tolist()
+    [[False, True], [False, True]]
     """
     sampler = sampler or top
+    if groups is not None:
+        chosen = masks.prunable(scores, prunable)
+        kept = select(_counted(scores, groups, chosen), keep, key=key, sampler=sampler, prunable=chosen)
+        return masks.spread(kept, scores)
     if jax.tree.structure(keep) == jax.tree.structure(0):
         return sampler(key, scores, keep)
     if jax.tree.structure(keep) != jax.tree.structure(scores):
@@ -201,19 +225,29 @@ def _scored(params, batch, mask, key, *, score, apply, loss, prunable) -> tuple[
     return scores, score_facts(scores, mask, chosen)
 
 
-@functools.partial(jax.jit, static_argnames=("score", "apply", "loss", "sampler", "prunable"))
+@functools.partial(jax.jit, static_argnames=("score", "apply", "loss", "sampler", "prunable", "groups"))
 def _round(
-    params, batch, mask, left, key, keep, *, score, apply, loss, sampler, prunable
+    params, batch, mask, left, key, keep, *, score, apply, loss, sampler, prunable, groups
 ) -> tuple[Mask, ScoreFacts, Int[Array, "leaves"]]:
-    """What is left after a round, of what the rounds before left of the mask."""
+    """What is left after a round, of what the rounds before left of the mask; facts and counts of what is selected."""
     score_key, sampler_key = _split(key)
     # The weights of a sketch stay: jnp.where keeps the dtype of the mask, which masks.apply on it would not.
     mask = left if mask is None else jax.tree.map(lambda kept, m: jnp.where(kept, m, jnp.zeros_like(m)), left, mask)
     chosen, option = _choice(params, prunable)
     scores = score(apply, loss, params, batch, mask=mask, key=score_key, **option)
-    drawn = select(scores, keep, key=sampler_key, sampler=sampler, prunable=chosen)
+    counted = _counted(scores, groups, chosen)
+    drawn = select(counted, keep, key=sampler_key, sampler=sampler, prunable=chosen)
     selected = jax.tree.map(lambda m: m != 0, drawn)
-    return selected, score_facts(scores, mask, chosen), kept_counts(selected, chosen)
+    facts, kept = score_facts(scores, mask, chosen), kept_counts(selected, chosen)
+    if groups is None:
+        return selected, facts, kept
+    available = kept_counts(jax.tree.map(jnp.isfinite, counted), chosen)
+    return masks.spread(selected, scores), facts._replace(available=available), kept
+
+
+def _counted(tree: Any, groups: Groups | None, chosen: PyTree[bool]) -> Any:
+    """What ``keep`` counts: the weights, or the groups that they make."""
+    return tree if groups is None else masks.group_scores(tree, groups, prunable=chosen)
 
 
 def _static_choice(chosen: PyTree[bool], prunable: Prunable) -> tuple[bool, ...] | None:

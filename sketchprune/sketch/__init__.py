@@ -8,6 +8,7 @@ from sketchprune.sketch.bounds import dkm_tail as dkm_tail
 from sketchprune.sketch.bounds import frobenius_bound as frobenius_bound
 from sketchprune.sketch.bounds import mcdiarmid_tail as mcdiarmid_tail
 from sketchprune.sketch.bounds import near_optimal_bound as near_optimal_bound
+from sketchprune.sketch.items import group_items as group_items
 from sketchprune.sketch.items import linear_items as linear_items
 from sketchprune.sketch.items import tangent_items as tangent_items
 from sketchprune.sketch.probabilities import chi_square as chi_square

@@ -1,14 +1,17 @@
-"""The vectors that a mask weighs, in a linear model and in a tangent kernel."""
+"""The vectors that a mask weighs: in a linear model, in a tangent kernel, and of groups in either."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
+from sketchprune import masks
 from sketchprune._arithmetic import product
 from sketchprune._boundary import checked
+from sketchprune.laws._joined import joined, split, tree_size
 from sketchprune.laws.items import Items
 from sketchprune.sketch.probabilities import magnitudes
-from sketchprune.types import Matrix, PerColumn
+from sketchprune.types import Groups, Matrix, PerColumn, Prunable
 
 
 @checked
@@ -71,3 +74,49 @@ def tangent_items(jacobian: Float[Array | np.ndarray, "N P"]) -> Items:
         return product(j.T, j) ** 2
 
     return Items(jnp.sum(j**2, axis=0) ** 2, combination, gram)
+
+
+@checked
+def group_items(items: Items, groups: Groups, prunable: Prunable = None) -> Items:
+    """The items of a structured mask, B_g = Σ_{i∈g}B_i: what a law of masks of groups weighs.
+
+    ‖B_g‖² and ‖Σc_g B_g‖² are combinations of the items, and the Gram matrix is summed over groups. The least error of
+    s draws has p*_g ∝ ‖B_g‖, the norm of a sum: ``laws.Multinomial.proportional(jnp.sqrt(found.squares), s)``. The sum
+    of the norms of its weights is larger wherever weights of a group cancel.
+
+    Args:
+        items: the vectors of single weights.
+        groups: what a group is, as for :func:`sketchprune.masks.group_scores`: of a vector of weights (b,), so many in
+            turn.
+        prunable: which leaves have groups, likewise.
+
+    Returns:
+        The items of the groups, shaped as ``masks.group_scores`` makes them. ``masks.spread`` makes masks of weights of
+        the masks that a law draws.
+
+    Raises:
+        ValueError: as :func:`sketchprune.masks.group_scores`.
+
+    Cost: one combination for each group, one for each combination.
+    Source: sketch/groups, sketch/group-probabilities.
+
+    >>> pair = group_items(linear_items(jnp.array([[1.0, 1.0, 0.0, 0.0]]), jnp.array([3.0, -2.0, 1.0, 1.0])), (2,))
+    >>> pair.squares.tolist(), pair.gram().tolist()
+    ([1.0, 0.0], [[1.0, 0.0], [0.0, 0.0]])
+    """
+    weights = items.squares
+    grid = jax.eval_shape(lambda squares: masks.group_scores(squares, groups, prunable), weights)
+    each = jnp.eye(tree_size(grid), dtype=joined(weights).dtype)
+
+    def members(coefficients: PyTree[Array]) -> PyTree[Array]:
+        """The coefficients of the weights of groups with these coefficients."""
+        return masks.spread(coefficients, weights)
+
+    def combination(coefficients: PyTree[Float[Array | np.ndarray, "..."]]) -> Float[Array, ""]:
+        return items.combination(members(coefficients))
+
+    def gram() -> Float[Array, "g g"]:
+        flat = jax.vmap(lambda one: joined(members(split(one, grid))))(each)
+        return product(product(flat, items.gram()), flat.T)
+
+    return Items(split(jax.vmap(lambda one: combination(split(one, grid)))(each), grid), combination, gram)

@@ -45,6 +45,40 @@ def test_items_are_their_vectors():
         np.testing.assert_allclose(gram, vectors.T @ vectors, rtol=1e-12)
 
 
+def test_items_of_groups_are_the_sums_of_their_members():
+    """Formed, for groups of a vector and of the leaves of a pytree, one of which has no groups."""
+    x, w, _ = instance("gaussian")
+    p, vectors = jnp.array([0.3, 0.7]), (x * w).reshape(N, 2, 2).sum(2)
+
+    @jax.jit
+    def found(x, w):
+        items = sketch.group_items(sketch.linear_items(x, w), (2,))
+        errors = [law.error(items) for law in (laws.Multinomial(p, S), laws.Multinomial(p, S, binary=True))]
+        return items.squares, items.combination(p), items.gram(), errors
+
+    squares, combination, gram, errors = found(x, w)
+    np.testing.assert_allclose(squares, np.sum(vectors**2, 0), rtol=1e-12)
+    np.testing.assert_allclose(combination, np.sum((vectors @ p) ** 2), rtol=1e-12)
+    np.testing.assert_allclose(gram, vectors.T @ vectors, rtol=1e-12)
+    expected = [laws.Multinomial(p, S, binary=b).error(sketch.linear_items(vectors, np.ones(2))) for b in (False, True)]
+    np.testing.assert_allclose(errors, expected, rtol=1e-12)
+
+    def joint(tree):
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in (tree["bias"], tree["kernel"])])
+
+    vectors = np.random.default_rng(1).normal(size=(N, 8))
+    of_weights = laws.Items(
+        {"bias": jnp.sum(vectors[:, :2] ** 2, 0), "kernel": jnp.sum(vectors[:, 2:] ** 2, 0).reshape(3, 2)},
+        lambda c: jnp.sum((vectors @ joint(c)) ** 2),
+        lambda: jnp.asarray(vectors.T @ vectors),
+    )
+    of_groups = sketch.group_items(of_weights, "columns")
+    sums = np.column_stack([vectors[:, :2], vectors[:, 2::2].sum(1), vectors[:, 3::2].sum(1)])
+    assert of_groups.squares["kernel"].shape == (1, 2)
+    np.testing.assert_allclose(joint(of_groups.squares), np.sum(sums**2, 0), rtol=1e-12)
+    np.testing.assert_allclose(of_groups.gram(), sums.T @ sums, rtol=1e-12)
+
+
 def test_optimum_and_excess():
     x, w, p = map(jnp.asarray, instance("zero column"))
 

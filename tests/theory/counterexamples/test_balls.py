@@ -115,6 +115,13 @@ def test_balls_shrink_with_the_precision():
         assert 2.0 ** -(bits + 3) < float(root.item().rad()) < 2.0 ** -(bits - 3)
 
 
+@pytest.mark.parametrize("power", [1, 2, 3, 4])
+def test_powers_of_balls_around_zero_are_numbers(power):
+    """√2² − 2 is a ball around 0."""
+    (found,) = in_balls(lambda x: (jnp.sqrt(x) * jnp.sqrt(x) - x) ** power, np.array(2.0), bits=64)
+    assert found.item().contains(flint.arb(0)) and float(found.item().abs_upper()) < 2.0 ** (-55 * power)
+
+
 def test_inputs_and_constants_are_exact():
     (found,) = in_balls(lambda x: x + 1e-20, np.array(0.1))
     assert float((found.item() - flint.arb(0.1)).mid()) == 1e-20

@@ -11,6 +11,7 @@ from theory.catalogue.effects import (
 )
 from theory.catalogue.sketch.data_free import DATA_FREE_CLAIMS
 from theory.catalogue.sketch.existence import EXISTENCE
+from theory.catalogue.sketch.groups import GROUP_CLAIMS
 from theory.catalogue.sketch.inclusion import SUCCESSIVE_INCLUSION
 from theory.catalogue.sketch.moments import MOMENTS
 from theory.catalogue.sketch.tails import TAILS
@@ -19,6 +20,7 @@ from theory.catalogue.sketch.training import TRAINING
 
 SKETCH = (
     *MOMENTS,
+    *GROUP_CLAIMS,
     SUCCESSIVE_INCLUSION,
     *TAILS,
     *TRAINING,

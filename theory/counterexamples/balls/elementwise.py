@@ -1,5 +1,6 @@
 """Functions of single entries: arithmetic, elementary and special functions, comparisons and choices."""
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -104,11 +105,17 @@ def _power(x: arb, y: arb | int) -> arb:
         return arb(1)
     if x == 0 and y > 0:
         return arb(0)
-    return x ** int(float(y)) if y.is_exact() and y.is_integer() and abs(y) < 2**16 else x**y
+    return _integer_power(x, y=int(float(y))) if y.is_exact() and y.is_integer() and abs(y) < 2**16 else x**y
 
 
 def _integer_power(x: arb, *, y: int) -> arb:
-    return x**y if y >= 0 else _divide(arb(1), x**-y)
+    """x^y, also of a ball around 0, for which flint's power is nan."""
+    if y < 0:
+        return _divide(arb(1), _integer_power(x, y=-y))
+    if not x.contains(arb(0)):
+        return x**y
+    power = math.prod([x] * y, start=arb(1))
+    return power if y % 2 else power.max(arb(0))
 
 
 def _integer(x: arb, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Masks: exact counts under any ties, what is prunable, what a mask does to parameters."""
+"""Selection by score: exact counts under any ties."""
 
 import jax
 import jax.numpy as jnp
@@ -108,44 +108,7 @@ def test_keep_top_refuses(scores, keep, message):
         keep_top(scores, keep)
 
 
-def test_prunable_names_matrices_or_the_only_leaf():
-    params = {
-        "conv": jnp.ones((3, 3, 1, 4)),
-        "norm": {"scale": jnp.ones(4), "bias": jnp.ones(4)},
-        "gain": jnp.ones(()),
-    }
-    assert masks.prunable(params) == {"conv": True, "norm": {"scale": False, "bias": False}, "gain": False}
-    assert masks.prunable(jnp.ones(4)) is True
-    chosen = masks.prunable(params, lambda path: "bias" in path or "conv" in path)
-    assert chosen == {"conv": True, "norm": {"scale": False, "bias": True}, "gain": False}
-    assert masks.prunable(params, chosen) == chosen
-    with pytest.raises(ValueError, match="prunable chooses none of the leaves .*; it takes one that chooses some"):
-        masks.prunable(params, lambda path: False)
-    with pytest.raises(ValueError, match="prunable is .*; it takes a function of a path, or one boolean for each leaf"):
-        masks.prunable(params, {"conv": True})
-    assert jax.eval_shape(lambda p: jax.tree.map(lambda x, on: x * on, p, masks.prunable(p)), params)
-
-
-def test_apply_keeps_dtypes_and_puts_exact_zeros():
-    params = {"w": jnp.array([[jnp.nan, -2.0]], jnp.float32), "b": jnp.array([3.0], jnp.bfloat16)}
-    pruned = masks.apply(params, {"w": jnp.array([[False, True]]), "b": jnp.array([2.5])})
-    assert pruned["w"].tolist() == [[0.0, -2.0]] and pruned["b"].tolist() == [7.5]
-    assert (pruned["w"].dtype, pruned["b"].dtype) == (jnp.float32, jnp.bfloat16)
-    with pytest.raises(ValueError, match=r"mask\['w'\] has shape \(2,\); it takes params' \(1, 2\)"):
-        masks.apply(params, {"w": jnp.ones(2), "b": jnp.ones(1)})
-    with pytest.raises(ValueError, match="mask is .*; it takes the structure of params"):
-        masks.apply(params, {"w": jnp.ones((1, 2))})
-
-
 def test_keep_top_refuses_other_types():
     """By the function, or before it by its annotations where those are checked."""
     with pytest.raises((ValueError, TypeError), match="keep is 1.5; it takes a whole number|Type-check error"):
         keep_top(jnp.ones(3), 1.5)
-
-
-def test_a_summary_counts_what_is_kept():
-    mask = {"w": np.array([[0.5, 0.0, 2.0]]), "b": np.zeros(3), "v": np.array([[True], [False]])}
-    found = masks.summary(mask)
-    assert found.kept == {"w": 2, "b": 0, "v": 1} and found.sizes == {"w": 3, "b": 0, "v": 2}
-    assert found.densities == {"w": 2 / 3, "b": 1, "v": 0.5} and found.density == 3 / 5
-    assert masks.summary(mask, lambda path: path != "['w']").density == 1 / 5
