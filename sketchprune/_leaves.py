@@ -1,6 +1,7 @@
 """Which leaves of a parameter pytree have derivatives, and how to take them out and put others in their place.
 
-A leaf is differentiable when its dtype is floating. Integer counters, random keys and the like stay as they are.
+A leaf is differentiable when its dtype is floating. Integer counters, random keys, functions and the like stay as they
+are, everywhere in the library.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +15,12 @@ from sketchprune.types import Params
 
 
 def is_floating(leaf: Any) -> bool:
-    """Whether the leaf's dtype is a real floating one."""
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    """Whether the leaf is an array of floating numbers, complex ones included, or such a number.
+
+    >>> [is_floating(leaf) for leaf in (0.5, jnp.ones(2), 1, True, jax.random.key(0), jax.nn.relu)]
+    [True, True, False, False, False, False]
+    """
+    return jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
 
 
 def at_floating(params: Params, tree: PyTree[Any]) -> list[Any]:

@@ -11,9 +11,9 @@ from jax import lax
 from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
-from sketchprune import _checks, masks
-from sketchprune._leaves import is_floating
+from sketchprune import _checks
 from sketchprune._static import static
+from sketchprune.train.pruned_optimizer import PrunedState, forgetting, restrict, support, update_kept
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 Keys = KeyArray[Array, "..."]
@@ -49,18 +49,16 @@ class Recipe(NamedTuple):
         return functools.partial(_loss_on, self.apply, self.loss, data)
 
     def update(
-        self,
-        restrict: Callable[[Params], Params],
-        loss: Loss,
-        params: Params,
-        state: Any,
-        value: Array,
-        gradient: Params,
+        self, kept: Mask | None, loss: Loss, params: Params, state: Any, value: Array, gradient: Params
     ) -> tuple[Params, Any]:
         """One update; line searches and L-BFGS ask for the value and for the loss, others ignore them."""
         optimizer = optax.with_extra_args_support(self.optimizer)
-        updates, state = optimizer.update(gradient, state, params, value=value, grad=gradient, value_fn=loss)
-        return restrict(optax.apply_updates(params, updates)), state
+        extra = {"value": value, "grad": gradient, "value_fn": loss}
+        if kept is None:
+            updates, state = optimizer.update(gradient, state, params, **extra)
+        else:
+            updates, (state, _) = update_kept(optimizer, gradient, PrunedState(state, kept), params, **extra)
+        return optax.apply_updates(params, updates), state
 
 
 class State(NamedTuple):
@@ -108,7 +106,7 @@ class Training(NamedTuple):
 
     def start(self, params: Params, mask: Mask | None) -> State:
         """The state before the first step."""
-        params = restriction(mask)(params)
+        params = restricted(params, mask)
         optimizer = optax.with_extra_args_support(self.recipe.optimizer).init(params)
         return State(params, optimizer, jnp.arange(len(self.data[0])))
 
@@ -120,10 +118,9 @@ class Training(NamedTuple):
 
     def descend(self, state: State, slope: Slope, mask: Mask | None) -> State:
         """The state after a step of the optimiser."""
-        restrict = restriction(mask)
-        gradient = restrict(slope.gradient)
-        params, inner = self.recipe.update(restrict, slope.loss, state.params, state.optimizer, slope.value, gradient)
-        return State(params, inner, slope.order)
+        kept = None if mask is None else support(state.params, mask)
+        at = state.params, state.optimizer, slope.value, slope.gradient
+        return State(*self.recipe.update(kept, slope.loss, *at), slope.order)
 
     def advance(self, mask: Mask | None, state: State, step: Array) -> tuple[State, Float[Array, ""]]:
         """The state after a step, and the loss before it."""
@@ -132,9 +129,9 @@ class Training(NamedTuple):
 
     def restricted(self, state: State, mask: Mask) -> State:
         """The state with zero weights outside the mask, of which the optimiser remembers nothing."""
-        params = restriction(mask)(state.params)
-        fresh = self.start(params, mask).optimizer
-        return state._replace(params=params, optimizer=_remembered(state.optimizer, fresh, mask))
+        params = restricted(state.params, mask)
+        forget = forgetting(self.recipe.optimizer, params, mask)
+        return state._replace(params=params, optimizer=forget(state.optimizer))
 
     def _batch(self, step: Array, order: Array) -> tuple[Batch, Array]:
         """The batch of a step, and the order of the samples, drawn anew at the start of an epoch."""
@@ -148,12 +145,9 @@ class Training(NamedTuple):
         return jax.tree.map(lambda values: values[chosen], self.data), order
 
 
-def restriction(mask: Mask | None) -> Callable[[Params], Params]:
-    """The projection on the support of a mask."""
-    if mask is None:
-        return lambda tree: tree
-    support = jax.tree.map(lambda leaf: leaf != 0, mask)
-    return lambda tree: masks.apply(tree, support)
+def restricted(tree: Params, mask: Mask | None) -> Params:
+    """The values on the support of a mask, zero elsewhere."""
+    return tree if mask is None else restrict(tree, support(tree, mask))
 
 
 def check_data(data: Batch) -> int:
@@ -172,35 +166,6 @@ def check_batches(data: Batch, steps: int, key: Keys | None, batch_size: int | N
         if not 1 <= batch_size <= samples:
             raise ValueError(f"batch_size is {batch_size}; it takes 1 to {samples}, the number of samples")
         _checks.needed(key, "since batch_size asks for random batches")
-
-
-def _remembered(state: Any, fresh: Any, mask: Mask) -> Any:
-    """The state of an optimiser, with a fresh one outside the mask.
-
-    What belongs to weights are the parts with the structure of the parameters, whose leaves have their shapes, perhaps
-    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.) An optimiser of some of the weights
-    has a placeholder where the others are.
-    """
-    structure = jax.tree.structure(mask)
-
-    def leaf(now: Any, new: Any, kept: Array) -> Any:
-        if _is_placeholder(now):
-            return now
-        of_weights = is_floating(now) and jnp.shape(now)[jnp.ndim(now) - kept.ndim :] == kept.shape
-        return jnp.where(kept, now, new) if of_weights else now
-
-    def of_params(part: Any) -> bool:
-        return jax.tree.structure(part, is_leaf=_is_placeholder) == structure
-
-    def part(now: Any, new: Any) -> Any:
-        return jax.tree.map(leaf, now, new, mask, is_leaf=_is_placeholder) if of_params(now) else now
-
-    return jax.tree.map(part, state, fresh, is_leaf=of_params)
-
-
-def _is_placeholder(part: Any) -> bool:
-    """Whether it stands for weights that an optimiser leaves to another one."""
-    return isinstance(part, optax.MaskedNode)
 
 
 def _loss_on(apply: Any, loss: Any, data: Batch, params: Params) -> Float[Array, ""]:

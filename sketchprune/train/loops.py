@@ -1,8 +1,8 @@
 """Training loops: a number of steps, or until the gradient vanishes, of the kept weights only.
 
-They work under jit, and under vmap over masks, keys, parameters and data. What is pruned stays exactly zero, because
-the start, each gradient and each updated point are restricted to the support of the mask (its non-zero entries):
-momentum, weight decay and noise cannot revive a weight. The weights of a sketch are the caller's: start from
+They work under jit, and under vmap over masks, keys, parameters and data. What is pruned stays exactly zero: the start
+is restricted to the support of the mask (its non-zero entries), and the optimiser is the one of
+:func:`sketchprune.train.pruned`, for loops of one's own. The weights of a sketch are the caller's: start from
 ``masks.apply(params, mask)``.
 """
 
@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
-from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restriction
+from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restricted
+from sketchprune.train.pruned_optimizer import support
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 
@@ -190,12 +191,12 @@ def _check_state(state: Progress, start: State) -> None:
 
 @functools.partial(jax.jit, static_argnames="recipe")
 def _converge(params, data, max_steps, mask, tolerance, *, recipe: Recipe) -> tuple[Params, Array, Array]:
-    restrict = restriction(mask)
+    kept = None if mask is None else support(params, mask)
     loss = recipe.loss_on(data)
 
     def slope(params):
         value, gradient = jax.value_and_grad(loss)(params)
-        gradient = restrict(gradient)
+        gradient = restricted(gradient, kept)
         return value, gradient, optax.tree.norm(gradient)
 
     def unfinished(carry):
@@ -204,10 +205,10 @@ def _converge(params, data, max_steps, mask, tolerance, *, recipe: Recipe) -> tu
 
     def advance(carry):
         params, state, value, gradient, _, steps = carry
-        params, state = recipe.update(restrict, loss, params, state, value, gradient)
+        params, state = recipe.update(kept, loss, params, state, value, gradient)
         return params, state, *slope(params), steps + 1
 
-    params = restrict(params)
+    params = restricted(params, kept)
     value, gradient, norm = slope(params)
     enough = 100 * jnp.finfo(norm.dtype).eps * norm if tolerance is None else tolerance
     state = optax.with_extra_args_support(recipe.optimizer).init(params)

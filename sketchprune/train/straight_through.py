@@ -12,7 +12,7 @@ from jaxtyping import Array
 from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune.train._sources import Chosen, Keep, available, check_keep, chosen_leaves, largest, support
-from sketchprune.train._steps import Recipe, Training, check_batches, restriction
+from sketchprune.train._steps import Recipe, Training, check_batches, restricted
 from sketchprune.train.tickets import Ticket
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
@@ -85,7 +85,7 @@ def edge_popup(
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "chosen"))
 def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int, chosen: Chosen) -> Ticket:
     source = support(params, mask)
-    weights = restriction(source)(params)
+    weights = restricted(params, source)
     pruned = jax.tree.structure(params).unflatten(chosen)
     score_key, batch_key = jax.random.split(key)
 
