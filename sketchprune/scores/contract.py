@@ -6,8 +6,8 @@ A formula takes a `Pruned` network and returns arrays shaped like its parameters
 - The network that is scored has masked parameters, m∘θ.
 - Scores are +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. Higher is kept. Which
   leaves may be pruned is chosen by ``prunable``, as for `masks.prunable`.
-- Scores have the dtype of the parameters. Parameters that are not floating raise ValueError: close over them in
-  ``apply``.
+- Scores have the dtype of the parameters. A formula sees the floating leaves alone, with None where the others are:
+  these are never pruned, and handed to ``apply`` as they are.
 - NaN passes through, because under a trace it could not be caught; `masks.keep_top` refuses it.
 - Samples go through the network in blocks. ``apply`` must then treat each sample alone, which is checked of scores of
   the whole batch where values are known.
@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import check, shown
+from sketchprune._leaves import beside, check_real, joined, on_floating, split
 from sketchprune._static import can_be_hashed, static
 from sketchprune.scores import _blocks
 from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Prunable, Scores
@@ -189,8 +190,9 @@ def score(
         A function with the signature of `Score`.
 
     Raises:
-        ValueError: by the score, for parameters that are not floating, a mask of another shape, a missing key, options
-            that cannot be hashed, and a formula whose result is not shaped like the parameters.
+        ValueError: by the score, for parameters without a floating leaf or with what is no array, a mask of another
+            shape, a missing key, options that cannot be hashed, and a formula whose result is not shaped like the
+            parameters.
 
     >>> @score(uses="params")
     ... def distance(net, *, center=0.0):
@@ -261,11 +263,11 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
 
 
 def _check_parameters(params: Params, mask: Mask | None, prunable: Prunable) -> None:
-    """Refuses what is no pytree of floating arrays, and masks of another shape."""
+    """Refuses what is no pytree of arrays with a floating one, and masks of another shape."""
     check("params", params, Params)
     check("mask", mask, Mask | None)
     check("prunable", prunable, Prunable)
-    _checks.floating_leaves("params", params)
+    check_real("params", params)
 
 
 def _hashable_options(
@@ -326,7 +328,10 @@ def _outputs_of_two(params: Params, x: Array, *, apply: Any) -> tuple[Array, Arr
 def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_size, prunable) -> Scores:
     masked = params if mask is None else masks.apply(params, mask)
     chosen = jax.tree.structure(params).unflatten(prunable)
-    net = Pruned(apply, loss, masked, x, y, mask, key, block_size, chosen)
+    params, others = split(params)
+    masked, chosen, mask = (None if tree is None else beside(params, tree) for tree in (masked, chosen, mask))
+    network = None if apply is None else on_floating(apply, others)
+    net = Pruned(network, loss, masked, x, y, mask, key, block_size, chosen)
     found = formula(net, **dict(options))
     _check_shapes(formula.__name__, found, params)
 
@@ -336,7 +341,9 @@ def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_s
             return jnp.full_like(value, jnp.inf)
         return value if kept is None else jnp.where(kept != 0, value, -jnp.inf)
 
-    return jax.tree.map(leaf, chosen, params, found, *(() if mask is None else (mask,)))
+    scores = jax.tree.map(leaf, chosen, params, found, *(() if mask is None else (mask,)))
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    return joined(scores, jax.tree.map(lambda leaf: jnp.full(jnp.shape(leaf), jnp.inf, dtype), others))
 
 
 def _check_shapes(name: str, found: Any, params: Params) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
 from sketchprune import _checks
+from sketchprune._leaves import beside, check_params, on_floating, split
 from sketchprune._static import static
 from sketchprune.train.pruned_optimizer import PrunedState, forgetting, restrict, support, update_kept
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
@@ -43,6 +44,10 @@ class Recipe(NamedTuple):
     ) -> "Recipe":
         """The recipe of any functions, also of those that cannot be hashed."""
         return cls(static(apply), static(loss), optimizer, batch_size)
+
+    def on_floating(self, others: Params) -> "Recipe":
+        """The recipe for the floating leaves, in a program that has the others."""
+        return self._replace(apply=on_floating(self.apply, others))
 
     def loss_on(self, data: Batch) -> Loss:
         """The loss on some data, as a function of the parameters."""
@@ -145,6 +150,12 @@ class Training(NamedTuple):
         return jax.tree.map(lambda values: values[chosen], self.data), order
 
 
+def floating(params: Params, mask: Mask | None) -> tuple[Params, Params, Mask | None]:
+    """The floating leaves of the parameters, all others, and the support of the mask beside the floating ones."""
+    own, others = split(params)
+    return own, others, None if mask is None else beside(own, support(params, mask))
+
+
 def restricted(tree: Params, mask: Mask | None) -> Params:
     """The values on the support of a mask, zero elsewhere."""
     return tree if mask is None else restrict(tree, support(tree, mask))
@@ -158,8 +169,9 @@ def check_data(data: Batch) -> int:
     return len(x)
 
 
-def check_batches(data: Batch, steps: int, key: Keys | None, batch_size: int | None) -> None:
-    """Refuses data, steps and batch sizes that do not go together."""
+def check_batches(params: Params, data: Batch, steps: int, key: Keys | None, batch_size: int | None) -> None:
+    """Refuses parameters that are no arrays, and data, steps and batch sizes that do not go together."""
+    check_params("params", params)
     _checks.whole("steps", steps, least=0)
     samples = check_data(data)
     if batch_size is not None:

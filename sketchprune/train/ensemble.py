@@ -15,8 +15,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune._boundary import checked
+from sketchprune._leaves import joined
 from sketchprune._static import static
-from sketchprune.train._steps import Keys, Recipe, Training, check_batches
+from sketchprune.train._steps import Keys, Recipe, Training, check_batches, floating
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 Evaluation = Any
@@ -107,7 +108,7 @@ def fit_many(
     >>> fits.params.tolist()
     [[0.75, 0.0], [0.75, 0.75]]
     """
-    check_batches(data, steps, key, batch_size)
+    check_batches(params, data, steps, key, batch_size)
     _check_checkpoints(checkpoints, steps, evaluate)
     stacked, models = _stacks(params, mask, key)
     recipe = Recipe.of(apply, loss, optimizer, batch_size)
@@ -144,7 +145,8 @@ def _fit_tile(params, mask, key, data, *, plan: _Plan) -> Fits:
 
 def _fit_one(plan: _Plan, data: Batch, params: Params, mask: Mask | None, key: Key | None) -> Fits:
     """Trains one model, and measures it on the way."""
-    training = Training(plan.recipe, data, key)
+    params, others, mask = floating(params, mask)
+    training = Training(plan.recipe.on_floating(others), data, key)
     start = training.start(params, mask)
 
     def step(carry):
@@ -161,15 +163,15 @@ def _fit_one(plan: _Plan, data: Batch, params: Params, mask: Mask | None, key: K
     curve = None
     if plan.evaluate is not None:
         # One model after another under vmap, because an evaluation may take many more samples than a batch.
-        measured = jax.custom_batching.sequential_vmap(plan.evaluate)
+        measured = jax.custom_batching.sequential_vmap(lambda *parts: plan.evaluate(joined(*parts)))
 
         def to_checkpoint(carry, stop):
             carry = run_until(stop, carry)
-            return carry, measured(carry[1].params)
+            return carry, measured(carry[1].params, others)
 
         carry, curve = lax.scan(to_checkpoint, carry, jnp.array(plan.checkpoints, jnp.int32))
     _, state, losses = run_until(plan.steps, carry)
-    return Fits(state.params, losses[: plan.steps], curve)
+    return Fits(joined(state.params, others), losses[: plan.steps], curve)
 
 
 def _check_checkpoints(checkpoints: Sequence[int], steps: int, evaluate: Any) -> None:
@@ -191,7 +193,7 @@ def _stacks(params: Params, mask: Mask | None, key: Keys | None) -> tuple[tuple[
         stacked = (ranks[0] >= ranks[1], ranks[1] >= ranks[0])
     several = (*stacked, key is not None and key.ndim > 0)
     lengths = {
-        name + jax.tree_util.keystr(path): len(leaf)
+        name + jax.tree_util.keystr(path): jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0
         for name, tree, stack in zip(("params", "mask", "key"), (params, mask, key), several, strict=True)
         if stack
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -222,7 +224,8 @@ def _bytes(recipe: Recipe, data: Batch, params: Params, mask: Mask | None) -> in
     """What training holds of one model at a time, by shapes alone."""
 
     def held(params, mask, batch):
-        value, pullback = jax.vjp(recipe.loss_on(batch), params)
+        params, others, mask = floating(params, mask)
+        value, pullback = jax.vjp(recipe.on_floating(others).loss_on(batch), params)
         return params, params, recipe.optimizer.init(params), mask, value, pullback
 
     batch = jax.tree.map(lambda values: values[: recipe.batch_size or len(values)], data)

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
-from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restricted
-from sketchprune.train.pruned_optimizer import support
+from sketchprune._leaves import check_params, joined
+from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, floating, restricted
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
 
 
@@ -77,7 +77,8 @@ def fit(
     """Trains for a number of steps of an optax optimiser on ``loss(apply(params, x), y)``.
 
     A step sees all data, or with ``batch_size`` the next slice of a permutation that is drawn from ``key`` for each
-    epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time.
+    epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time. Leaves of
+    the parameters that are no floating arrays stay as they are.
 
     With ``state`` training goes on where another fit ended, exactly: with the same data, key and batch size, 10 steps
     and 10 more are 20 steps bit for bit. The mask may be another one, as from level to level of iterative pruning; what
@@ -114,7 +115,7 @@ def fit(
     >>> w.tolist(), losses.tolist()
     ([0.75, 0.0], [1.0, 0.625])
     """
-    check_batches(data, steps, key, batch_size)
+    check_batches(params, data, steps, key, batch_size)
     recipe = Recipe.of(apply, loss, optimizer, batch_size)
     return _fit(params, data, mask, key, state, recipe=recipe, steps=steps)
 
@@ -162,6 +163,7 @@ def converge(
     ([0.875, 0.875], 3, 0.17678)
     """
     _checks.whole("max_steps", max_steps, least=0)
+    check_params("params", params)
     check_data(data)
     recipe = Recipe.of(apply, loss, optimizer)
     return _converge(params, data, max_steps, mask, tolerance, recipe=recipe)
@@ -169,7 +171,8 @@ def converge(
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps"))
 def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
-    training = Training(recipe, data, key)
+    params, others, mask = floating(params, mask)
+    training = Training(recipe.on_floating(others), data, key)
     start = training.start(params, mask)
     done = jnp.int32(0)
     if state is not None:
@@ -178,7 +181,7 @@ def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
         done = state.step
     step = functools.partial(training.advance, mask)
     end, losses = lax.scan(step, start, done + jnp.arange(steps, dtype=done.dtype))
-    return Fit(end.params, losses, Progress(end.optimizer, end.order, done + steps))
+    return Fit(joined(end.params, others), losses, Progress(end.optimizer, end.order, done + steps))
 
 
 def _check_state(state: Progress, start: State) -> None:
@@ -191,7 +194,8 @@ def _check_state(state: Progress, start: State) -> None:
 
 @functools.partial(jax.jit, static_argnames="recipe")
 def _converge(params, data, max_steps, mask, tolerance, *, recipe: Recipe) -> tuple[Params, Array, Array]:
-    kept = None if mask is None else support(params, mask)
+    params, others, kept = floating(params, mask)
+    recipe = recipe.on_floating(others)
     loss = recipe.loss_on(data)
 
     def slope(params):
@@ -214,4 +218,4 @@ def _converge(params, data, max_steps, mask, tolerance, *, recipe: Recipe) -> tu
     state = optax.with_extra_args_support(recipe.optimizer).init(params)
     start = (params, state, value, gradient, norm, jnp.int32(0))
     params, *_, norm, steps = lax.while_loop(unfinished, advance, start)
-    return params, steps, norm
+    return joined(params, others), steps, norm

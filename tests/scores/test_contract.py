@@ -184,9 +184,9 @@ def test_options_of_scores_are_checked():
 
 
 @pytest.mark.parametrize("name", scores.SCORES)
-def test_parameters_that_are_not_floating_are_refused(name):
-    params = {"w": jnp.ones((2, 1)), "n": jnp.ones((2, 2), int)}
-    with pytest.raises(ValueError, match=r"params\['n'\] has dtype int64; it takes floating numbers"):
+def test_parameters_without_floating_numbers_are_refused(name):
+    params = {"w": jnp.ones((2, 1), int), "n": jnp.ones((2, 2), int)}
+    with pytest.raises(ValueError, match="params has no floating leaf; it takes at least one"):
         scores.SCORES[name](linear, mean_loss, params, BATCH, key=KEY)
 
 
