@@ -85,6 +85,7 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def replace_mask(state: Any, mask: Mask) -> Any:
     """The state of an optimiser with another mask wherever there is one from :func:`pruned`.
 
