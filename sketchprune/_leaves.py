@@ -110,7 +110,9 @@ def beside(floating: Params, tree: PyTree[Any]) -> PyTree[Any]:
 
 def on_floating(apply: Any, others: Params) -> Any:
     """The network as a function of its floating leaves, in a program that has the others."""
-    return apply if not jax.tree.leaves(others) else lambda floating, x: apply(joined(floating, others), x)
+    if not jax.tree.leaves(others):
+        return apply
+    return lambda floating, x, **state_and_key: apply(joined(floating, others), x, **state_and_key)
 
 
 def _is_none(leaf: Any) -> bool:

@@ -38,6 +38,8 @@ Prunable = Callable[[str], bool] | PyTree[bool] | None
 """Which leaves may be pruned: see `sketchprune.masks.prunable`."""
 ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
+StatefulApplyFn = Callable[..., tuple[Float[Array, "n k"], Any]]
+"""``apply(params, x, state=…, key=…) -> (outputs [n, k], state)``: a network as it is trained, with what it carries."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]
 """``loss(outputs, targets)``: one number, the mean over the samples unless its docstring says otherwise."""
 ScoreFn = Callable[..., Scores]

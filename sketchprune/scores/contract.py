@@ -9,8 +9,8 @@ A formula takes a `Pruned` network and returns arrays shaped like its parameters
 - Scores have the dtype of the parameters. A formula sees the floating leaves alone, with None where the others are:
   these are never pruned, and handed to ``apply`` as they are.
 - NaN passes through, because under a trace it could not be caught; `masks.keep_top` refuses it.
-- Samples go through the network in blocks. ``apply`` must then treat each sample alone, which is checked of scores of
-  the whole batch where values are known.
+- Samples go through the network in blocks. ``apply`` must treat each sample alone, in evaluation mode, which is checked
+  where values are known.
 - The formula is compiled once for each apply, loss, options and shape of the arrays.
 """
 
@@ -21,11 +21,11 @@ from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkab
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import check, shown
+from sketchprune._coupling import check_samples_apart
 from sketchprune._leaves import beside, check_real, joined, on_floating, split
 from sketchprune._static import can_be_hashed, static
 from sketchprune.scores import _blocks
@@ -239,8 +239,8 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         if uses == "batch":
             check("loss", loss, LossFn)
             _check_as_many(x, y)
-        if uses == "batch" and len(x) > block_size:
-            _check_samples_apart(formula.__name__, static(apply), params, x, block_size)
+        if uses != "params":
+            check_samples_apart(apply, params, x)
         return _compiled(
             params,
             x,
@@ -257,6 +257,7 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
 
     common = [each for name, each in inspect.signature(Score.__call__).parameters.items() if name != "self"]
     scored.__signature__ = inspect.Signature([*common[:-1], *options_of.values()], return_annotation=Scores)  # pyright: ignore[reportAttributeAccessIssue]
+    scored.uses = uses  # pyright: ignore[reportAttributeAccessIssue]
     # For the contract check: blocks must not change a score.
     scored.with_block_size = functools.partial(_with_conventions, formula, uses, needs_key)  # pyright: ignore[reportAttributeAccessIssue]
     return scored
@@ -303,25 +304,6 @@ def _check_as_many(x: Inputs, y: Any) -> None:
     """Refuses arrays of targets that are more or fewer than the samples."""
     if getattr(y, "shape", ()) and len(y) != len(x):
         raise ValueError(f"batch has {len(x)} inputs and {len(y)} targets; it takes as many of each")
-
-
-def _check_samples_apart(name: str, apply: Any, params: Params, x: Inputs, block_size: int) -> None:
-    """Refuses a network whose outputs for the first and the last sample depend on each other. Not under a trace."""
-    if any(map(_checks.traced, jax.tree.leaves((params, x)))):
-        return
-    together, apart = map(np.asarray, _outputs_of_two(params, x[:: len(x) - 1], apply=apply))
-    largest = np.max(abs(apart), where=np.isfinite(apart), initial=0)
-    if not np.allclose(together, apart, rtol=0, atol=np.finfo(apart.dtype).eps ** 0.5 * largest, equal_nan=True):
-        raise ValueError(
-            f"apply couples samples, as batch normalisation in training mode does; of {len(x)} samples, more than "
-            f"{block_size}, {name} takes a network that treats each alone"
-        )
-
-
-@functools.partial(jax.jit, static_argnames="apply")
-def _outputs_of_two(params: Params, x: Array, *, apply: Any) -> tuple[Array, Array]:
-    """The outputs for two samples together, and for each of them alone."""
-    return apply(params, x), jnp.concatenate([apply(params, x[:1]), apply(params, x[1:])])
 
 
 @functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size", "prunable"))

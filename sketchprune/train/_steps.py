@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
 from sketchprune import _checks
+from sketchprune._boundary import shown
 from sketchprune._leaves import beside, check_params, on_floating, split
 from sketchprune._static import static
 from sketchprune.train.pruned_optimizer import PrunedState, forgetting, restrict, support, update_kept
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.types import Batch, Key, LossFn, Mask, Params
 
 Keys = KeyArray[Array, "..."]
 """One key, or one for each model."""
@@ -31,27 +32,40 @@ class Recipe(NamedTuple):
         loss: ``loss(outputs, targets)``.
         optimizer: an optax optimiser.
         batch_size: how many samples a step sees; None for all.
+        stateful: whether ``apply`` takes a state and a key too, and returns the state beside the outputs.
     """
 
     apply: Any
     loss: Any
     optimizer: Any
     batch_size: int | None = None
+    stateful: bool = False
 
     @classmethod
     def of(
-        cls, apply: ApplyFn, loss: LossFn, optimizer: optax.GradientTransformation, batch_size: int | None = None
+        cls,
+        apply: Callable[..., Any],
+        loss: LossFn,
+        optimizer: optax.GradientTransformation,
+        batch_size: int | None = None,
+        network_state: Any = None,
     ) -> "Recipe":
         """The recipe of any functions, also of those that cannot be hashed."""
-        return cls(static(apply), static(loss), optimizer, batch_size)
+        return cls(static(apply), static(loss), optimizer, batch_size, network_state is not None)
 
     def on_floating(self, others: Params) -> "Recipe":
         """The recipe for the floating leaves, in a program that has the others."""
         return self._replace(apply=on_floating(self.apply, others))
 
     def loss_on(self, data: Batch) -> Loss:
-        """The loss on some data, as a function of the parameters."""
+        """The loss on some data, as a function of the parameters; of a network without a state."""
         return functools.partial(_loss_on, self.apply, self.loss, data)
+
+    def loss_and_state_on(self, data: Batch, network: Any, key: Any) -> Callable[[Params], tuple[Array, Any]]:
+        """The loss on some data and the next state of the network, as a function of the parameters."""
+        if not self.stateful:
+            return lambda params: (_loss_on(self.apply, self.loss, data, params), network)
+        return functools.partial(_loss_and_state_on, self.apply, self.loss, data, network, key)
 
     def update(
         self, kept: Mask | None, loss: Loss, params: Params, state: Any, value: Array, gradient: Params
@@ -73,11 +87,13 @@ class State(NamedTuple):
         params: the parameters.
         optimizer: the state of the optimiser.
         order: the order of the samples in this epoch.
+        network: the state of the network, such as its running averages; None where it has none.
     """
 
     params: Params
     optimizer: Any
     order: Array
+    network: Any = None
 
 
 class Slope(NamedTuple):
@@ -88,12 +104,14 @@ class Slope(NamedTuple):
         value: at the parameters before the step.
         gradient: there, in all weights, those that are pruned included.
         order: the order of the samples in the epoch of the step.
+        network: the state of the network after the step.
     """
 
     loss: Loss
     value: Float[Array, ""]
     gradient: Params
     order: Array
+    network: Any
 
 
 class Training(NamedTuple):
@@ -109,23 +127,25 @@ class Training(NamedTuple):
     data: Batch
     key: Key | None
 
-    def start(self, params: Params, mask: Mask | None) -> State:
+    def start(self, params: Params, mask: Mask | None, network: Any = None) -> State:
         """The state before the first step."""
         params = restricted(params, mask)
         optimizer = optax.with_extra_args_support(self.recipe.optimizer).init(params)
-        return State(params, optimizer, jnp.arange(len(self.data[0])))
+        return State(params, optimizer, jnp.arange(len(self.data[0])), network)
 
     def slope(self, state: State, step: Array) -> Slope:
         """The loss and its gradient at the state before a step."""
         batch, order = self._batch(step, state.order)
-        loss = self.recipe.loss_on(batch)
-        return Slope(loss, *jax.value_and_grad(loss)(state.params), order)
+        key = _step_key(self.key, step) if self.recipe.stateful else None
+        both = self.recipe.loss_and_state_on(batch, state.network, key)
+        (value, network), gradient = jax.value_and_grad(both, has_aux=True)(state.params)
+        return Slope(lambda params: both(params)[0], value, gradient, order, network)
 
     def descend(self, state: State, slope: Slope, mask: Mask | None) -> State:
         """The state after a step of the optimiser."""
         kept = None if mask is None else support(state.params, mask)
         at = state.params, state.optimizer, slope.value, slope.gradient
-        return State(*self.recipe.update(kept, slope.loss, *at), slope.order)
+        return State(*self.recipe.update(kept, slope.loss, *at), slope.order, slope.network)
 
     def advance(self, mask: Mask | None, state: State, step: Array) -> tuple[State, Float[Array, ""]]:
         """The state after a step, and the loss before it."""
@@ -183,6 +203,36 @@ def check_batches(params: Params, data: Batch, steps: int, key: Keys | None, bat
 def _loss_on(apply: Any, loss: Any, data: Batch, params: Params) -> Float[Array, ""]:
     x, y = data
     return loss(apply(params, x), y)
+
+
+def _loss_and_state_on(
+    apply: Any, loss: Any, data: Batch, network: Any, key: Any, params: Params
+) -> tuple[Float[Array, ""], Any]:
+    x, y = data
+    # A copy, since a state of equinox can be used once, and line searches ask for the loss again.
+    found = apply(params, x, state=jax.tree.map(lambda leaf: leaf, network), key=key)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(f"apply returns {shown(found)}; with network_state it takes one that returns (outputs, state)")
+    outputs, after = found
+    given, returned = (jax.eval_shape(lambda tree=tree: tree) for tree in (network, after))
+    if not _alike(given, returned):
+        raise ValueError(f"apply returns the state {returned}; it takes one that returns it as it is given, {given}")
+    return loss(outputs, y), after
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two trees of shapes and dtypes are the same; a state of equinox has no equality of its own."""
+    facts = [
+        (jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)])
+        for tree in (one, other)
+    ]
+    return facts[0] == facts[1]
+
+
+def _step_key(key: Any, step: Array) -> Any:
+    """The key of a step, such as for dropout; None without one."""
+    # Epochs, and what grows at random, draw with the key folded with other numbers.
+    return None if key is None else jax.random.fold_in(jax.random.fold_in(key, 2**32 - 2), step)
 
 
 def _permutation(key: Any, epoch: Array, samples: int) -> Array:

@@ -240,7 +240,7 @@ def _rewired(
             found = jax.tree.map(jnp.logical_or, stays, largest(values, replaced, free, chosen))
             # What is new is 0 already, since it was outside the mask.
             changed = training.restricted(state, jax.tree.map(jnp.logical_and, found, kept))
-            return changed._replace(order=slope.order), found
+            return changed._replace(order=slope.order, network=slope.network), found
 
         return lax.cond(rewiring.due(number), rewire, lambda: (training.descend(state, slope, kept), kept)), slope.value
 

@@ -21,7 +21,7 @@ from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune._leaves import check_params, joined
 from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, floating, restricted
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, StatefulApplyFn
 
 
 class Progress(NamedTuple):
@@ -45,11 +45,13 @@ class Fit(struct.PyTreeNode):
         params: the parameters.
         losses: [steps], before each step, on the batch of that step.
         state: where training stands, for :func:`fit` to go on.
+        network_state: of the network after the last step; None where it has none.
     """
 
     params: PyTree
     losses: PyTree
     state: PyTree
+    network_state: PyTree = None
 
     def __iter__(self) -> Iterator[Any]:
         """The parameters and the losses."""
@@ -62,7 +64,7 @@ class Fit(struct.PyTreeNode):
 
 @checked
 def fit(
-    apply: ApplyFn,
+    apply: ApplyFn | StatefulApplyFn,
     loss: LossFn,
     params: Params,
     data: Batch,
@@ -73,6 +75,7 @@ def fit(
     key: Key | None = None,
     batch_size: int | None = None,
     state: Progress | None = None,
+    network_state: Any = None,
 ) -> Fit:
     """Trains for a number of steps of an optax optimiser on ``loss(apply(params, x), y)``.
 
@@ -85,6 +88,12 @@ def fit(
     the optimiser remembers of weights that are pruned since moves nothing. To rewind, go back to the parameters, and
     the state, of an earlier fit.
 
+    A network with batch statistics or dropout is trained by ``apply(params, x, state=…, key=…) -> (outputs, state)``,
+    which ``network_state`` asks for: it is the first state, any pytree of arrays, and ``()`` where there is dropout
+    alone. Each step takes the state that the step before returned, and a key of its own made from ``key`` (None without
+    one). Nothing else in the library takes this form: kernels, paths and scores see ``apply(params, x)`` in evaluation
+    mode. ``docs/networks.md`` has the lines for flax linen, flax nnx and equinox.
+
     Args:
         apply: the network.
         loss: ``loss(outputs, targets)``, one number.
@@ -94,17 +103,19 @@ def fit(
             so make it once.
         steps: how many steps are taken.
         mask: whose support is trained; None for all weights.
-        key: for the batches.
+        key: for the batches, and for the network where ``network_state`` is given.
         batch_size: how many samples a step sees; None for all.
         state: of the fit that ``params`` comes from; None for a new start.
+        network_state: the state of the network before the first step; None for a network without one.
 
     Returns:
         A record that unpacks as ``params, losses``: the parameters, and the losses [steps] before each step, on the
-        batch of that step. Its attribute ``state`` goes on from there.
+        batch of that step. Its attributes ``state`` and ``network_state`` go on from there.
 
     Raises:
         ValueError: for x and y of different length, a batch size outside 1..n or without a key, a mask that is not
-            shaped like the parameters, and a state of another optimiser or number of samples.
+            shaped like the parameters, a state of another optimiser or number of samples, and an ``apply`` that returns
+            a state of other shapes or dtypes than ``network_state``.
 
     Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape.
 
@@ -116,8 +127,8 @@ def fit(
     ([0.75, 0.0], [1.0, 0.625])
     """
     check_batches(params, data, steps, key, batch_size)
-    recipe = Recipe.of(apply, loss, optimizer, batch_size)
-    return _fit(params, data, mask, key, state, recipe=recipe, steps=steps)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size, network_state)
+    return _fit(params, data, mask, key, state, network_state, recipe=recipe, steps=steps)
 
 
 @checked
@@ -170,10 +181,10 @@ def converge(
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps"))
-def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
+def _fit(params, data, mask, key, state, network_state, *, recipe: Recipe, steps: int) -> Fit:
     params, others, mask = floating(params, mask)
     training = Training(recipe.on_floating(others), data, key)
-    start = training.start(params, mask)
+    start = training.start(params, mask, network_state)
     done = jnp.int32(0)
     if state is not None:
         _check_state(state, start)
@@ -181,7 +192,8 @@ def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
         done = state.step
     step = functools.partial(training.advance, mask)
     end, losses = lax.scan(step, start, done + jnp.arange(steps, dtype=done.dtype))
-    return Fit(joined(end.params, others), losses, Progress(end.optimizer, end.order, done + steps))
+    progress = Progress(end.optimizer, end.order, done + steps)
+    return Fit(joined(end.params, others), losses, progress, end.network)
 
 
 def _check_state(state: Progress, start: State) -> None:
