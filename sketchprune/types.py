@@ -40,6 +40,8 @@ Groups = Literal["rows", "columns", "channels"] | tuple[int | None, ...]
 """What a group of weights is: see `sketchprune.masks.group_scores`."""
 ApplyFn = Callable[[Any, Any], Float[Array, "n k"]]
 """``apply(params, x) -> [n, k]``; samples are independent of one another."""
+StatefulApplyFn = Callable[..., tuple[Float[Array, "n k"], Any]]
+"""``apply(params, x, state=…, key=…) -> (outputs [n, k], state)``: a network as it is trained, with what it carries."""
 LossFn = Callable[[Any, Any], Float[Array, ""]]
 """``loss(outputs, targets)``: one number, the mean over the samples unless its docstring says otherwise."""
 ScoreFn = Callable[..., Scores]

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sketchprune import _checks
-from sketchprune._leaves import is_floating
+from sketchprune._leaves import check_real, is_floating
 from sketchprune.kernels.structure import Structure, read
 from sketchprune.types import ApplyFn, Inputs, Mask, Params
 
@@ -78,7 +78,7 @@ def mask_leaves(params: Params, mask: Mask | None) -> MaskLeaves:
     named, structure = jax.tree_util.tree_flatten_with_path(params)
     names = [jax.tree_util.keystr(path) for path, _ in named]
     leaves = [leaf for _, leaf in named]
-    _check_real(names, leaves)
+    check_real("params", params)
     if mask is None:
         return MaskLeaves([None] * len(leaves), (None,) * len(leaves))
     named_mask, mask_structure = jax.tree_util.tree_flatten_with_path(mask)
@@ -92,15 +92,6 @@ def mask_leaves(params: Params, mask: Mask | None) -> MaskLeaves:
         _checked_mask(f"mask{name}", leaf, own) for name, leaf, (_, own) in zip(names, leaves, named_mask, strict=True)
     ]
     return MaskLeaves(arrays, _stable_bounds([_count_kept(array) for array in arrays], leaves))
-
-
-def _check_real(names: Sequence[str], leaves: Sequence[Any]) -> None:
-    """Raise ValueError for complex parameters and for none to differentiate in."""
-    for name, leaf in zip(names, leaves, strict=True):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
-            raise ValueError(f"params{name} is complex; it takes real numbers")
-    if not any(map(is_floating, leaves)):
-        raise ValueError("params has no floating leaf to differentiate in; it takes at least one")
 
 
 def _checked_mask(name: str, leaf: Any, mask: Any) -> Any:

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, PyTree
 
 from sketchprune._boundary import checked
+from sketchprune._coupling import check_samples_apart
 from sketchprune._leaves import differentiable_leaves, is_floating
 from sketchprune._static import static
 from sketchprune.kernels import _plan
@@ -58,6 +59,7 @@ def column_norms(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | None
     """
     check_inputs(x)
     masks, _ = mask_leaves(params, mask)
+    check_samples_apart(apply, params, x)
     return _column_norms(static(apply), params, masks, x)
 
 

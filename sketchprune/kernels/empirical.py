@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
+from sketchprune._coupling import check_samples_apart
 from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.kernels._blocks import Pair, fold_pairs
@@ -83,6 +84,7 @@ def ntk(
     if block_size is not None:
         _checks.whole("block_size", block_size, least=1)
     masks, bounds = mask_leaves(params, mask)
+    check_samples_apart(apply, params, x1, x2)
     return _ntk(static(apply), params, masks, x1, x2, bounds=bounds, trace_outputs=trace_outputs, block_size=block_size)
 
 
@@ -155,6 +157,7 @@ def ntk_reference(
     """
     check_inputs(x1, x2)
     masks, _ = mask_leaves(params, mask)
+    check_samples_apart(apply, params, x1, x2)
     return _ntk_reference(static(apply), params, masks, x1, x2, trace_outputs=trace_outputs)
 
 
@@ -212,6 +215,7 @@ def frobenius_norm(apply: ApplyFn, params: Params, x: Inputs, *, mask: Mask | No
     """
     check_inputs(x)
     masks, bounds = mask_leaves(params, mask)
+    check_samples_apart(apply, params, x)
     return _frobenius_norm(static(apply), params, masks, x, bounds=bounds)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
+from sketchprune._coupling import check_samples_apart
 from sketchprune._leaves import at_floating, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.kernels._network import Network, check_inputs, mask_leaves, network
@@ -57,6 +58,7 @@ def ntk_vector_product(
     """
     check_inputs(x)
     masks, _ = mask_leaves(params, mask)
+    check_samples_apart(apply, params, x)
     return _ntk_vector_product(static(apply), params, masks, x, vector)
 
 
@@ -117,6 +119,7 @@ def extreme_eigenvalues(
     check_inputs(x)
     _checks.whole("num_products", num_products, least=1)
     masks, _ = mask_leaves(params, mask)
+    check_samples_apart(apply, params, x)
     key = jax.random.key(0) if key is None else key
     return _extreme_eigenvalues(static(apply), params, masks, x, key, num_products=num_products)
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import checked
+from sketchprune._leaves import check_real, is_floating
 from sketchprune.laws.densities import Rule, layer_densities
 from sketchprune.types import Params, Prunable
 
@@ -191,11 +192,11 @@ def _named_leaves(params: Params) -> tuple[list[str], list[Any]]:
 
 @checked
 def check_leaves(params: Params) -> None:
-    """Refuses parameters that are not floating, and empty leaves."""
-    names, leaves, _ = _checks.floating_leaves("params", params)
-    for name, leaf in zip(names, leaves, strict=True):
-        if not leaf.size:
-            raise ValueError(f"{name} is empty, of shape {leaf.shape}; it takes layers with at least one weight")
+    """Refuses parameters without floating leaves, and floating leaves that are empty."""
+    check_real("params", params)
+    for name, leaf in zip(*_named_leaves(params), strict=True):
+        if is_floating(leaf) and not leaf.size:
+            raise ValueError(f"params{name} is empty, of shape {leaf.shape}; it takes layers with at least one weight")
 
 
 def check_rounds(keeps: Any, available: PyTree[int]) -> Any:

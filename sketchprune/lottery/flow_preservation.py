@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from sketchprune import _checks, masks
+from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain
 from sketchprune._boundary import checked
+from sketchprune._leaves import chosen_of_mask
 from sketchprune.lottery import _inputs
 from sketchprune.types import Key, Mask, Prunable
 
@@ -43,7 +44,7 @@ def repair(key: Key, mask: Mask, *, prunable: Prunable = None) -> Mask:
     [[True, True]]
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(mask)
-    layers = [i for i, pruned in enumerate(jax.tree.leaves(masks.prunable(mask, prunable))) if pruned]
+    layers = [i for i, pruned in enumerate(jax.tree.leaves(chosen_of_mask(mask, prunable))) if pruned]
     for i in layers:
         path, leaf = leaves[i]
         if jnp.ndim(leaf) < 2 or not jnp.size(leaf):

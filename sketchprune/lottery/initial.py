@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
+from sketchprune._leaves import check_real, is_floating
 from sketchprune.types import Key, Params
 
 
@@ -17,7 +18,7 @@ def he_normal(key: Key, params: Params, densities: PyTree) -> Params:
 
     Each leaf with two axes or more becomes N(0, 2/(p_l k)), with k its fan-in. A unit keeps p_l k of its weights on
     average, so under a random mask of density p_l ReLU layers neither shrink nor raise their inputs' mean square.
-    Other leaves, such as biases and norm scales, stay as they are.
+    Other leaves, such as biases, norm scales and whatever is not floating, stay as they are.
 
     Args:
         key: leaf i, in leaf order, uses ``fold_in(key, i)``.
@@ -30,7 +31,7 @@ def he_normal(key: Key, params: Params, densities: PyTree) -> Params:
         Parameters of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: densities of another structure or outside (0, 1], and parameters that are not floating.
+        ValueError: densities of another structure or outside (0, 1], and parameters without a floating leaf.
 
     Cost: O(weights).
 
@@ -41,14 +42,16 @@ def he_normal(key: Key, params: Params, densities: PyTree) -> Params:
     >>> round(float(jnp.var(drawn["kernel"])), 2), drawn["bias"].tolist()  # 2/(0.25 · 200)
     (0.04, [1.0, 1.0, 1.0])
     """
-    _, leaves, structure = _checks.floating_leaves("params", params)
+    check_real("params", params)
+    leaves, structure = jax.tree.flatten(params)
     if jax.tree.structure(densities) != structure:
         given = jax.tree.structure(densities)
         raise ValueError(f"densities has the structure {given}; it takes that of params, {structure}")
     drawn = []
     for i, (leaf, density) in enumerate(zip(leaves, jax.tree.leaves(densities), strict=True)):
         _checks.interval("densities", density, closed=True)
-        drawn.append(_he_leaf(jax.random.fold_in(key, i), leaf, density) if jnp.ndim(leaf) >= 2 else leaf)
+        is_kernel = is_floating(leaf) and jnp.ndim(leaf) >= 2
+        drawn.append(_he_leaf(jax.random.fold_in(key, i), leaf, density) if is_kernel else leaf)
     return jax.tree.unflatten(structure, drawn)
 
 

@@ -1,11 +1,13 @@
 """What may be pruned, and what a mask does to parameters."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from sketchprune._boundary import checked
+from sketchprune._leaves import chosen_among, chosen_of_mask, is_array, is_floating
 from sketchprune.types import Mask, Params, Prunable
 
 
@@ -14,10 +16,12 @@ def prunable(params: Params, which: Prunable = None) -> PyTree[bool]:
     """Which leaves pruning touches: by default those with two axes or more, or the only leaf.
 
     Biases and norm scales, which have one axis, are then not pruned. Scores, `prune` and laws take ``which`` as their
-    argument ``prunable``, so that any layer can stay dense and biases can be pruned too.
+    argument ``prunable``, so that any layer can stay dense and biases can be pruned too. Leaves that are no floating
+    numbers, such as counters, random keys and functions, are never pruned, whatever ``which`` says; but where none is
+    floating all count, so that a mask of booleans may stand for the parameters.
 
     Args:
-        params: the parameters, of which only shapes count.
+        params: the parameters, of which only shapes and dtypes count.
         which: a function from the path of a leaf, as jax.tree_util.keystr writes it, to whether it is pruned; or the
             pytree of booleans itself, as this function returns it.
 
@@ -35,27 +39,19 @@ def prunable(params: Params, which: Prunable = None) -> PyTree[bool]:
     True
     >>> prunable([jnp.ones((2, 3)), jnp.ones((3, 1))], lambda path: path != "[1]")  # the last layer stays dense
     [True, False]
+    >>> prunable({"weights": jnp.ones(3), "steps": 7})
+    {'steps': False, 'weights': True}
     """
-    only = len(jax.tree.leaves(params)) == 1
-    if which is None:
-        return jax.tree.map(lambda leaf: only or jnp.ndim(leaf) >= 2, params)
-    if callable(which):
-        chosen = jax.tree_util.tree_map_with_path(lambda path, _: bool(which(jax.tree_util.keystr(path))), params)
-    else:
-        chosen = which
-    if jax.tree.structure(chosen) != jax.tree.structure(params):
-        raise ValueError(f"prunable is {chosen}; it takes a function of a path, or one boolean for each leaf of params")
-    if not any(jax.tree.leaves(chosen)):
-        paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        raise ValueError(f"prunable chooses none of the leaves {paths}; it takes one that chooses some")
-    return chosen
+    weights = jax.tree.map(is_floating, params)
+    return chosen_among(weights, params, which) if any(jax.tree.leaves(weights)) else chosen_of_mask(params, which)
 
 
 @checked
 def apply(params: Params, mask: Mask) -> Params:
     """The pruned parameters, m∘θ.
 
-    A boolean mask puts zeros whatever the weights are, a NaN included; a floating one multiplies.
+    A boolean mask puts zeros whatever the weights are, a NaN included; a floating one multiplies. Random keys, and what
+    is no array, are handed on: no mask has a meaning there.
 
     Args:
         params: θ, a pytree of arrays.
@@ -76,7 +72,9 @@ def apply(params: Params, mask: Mask) -> Params:
         expected = jax.tree.structure(params)
         raise ValueError(f"mask is {jax.tree.structure(mask)}; it takes the structure of params, {expected}")
 
-    def pruned(path, weight: ArrayLike, kept: ArrayLike) -> Array:
+    def pruned(path, weight: Any, kept: Any) -> Any:
+        if not is_array(weight) or jnp.issubdtype(jnp.result_type(weight), jax.dtypes.prng_key):
+            return weight
         if jnp.shape(weight) != jnp.shape(kept):
             name = "mask" + jax.tree_util.keystr(path)
             raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sketchprune._boundary import checked
-from sketchprune.masks import parameters
+from sketchprune._leaves import chosen_of_mask
 from sketchprune.types import Mask, Prunable
 
 _HEADINGS = ("layer", "size", "kept", "density", "dead units")
@@ -97,7 +97,7 @@ def summary(mask: Mask, prunable: Prunable = None) -> Summary:
     layer       size  kept  density  dead units
     ['kernel']     4     1     0.25      1 of 2
     """
-    chosen = parameters.prunable(mask, prunable)
+    chosen = chosen_of_mask(mask, prunable)
 
     def count(pruned: bool, leaf: Any) -> tuple[int, int, int, int]:
         """Kept, size, dead units, units."""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import checked
-from sketchprune._leaves import at_floating, differentiable_leaves
+from sketchprune._leaves import at_floating, check_real, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.linalg import ritz_values
 from sketchprune.paths._derivatives import squared_network
@@ -231,9 +231,8 @@ def spectrum(
 
 def _checked_input(params: Params, input_shape: Sequence[int], u: Input | None) -> Float[Array, "..."]:
     """u, or ones, in the dtype of the parameters."""
+    check_real("params", params)
     leaves, _ = differentiable_leaves(params)
-    if not leaves:
-        raise ValueError("params has no floating leaf; it takes at least one")
     dtype = jnp.result_type(*leaves)
     if u is None:
         return jnp.ones(tuple(input_shape), dtype)

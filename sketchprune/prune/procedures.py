@@ -9,6 +9,7 @@ and ``keep`` counts groups: :func:`size`, :func:`count` and :func:`layer_counts`
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from jaxtyping import Array, Int, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import checked
+from sketchprune._coupling import check_samples_apart
 from sketchprune._static import static
 from sketchprune.laws.counts import Keeps, check_leaves, check_rounds
 from sketchprune.prune._facts import ScoreFacts, check_counts, check_scores, kept_counts, score_facts
@@ -75,6 +77,7 @@ def one_shot(
     [False, True, True]
     """
     check_leaves(params)
+    _check_samples_apart(score, apply, params, batch)
     score_key, sampler_key = _split(key)
     chosen = masks.prunable(params, prunable)
     functions = {"score": static(score), "apply": static(apply), "loss": static(loss)}
@@ -133,6 +136,7 @@ def iterative(
     [False, True, False]
     """
     check_leaves(params)
+    _check_samples_apart(score, apply, params, batch)
     chosen = masks.prunable(params, prunable)
     counted = jax.eval_shape(lambda params: _counted(params, groups, chosen), params)
     keeps = check_rounds(keeps, jax.tree.map(lambda leaf, pruned: leaf.size if pruned else 0, counted, chosen))
@@ -215,6 +219,13 @@ def select(
         for pruned, part in zip(touched, zip(keys, leaves, counts, strict=True), strict=True)
     ]
     return jax.tree.unflatten(structure, parts)
+
+
+def _check_samples_apart(score: ScoreFn, apply: ApplyFn | None, params: Params, batch: Any) -> None:
+    """Refuses what a score of :mod:`sketchprune.scores` refuses, which it cannot see inside a compiled program."""
+    uses = getattr(score.func if isinstance(score, functools.partial) else score, "uses", "params")
+    if uses != "params" and apply is not None and isinstance(batch, Sequence) and hasattr(batch[0], "shape"):
+        check_samples_apart(apply, params, batch[0])
 
 
 @functools.partial(jax.jit, static_argnames=("score", "apply", "loss", "prunable"))

@@ -6,11 +6,11 @@ A formula takes a `Pruned` network and returns arrays shaped like its parameters
 - The network that is scored has masked parameters, m∘θ.
 - Scores are +inf on leaves that are never pruned and −inf where ``mask`` has pruned already. Higher is kept. Which
   leaves may be pruned is chosen by ``prunable``, as for `masks.prunable`.
-- Scores have the dtype of the parameters. Parameters that are not floating raise ValueError: close over them in
-  ``apply``.
+- Scores have the dtype of the parameters. A formula sees the floating leaves alone, with None where the others are:
+  these are never pruned, and handed to ``apply`` as they are.
 - NaN passes through, because under a trace it could not be caught; `masks.keep_top` refuses it.
-- Samples go through the network in blocks. ``apply`` must then treat each sample alone, which is checked of scores of
-  the whole batch where values are known.
+- Samples go through the network in blocks. ``apply`` must treat each sample alone, in evaluation mode, which is checked
+  where values are known.
 - The formula is compiled once for each apply, loss, options and shape of the arrays.
 """
 
@@ -21,11 +21,12 @@ from typing import Any, Literal, NamedTuple, Protocol, overload, runtime_checkab
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import check, shown
+from sketchprune._coupling import check_samples_apart
+from sketchprune._leaves import beside, check_real, joined, on_floating, split
 from sketchprune._static import can_be_hashed, static
 from sketchprune.scores import _blocks
 from sketchprune.types import ApplyFn, Inputs, Key, LossFn, Mask, Params, Prunable, Scores
@@ -189,8 +190,9 @@ def score(
         A function with the signature of `Score`.
 
     Raises:
-        ValueError: by the score, for parameters that are not floating, a mask of another shape, a missing key, options
-            that cannot be hashed, and a formula whose result is not shaped like the parameters.
+        ValueError: by the score, for parameters without a floating leaf or with what is no array, a mask of another
+            shape, a missing key, options that cannot be hashed, and a formula whose result is not shaped like the
+            parameters.
 
     >>> @score(uses="params")
     ... def distance(net, *, center=0.0):
@@ -237,8 +239,8 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         if uses == "batch":
             check("loss", loss, LossFn)
             _check_as_many(x, y)
-        if uses == "batch" and len(x) > block_size:
-            _check_samples_apart(formula.__name__, static(apply), params, x, block_size)
+        if uses != "params":
+            check_samples_apart(apply, params, x)
         return _compiled(
             params,
             x,
@@ -255,17 +257,18 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
 
     common = [each for name, each in inspect.signature(Score.__call__).parameters.items() if name != "self"]
     scored.__signature__ = inspect.Signature([*common[:-1], *options_of.values()], return_annotation=Scores)  # pyright: ignore[reportAttributeAccessIssue]
+    scored.uses = uses  # pyright: ignore[reportAttributeAccessIssue]
     # For the contract check: blocks must not change a score.
     scored.with_block_size = functools.partial(_with_conventions, formula, uses, needs_key)  # pyright: ignore[reportAttributeAccessIssue]
     return scored
 
 
 def _check_parameters(params: Params, mask: Mask | None, prunable: Prunable) -> None:
-    """Refuses what is no pytree of floating arrays, and masks of another shape."""
+    """Refuses what is no pytree of arrays with a floating one, and masks of another shape."""
     check("params", params, Params)
     check("mask", mask, Mask | None)
     check("prunable", prunable, Prunable)
-    _checks.floating_leaves("params", params)
+    check_real("params", params)
 
 
 def _hashable_options(
@@ -303,30 +306,14 @@ def _check_as_many(x: Inputs, y: Any) -> None:
         raise ValueError(f"batch has {len(x)} inputs and {len(y)} targets; it takes as many of each")
 
 
-def _check_samples_apart(name: str, apply: Any, params: Params, x: Inputs, block_size: int) -> None:
-    """Refuses a network whose outputs for the first and the last sample depend on each other. Not under a trace."""
-    if any(map(_checks.traced, jax.tree.leaves((params, x)))):
-        return
-    together, apart = map(np.asarray, _outputs_of_two(params, x[:: len(x) - 1], apply=apply))
-    largest = np.max(abs(apart), where=np.isfinite(apart), initial=0)
-    if not np.allclose(together, apart, rtol=0, atol=np.finfo(apart.dtype).eps ** 0.5 * largest, equal_nan=True):
-        raise ValueError(
-            f"apply couples samples, as batch normalisation in training mode does; of {len(x)} samples, more than "
-            f"{block_size}, {name} takes a network that treats each alone"
-        )
-
-
-@functools.partial(jax.jit, static_argnames="apply")
-def _outputs_of_two(params: Params, x: Array, *, apply: Any) -> tuple[Array, Array]:
-    """The outputs for two samples together, and for each of them alone."""
-    return apply(params, x), jnp.concatenate([apply(params, x[:1]), apply(params, x[1:])])
-
-
 @functools.partial(jax.jit, static_argnames=("formula", "apply", "loss", "options", "block_size", "prunable"))
 def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_size, prunable) -> Scores:
     masked = params if mask is None else masks.apply(params, mask)
     chosen = jax.tree.structure(params).unflatten(prunable)
-    net = Pruned(apply, loss, masked, x, y, mask, key, block_size, chosen)
+    params, others = split(params)
+    masked, chosen, mask = (None if tree is None else beside(params, tree) for tree in (masked, chosen, mask))
+    network = None if apply is None else on_floating(apply, others)
+    net = Pruned(network, loss, masked, x, y, mask, key, block_size, chosen)
     found = formula(net, **dict(options))
     _check_shapes(formula.__name__, found, params)
 
@@ -336,7 +323,9 @@ def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_s
             return jnp.full_like(value, jnp.inf)
         return value if kept is None else jnp.where(kept != 0, value, -jnp.inf)
 
-    return jax.tree.map(leaf, chosen, params, found, *(() if mask is None else (mask,)))
+    scores = jax.tree.map(leaf, chosen, params, found, *(() if mask is None else (mask,)))
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    return joined(scores, jax.tree.map(lambda leaf: jnp.full(jnp.shape(leaf), jnp.inf, dtype), others))
 
 
 def _check_shapes(name: str, found: Any, params: Params) -> None:

@@ -14,11 +14,10 @@ def snip(net: Pruned) -> Params:
     It is the first-order change of the loss when weight i is removed. ``key`` is not used. The loss sees the outputs of
     all samples at once, so it need not be a mean.
 
-    More than 256 samples go through ``apply`` in blocks, so it must treat each sample alone. Up to 256 it may couple
-    them, as batch normalisation in training mode does.
+    ``apply`` is the network in evaluation mode: each sample is treated alone.
 
     Raises:
-        ValueError: for more than 256 samples, where ``apply`` couples the first and the last; not under a trace.
+        ValueError: where ``apply`` couples the first and the last sample; not under a trace.
 
     Cost: one forward and one backward pass; one forward pass more for more than 256 samples.
     Source: lee2019snip, sketch/linear-scores, paths/score-forms.
@@ -43,7 +42,7 @@ def grasp(net: Pruned) -> Params:
     For their scores pass it on with the loss: ``lambda outputs, y: cross_entropy(outputs / 200, y)``.
 
     Raises:
-        ValueError: as `snip`, for more than 256 samples that ``apply`` couples.
+        ValueError: as `snip`, where ``apply`` couples samples.
 
     Cost: about three gradients.
     Source: wang2020grasp, paths/score-forms.

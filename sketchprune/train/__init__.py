@@ -2,7 +2,8 @@
 
 :func:`edge_popup`, :func:`iterative_magnitude`, :func:`gradual_magnitude`, :func:`rigl` and :func:`sparse_evolutionary`
 find a mask inside a given source mask. They are one program each, with the signature of :func:`fit`, and work under jit
-and under vmap over keys, masks, parameters and counts.
+and under vmap over keys, masks, parameters and counts. In a loop of one's own, :func:`pruned` keeps an optimiser from
+reviving what a mask has pruned.
 """
 
 from sketchprune.train.dynamic import rigl as rigl
@@ -17,5 +18,8 @@ from sketchprune.train.loops import fit as fit
 from sketchprune.train.losses import cross_entropy as cross_entropy
 from sketchprune.train.magnitude import gradual_magnitude as gradual_magnitude
 from sketchprune.train.magnitude import iterative_magnitude as iterative_magnitude
+from sketchprune.train.pruned_optimizer import PrunedState as PrunedState
+from sketchprune.train.pruned_optimizer import pruned as pruned
+from sketchprune.train.pruned_optimizer import replace_mask as replace_mask
 from sketchprune.train.straight_through import edge_popup as edge_popup
 from sketchprune.train.tickets import Ticket as Ticket

@@ -1,5 +1,7 @@
 """Source masks, and exact choices of the largest values inside them."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sketchprune import _checks, masks
+from sketchprune._leaves import beside, joined, split
+from sketchprune.train.tickets import Ticket
 from sketchprune.types import Count, Mask, Params, Prunable
 
 Keep = Count | PyTree[Count]
@@ -87,6 +91,25 @@ def largest(values: Params, keep: Keep, inside: Mask, chosen: Chosen) -> Mask:
     for i, leaf in zip(pruned, kept, strict=True):
         leaves[i] = leaf
     return structure.unflatten(leaves)
+
+
+def on_floating_leaves(procedure: Callable[..., Ticket]) -> Callable[..., Ticket]:
+    """A procedure on the floating leaves alone, from one of all leaves: the others are put back, with a mask of ones.
+
+    Positional arguments are the parameters, the data, and what may be shaped like the parameters.
+    """
+
+    @functools.wraps(procedure)
+    def wrapped(params: Params, data: Any, *trees: Any, recipe: Any, chosen: Chosen, **options: Any) -> Ticket:
+        own, others = split(params)
+        structure = jax.tree.structure(params)
+        trees = tuple(beside(own, tree) if jax.tree.structure(tree) == structure else tree for tree in trees)
+        chosen = tuple(jax.tree.leaves(beside(own, structure.unflatten(chosen))))
+        ticket = procedure(own, data, *trees, recipe=recipe.on_floating(others), chosen=chosen, **options)
+        ones = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), others)
+        return Ticket(joined(ticket.params, others), joined(ticket.mask, ones), ticket.losses)
+
+    return wrapped
 
 
 def sizes(params: Params) -> Params:

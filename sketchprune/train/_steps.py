@@ -11,10 +11,12 @@ from jax import lax
 from jaxtyping import Array, Float
 from jaxtyping import Key as KeyArray
 
-from sketchprune import _checks, masks
-from sketchprune._leaves import is_floating
+from sketchprune import _checks
+from sketchprune._boundary import shown
+from sketchprune._leaves import beside, check_params, on_floating, split
 from sketchprune._static import static
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.train.pruned_optimizer import PrunedState, forgetting, restrict, support, update_kept
+from sketchprune.types import Batch, Key, LossFn, Mask, Params
 
 Keys = KeyArray[Array, "..."]
 """One key, or one for each model."""
@@ -30,37 +32,52 @@ class Recipe(NamedTuple):
         loss: ``loss(outputs, targets)``.
         optimizer: an optax optimiser.
         batch_size: how many samples a step sees; None for all.
+        stateful: whether ``apply`` takes a state and a key too, and returns the state beside the outputs.
     """
 
     apply: Any
     loss: Any
     optimizer: Any
     batch_size: int | None = None
+    stateful: bool = False
 
     @classmethod
     def of(
-        cls, apply: ApplyFn, loss: LossFn, optimizer: optax.GradientTransformation, batch_size: int | None = None
+        cls,
+        apply: Callable[..., Any],
+        loss: LossFn,
+        optimizer: optax.GradientTransformation,
+        batch_size: int | None = None,
+        network_state: Any = None,
     ) -> "Recipe":
         """The recipe of any functions, also of those that cannot be hashed."""
-        return cls(static(apply), static(loss), optimizer, batch_size)
+        return cls(static(apply), static(loss), optimizer, batch_size, network_state is not None)
+
+    def on_floating(self, others: Params) -> "Recipe":
+        """The recipe for the floating leaves, in a program that has the others."""
+        return self._replace(apply=on_floating(self.apply, others))
 
     def loss_on(self, data: Batch) -> Loss:
-        """The loss on some data, as a function of the parameters."""
+        """The loss on some data, as a function of the parameters; of a network without a state."""
         return functools.partial(_loss_on, self.apply, self.loss, data)
 
+    def loss_and_state_on(self, data: Batch, network: Any, key: Any) -> Callable[[Params], tuple[Array, Any]]:
+        """The loss on some data and the next state of the network, as a function of the parameters."""
+        if not self.stateful:
+            return lambda params: (_loss_on(self.apply, self.loss, data, params), network)
+        return functools.partial(_loss_and_state_on, self.apply, self.loss, data, network, key)
+
     def update(
-        self,
-        restrict: Callable[[Params], Params],
-        loss: Loss,
-        params: Params,
-        state: Any,
-        value: Array,
-        gradient: Params,
+        self, kept: Mask | None, loss: Loss, params: Params, state: Any, value: Array, gradient: Params
     ) -> tuple[Params, Any]:
         """One update; line searches and L-BFGS ask for the value and for the loss, others ignore them."""
         optimizer = optax.with_extra_args_support(self.optimizer)
-        updates, state = optimizer.update(gradient, state, params, value=value, grad=gradient, value_fn=loss)
-        return restrict(optax.apply_updates(params, updates)), state
+        extra = {"value": value, "grad": gradient, "value_fn": loss}
+        if kept is None:
+            updates, state = optimizer.update(gradient, state, params, **extra)
+        else:
+            updates, (state, _) = update_kept(optimizer, gradient, PrunedState(state, kept), params, **extra)
+        return optax.apply_updates(params, updates), state
 
 
 class State(NamedTuple):
@@ -70,11 +87,13 @@ class State(NamedTuple):
         params: the parameters.
         optimizer: the state of the optimiser.
         order: the order of the samples in this epoch.
+        network: the state of the network, such as its running averages; None where it has none.
     """
 
     params: Params
     optimizer: Any
     order: Array
+    network: Any = None
 
 
 class Slope(NamedTuple):
@@ -85,12 +104,14 @@ class Slope(NamedTuple):
         value: at the parameters before the step.
         gradient: there, in all weights, those that are pruned included.
         order: the order of the samples in the epoch of the step.
+        network: the state of the network after the step.
     """
 
     loss: Loss
     value: Float[Array, ""]
     gradient: Params
     order: Array
+    network: Any
 
 
 class Training(NamedTuple):
@@ -106,24 +127,25 @@ class Training(NamedTuple):
     data: Batch
     key: Key | None
 
-    def start(self, params: Params, mask: Mask | None) -> State:
+    def start(self, params: Params, mask: Mask | None, network: Any = None) -> State:
         """The state before the first step."""
-        params = restriction(mask)(params)
+        params = restricted(params, mask)
         optimizer = optax.with_extra_args_support(self.recipe.optimizer).init(params)
-        return State(params, optimizer, jnp.arange(len(self.data[0])))
+        return State(params, optimizer, jnp.arange(len(self.data[0])), network)
 
     def slope(self, state: State, step: Array) -> Slope:
         """The loss and its gradient at the state before a step."""
         batch, order = self._batch(step, state.order)
-        loss = self.recipe.loss_on(batch)
-        return Slope(loss, *jax.value_and_grad(loss)(state.params), order)
+        key = _step_key(self.key, step) if self.recipe.stateful else None
+        both = self.recipe.loss_and_state_on(batch, state.network, key)
+        (value, network), gradient = jax.value_and_grad(both, has_aux=True)(state.params)
+        return Slope(lambda params: both(params)[0], value, gradient, order, network)
 
     def descend(self, state: State, slope: Slope, mask: Mask | None) -> State:
         """The state after a step of the optimiser."""
-        restrict = restriction(mask)
-        gradient = restrict(slope.gradient)
-        params, inner = self.recipe.update(restrict, slope.loss, state.params, state.optimizer, slope.value, gradient)
-        return State(params, inner, slope.order)
+        kept = None if mask is None else support(state.params, mask)
+        at = state.params, state.optimizer, slope.value, slope.gradient
+        return State(*self.recipe.update(kept, slope.loss, *at), slope.order, slope.network)
 
     def advance(self, mask: Mask | None, state: State, step: Array) -> tuple[State, Float[Array, ""]]:
         """The state after a step, and the loss before it."""
@@ -132,9 +154,9 @@ class Training(NamedTuple):
 
     def restricted(self, state: State, mask: Mask) -> State:
         """The state with zero weights outside the mask, of which the optimiser remembers nothing."""
-        params = restriction(mask)(state.params)
-        fresh = self.start(params, mask).optimizer
-        return state._replace(params=params, optimizer=_remembered(state.optimizer, fresh, mask))
+        params = restricted(state.params, mask)
+        forget = forgetting(self.recipe.optimizer, params, mask)
+        return state._replace(params=params, optimizer=forget(state.optimizer))
 
     def _batch(self, step: Array, order: Array) -> tuple[Batch, Array]:
         """The batch of a step, and the order of the samples, drawn anew at the start of an epoch."""
@@ -148,12 +170,15 @@ class Training(NamedTuple):
         return jax.tree.map(lambda values: values[chosen], self.data), order
 
 
-def restriction(mask: Mask | None) -> Callable[[Params], Params]:
-    """The projection on the support of a mask."""
-    if mask is None:
-        return lambda tree: tree
-    support = jax.tree.map(lambda leaf: leaf != 0, mask)
-    return lambda tree: masks.apply(tree, support)
+def floating(params: Params, mask: Mask | None) -> tuple[Params, Params, Mask | None]:
+    """The floating leaves of the parameters, all others, and the support of the mask beside the floating ones."""
+    own, others = split(params)
+    return own, others, None if mask is None else beside(own, support(params, mask))
+
+
+def restricted(tree: Params, mask: Mask | None) -> Params:
+    """The values on the support of a mask, zero elsewhere."""
+    return tree if mask is None else restrict(tree, support(tree, mask))
 
 
 def check_data(data: Batch) -> int:
@@ -164,8 +189,9 @@ def check_data(data: Batch) -> int:
     return len(x)
 
 
-def check_batches(data: Batch, steps: int, key: Keys | None, batch_size: int | None) -> None:
-    """Refuses data, steps and batch sizes that do not go together."""
+def check_batches(params: Params, data: Batch, steps: int, key: Keys | None, batch_size: int | None) -> None:
+    """Refuses parameters that are no arrays, and data, steps and batch sizes that do not go together."""
+    check_params("params", params)
     _checks.whole("steps", steps, least=0)
     samples = check_data(data)
     if batch_size is not None:
@@ -174,38 +200,39 @@ def check_batches(data: Batch, steps: int, key: Keys | None, batch_size: int | N
         _checks.needed(key, "since batch_size asks for random batches")
 
 
-def _remembered(state: Any, fresh: Any, mask: Mask) -> Any:
-    """The state of an optimiser, with a fresh one outside the mask.
-
-    What belongs to weights are the parts with the structure of the parameters, whose leaves have their shapes, perhaps
-    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.) An optimiser of some of the weights
-    has a placeholder where the others are.
-    """
-    structure = jax.tree.structure(mask)
-
-    def leaf(now: Any, new: Any, kept: Array) -> Any:
-        if _is_placeholder(now):
-            return now
-        of_weights = is_floating(now) and jnp.shape(now)[jnp.ndim(now) - kept.ndim :] == kept.shape
-        return jnp.where(kept, now, new) if of_weights else now
-
-    def of_params(part: Any) -> bool:
-        return jax.tree.structure(part, is_leaf=_is_placeholder) == structure
-
-    def part(now: Any, new: Any) -> Any:
-        return jax.tree.map(leaf, now, new, mask, is_leaf=_is_placeholder) if of_params(now) else now
-
-    return jax.tree.map(part, state, fresh, is_leaf=of_params)
-
-
-def _is_placeholder(part: Any) -> bool:
-    """Whether it stands for weights that an optimiser leaves to another one."""
-    return isinstance(part, optax.MaskedNode)
-
-
 def _loss_on(apply: Any, loss: Any, data: Batch, params: Params) -> Float[Array, ""]:
     x, y = data
     return loss(apply(params, x), y)
+
+
+def _loss_and_state_on(
+    apply: Any, loss: Any, data: Batch, network: Any, key: Any, params: Params
+) -> tuple[Float[Array, ""], Any]:
+    x, y = data
+    # A copy, since a state of equinox can be used once, and line searches ask for the loss again.
+    found = apply(params, x, state=jax.tree.map(lambda leaf: leaf, network), key=key)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(f"apply returns {shown(found)}; with network_state it takes one that returns (outputs, state)")
+    outputs, after = found
+    given, returned = (jax.eval_shape(lambda tree=tree: tree) for tree in (network, after))
+    if not _alike(given, returned):
+        raise ValueError(f"apply returns the state {returned}; it takes one that returns it as it is given, {given}")
+    return loss(outputs, y), after
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two trees of shapes and dtypes are the same; a state of equinox has no equality of its own."""
+    facts = [
+        (jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)])
+        for tree in (one, other)
+    ]
+    return facts[0] == facts[1]
+
+
+def _step_key(key: Any, step: Array) -> Any:
+    """The key of a step, such as for dropout; None without one."""
+    # Epochs, and what grows at random, draw with the key folded with other numbers.
+    return None if key is None else jax.random.fold_in(jax.random.fold_in(key, 2**32 - 2), step)
 
 
 def _permutation(key: Any, epoch: Array, samples: int) -> Array:

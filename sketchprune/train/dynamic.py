@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 from sketchprune import _checks
 from sketchprune._arithmetic import count_true
 from sketchprune._boundary import checked
-from sketchprune.train._sources import Chosen, check_inside, chosen_leaves, largest, sizes, support
+from sketchprune.train._sources import Chosen, check_inside, chosen_leaves, largest, on_floating_leaves, sizes, support
 from sketchprune.train._steps import Recipe, State, Training, check_batches
 from sketchprune.train.tickets import Ticket
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
@@ -185,7 +185,7 @@ def _train(
     **rewiring: Any,
 ) -> Ticket:
     """Training with a mask that changes, after all arguments have been checked."""
-    check_batches(data, steps, key, recipe.batch_size)
+    check_batches(params, data, steps, key, recipe.batch_size)
     check_inside(params, start, mask)
     return _rewired(
         params,
@@ -213,6 +213,7 @@ def _rewiring(steps: int, *, every: int, until: int | None, fraction: int | floa
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewiring", "chosen"))
+@on_floating_leaves
 def _rewired(
     params, data, start, mask, key, *, recipe: Recipe, steps: int, rewiring: _Rewiring, chosen: Chosen
 ) -> Ticket:
@@ -239,7 +240,7 @@ def _rewired(
             found = jax.tree.map(jnp.logical_or, stays, largest(values, replaced, free, chosen))
             # What is new is 0 already, since it was outside the mask.
             changed = training.restricted(state, jax.tree.map(jnp.logical_and, found, kept))
-            return changed._replace(order=slope.order), found
+            return changed._replace(order=slope.order, network=slope.network), found
 
         return lax.cond(rewiring.due(number), rewire, lambda: (training.descend(state, slope, kept), kept)), slope.value
 

@@ -15,9 +15,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune._boundary import checked
+from sketchprune._leaves import joined
 from sketchprune._static import static
-from sketchprune.train._steps import Keys, Recipe, Training, check_batches
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune.train._steps import Keys, Recipe, Training, check_batches, floating
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, StatefulApplyFn
 
 Evaluation = Any
 """A pytree of arrays: what is measured of a model during training."""
@@ -30,11 +31,13 @@ class Fits(NamedTuple):
         params: the parameters.
         losses: [models, steps], before each step, on the batch of that step.
         curve: what ``evaluate`` returned, [models, checkpoints, ...]; None without it.
+        network_state: of the networks after the last step; None where they have none.
     """
 
     params: Params
     losses: Float[Array, "models steps"]
     curve: Evaluation
+    network_state: Any = None
 
 
 class _Plan(NamedTuple):
@@ -50,7 +53,7 @@ class _Plan(NamedTuple):
 
 @checked
 def fit_many(
-    apply: ApplyFn,
+    apply: ApplyFn | StatefulApplyFn,
     loss: LossFn,
     params: Params,
     data: Batch,
@@ -60,9 +63,10 @@ def fit_many(
     mask: Mask | None = None,
     key: Keys | None = None,
     batch_size: int | None = None,
-    evaluate: Callable[[Params], Evaluation] | None = None,
+    evaluate: Callable[..., Evaluation] | None = None,
     checkpoints: Sequence[int] = (),
     memory: int | None = None,
+    network_state: Any = None,
 ) -> Fits:
     """Trains a stack of masks, initial weights and keys, each as :func:`fit` does, and measures them on the way.
 
@@ -85,11 +89,14 @@ def fit_many(
         key: one for all, or one for each model; models with the same key see the same batches. One start and mask under
             many keys takes a stack of that mask.
         batch_size: how many samples a step sees; None for all.
-        evaluate: what is measured of one model, of its parameters; models of a tile are measured one after another.
+        evaluate: what is measured of one model, of its parameters, and of its state where ``network_state`` is given;
+            models of a tile are measured one after another.
         checkpoints: after how many steps it is measured, in ascending order; 0 is the start.
         memory: how many bytes of weights, optimiser state and saved activations all threads hold together. By default
             1 MiB for each core, since what leaves a core's cache is slower, and 1 GiB on an accelerator. A tile has at
             least one model; the evaluation of one model for each thread comes on top.
+        network_state: as for :func:`fit`; a stack where ``params`` is one, else shared. Models with the same key have
+            the same dropout.
 
     Returns:
         The trained models.
@@ -107,21 +114,22 @@ def fit_many(
     >>> fits.params.tolist()
     [[0.75, 0.0], [0.75, 0.75]]
     """
-    check_batches(data, steps, key, batch_size)
+    check_batches(params, data, steps, key, batch_size)
     _check_checkpoints(checkpoints, steps, evaluate)
-    stacked, models = _stacks(params, mask, key)
-    recipe = Recipe.of(apply, loss, optimizer, batch_size)
+    stacked, models = _stacks(params, mask, key, network_state)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size, network_state)
     plan = _Plan(recipe, steps, static(evaluate), tuple(map(int, checkpoints)), stacked)
-    key = None if batch_size is None else key
+    key = None if batch_size is None and network_state is None else key
 
     def chosen(models: Any) -> list[Any]:
-        """Parameters and masks of some models."""
+        """Parameters, masks and states of some models."""
         return [
             jax.tree.map(lambda leaf: leaf[models], tree) if stack else tree
-            for tree, stack in zip((params, mask), stacked, strict=True)
+            for tree, stack in zip((params, mask, network_state), (*stacked, stacked[0]), strict=True)
         ]
 
-    tile, workers = _tiling(models, _bytes(recipe, data, *chosen(0)), memory)
+    first_key = key if key is None or not key.ndim else key[0]
+    tile, workers = _tiling(models, _bytes(recipe, data, chosen(0), first_key), memory)
 
     def train(start: int) -> Any:
         # The last tile is filled up with its last model, so that all tiles share one program.
@@ -135,17 +143,18 @@ def fit_many(
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _fit_tile(params, mask, key, data, *, plan: _Plan) -> Fits:
+def _fit_tile(params, mask, network_state, key, data, *, plan: _Plan) -> Fits:
     """Trains the models of a tile."""
-    axes = [0 if stack else None for stack in plan.stacked]
+    axes = [0 if stack else None for stack in (*plan.stacked, plan.stacked[0])]
     axes.append(0 if key is not None and key.ndim else None)
-    return jax.vmap(functools.partial(_fit_one, plan, data), axes)(params, mask, key)
+    return jax.vmap(functools.partial(_fit_one, plan, data), axes)(params, mask, network_state, key)
 
 
-def _fit_one(plan: _Plan, data: Batch, params: Params, mask: Mask | None, key: Key | None) -> Fits:
+def _fit_one(plan: _Plan, data: Batch, params: Params, mask: Mask | None, network_state: Any, key: Key | None) -> Fits:
     """Trains one model, and measures it on the way."""
-    training = Training(plan.recipe, data, key)
-    start = training.start(params, mask)
+    params, others, mask = floating(params, mask)
+    training = Training(plan.recipe.on_floating(others), data, key)
+    start = training.start(params, mask, network_state)
 
     def step(carry):
         now, state, losses = carry
@@ -161,15 +170,17 @@ def _fit_one(plan: _Plan, data: Batch, params: Params, mask: Mask | None, key: K
     curve = None
     if plan.evaluate is not None:
         # One model after another under vmap, because an evaluation may take many more samples than a batch.
-        measured = jax.custom_batching.sequential_vmap(plan.evaluate)
+        @jax.custom_batching.sequential_vmap
+        def measured(params, others, network):
+            return plan.evaluate(joined(params, others), *([network] if plan.recipe.stateful else []))
 
         def to_checkpoint(carry, stop):
             carry = run_until(stop, carry)
-            return carry, measured(carry[1].params)
+            return carry, measured(carry[1].params, others, carry[1].network)
 
         carry, curve = lax.scan(to_checkpoint, carry, jnp.array(plan.checkpoints, jnp.int32))
     _, state, losses = run_until(plan.steps, carry)
-    return Fits(state.params, losses[: plan.steps], curve)
+    return Fits(joined(state.params, others), losses[: plan.steps], curve, state.network)
 
 
 def _check_checkpoints(checkpoints: Sequence[int], steps: int, evaluate: Any) -> None:
@@ -181,7 +192,7 @@ def _check_checkpoints(checkpoints: Sequence[int], steps: int, evaluate: Any) ->
         raise ValueError(f"checkpoints is {checkpoints} and evaluate is {evaluate}; it takes both or neither")
 
 
-def _stacks(params: Params, mask: Mask | None, key: Keys | None) -> tuple[tuple[bool, bool], int]:
+def _stacks(params: Params, mask: Mask | None, key: Keys | None, network_state: Any) -> tuple[tuple[bool, bool], int]:
     """Whether params and mask are stacks, and of how many models."""
     stacked = (True, False)
     if mask is not None:
@@ -189,10 +200,11 @@ def _stacks(params: Params, mask: Mask | None, key: Keys | None) -> tuple[tuple[
         if abs(ranks[0] - ranks[1]) > 1:
             raise ValueError(f"mask has {ranks[1]} axes where params has {ranks[0]}; it takes as many, or one more")
         stacked = (ranks[0] >= ranks[1], ranks[1] >= ranks[0])
-    several = (*stacked, key is not None and key.ndim > 0)
+    trees = {"params": params, "mask": mask, "key": key, "network_state": network_state}
+    several = (*stacked, key is not None and key.ndim > 0, stacked[0])
     lengths = {
-        name + jax.tree_util.keystr(path): len(leaf)
-        for name, tree, stack in zip(("params", "mask", "key"), (params, mask, key), several, strict=True)
+        name + jax.tree_util.keystr(path): jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0
+        for (name, tree), stack in zip(trees.items(), several, strict=True)
         if stack
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
@@ -218,12 +230,15 @@ def _tiling(models: int, bytes_each: int, memory: int | None) -> tuple[int, int]
     return math.ceil(models / tiles), threads  # equal tiles, so that the last has few models to fill up
 
 
-def _bytes(recipe: Recipe, data: Batch, params: Params, mask: Mask | None) -> int:
-    """What training holds of one model at a time, by shapes alone."""
+def _bytes(recipe: Recipe, data: Batch, model: list[Any], key: Any) -> int:
+    """What training holds of one model (its parameters, mask and state) at a time, by shapes alone."""
 
-    def held(params, mask, batch):
-        value, pullback = jax.vjp(recipe.loss_on(batch), params)
-        return params, params, recipe.optimizer.init(params), mask, value, pullback
+    def held(params, mask, network, key, batch):
+        params, others, mask = floating(params, mask)
+        loss = recipe.on_floating(others).loss_and_state_on(batch, network, key)
+        value, pullback, network = jax.vjp(loss, params, has_aux=True)
+        return params, params, recipe.optimizer.init(params), mask, network, value, pullback
 
     batch = jax.tree.map(lambda values: values[: recipe.batch_size or len(values)], data)
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(held, params, mask, batch)))
+    found = jax.eval_shape(held, *model, key, batch)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))

@@ -1,8 +1,8 @@
 """Training loops: a number of steps, or until the gradient vanishes, of the kept weights only.
 
-They work under jit, and under vmap over masks, keys, parameters and data. What is pruned stays exactly zero, because
-the start, each gradient and each updated point are restricted to the support of the mask (its non-zero entries):
-momentum, weight decay and noise cannot revive a weight. The weights of a sketch are the caller's: start from
+They work under jit, and under vmap over masks, keys, parameters and data. What is pruned stays exactly zero: the start
+is restricted to the support of the mask (its non-zero entries), and the optimiser is the one of
+:func:`sketchprune.train.pruned`, for loops of one's own. The weights of a sketch are the caller's: start from
 ``masks.apply(params, mask)``.
 """
 
@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
-from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, restriction
-from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params
+from sketchprune._leaves import check_params, joined
+from sketchprune.train._steps import Recipe, State, Training, check_batches, check_data, floating, restricted
+from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, StatefulApplyFn
 
 
 class Progress(NamedTuple):
@@ -44,11 +45,13 @@ class Fit(struct.PyTreeNode):
         params: the parameters.
         losses: [steps], before each step, on the batch of that step.
         state: where training stands, for :func:`fit` to go on.
+        network_state: of the network after the last step; None where it has none.
     """
 
     params: PyTree
     losses: PyTree
     state: PyTree
+    network_state: PyTree = None
 
     def __iter__(self) -> Iterator[Any]:
         """The parameters and the losses."""
@@ -61,7 +64,7 @@ class Fit(struct.PyTreeNode):
 
 @checked
 def fit(
-    apply: ApplyFn,
+    apply: ApplyFn | StatefulApplyFn,
     loss: LossFn,
     params: Params,
     data: Batch,
@@ -72,16 +75,24 @@ def fit(
     key: Key | None = None,
     batch_size: int | None = None,
     state: Progress | None = None,
+    network_state: Any = None,
 ) -> Fit:
     """Trains for a number of steps of an optax optimiser on ``loss(apply(params, x), y)``.
 
     A step sees all data, or with ``batch_size`` the next slice of a permutation that is drawn from ``key`` for each
-    epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time.
+    epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time. Leaves of
+    the parameters that are no floating arrays stay as they are.
 
     With ``state`` training goes on where another fit ended, exactly: with the same data, key and batch size, 10 steps
     and 10 more are 20 steps bit for bit. The mask may be another one, as from level to level of iterative pruning; what
     the optimiser remembers of weights that are pruned since moves nothing. To rewind, go back to the parameters, and
     the state, of an earlier fit.
+
+    A network with batch statistics or dropout is trained by ``apply(params, x, state=…, key=…) -> (outputs, state)``,
+    which ``network_state`` asks for: it is the first state, any pytree of arrays, and ``()`` where there is dropout
+    alone. Each step takes the state that the step before returned, and a key of its own made from ``key`` (None without
+    one). Nothing else in the library takes this form: kernels, paths and scores see ``apply(params, x)`` in evaluation
+    mode. ``docs/networks.md`` has the lines for flax linen, flax nnx and equinox.
 
     Args:
         apply: the network.
@@ -92,17 +103,19 @@ def fit(
             so make it once.
         steps: how many steps are taken.
         mask: whose support is trained; None for all weights.
-        key: for the batches.
+        key: for the batches, and for the network where ``network_state`` is given.
         batch_size: how many samples a step sees; None for all.
         state: of the fit that ``params`` comes from; None for a new start.
+        network_state: the state of the network before the first step; None for a network without one.
 
     Returns:
         A record that unpacks as ``params, losses``: the parameters, and the losses [steps] before each step, on the
-        batch of that step. Its attribute ``state`` goes on from there.
+        batch of that step. Its attributes ``state`` and ``network_state`` go on from there.
 
     Raises:
         ValueError: for x and y of different length, a batch size outside 1..n or without a key, a mask that is not
-            shaped like the parameters, and a state of another optimiser or number of samples.
+            shaped like the parameters, a state of another optimiser or number of samples, and an ``apply`` that returns
+            a state of other shapes or dtypes than ``network_state``.
 
     Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape.
 
@@ -113,9 +126,9 @@ def fit(
     >>> w.tolist(), losses.tolist()
     ([0.75, 0.0], [1.0, 0.625])
     """
-    check_batches(data, steps, key, batch_size)
-    recipe = Recipe.of(apply, loss, optimizer, batch_size)
-    return _fit(params, data, mask, key, state, recipe=recipe, steps=steps)
+    check_batches(params, data, steps, key, batch_size)
+    recipe = Recipe.of(apply, loss, optimizer, batch_size, network_state)
+    return _fit(params, data, mask, key, state, network_state, recipe=recipe, steps=steps)
 
 
 @checked
@@ -161,15 +174,17 @@ def converge(
     ([0.875, 0.875], 3, 0.17678)
     """
     _checks.whole("max_steps", max_steps, least=0)
+    check_params("params", params)
     check_data(data)
     recipe = Recipe.of(apply, loss, optimizer)
     return _converge(params, data, max_steps, mask, tolerance, recipe=recipe)
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps"))
-def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
-    training = Training(recipe, data, key)
-    start = training.start(params, mask)
+def _fit(params, data, mask, key, state, network_state, *, recipe: Recipe, steps: int) -> Fit:
+    params, others, mask = floating(params, mask)
+    training = Training(recipe.on_floating(others), data, key)
+    start = training.start(params, mask, network_state)
     done = jnp.int32(0)
     if state is not None:
         _check_state(state, start)
@@ -177,7 +192,8 @@ def _fit(params, data, mask, key, state, *, recipe: Recipe, steps: int) -> Fit:
         done = state.step
     step = functools.partial(training.advance, mask)
     end, losses = lax.scan(step, start, done + jnp.arange(steps, dtype=done.dtype))
-    return Fit(end.params, losses, Progress(end.optimizer, end.order, done + steps))
+    progress = Progress(end.optimizer, end.order, done + steps)
+    return Fit(joined(end.params, others), losses, progress, end.network)
 
 
 def _check_state(state: Progress, start: State) -> None:
@@ -190,12 +206,13 @@ def _check_state(state: Progress, start: State) -> None:
 
 @functools.partial(jax.jit, static_argnames="recipe")
 def _converge(params, data, max_steps, mask, tolerance, *, recipe: Recipe) -> tuple[Params, Array, Array]:
-    restrict = restriction(mask)
+    params, others, kept = floating(params, mask)
+    recipe = recipe.on_floating(others)
     loss = recipe.loss_on(data)
 
     def slope(params):
         value, gradient = jax.value_and_grad(loss)(params)
-        gradient = restrict(gradient)
+        gradient = restricted(gradient, kept)
         return value, gradient, optax.tree.norm(gradient)
 
     def unfinished(carry):
@@ -204,13 +221,13 @@ def _converge(params, data, max_steps, mask, tolerance, *, recipe: Recipe) -> tu
 
     def advance(carry):
         params, state, value, gradient, _, steps = carry
-        params, state = recipe.update(restrict, loss, params, state, value, gradient)
+        params, state = recipe.update(kept, loss, params, state, value, gradient)
         return params, state, *slope(params), steps + 1
 
-    params = restrict(params)
+    params = restricted(params, kept)
     value, gradient, norm = slope(params)
     enough = 100 * jnp.finfo(norm.dtype).eps * norm if tolerance is None else tolerance
     state = optax.with_extra_args_support(recipe.optimizer).init(params)
     start = (params, state, value, gradient, norm, jnp.int32(0))
     params, *_, norm, steps = lax.while_loop(unfinished, advance, start)
-    return params, steps, norm
+    return joined(params, others), steps, norm

@@ -12,7 +12,16 @@ from jaxtyping import Array
 from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune.laws.counts import Keeps, check_rounds
-from sketchprune.train._sources import Chosen, Keep, available, chosen_leaves, largest, sizes, support
+from sketchprune.train._sources import (
+    Chosen,
+    Keep,
+    available,
+    chosen_leaves,
+    largest,
+    on_floating_leaves,
+    sizes,
+    support,
+)
 from sketchprune.train._steps import Recipe, State, Training, check_batches
 from sketchprune.train.tickets import Ticket
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
@@ -74,7 +83,7 @@ def iterative_magnitude(
     >>> ticket.params.tolist(), ticket.losses.tolist()
     ([0.0, 1.0, 0.0], [10.5, 10.5])
     """
-    check_batches(data, steps, key, batch_size)
+    check_batches(params, data, steps, key, batch_size)
     if rewind is not None:
         _checks.whole("rewind", rewind, least=0)
         if rewind > steps:
@@ -141,7 +150,7 @@ def gradual_magnitude(
     >>> ticket.params.tolist(), ticket.losses.tolist()
     ([0.0, 0.0, 3.0], [10.5, 3.0])
     """
-    check_batches(data, steps, key, batch_size)
+    check_batches(params, data, steps, key, batch_size)
     _checks.whole("every", every, least=1)
     _checks.whole("begin", begin, least=0)
     keeps = check_rounds(keeps, available(params, mask, prunable))
@@ -157,6 +166,7 @@ def gradual_magnitude(
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "rewind", "chosen"))
+@on_floating_leaves
 def _iterative(
     params, data, keeps, mask, key, *, recipe: Recipe, steps: int, rewind: int | None, chosen: Chosen
 ) -> Ticket:
@@ -186,6 +196,7 @@ def _iterative(
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "begin", "every", "chosen"))
+@on_floating_leaves
 def _gradual(
     params, data, keeps, mask, key, *, recipe: Recipe, steps: int, begin: int, every: int, chosen: Chosen
 ) -> Ticket:

@@ -11,8 +11,17 @@ from jaxtyping import Array
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
-from sketchprune.train._sources import Chosen, Keep, available, check_keep, chosen_leaves, largest, support
-from sketchprune.train._steps import Recipe, Training, check_batches, restriction
+from sketchprune.train._sources import (
+    Chosen,
+    Keep,
+    available,
+    check_keep,
+    chosen_leaves,
+    largest,
+    on_floating_leaves,
+    support,
+)
+from sketchprune.train._steps import Recipe, Training, check_batches, restricted
 from sketchprune.train.tickets import Ticket
 from sketchprune.types import ApplyFn, Batch, Key, LossFn, Mask, Params, Prunable
 
@@ -74,7 +83,7 @@ def edge_popup(
     >>> ticket.params.tolist(), ticket.mask.tolist()
     ([2.0, 0.0, 0.0], [True, False, False])
     """
-    check_batches(data, steps, key, batch_size)
+    check_batches(params, data, steps, key, batch_size)
     _checks.needed(key, "since the first scores are drawn")
     check_keep(keep, available(params, mask, prunable))
     recipe = Recipe.of(apply, loss, optimizer, batch_size)
@@ -83,9 +92,10 @@ def edge_popup(
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "steps", "chosen"))
+@on_floating_leaves
 def _edge_popup(params, data, keep, mask, key, *, recipe: Recipe, steps: int, chosen: Chosen) -> Ticket:
     source = support(params, mask)
-    weights = restriction(source)(params)
+    weights = restricted(params, source)
     pruned = jax.tree.structure(params).unflatten(chosen)
     score_key, batch_key = jax.random.split(key)
 

@@ -184,9 +184,9 @@ def test_options_of_scores_are_checked():
 
 
 @pytest.mark.parametrize("name", scores.SCORES)
-def test_parameters_that_are_not_floating_are_refused(name):
-    params = {"w": jnp.ones((2, 1)), "n": jnp.ones((2, 2), int)}
-    with pytest.raises(ValueError, match=r"params\['n'\] has dtype int64; it takes floating numbers"):
+def test_parameters_without_floating_numbers_are_refused(name):
+    params = {"w": jnp.ones((2, 1), int), "n": jnp.ones((2, 2), int)}
+    with pytest.raises(ValueError, match="params has no floating leaf; it takes at least one"):
         scores.SCORES[name](linear, mean_loss, params, BATCH, key=KEY)
 
 
@@ -244,21 +244,19 @@ def test_kernel_scores_add_up_over_samples():
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp"])
-def test_samples_that_are_coupled_are_refused_in_blocks(name):
-    """In one block the scores are those of the coupled network; in several they would be others."""
+def test_samples_that_are_coupled_are_refused(name):
+    """In several blocks the scores would not be those of the coupled network."""
 
     def coupled(w, x):
         return (x - x.mean(axis=0)) @ w
 
-    score = scores.SCORES[name]
     w, batch = normal(1, 3, 2), BATCH
-    assert np.isfinite(score(coupled, mean_loss, w, batch)).all()
-    in_blocks = score.with_block_size(2)
-    with pytest.raises(ValueError, match=f"apply couples samples, .*; of 5 samples, more than 2, {name} takes a"):
-        in_blocks(coupled, mean_loss, w, batch)
-    assert np.isfinite(in_blocks(linear, mean_loss, w, batch)).all()
-    unchecked = jax.jit(functools.partial(in_blocks, coupled, mean_loss))(w, batch)  # values are not known
-    assert unchecked.shape == w.shape
+    for score in (scores.SCORES[name], scores.SCORES[name].with_block_size(2)):
+        with pytest.raises(ValueError, match="apply couples samples, .*; it takes a network that treats each sample"):
+            score(coupled, mean_loss, w, batch)
+        assert np.isfinite(score(linear, mean_loss, w, batch)).all()
+        unchecked = jax.jit(functools.partial(score, coupled, mean_loss))(w, batch)  # values are not known
+        assert unchecked.shape == w.shape
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "ntk_sap"])

@@ -119,10 +119,10 @@ def test_memory_bounds_what_all_threads_hold(monkeypatch, cores, evaluated):
 
     whole, held, tiles = ensemble._fit_tile, [], []
 
-    def compiled(params, mask, key, data, *, plan):
+    def compiled(params, mask, network_state, key, data, *, plan):
         tiles.append(len(mask[0]))
         if len(tiles) == 1:
-            program = whole.lower(params, mask, key, data, plan=plan).compile()
+            program = whole.lower(params, mask, network_state, key, data, plan=plan).compile()
             held.append(program.memory_analysis().temp_size_in_bytes)
         return train.Fits(jnp.zeros((tiles[-1], 1)), jnp.zeros((tiles[-1], 3)), None)
 

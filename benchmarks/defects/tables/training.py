@@ -129,16 +129,19 @@ DEFECTS = (
     ),
     Defect(
         "an optimiser may move pruned weights",
-        file="sketchprune/train/_steps.py",
-        text="return restrict(optax.apply_updates(params, updates)), state",
-        replacement="return optax.apply_updates(params, updates), state",
-        tests=("tests/train/test_loops.py::test_pruned_weights_stay_exactly_zero",),
+        file="sketchprune/train/pruned_optimizer.py",
+        text="return jnp.where(kept, found, -params) if is_floating(params) else found",
+        replacement="return found",
+        tests=(
+            "tests/train/test_loops.py::test_pruned_weights_stay_exactly_zero",
+            "tests/train/test_pruned_optimizer.py::test_plain_adam_revives_what_was_pruned_and_pruned_adam_does_not",
+        ),
     ),
     Defect(
         "the mask leaks gradients of pruned weights to the optimiser",
-        file="sketchprune/train/_steps.py",
-        text="gradient = restrict(slope.gradient)",
-        replacement="gradient = slope.gradient",
+        file="sketchprune/train/pruned_optimizer.py",
+        text="optimizer.update(restrict(updates, kept), forget",
+        replacement="optimizer.update(updates, forget",
         tests=(
             "tests/train/test_loops.py::test_pruned_weights_stay_exactly_zero",
             "tests/train/test_tickets.py::test_no_optimiser_revives_a_weight",
@@ -147,7 +150,7 @@ DEFECTS = (
     Defect(
         "the optimiser remembers what was pruned",
         file="sketchprune/train/_steps.py",
-        text="return state._replace(params=params, optimizer=_remembered(state.optimizer, fresh, mask))",
+        text="return state._replace(params=params, optimizer=forget(state.optimizer))",
         replacement="return state._replace(params=params)",
         tests=("tests/train/test_ticket_references.py::test_rigl_is_its_loop",),
     ),
@@ -168,8 +171,8 @@ DEFECTS = (
     Defect(
         "converging looks at the gradient of pruned weights too",
         file="sketchprune/train/loops.py",
-        text="        gradient = restrict(gradient)\n        return value, gradient, optax.tree.norm(gradient)",
-        replacement="        return value, restrict(gradient), optax.tree.norm(gradient)",
+        text="        gradient = restricted(gradient, kept)\n        return value, gradient, optax.tree.norm(gradient)",
+        replacement="        return value, restricted(gradient, kept), optax.tree.norm(gradient)",
         tests=("tests/train/test_loops.py::test_gradient_descent_is_the_closed_form",),
     ),
     Defect(
