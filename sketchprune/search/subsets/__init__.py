@@ -2,10 +2,9 @@
 
 The error of a mask is ‖X(m∘w) − Xw‖² = (m − 1)ᵀG(m − 1), where G is the Gram matrix of the columns w_i x_i.
 ``greedy``, ``local_search`` and ``orthogonal_matching_pursuit`` are heuristics in JAX, for use under jit and vmap;
-``optimum`` finds the best mask of a small model on the host, with a proof.
+``optimum`` finds the best mask on the host, with a proof or a proven gap.
 """
 
-from sketchprune.search.subsets.exact import MAX_WEIGHTS as MAX_WEIGHTS
 from sketchprune.search.subsets.exact import Optimum as Optimum
 from sketchprune.search.subsets.exact import optimum as optimum
 from sketchprune.search.subsets.greedy import greedy as greedy
