@@ -255,7 +255,7 @@ def test_a_full_disk_says_what_is_kept(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(search, "best", full)
     assert command("--out", tmp_path, "--resume") == 1
     said = capsys.readouterr().err
-    assert f"error: out is {tmp_path}, which cannot be written (No space left on device); 3,000 masks are kept" in said
+    assert f"error: out is {tmp_path}, which cannot be written (No space left on device); 2,816 masks are kept" in said
 
 
 def test_images_that_are_too_small_for_the_model(tmp_path, capsys):
