@@ -4,7 +4,10 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etils import epath
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -26,6 +29,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def folder_path(folder: str | os.PathLike) -> "epath.Path":
+    """The absolute path of a folder, on this machine or in a cloud's storage (gs://bucket/folder).
+
+    >>> str(folder_path("gs://bucket/folder"))
+    'gs://bucket/folder'
+    """
+    from etils import epath  # slow to import
+
+    path = epath.Path(folder)
+    return path if "://" in os.fspath(path) else path.absolute()
 
 
 def strict_json(value: Any) -> Any:

@@ -1,13 +1,17 @@
 """Checkpoints of a search: what it found so far and which search it is, written atomically by process 0 alone."""
 
+import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
+from sketchprune._files import folder_path
 from sketchprune.search import mesh
 from sketchprune.search._summary import SearchSummary
+
+if TYPE_CHECKING:
+    from etils import epath
 
 
 class Checkpoints:
@@ -18,8 +22,8 @@ class Checkpoints:
     checkpoint when it is left by Ctrl-C.
     """
 
-    def __init__(self, folder: str | Path | None, identity: dict[str, Any], interval_s: int | float):
-        self._folder = None if folder is None else Path(folder).absolute()
+    def __init__(self, folder: str | os.PathLike | None, identity: dict[str, Any], interval_s: int | float):
+        self._folder = None if folder is None else folder_path(folder)
         self._identity = identity
         self._interval_s = interval_s
         self._manager = None
@@ -93,13 +97,14 @@ class Checkpoints:
         )
 
 
-def _manager(folder: Path) -> Any:
+def _manager(folder: "epath.Path") -> Any:
     import orbax.checkpoint as ocp  # slow to import
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"checkpoint is {folder}: {error.strerror}; it takes a folder that can be written") from None
+    except (OSError, ImportError) as error:  # a package that a cloud's storage takes
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"checkpoint is {folder}: {reason}; it takes a folder that can be written") from None
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="search")
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2,

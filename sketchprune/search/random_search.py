@@ -7,10 +7,11 @@ processes, and after a restart.
 """
 
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,12 +45,14 @@ class Progress:
         num_masks: total masks in this search.
         rate: masks per second in this run.
         seconds_left: time to the end at that rate.
+        best: the smallest objective so far; NaN while none is defined.
     """
 
     done: int
     num_masks: int
     rate: float
     seconds_left: float
+    best: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def best(
     num_best: int = 16,
     batch: int | None = None,
     mesh: Mesh | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | os.PathLike | None = None,
     checkpoint_seconds: int | float = _CHECKPOINT_INTERVAL_S,
     progress: Callable[[Progress], None] | None = None,
 ) -> SearchResult:
@@ -151,8 +154,9 @@ def best(
         batch: masks between two returns to the host, a multiple of 256 for each device; by default about as many as
             take half a second.
         mesh: the devices, some of every process; by default all of them, :func:`sketchprune.search.mesh.over`.
-        checkpoint: a folder in which the search is kept, at its end too and when Ctrl-C interrupts it. When it holds a
-            checkpoint of this search, the search goes on from there.
+        checkpoint: a folder in which the search is kept, at its end too and when Ctrl-C interrupts it; a path of
+            ``etils.epath``, such as gs://bucket/folder where gcsfs is installed. When it holds a checkpoint of this
+            search, the search goes on from there, also to more masks than it had: the result is that of one search.
         checkpoint_seconds: time between two checkpoints.
         progress: called between batches.
 
@@ -163,7 +167,7 @@ def best(
         ValueError: for num_masks < 1 or >= 2^63; num_best < 1 or above num_masks; another kind of key, batch or
             objective than is said above, or an objective that is NaN everywhere; a mesh without a device of some
             process; a checkpoint that is unreadable or of another search, or any for a search that calls back to
-            Python; and processes that do not all search for the same.
+            Python, or one that covers more than num_masks; and processes that do not all search for the same.
 
     Cost: num_masks masks and objectives; memory of a few tiles of 256 masks (fewer where the device's memory asks for
         it) and of the best.
@@ -182,13 +186,19 @@ def best(
     num_masks = int(num_masks)
     program = SearchProgram(objective, getattr(law, "sample", law), key, mesh=mesh, num_best=num_best)
     _check_same_in_every_process(program, num_masks, batch, mesh, checkpoint)
-    with _checkpoints(program, num_masks, checkpoint, checkpoint_seconds) as checkpoints:
+    with _checkpoints(program, checkpoint, checkpoint_seconds) as checkpoints:
         summary = start = checkpoints.restored() or SearchSummary(num_best)
+        if start.done > num_masks:
+            raise ValueError(
+                f"num_masks is {num_masks} with the checkpoint {checkpoint} of {start.done} masks; it takes no fewer"
+            )
         clock = _Clock(program, start.done)
         for summary in _after_each_batch(program, start, num_masks, batch, mesh.size):
-            checkpoints.update(summary, last=summary.done == num_masks)
+            # A part of a tile is not kept: a search that goes on to more masks sums up the whole tile.
+            if summary.done % TILE == 0:
+                checkpoints.update(summary, last=summary.done == _in_whole_tiles(num_masks))
             if progress is not None:
-                progress(clock.progress(summary.done, num_masks))
+                progress(clock.progress(summary, num_masks))
         seconds = clock.seconds()
     return _result(program, summary, seconds, clock.rate(summary.done, seconds))
 
@@ -221,7 +231,7 @@ def _check(key: Key, num_masks: int | float, num_best: int, batch: int | None, m
 
 
 def _check_same_in_every_process(
-    program: SearchProgram, num_masks: int, batch: int | None, mesh: Mesh, checkpoint: str | Path | None
+    program: SearchProgram, num_masks: int, batch: int | None, mesh: Mesh, checkpoint: str | os.PathLike | None
 ) -> None:
     """Every process makes the same search; otherwise all of them raise."""
     if jax.process_count() == 1:
@@ -237,9 +247,7 @@ def _check_same_in_every_process(
             raise ValueError(f"the processes search for different things ({listed}); each takes the same arguments")
 
 
-def _checkpoints(
-    program: SearchProgram, num_masks: int, folder: str | Path | None, interval_s: int | float
-) -> Checkpoints:
+def _checkpoints(program: SearchProgram, folder: str | os.PathLike | None, interval_s: int | float) -> Checkpoints:
     if folder is None:
         return Checkpoints(None, {}, interval_s)
     if program.python_callers:
@@ -247,7 +255,7 @@ def _checkpoints(
             f"checkpoint is {folder} and {program.python_callers} calls back to Python, where another search cannot "
             "be told from this one; it takes None"
         )
-    return Checkpoints(folder, program.identity | {"num_masks": num_masks}, interval_s)
+    return Checkpoints(folder, program.identity, interval_s)
 
 
 class _Clock:
@@ -264,9 +272,10 @@ class _Clock:
     def rate(self, done: int, seconds: float) -> float:
         return (done - self._done_before) / seconds
 
-    def progress(self, done: int, num_masks: int) -> Progress:
-        rate = self.rate(done, self.seconds())
-        return Progress(done, num_masks, rate, (num_masks - done) / rate)
+    def progress(self, summary: SearchSummary, num_masks: int) -> Progress:
+        rate = self.rate(summary.done, self.seconds())
+        best = summary.best[0][0] if summary.best else math.nan
+        return Progress(summary.done, num_masks, rate, (num_masks - summary.done) / rate, best)
 
 
 def _after_each_batch(
@@ -279,12 +288,20 @@ def _after_each_batch(
     tiles = min(smallest if batch is None else batch // (TILE * num_devices), largest)
     while summary.done < num_masks:
         started = time.monotonic()
-        masks = min(tiles * TILE * num_devices, num_masks - summary.done)
+        end = _in_whole_tiles(num_masks)
+        if summary.done == end:
+            end = num_masks
+        masks = min(tiles * TILE * num_devices, end - summary.done)
         summary = summary.plus(program.run(summary.done, tiles * TILE, masks), masks)
         if batch is None:
             seconds = time.monotonic() - started
             tiles = meshes.broadcast_int(min(_next_tiles(tiles, seconds, smallest), largest))
         yield summary
+
+
+def _in_whole_tiles(num_masks: int) -> int:
+    """How many of the masks fill whole tiles."""
+    return num_masks - num_masks % TILE
 
 
 def _next_tiles(tiles: int, seconds: float, smallest: int) -> int:

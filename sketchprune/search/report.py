@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sketchprune._files import strict_json, write_atomically
-from sketchprune.search.problems import DELTA
+from sketchprune.search.problems import DELTA, DirectMask
 from sketchprune.search.random_search import SearchResult
+from sketchprune.types import Mask
 
 QUANTILES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 """The levels that result.json lists."""
@@ -27,6 +28,7 @@ def write(
     *,
     theory: Mapping[str, float],
     zero_mask: float,
+    direct_masks: Sequence[DirectMask] = (),
     label: str,
     facts: Mapping[str, Any],
 ) -> None:
@@ -37,19 +39,29 @@ def write(
         result: what the search found.
         theory: what theory says, by name; see :class:`sketchprune.search.problems.Problem`.
         zero_mask: the objective of the zero mask.
-        label: what the objective is called in the figure.
+        direct_masks: masks that were found without random ones; best.npz holds them by their names.
+        label: what the figure shows.
         facts: further entries of result.json.
     """
-    paths, _ = jax.tree_util.tree_flatten_with_path(result.masks)
-    arrays: dict[str, Any] = {"mask" + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}
+    arrays = _named("mask", result.masks)
+    for direct in direct_masks:
+        arrays |= _named(direct.name, direct.mask)
     best = io.BytesIO()
     np.savez_compressed(best, indices=result.indices, values=result.values, **arrays)
     write_atomically(folder / "best.npz", best.getvalue())
-    found = numbers(result, theory) | {"zero_mask": zero_mask} | dict(facts)
+    direct = {mask.name: {"kind": mask.kind, "value": mask.value, "bound": mask.bound} for mask in direct_masks}
+    found = numbers(result, theory) | {"zero_mask": zero_mask, "direct_masks": direct} | dict(facts)
     write_atomically(folder / "result.json", json.dumps(strict_json(found), indent=1, allow_nan=False) + "\n")
     picture = io.BytesIO()
-    histogram(result, theory=theory, zero_mask=zero_mask, label=label).savefig(picture, format="png", dpi=200)
+    figure = histogram(result, theory=theory, zero_mask=zero_mask, direct_masks=direct_masks, label=label)
+    figure.savefig(picture, format="png", dpi=200)
     write_atomically(folder / "histogram.png", picture.getvalue())
+
+
+def _named(name: str, mask: Mask) -> dict[str, Any]:
+    """The leaves of a mask by their names in best.npz."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(mask)
+    return {name + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}
 
 
 def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]:
@@ -84,16 +96,24 @@ def standard_error(result: SearchResult) -> float:
     return math.sqrt(result.variance / finite) if finite else math.nan
 
 
-def histogram(result: SearchResult, *, theory: Mapping[str, float], zero_mask: float, label: str) -> Figure:
-    """How many masks have which objective, with the best, the mean, the zero mask's, and what theory says.
+def histogram(
+    result: SearchResult,
+    *,
+    theory: Mapping[str, float],
+    zero_mask: float,
+    direct_masks: Sequence[DirectMask] = (),
+    label: str,
+) -> Figure:
+    """How many masks have which objective, with the best, the mean, those of other masks, and what theory says.
 
     Args:
         result: what the search found.
         theory: what theory says, by name; at most two of them are drawn.
         zero_mask: the objective of the zero mask.
-        label: what the objective is called.
+        direct_masks: masks that were found without random ones; at most two of them are drawn.
+        label: what the figure shows.
     """
-    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.5, 3.4), layout="constrained")
     axes = figure.subplots()
     counts, edges = _bars(result)
     if len(counts):
@@ -103,6 +123,10 @@ def histogram(result: SearchResult, *, theory: Mapping[str, float], zero_mask: f
     logarithmic = len(counts) and edges[0] > 0
     if math.isfinite(zero_mask) and (zero_mask > 0 or not logarithmic):
         axes.axvline(zero_mask, color="grey", linestyle=":", linewidth=1.2, label=f"zero mask: {zero_mask:.4g}")
+    for direct, line in zip(direct_masks, ("-", "--"), strict=False):
+        if math.isfinite(direct.value) and (direct.value > 0 or not logarithmic):
+            said = f"{direct.name}: {direct.value:.4g}"
+            axes.axvline(direct.value, color="#AA3377", linestyle=line, linewidth=1.2, label=said)
     styles = (("#EE6677", "--"), ("#228833", "-."))
     for (name, value), (colour, line) in zip(theory.items(), styles, strict=False):
         said = name if name.startswith("expectation") else f"{name}, {1 - DELTA:.0%} of masks below"

@@ -6,80 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.optimize
 
 from sketchprune.search import subsets
-
-KINDS = ("gaussian", "same sign", "zero columns", "wide", "twins")
-
-
-def model(kind, d=8, seed=0):
-    rng = np.random.default_rng(seed)
-    x, w = rng.normal(size=(5 if kind == "wide" else 12, d)), rng.normal(size=d)
-    x = np.pad(x, ((0, 12 - len(x)), (0, 0)))  # rows of zeros, so that programs of one shape serve all
-    if kind == "same sign":
-        x, w = abs(x), abs(w)
-    if kind == "zero columns":
-        x[:, ::3] = 0
-    if kind == "twins":
-        x[:, 1] = x[:, 0]
-        w[:2] = 1, -1
-    return x, w
-
-
-def error(x, w, mask):
-    return np.sum((x @ ((np.asarray(mask, float) - 1) * w)) ** 2)
-
-
-def brute_force(x, w, keep, reweight=False):
-    """The least error over all subsets of at most ``keep`` weights."""
-    columns, d = x * w, x.shape[1]
-    least = np.sum(columns.sum(axis=1) ** 2)
-    for size in range(1, keep + 1):
-        for chosen in map(list, itertools.combinations(range(d), size)):
-            if reweight:
-                value = scipy.optimize.nnls(columns[:, chosen], columns.sum(axis=1))[1] ** 2
-            else:
-                value = error(x, w, np.isin(np.arange(d), chosen))
-            least = min(least, value)
-    return least
-
-
-@pytest.mark.parametrize("reweight", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_branch_and_bound_finds_the_optimum(kind, reweight):
-    x, w = model(kind)
-    for keep in (0, 1, 3, 6, 8):
-        found = subsets.optimum(x, w, keep, reweight=reweight)
-        assert found.error == pytest.approx(brute_force(x, w, keep, reweight), abs=1e-9)
-        assert found.gap == 0 and found.nodes >= 1
-        assert np.count_nonzero(found.mask) <= keep and (found.mask >= 0).all()
-        assert error(x, w, found.mask) == pytest.approx(found.error, abs=1e-9)
-        assert found.mask.dtype == (float if reweight else bool)
-
-
-@pytest.mark.parametrize("reweight", [False, True])
-def test_a_stopped_proof_is_still_one(reweight):
-    rng = np.random.default_rng(1)
-    x, w = rng.normal(size=(14, 14)), rng.normal(size=14)
-    whole = subsets.optimum(x, w, 6, reweight=reweight)
-    assert whole.gap == 0
-    limits = (1, 2, whole.nodes)
-    bounds = [subsets.optimum(x, w, 6, reweight=reweight, max_nodes=nodes) for nodes in limits]
-    for limit, found in zip(limits, bounds, strict=True):
-        assert found.nodes <= limit
-        assert found.bound <= whole.error * (1 + 1e-12) and found.error >= whole.error * (1 - 1e-12)
-    assert bounds[0].gap > 0 and bounds[0].bound <= bounds[1].bound <= bounds[2].bound + 1e-9
-
-
-def test_thirty_weights_are_within_reach():
-    rng = np.random.default_rng(2)
-    x, w = rng.normal(size=(60, 30)), rng.normal(size=30)
-    found = subsets.optimum(x, w, 12)
-    assert found.gap == 0
-    mask, value = subsets.local_search(jnp.asarray(x), jnp.asarray(w), 12, key=jax.random.key(0), starts=32)
-    assert float(value) == pytest.approx(found.error, rel=1e-9)
-    assert error(x, w, mask) == pytest.approx(float(value), rel=1e-9)
+from tests.support.subset_models import KINDS, brute_force, error, model
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,11 +119,6 @@ def test_everything_works_under_jit_and_vmap():
         (lambda x, w: subsets.greedy(x, w, 9), "keep is 9; it takes at most 8"),
         (lambda x, w: subsets.orthogonal_matching_pursuit(x, w, -1), "keep is -1"),
         (lambda x, w: subsets.local_search(x, w, 2, key=jax.random.key(0), starts=0), "starts is 0"),
-        (lambda x, w: subsets.optimum(x, w, 9), "keep is 9; it takes at most 8"),
-        (lambda x, w: subsets.optimum(x, w, 2, max_nodes=0), "max_nodes is 0"),
-        (lambda x, w: subsets.optimum(x * np.inf, w, 2), "not finite"),
-        (lambda x, w: subsets.optimum(np.ones((3, 31)), np.ones(31), 2), "w has 31 weights; it takes 1 to 30"),
-        (lambda x, w: subsets.optimum(x[:, :0], w[:0], 0), "w has 0 weights; it takes 1 to 30"),
         (lambda x, w: subsets.greedy(x[:, :0], w[:0], 0), "w has 0 weights; it takes at least 1"),
     ],
 )

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sketchprune.search import Progress, SearchResult
-    from sketchprune.search.problems import Problem, Setting
+    from sketchprune.search.problems import DirectMask, Problem, Setting
 
 _COUNT = arg(metavar="COUNT")
 _NOTICE_S = 5.0
@@ -268,6 +268,7 @@ def _report(console: "Console", task: _Task, result: "SearchResult") -> None:
 
     problem = task.problem
     rounding = problems.rounding_error(problem, result.masks, result.values)
+    direct = problem.direct_masks()
     zero = float(jax.jit(problem.objective)(problem.zero_mask))
     facts = {
         "setting": dataclasses.asdict(task.setting),
@@ -278,16 +279,26 @@ def _report(console: "Console", task: _Task, result: "SearchResult") -> None:
         "versions": runtime.versions(),
     }
     try:
-        label = f"{task.setting.objective} of {task.setting.law} masks, realised density {problem.density:.3g}"
-        report.write(task.out, result, theory=problem.theory, zero_mask=zero, label=label, facts=facts)
+        values = {"theory": problem.theory, "zero_mask": zero, "direct_masks": direct}
+        report.write(task.out, result, **values, label=_label(task), facts=facts)
     except OSError as error:
         raise ValueError(f"out is {task.out}: {error.strerror}; it takes a folder that can be written") from None
-    for name, said in _lines(result, problem.theory, zero, rounding):
+    for name, said in _lines(result, problem.theory, direct, zero, rounding):
         console.print(f"{name:>20}  {said}", soft_wrap=True)
     console.print(f"{'files':>20}  {task.out}/best.npz, result.json, histogram.png", soft_wrap=True)
 
 
-def _lines(result: "SearchResult", theory: dict[str, float], zero: float, rounding: float) -> Iterator[tuple[str, str]]:
+def _label(task: _Task) -> str:
+    """What the picture shows."""
+    setting = task.setting
+    law = f"{'0/1 ' if setting.binary else ''}{setting.law}"
+    density = f"realised density {task.problem.density:.3g}"
+    return f"{setting.objective}, {setting.model} on {setting.data}\n{law} masks, {density}, seed {setting.seed}"
+
+
+def _lines(
+    result: "SearchResult", theory: dict[str, float], direct: Iterable["DirectMask"], zero: float, rounding: float
+) -> Iterator[tuple[str, str]]:
     """What the command prints of a result, by name."""
     from sketchprune.search.report import standard_error
 
@@ -296,6 +307,15 @@ def _lines(result: "SearchResult", theory: dict[str, float], zero: float, roundi
     yield "mean", f"{result.mean:.6g} ± {standard_error(result):.2g}, deviation {math.sqrt(result.variance):.4g}"
     for name, value in theory.items():
         yield name, f"{value:.6g}"
+    for mask in direct:
+        known = (
+            ""
+            if mask.bound is None
+            else ", proved to be the best"
+            if mask.proved
+            else f"; none is below {mask.bound:.6g}"
+        )
+        yield mask.name, f"{mask.value:.6g}, {mask.kind}{known}"
     worse = not (found and result.values[0] < zero)
     yield "zero mask", f"{zero:.6g}{': no mask found does better' if worse else ''}"
     yield "median", f"{result.quantile(0.5):.4g} to 1.1 %"

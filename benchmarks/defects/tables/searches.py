@@ -190,8 +190,8 @@ DEFECTS = (
         replacement="bound = value + lowest",
         claims=("sketch/existence",),
         tests=(
-            "tests/search/test_subsets.py::test_branch_and_bound_finds_the_optimum",
-            "tests/search/test_subsets.py::test_a_stopped_proof_is_still_one",
+            "tests/search/test_optimum.py::test_branch_and_bound_finds_the_optimum",
+            "tests/search/test_optimum.py::test_a_stopped_proof_is_still_one",
         ),
     ),
     Defect(

@@ -8,6 +8,7 @@ from sketchprune.search.problems.build import rounding_error as rounding_error
 from sketchprune.search.problems.setting import DELTA as DELTA
 from sketchprune.search.problems.setting import OBJECTIVES as OBJECTIVES
 from sketchprune.search.problems.setting import PROBABILITIES as PROBABILITIES
+from sketchprune.search.problems.setting import DirectMask as DirectMask
 from sketchprune.search.problems.setting import Problem as Problem
 from sketchprune.search.problems.setting import Setting as Setting
 from sketchprune.search.problems.setting import completed as completed

@@ -9,11 +9,16 @@ from jaxtyping import Array, Float
 
 from sketchprune import data, laws, linalg, masks, sketch
 from sketchprune.data import Dataset
-from sketchprune.search import objectives
+from sketchprune.search import objectives, subsets
 from sketchprune.search.objectives import Objective
 from sketchprune.search.problems._law import expectation, law_of_sizes, max_kept, realised_density, with_markov
-from sketchprune.search.problems.setting import DELTA, Problem, Setting
+from sketchprune.search.problems.setting import DELTA, DirectMask, Problem, Setting
 from sketchprune.types import Prunable
+
+_MAX_WEIGHTS = 256
+"""Masks are found directly for models of at most this many weights, in seconds."""
+_MAX_NODES = 5000
+"""Nodes of branch and bound within which the optimum is to be proved. Their number, unlike time, gives one result."""
 
 
 class _LinearModel(NamedTuple):
@@ -39,6 +44,7 @@ def linear_problem(setting: Setting, dataset: Dataset, prunable: Prunable = None
         density=realised_density(law),
         theory=_theory(setting, model, law),
         zero_mask=jnp.zeros_like(model.w),
+        direct_masks=functools.partial(_direct_masks, setting, model, law, keep),
     )
 
 
@@ -91,3 +97,17 @@ def _multinomial_tail(setting: Setting, model: _LinearModel, law: Any) -> dict[s
         return {"McDiarmid": sketch.mcdiarmid_tail(x, w, law.budget, DELTA) ** 2}
     beta = sketch.near_optimality(sketch.optimal_probabilities(x, w), law.probabilities)
     return {"Drineas, Kannan and Mahoney": sketch.dkm_tail(x, w, law.budget, DELTA, beta=beta) ** 2}
+
+
+def _direct_masks(setting: Setting, model: _LinearModel, law: Any, keep: int) -> tuple[DirectMask, ...]:
+    """The best mask of at most as many weights, and for weights that are trained to convergence the relaxed mask."""
+    if model.w.size > _MAX_WEIGHTS or setting.steps is not None:
+        return ()
+    if setting.objective == "training-error":
+        relaxed = subsets.relaxed(model.x, model.y, keep)
+        return (DirectMask("relaxed mask", f"a mask of {keep} weights", relaxed.mask, float(relaxed.error)),)
+    reweight = not (setting.binary or isinstance(law, laws.FixedSize))
+    best = subsets.optimum(model.x, model.w, keep, reweight=reweight, max_nodes=_MAX_NODES)
+    name = "branch and bound" if best.gap else "optimum"
+    kind = f"{'a mask >= 0' if reweight else 'a 0/1 mask'} of at most {keep} weights"
+    return (DirectMask(name, kind, best.mask, best.error, best.bound),)

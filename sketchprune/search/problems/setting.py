@@ -50,6 +50,30 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class DirectMask:
+    """A mask that was found without random masks, to compare the best of these with.
+
+    Attributes:
+        name: what it is called, such as "optimum".
+        kind: what kind of mask it is, such as "a 0/1 mask of at most 6 weights".
+        mask: the mask.
+        value: its objective.
+        bound: no mask of its kind has a smaller objective; None where nothing is proved.
+    """
+
+    name: str
+    kind: str
+    mask: Any
+    value: float
+    bound: float | None = None
+
+    @property
+    def proved(self) -> bool:
+        """Whether it is the best of its kind."""
+        return self.bound == self.value
+
+
+@dataclass(frozen=True)
 class Problem:
     """A problem in float32.
 
@@ -63,6 +87,7 @@ class Problem:
         theory: what theory says of this law and objective, by name: "expectation" or "expectation at most", and the
             value that all but a fraction ``DELTA`` of masks stay under, by the name of the bound.
         zero_mask: keeps nothing that may be pruned; a search has to find something better.
+        direct_masks: finds masks without random ones, where a method is known.
     """
 
     law: Callable[[Any], Any]
@@ -73,6 +98,7 @@ class Problem:
     density: float
     theory: dict[str, float]
     zero_mask: Any
+    direct_masks: Callable[[], tuple[DirectMask, ...]] = tuple
 
 
 def law_names() -> tuple[str, ...]:

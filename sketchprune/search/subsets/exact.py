@@ -1,9 +1,11 @@
-"""The exact best mask of a small linear model, with a proof: branch and bound on the host in float64."""
+"""The exact best mask of a linear model, with a proof: branch and bound on the host in float64."""
 
 import heapq
 import itertools
+import math
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -11,8 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 from sketchprune import _checks
 from sketchprune._boundary import checked
 
-MAX_WEIGHTS = 30
-"""The most weights that :func:`optimum` takes: proofs grow like 2^d."""
 _NODES_AT_ONCE = 128
 """Nodes whose bounds are computed together."""
 _DESCENT_STEPS = 40
@@ -36,7 +36,7 @@ class Optimum(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """How much better than this mask another one may be: 0 when the proof is complete."""
+        """How much smaller than this mask's error another one's may be: 0 when the proof is complete."""
         return self.error - self.bound
 
 
@@ -73,27 +73,34 @@ def optimum(
     keep: int,
     *,
     reweight: bool = False,
+    start: Bool[Array | np.ndarray, "d"] | Float[Array | np.ndarray, "d"] | None = None,
     max_nodes: int = 100_000,
+    max_seconds: int | float = math.inf,
 ) -> Optimum:
     """The mask of least error ‖X(m∘w) − Xw‖² among all that keep at most ``keep`` weights.
 
-    min over m with ‖m‖₀ ≤ keep, where m is 0/1, or has any entries ≥ 0 with ``reweight``. Best-first branch and bound.
-    When it stops at ``max_nodes``, the result's ``gap`` says how much better the optimum may be. Works on the host in
-    float64 whatever the inputs.
+    min over m with ‖m‖₀ ≤ keep, where m is 0/1, or has any entries ≥ 0 with ``reweight``.
+
+    Best-first branch and bound, in float64 whatever the inputs. Columns may be zero, equal, or linearly dependent. When
+    it stops before the proof is complete, the result holds the best mask so far, and its ``gap`` says how much better
+    the optimum may be. How far a proof goes depends more on the columns and on ``keep`` than on d: 0/1 masks that keep
+    12 of the 61 pixels of the digits take 0.1 s, and 6 of 200 Gaussian columns some seconds.
 
     Args:
         x: data, [n, d].
-        w: weights of the linear model, [d], at most 30.
+        w: weights of the linear model, [d].
         keep: the most weights that the mask keeps, 0 to d.
         reweight: whether kept weights may be scaled by any numbers ≥ 0 (non-negative least squares).
+        start: a mask to begin with, such as one of :func:`local_search`: the result is no worse.
         max_nodes: the most nodes of the tree that are visited.
+        max_seconds: no further nodes are visited after this time.
 
     Returns:
         The mask, its error, and the proven lower bound.
 
     Raises:
-        ValueError: for no or more than 30 weights, ``keep`` outside 0 … d, max_nodes < 1, and numbers that are not
-            finite.
+        ValueError: for no weights; ``keep`` outside 0 … d; max_nodes < 1; max_seconds < 0 or NaN; a start that keeps
+            too many weights, has negative entries, or is not 0/1 without ``reweight``; and numbers that are not finite.
 
     Cost: O(2^d) nodes at worst, of O(d²) each, or O(d³) with ``reweight``.
 
@@ -106,24 +113,51 @@ def optimum(
     """
     columns = np.asarray(x, np.float64) * np.asarray(w, np.float64)
     count = columns.shape[1]
-    if not 1 <= count <= MAX_WEIGHTS:
-        raise ValueError(f"w has {count} weights; it takes 1 to {MAX_WEIGHTS}")
+    if not count:
+        raise ValueError("w has 0 weights; it takes at least 1")
     if not np.isfinite(columns).all():
         raise ValueError("x and w have entries that are not finite; it takes finite numbers")
     _checks.whole("keep", keep, least=0)
     _checks.whole("max_nodes", max_nodes, least=1)
+    if not max_seconds >= 0:
+        raise ValueError(f"max_seconds is {max_seconds}; it takes a number >= 0")
     if keep > count:
         raise ValueError(f"keep is {keep}; it takes at most {count}, the number of weights")
     # The QR factor has as many rows as columns, and leaves every error as it is.
     triangle = np.asarray(np.linalg.qr(columns, mode="r"))
     relax = _ReweightedRelaxation(triangle, keep) if reweight else _BinaryRelaxation(triangle, keep)
     rounding = 1e-12 * (np.sum(triangle.sum(axis=1) ** 2) + np.sum(triangle**2))
-    return _branch_and_bound(relax, count, keep, rounding, max_nodes)
+    limits = _Limits(rounding, max_nodes, time.monotonic() + max_seconds)
+    return _branch_and_bound(relax, _first_found(triangle, keep, reweight, start), keep, limits)
 
 
-def _branch_and_bound(relax: _Relaxation, count: int, keep: int, rounding: float, max_nodes: int) -> Optimum:
-    best_mask = np.zeros(count)
-    best_error = np.inf
+class _Limits(NamedTuple):
+    """When a search ends.
+
+    ``rounding`` is what errors and bounds may differ by and still count as equal, ``end`` a time of time.monotonic.
+    """
+
+    rounding: float
+    max_nodes: int
+    end: float
+
+
+def _first_found(triangle: np.ndarray, keep: int, reweight: bool, start: Any) -> tuple[np.ndarray, float]:
+    """The mask to begin with, the zero mask by default, and its error."""
+    dtype = float if reweight else bool
+    mask = np.zeros(triangle.shape[1]) if start is None else np.asarray(start, np.float64)
+    if not (np.isfinite(mask).all() and (mask >= 0).all()):
+        raise ValueError("start has entries that are negative or not finite; it takes finite numbers >= 0")
+    if not (reweight or np.isin(mask, (0, 1)).all()):
+        raise ValueError("start has entries other than 0 and 1; it takes a 0/1 mask, or reweight=True")
+    if (kept := np.count_nonzero(mask)) > keep:
+        raise ValueError(f"start keeps {kept} weights; it takes a mask that keeps at most keep = {keep}")
+    return mask.astype(dtype), float(np.sum((triangle @ (mask - 1)) ** 2))
+
+
+def _branch_and_bound(relax: _Relaxation, found: tuple[np.ndarray, float], keep: int, limits: _Limits) -> Optimum:
+    best_mask, best_error = found
+    count = len(best_mask)
     visited = 0
     # The heap holds nodes by bound, equal ones in the order in which they were made.
     heap: list[tuple[float, int, np.ndarray, np.ndarray]] = []
@@ -136,18 +170,20 @@ def _branch_and_bound(relax: _Relaxation, count: int, keep: int, rounding: float
             best_error = float(least)
             best_mask = relaxed.mask[relaxed.error.argmin()]
         bound = np.maximum(relaxed.bound, nodes.floor)
-        for i in np.flatnonzero((relaxed.branch >= 0) & (bound < best_error - rounding)):
+        threshold = best_error - limits.rounding
+        for i in np.flatnonzero((relaxed.branch >= 0) & (bound < threshold)):
             for kept, dropped in _children(nodes.kept[i], nodes.dropped[i], int(relaxed.branch[i]), keep):
                 heapq.heappush(heap, (float(bound[i]), next(order), kept, dropped))
+        allowed = 0 if time.monotonic() > limits.end else min(_NODES_AT_ONCE, limits.max_nodes - visited)
         taken = []
-        while len(taken) < min(_NODES_AT_ONCE, max_nodes - visited) and heap and heap[0][0] < best_error - rounding:
+        while len(taken) < allowed and heap and heap[0][0] < threshold:
             taken.append(heapq.heappop(heap))
         nodes = _Nodes(
             np.array([kept for _, _, kept, _ in taken]).reshape(-1, count),
             np.array([dropped for *_, dropped in taken]).reshape(-1, count),
             np.array([floor for floor, *_ in taken]),
         )
-    proved = not heap or heap[0][0] >= best_error - rounding
+    proved = not heap or heap[0][0] >= best_error - limits.rounding
     return Optimum(best_mask, best_error, best_error if proved else heap[0][0], visited)
 
 
@@ -211,20 +247,22 @@ class _BinaryRelaxation:
 def _projected(z: np.ndarray, free: np.ndarray, dropped: np.ndarray, to_drop: np.ndarray) -> np.ndarray:
     """The nearest point with 0 ≤ z ≤ 1 and Σ_free z ≥ to_drop: all entries are shifted by one number ≥ 0 and clipped.
 
-    The sum is linear in the shift between the shifts at which an entry meets 0 or 1.
+    As a function of the shift the sum is linear between the shifts at which an entry leaves 0 or reaches 1.
     """
-    cuts = np.sort(np.maximum(np.concatenate([0 * z[:, :1], -z, 1 - z], axis=1), 0), axis=1)
-    sums = np.sum(np.clip(z[:, None] + cuts[..., None], 0, 1) * free[:, None], axis=2)
+    leaves_0 = np.where(free, np.maximum(-z, 0), 0)
+    reaches_1 = np.where(free, np.maximum(1 - z, 0), 0)
+    shifts = np.concatenate([leaves_0, reaches_1], axis=1)
+    ascending = np.argsort(shifts, axis=1)
+    shifts = np.take_along_axis(shifts, ascending, 1)
+    slopes = np.cumsum(np.where(ascending < z.shape[1], 1, -1), axis=1)
+    sums = np.sum(np.clip(z, 0, 1), axis=1, where=free)[:, None] + np.cumsum(
+        np.diff(shifts, axis=1, prepend=0) * np.pad(slopes[:, :-1], ((0, 0), (1, 0))), axis=1
+    )
     after = np.argmax(sums >= to_drop[:, None] - 1e-9, axis=1)[:, None]
-    before = np.maximum(after - 1, 0)
-    low = np.take_along_axis(cuts, before, 1)
-    high = np.take_along_axis(cuts, after, 1)
-    sum_low = np.take_along_axis(sums, before, 1)
-    sum_high = np.take_along_axis(sums, after, 1)
-    rises = sum_high > sum_low
-    share = np.where(rises, (to_drop[:, None] - sum_low) / np.where(rises, sum_high - sum_low, 1), 1)
-    shift = low + np.clip(share, 0, 1) * (high - low)
-    return np.where(free, np.clip(z + shift, 0, 1), dropped)
+    slope = np.take_along_axis(slopes, np.maximum(after - 1, 0), 1)
+    excess = np.take_along_axis(sums, after, 1) - to_drop[:, None]
+    shift = np.take_along_axis(shifts, after, 1) - np.where((after > 0) & (slope > 0), excess / np.maximum(slope, 1), 0)
+    return np.where(free, np.clip(z + np.maximum(shift, 0), 0, 1), dropped)
 
 
 class _ReweightedRelaxation:

@@ -235,6 +235,7 @@ PAPERS = {
     "wang2020grasp", "wang2023ntksap",
     "patil2021phew", "yang2023prunedntk", "lueker1998subsetsum", "pensia2020subsetsum", "evci2020rigl",
     "mocanu2018set", "frankle2019lottery", "ramanujan2020hidden", "zhu2018prune",
+    "moka2022combss",
 }  # fmt: skip
 
 
