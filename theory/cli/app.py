@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from theory.cli.compare import compare
 from theory.cli.devices import devices
 from theory.cli.exit_status import ExitStatus
 from theory.cli.falsify import falsify
 from theory.cli.interrupts import heeded
 from theory.cli.listing import list_claims
+from theory.cli.merge import merge
 from theory.cli.search import search
 from theory.cli.show import show
 from theory.cli.sweep import sweep
@@ -26,6 +28,8 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "list": list_claims,
     "show": show,
     "falsify": falsify,
+    "merge": merge,
+    "compare": compare,
     "search": search,
     "sweep": sweep,
     "devices": devices,

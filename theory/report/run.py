@@ -10,6 +10,8 @@ from theory.verdict import LEVEL, REFUTED, Verdict
 
 SCHEMA = 3
 """Version of the fields in the files of a report."""
+WHOLE = "1/1"
+"""The shard of a run that verifies all that was selected."""
 
 Standing = Literal["good", "bad", "open", "seen"]
 
@@ -42,6 +44,8 @@ class Run:
         versions: the version of everything that the numbers depend on.
         level: the probability of a wrong decision, for each decision.
         schema: version of the fields in the files of a report.
+        shard: "i/N", the part of the selection that this run verifies.
+        selection: what a shard is a part of, as words for a shell; empty for a whole run.
     """
 
     seed: int
@@ -51,6 +55,8 @@ class Run:
     versions: Mapping[str, str]
     level: float = LEVEL
     schema: int = SCHEMA
+    shard: str = WHOLE
+    selection: str = ""
 
     def command(self, *arguments: str) -> str:
         """The command that verifies these claims again, quoted for a shell."""
