@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from sketchprune import __version__
 from theory.cli.compare import compare
 from theory.cli.devices import devices
 from theory.cli.exit_status import ExitStatus
@@ -36,6 +37,10 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
 }
 """Name -> function of each subcommand. Its signature and docstring are its options and its help."""
 
+_DESCRIPTION = (
+    "Measure theorems about pruning neural networks at initialisation. With --version alone: print the version."
+)
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
@@ -43,6 +48,10 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: the words after ``sketchprune``; those of the process by default.
     """
+    words = sys.argv[1:] if args is None else list(args)
+    if words == ["--version"]:
+        print(f"sketchprune {__version__}")
+        return ExitStatus.OK
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no "✓" shows "?"
@@ -50,9 +59,9 @@ def main(args: Sequence[str] | None = None) -> int:
         with heeded():
             return tyro.extras.subcommand_cli_from_dict(
                 dict(COMMANDS),
-                args=args,
+                args=words,
                 prog="sketchprune",
-                description="Measure theorems about pruning neural networks at initialisation.",
+                description=_DESCRIPTION,
                 config=(FlagCreatePairsOff,),
             )
     except (ValueError, OSError) as error:

@@ -60,10 +60,7 @@ class Run:
 
     def command(self, *arguments: str) -> str:
         """The command that verifies these claims again, quoted for a shell."""
-        words = ["sketchprune", "verify", *arguments, "--tier", self.tier, "--seed", str(self.seed)]
-        if self.data != "digits":
-            words += ["--data", self.data]
-        return shlex.join(words)
+        return verify_command(*arguments, tier=self.tier, seed=self.seed, data=self.data)
 
 
 @dataclass
@@ -99,6 +96,16 @@ class Report:
     def num_refuted_mutants(self) -> int:
         """How many mutants were refuted."""
         return sum(refuted_mutants(verdict) for _, verdict in self.verdicts)
+
+
+def verify_command(*arguments: str, tier: str, seed: int, data: str) -> str:
+    """The command that verifies claims, quoted for a shell.
+
+    >>> verify_command("mine.py::my/bound", tier="quick", seed=0, data="my images.npz")
+    "sketchprune verify mine.py::my/bound --tier quick --seed 0 --data 'my images.npz'"
+    """
+    words = ["sketchprune", "verify", *arguments, "--tier", tier, "--seed", str(seed)]
+    return shlex.join(words if data == "digits" else [*words, "--data", data])
 
 
 def refuted_mutants(verdict: Verdict) -> int:

@@ -6,13 +6,14 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.support.command import CATALOGUE, FILE, run, set_up, stand_in, timeless, verdict_on
 from theory.cli import runtime
 from theory.cli.shard import Shard, balanced
 from theory.report.run import Selected
-from theory.verdict import INCONCLUSIVE
+from theory.verdict import INCONCLUSIVE, Certificate
 
 pytestmark = pytest.mark.usefixtures("jax_settings")
 ITEMS = [Selected(claim, claim.id) for claim in CATALOGUE]
@@ -29,12 +30,16 @@ def shard(capsys, number, of, *words):
 
 
 def contents(folder):
-    """Every file of a report, without times and without the folder's own name."""
+    """Every file of a report, without times."""
     texts = {}
     for path in sorted(folder.rglob("*.*")):
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                texts[str(path.relative_to(folder))] = {name: array.tolist() for name, array in arrays.items()}
+            continue
         text = path.read_bytes().decode(errors="replace")
         text = re.sub(r'"(elapsed_s|crc32)": ?[^,}\n]*', "", text)
-        texts[str(path.relative_to(folder))] = re.sub(r"[\d.]+ s\b|\d+\.\d+</td>", "", text)
+        texts[str(path.relative_to(folder))] = re.sub(r"[\d.e+]+ s\b|\d+\.\d+</td>", "", text)
     return texts
 
 
@@ -51,14 +56,17 @@ def test_claims_are_shared_out_by_their_seconds():
     loads = [sum(seconds[item.argument] for item in part) for part in parts]
     assert loads == [54.0, 53.0]
     assert [ids(part) for part in parts] == [sorted(ids(part)) for part in parts]  # in the order of the selection
+    even = dict.fromkeys(names, 2.0)
+    assert set(ids(balanced(items, Shard(1, 3), even))) == set(ids(balanced(items[::-1], Shard(1, 3), even)))
     for number in (1, 2):
         assert set(ids(balanced(items[::-1], Shard(number, 2), seconds))) == set(ids(parts[number - 1]))
 
 
 def test_unknown_claims_count_as_the_median_and_each_shard_has_one():
-    items = [Selected(replace(CATALOGUE[0], id=name), name) for name in ("a/a", "a/b", "a/c")]
-    known = {"x/x": 0.0, "x/y": 3.0, "x/z": 9.0, "a/a": 6.0}
-    assert ids(balanced(items, Shard(1, 2), known)) == ["a/a"]
+    items = [Selected(replace(CATALOGUE[0], id=name), name) for name in ("a/a", "a/b", "a/c", "a/d")]
+    known = {"x/x": 0.0, "x/y": 3.0, "x/z": 9.0, "a/a": 6.0, "a/d": 1.0}
+    assert ids(balanced(items, Shard(1, 2), known)) == ["a/a", "a/d"]
+    items.pop()
     assert [ids(balanced(items, Shard(number, 3), dict.fromkeys(known, 0.0))) for number in (1, 2, 3)] == [
         ["a/a"], ["a/b"], ["a/c"],
     ]  # fmt: skip
@@ -74,12 +82,24 @@ def test_the_table_has_seconds_of_the_catalogue():
     assert len(set(table) & {claim.id for claim in real}) <= len(table)
 
 
-def test_merged_shards_are_the_whole_run(here, capsys):
+def with_a_smaller_counterexample(claim, **settings):
+    verdict = verdict_on(claim, **settings)
+    found = verdict.counterexample
+    if found is None:
+        return verdict
+    proof = Certificate(True, margin=0.25, bits=64)
+    smaller = replace(found, found_by="shrinking", values={"w": [1.0]}, program="print(1)\n", certificate=proof)
+    return replace(verdict, counterexample=replace(found, smaller=smaller))
+
+
+def test_merged_shards_are_the_whole_run(here, capsys, monkeypatch):
+    stand_in(monkeypatch, with_a_smaller_counterexample)
     (here / "mine.py").write_text(FILE)
     words = ("mine.py::my/false", "paths/*", "sketch/*")
     code, _, _ = run(capsys, "verify", *words, "--tier", "quick", "--junit", "whole.xml")
     assert code == 1
     whole = contents(here / "report")
+    assert {"counterexamples/paths-false.npz", "replay/my-false.py", "verdicts.jsonl"} < set(whole)
     sizes = []
     for number in (1, 2, 3):
         _, out, _ = shard(capsys, number, 3, *words)

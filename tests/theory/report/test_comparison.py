@@ -98,11 +98,12 @@ def test_what_one_report_lacks_is_named_once():
 
 
 def test_claims_that_take_much_longer_are_named():
-    slow, noisy = replace(ONE, elapsed_s=9.0), replace(TWO, elapsed_s=4.9)
-    found = list(lines(compared(report(ONE, TWO), report(slow, noisy))))
+    slow, noisy = replace(ONE, elapsed_s=9.0), replace(TWO, elapsed_s=5.9)
+    short, less_short = (replace(ONE, id="a/b", elapsed_s=seconds) for seconds in (0.1, 1.1))
+    found = list(lines(compared(report(ONE, TWO, short), report(slow, noisy, less_short))))
     assert found == [
         "seconds sketch/one: 3.0, then 9.0",
-        "2 claims in both: 0 verdicts changed, 0 cases drifted; 6.0 s, then 13.9 s",
+        "3 claims in both: 0 verdicts changed, 0 cases drifted; 6.1 s, then 16.0 s",
     ]
 
 
