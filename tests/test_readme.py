@@ -44,5 +44,5 @@ def test_the_first_lines_of_the_library_run():
 
 def test_folders_of_the_house_exist():
     house = TEXT[TEXT.index("## The house") : TEXT.index("## The papers")]
-    for path in re.findall(r"`((?:sketchprune|theory|figures|benchmarks|tests)/[\w/.]*)`", house):
+    for path in re.findall(r"`((?:sketchprune|theory|sketchprune_entry|figures|benchmarks|tests)/[\w/.]*)`", house):
         assert (ROOT / path).exists(), path

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from sketchprune import __version__
+from theory.cli.compare import compare
 from theory.cli.devices import devices
 from theory.cli.exit_status import ExitStatus
 from theory.cli.falsify import falsify
 from theory.cli.interrupts import heeded
 from theory.cli.listing import list_claims
+from theory.cli.merge import merge
 from theory.cli.search import search
 from theory.cli.show import show
 from theory.cli.sweep import sweep
@@ -26,11 +29,17 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "list": list_claims,
     "show": show,
     "falsify": falsify,
+    "merge": merge,
+    "compare": compare,
     "search": search,
     "sweep": sweep,
     "devices": devices,
 }
 """Name -> function of each subcommand. Its signature and docstring are its options and its help."""
+
+_DESCRIPTION = (
+    "Measure theorems about pruning neural networks at initialisation. With --version alone: print the version."
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -39,6 +48,10 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: the words after ``sketchprune``; those of the process by default.
     """
+    words = sys.argv[1:] if args is None else list(args)
+    if words == ["--version"]:
+        print(f"sketchprune {__version__}")
+        return ExitStatus.OK
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no "✓" shows "?"
@@ -46,9 +59,9 @@ def main(args: Sequence[str] | None = None) -> int:
         with heeded():
             return tyro.extras.subcommand_cli_from_dict(
                 dict(COMMANDS),
-                args=args,
+                args=words,
                 prog="sketchprune",
-                description="Measure theorems about pruning neural networks at initialisation.",
+                description=_DESCRIPTION,
                 config=(FlagCreatePairsOff,),
             )
     except (ValueError, OSError) as error:

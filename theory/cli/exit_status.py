@@ -19,13 +19,16 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
 
-def exit_status(verdicts: Iterable[Verdict], *, strict: bool = False) -> ExitStatus:
+def exit_status(verdicts: Iterable[Verdict], *, failed: bool = False, strict: bool = False) -> ExitStatus:
     """The exit status that verdicts deserve.
 
     Args:
         verdicts: the verdicts of a run.
+        failed: whether a claim could not be verified.
         strict: whether a run that is only undecided has a status of its own.
     """
+    if failed:
+        return ExitStatus.UNEXPECTED
     verdicts = tuple(verdicts)
     wrong = [verdict for verdict in verdicts if not verdict.as_expected]
     if not all(map(_only_undecided, wrong)):

@@ -94,7 +94,7 @@ def _conclusion(found: "Sequence[Closest]") -> "Iterable[Text]":
     """The worst counterexample, or that there is none."""
     from rich.text import Text
 
-    from theory.cli.verdict_table import instance_lines
+    from theory.report.remarks import instance_lines
 
     refuting = [closest for closest in found if closest.refutes]
     if not refuting:

@@ -26,7 +26,8 @@ import warnings
 import zlib
 from pathlib import Path
 
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Cores that this process may use: under Slurm, for example, those of its task and not those of the node."""
 THREADS = min(CORES + 2, 8)
 """How many claims are verified at once.
 

@@ -89,6 +89,21 @@ def dataset(source: str, split: Literal["train", "test"] | None = None) -> Datas
 
 
 def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
+    """The claims that a Python file defines, as :func:`defined_claims` finds them: at least one.
+
+    Args:
+        path: the file.
+        catalogue: claims that do not count when the file imports them.
+
+    Raises:
+        ValueError: the file cannot be imported, defines no claim, or defines two of one id.
+    """
+    if found := defined_claims(path, catalogue):
+        return found
+    raise ValueError(f"selection is {path}, which defines no claim; it takes a file with a Claim at its top level")
+
+
+def defined_claims(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
     """The claims that a Python file defines at its top level, alone or in a list or tuple.
 
     Args:
@@ -96,7 +111,7 @@ def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
         catalogue: claims that do not count when the file imports them.
 
     Raises:
-        ValueError: the file cannot be imported, defines no claim, or defines two of one id.
+        ValueError: the file cannot be imported, or defines two claims of one id.
     """
     module, crc32 = imported(path)
     shipped = {id(claim) for claim in catalogue}
@@ -105,8 +120,6 @@ def claims_of(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
         for claim in value if isinstance(value, list | tuple) else (value,):
             if isinstance(claim, Claim) and id(claim) not in shipped:
                 found[id(claim)] = claim
-    if not found:
-        raise ValueError(f"selection is {path}, which defines no claim; it takes a file with a Claim at its top level")
     claims = [Selected(claim, f"{path}::{claim.id}", crc32) for claim in found.values()]
     _check_unique(claims, path)
     return claims

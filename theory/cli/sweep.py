@@ -18,12 +18,12 @@ from tyro.conf import arg
 from theory.cli import runtime
 from theory.cli.arguments import Data
 from theory.cli.exit_status import ExitStatus
+from theory.cli.shard import Shard, ShardText
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sketchprune.sweep import Method, Problem, Row, Run
-    from theory.cli.sweep_folder import Shard
 
 _PICTURES = ("accuracy.pdf", "accuracy.png")
 _Count = Annotated[int, arg(metavar="COUNT")]
@@ -45,7 +45,7 @@ def sweep(
     batch_size: _Count = 128,
     out: Annotated[Path, arg(metavar="DIR")] = Path("sweep"),
     resume: bool = False,
-    shard: Annotated[str, arg(metavar="i/N")] = "1/1",
+    shard: ShardText = "1/1",
 ) -> int:
     """Prune, train and test networks: every score, sampler, number of rounds, density and seed.
 
@@ -74,11 +74,11 @@ def sweep(
         shard: with i/N only every N-th seed from the i-th on, into a table of its own. The last shard to end joins the
             tables of all shards in the folder.
     """
-    from theory.cli.sweep_folder import Shard
+    from theory.cli.sweep_folder import seeds_of
 
     part = Shard.parse(shard)
     _check(seeds, seed, samples, rounds, samplers)
-    chosen = part.seeds(seed, seeds)
+    chosen = seeds_of(part, seed, seeds)
     runtime.configure(x64=False)
     from sketchprune.sweep import Training
 
@@ -110,7 +110,7 @@ class _Task:
     seeds: list[int]
     data: str
     out: Path
-    shard: "Shard"
+    shard: Shard
     setting: dict[str, Any]
 
     def runs(self) -> "list[Run]":
@@ -185,9 +185,9 @@ def _run(task: _Task, *, resume: bool) -> int:
 
     console = terminal()
     wanted = task.runs()
-    path = task.out / task.shard.file
+    path = task.out / sweep_folder.table_name(task.shard)
     with ExitStack() as stack:
-        stack.enter_context(locked(task.out, task.shard.file))
+        stack.enter_context(locked(task.out, sweep_folder.table_name(task.shard)))
         there = sweep_folder.open_folder(task.out, task.shard, task.setting, resume=resume)
         done = {row.run for row in there} & set(wanted)
         console.print(_opening(task, len(wanted), len(done)), soft_wrap=True)
@@ -270,6 +270,7 @@ def _show(console: "Console", task: _Task, rows: "list[Row]") -> None:
     """Print the table of means, and write the picture."""
     from sketchprune._files import write_atomically
     from sketchprune.sweep import picture, summarise
+    from theory.cli.sweep_folder import table_name
     from theory.cli.sweep_table import lines
 
     found = summarise(rows)
@@ -282,4 +283,4 @@ def _show(console: "Console", task: _Task, rows: "list[Row]") -> None:
         content = io.BytesIO()
         figure.savefig(content, format=Path(name).suffix[1:], dpi=200)
         write_atomically(task.out / name, content.getvalue())
-    console.print(f"files: {task.out}/{task.shard.file}, {', '.join(_PICTURES)}", soft_wrap=True)
+    console.print(f"files: {task.out}/{table_name(task.shard)}, {', '.join(_PICTURES)}", soft_wrap=True)

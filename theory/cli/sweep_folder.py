@@ -1,61 +1,36 @@
 """The folder of ``sketchprune sweep``: its tables of runs, one for each shard, and the setting that they share."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sketchprune._files import write_atomically
 from sketchprune.sweep import Row, Run, read
+from theory.cli.shard import Shard
 
 SETTING_FILE = "setting.json"
 
 
-class Shard(NamedTuple):
-    """A part of the seeds of a sweep.
+def table_name(shard: Shard) -> str:
+    """The name of a shard's table."""
+    return "runs.csv" if shard.of == 1 else f"runs-{shard.number}-of-{shard.of}.csv"
 
-    Attributes:
-        number: which part, from 1 on.
-        of: how many parts there are.
+
+def seeds_of(shard: Shard, seed: int, count: int) -> list[int]:
+    """The seeds of a shard, of those from ``seed`` on: every N-th one.
+
+    Args:
+        shard: which part of the seeds.
+        seed: the first seed of the sweep.
+        count: how many seeds the sweep has.
+
+    Raises:
+        ValueError: there are fewer seeds than shards.
     """
-
-    number: int = 1
-    of: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """The shard that ``i/N`` names.
-
-        Args:
-            text: such as "2/4".
-
-        Raises:
-            ValueError: it is no such text.
-        """
-        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise ValueError(f"shard is {text}; it takes i/N with i from 1 to N")
-        return cls(int(found[1]), int(found[2]))
-
-    @property
-    def file(self) -> str:
-        """The name of its table."""
-        return "runs.csv" if self.of == 1 else f"runs-{self.number}-of-{self.of}.csv"
-
-    def seeds(self, seed: int, count: int) -> list[int]:
-        """Its seeds, of those from ``seed`` on: every ``of``-th one.
-
-        Args:
-            seed: the first seed of the sweep.
-            count: how many seeds the sweep has.
-
-        Raises:
-            ValueError: there are fewer seeds than shards.
-        """
-        if self.of > count:
-            raise ValueError(f"shard is {self.number}/{self.of} of {count} seeds; it takes at most as many shards")
-        return list(range(seed + self.number - 1, seed + count, self.of))
+    if shard.of > count:
+        raise ValueError(f"shard is {shard} of {count} seeds; it takes at most as many shards")
+    return list(range(seed + shard.number - 1, seed + count, shard.of))
 
 
 def rows(out: Path) -> list[Row]:
@@ -89,7 +64,7 @@ def open_folder(out: Path, shard: Shard, setting: Mapping[str, Any], *, resume: 
     """
     there = rows(out)
     path = out / SETTING_FILE
-    others = [each for each in out.glob("runs*.csv") if each.name != shard.file]  # perhaps without a row yet
+    others = [each for each in out.glob("runs*.csv") if each.name != table_name(shard)]  # perhaps without a row yet
     known = _setting(path) if there or others else {}
     if changed := [name for name in setting if name in known and known[name] != setting[name]]:
         differences = "; ".join(f"{name}: {known[name]} there, {setting[name]} here" for name in changed)
@@ -97,9 +72,9 @@ def open_folder(out: Path, shard: Shard, setting: Mapping[str, Any], *, resume: 
             f"out is {out}, which holds runs of another setting ({differences}); "
             "it takes the setting of those runs, or another --out"
         )
-    if not resume and (own := read(out / shard.file)):
+    if not resume and (own := read(out / table_name(shard))):
         raise ValueError(
-            f"out is {out}, where {shard.file} holds {len(own):,} runs; it takes --resume to go on with them, "
+            f"out is {out}, where {table_name(shard)} holds {len(own):,} runs; it takes --resume to go on with them, "
             "another --out, or a start after you delete that file"
         )
     try:

@@ -6,7 +6,7 @@ Where the output is piped, the same lines are printed without colours and withou
 import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from theory.cli.console import progress, say, terminal
-from theory.instances import top_field
-from theory.report.formats import array_text, count, number, points_text
+from theory.report.formats import count, number
+from theory.report.remarks import refutation, remarks
 from theory.report.replays import REPLAY
-from theory.report.run import Report, Run, Selected, refuted_mutants, standing
-from theory.verdict import INCONCLUSIVE, REFUTED, VACUOUS, CaseVerdict, Replay, Verdict
+from theory.report.run import WHOLE, Report, Run, Selected, refuted_mutants, standing
+from theory.verdict import CaseVerdict, Verdict
 
 R = TypeVar("R")
 
@@ -30,7 +30,6 @@ _OPTIONAL_COLUMNS = ("trials", "resolution", "looseness")
 """Columns that a narrow terminal goes without, in this order."""
 _MARKS = {"good": ("✓", "green"), "bad": ("✗", "bold red"), "open": ("?", "bold yellow"), "seen": ("•", "cyan")}
 """Mark and colour of a verdict by its standing."""
-MAX_COUNTEREXAMPLE_LINES = 16
 
 
 class VerdictTable:
@@ -83,8 +82,8 @@ class VerdictTable:
     def add(self, item: Selected, verdict: Verdict):
         """Print the row of a claim, and below it what was not as expected and the counterexample."""
         say(self.console, _row(item, verdict, self._layout))
-        say(self.console, (Text(f"  {remark}", style="yellow") for remark in _remarks(verdict)))
-        say(self.console, _refutation(item, verdict, self.run))
+        say(self.console, (Text(f"  {remark}", style="yellow") for remark in remarks(verdict)))
+        say(self.console, refutation(item, verdict, self.run.command(item.argument)))
 
     def end(self, report: Report, page: Path, seconds: float):
         """Print how many verdicts of each word there are, what was not as expected, and where the report is."""
@@ -129,6 +128,8 @@ def _opening(run: Run, num_claims: int, layout: _Layout) -> Iterable[Text]:
     versions = ", ".join(f"{name} {run.versions[name]}" for name in ("sketchprune", "jax") if name in run.versions)
     claims = f"{num_claims} claim{'' if num_claims == 1 else 's'}"
     settings = f"{claims}, tier {run.tier}, seed {run.seed}, data {run.data}"
+    if run.shard != WHOLE:
+        settings += f", shard {run.shard}"
     yield Text(f"{versions} on {run.versions.get('backend', '')}: {settings}", style="dim")
     head = layout.line("  verdict", "claim", {name: name for name in _WIDTHS})
     yield Text(head, style="bold")
@@ -171,89 +172,6 @@ def _tightness(case: CaseVerdict) -> float:
     """measured ÷ theory; −∞ where that is no number."""
     ratio = case.measured / case.theory if case.theory else math.inf
     return ratio if math.isfinite(ratio) else -math.inf
-
-
-def _remarks(verdict: Verdict) -> Iterable[str]:
-    """What the reader of a row should know: what is not as expected, or what the row cannot show."""
-    if verdict.expected not in (None, verdict.verdict):
-        yield f"expected {verdict.expected}"
-        if verdict.verdict == VACUOUS:
-            yield "  the statement holds and says nothing: it allows more than is known without it"
-        for name, case in verdict.cases.items():
-            if case.verdict == verdict.verdict:
-                yield f"  case {name}: measured {number(case.measured)}, theory {number(case.theory)}"
-    elif verdict.expected is None:
-        for name, case in verdict.cases.items():
-            line = f"{name}: {_estimate(case.measured, case.interval)}, {case.verdict}"
-            if case.contrast_interval is not None:
-                line += f"; effect − control {_estimate(case.contrast, case.contrast_interval)}"
-            yield line
-    elif verdict.verdict == REFUTED:
-        yield "refuted as expected: this statement is known to be false"
-    elif vacuous := [name for name, case in verdict.cases.items() if case.verdict == VACUOUS]:
-        yield f"says nothing (VACUOUS) on {len(vacuous)} of {len(verdict.cases)} cases: {', '.join(vacuous)}"
-    for name, case in verdict.cases.items():
-        if case.reason:
-            yield f"case {name} is {case.verdict}: {case.reason}"
-        if case.points:
-            yield f"case {name}: {points_text(case)}"
-    for name, outcome in verdict.mutants.items():
-        if outcome == INCONCLUSIVE:
-            yield f"mutant {name} is undecided"
-        elif outcome != REFUTED:
-            yield f"mutant {name} survives ({outcome})"
-
-
-def _estimate(mean: float, interval: tuple[float, float] | None) -> str:
-    """A mean with its confidence interval."""
-    low, high = interval or (math.nan, math.nan)
-    return f"{number(mean)} in [{number(low)}, {number(high)}]"
-
-
-def _refutation(item: Selected, verdict: Verdict, run: Run) -> Iterable[Text]:
-    """The counterexample, the smaller one where there is one, and the command that replays the refutation."""
-    found = verdict.counterexample
-    if found is not None:
-        yield Text(
-            f"    counterexample: case {found.case}, instance {found.instance}, "
-            f"found by {found.found_by}, component {found.component}"
-        )
-        if found.smaller is None:
-            yield from _cut_short(instance_lines(found))
-            if found.found_by == "trials":
-                yield Text("    not made smaller: only trials contradict the statement, and no single instance does")
-        else:
-            yield Text(f"    measured {found.measured}, theory {found.theory}")
-            yield from _shrunk(item, found.smaller)
-    if found is not None or (verdict.verdict == REFUTED and verdict.expected is not None):
-        yield Text(f"    replay: {run.command(item.argument)} --out replay")
-
-
-def _shrunk(item: Selected, found: Replay) -> Iterable[Text]:
-    """The shrunk counterexample, in the fields that may change, and what ball arithmetic says of it."""
-    yield Text(f"    made smaller: case {found.case}, from instance {found.instance}, component {found.component}")
-    movable = [name for name in found.values if top_field(name) in item.claim.movable_fields]
-    shown = {name: found.values[name] for name in movable} or found.values
-    yield from _cut_short(instance_lines(replace(found, values=shown)))
-    if found.certificate is not None:
-        yield Text(f"    {found.certificate.text}", style="bold" if found.certificate.certified else "")
-
-
-def _cut_short(lines: Iterable[Text]) -> Iterable[Text]:
-    """The first lines, and how many more there are."""
-    lines = list(lines)
-    yield from lines[:MAX_COUNTEREXAMPLE_LINES]
-    if len(lines) > MAX_COUNTEREXAMPLE_LINES:
-        yield Text(f"    … {len(lines) - MAX_COUNTEREXAMPLE_LINES} more lines in verdicts.json", style="dim")
-
-
-def instance_lines(found: Replay) -> Iterable[Text]:
-    """Both sides of a statement on an instance, and the instance's arrays."""
-    yield Text(f"    measured {found.measured}, theory {found.theory}")
-    for name, values in found.values.items():
-        indent = " " * (len(name) + len(" = "))
-        for line in f"{name} = {array_text(values)}".replace("\n", "\n" + indent).split("\n"):
-            yield Text(f"    {line}", style="dim")
 
 
 def _closing(report: Report, page: Path, seconds: float) -> Iterable[Text]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import arg
 
 from theory.cli import runtime
-from theory.cli.arguments import Data, Selection, check_seed
+from theory.cli.arguments import Data, JUnit, Selection, check_junit, check_seed
 from theory.cli.exit_status import ExitStatus, exit_status
+from theory.cli.shard import Shard, ShardText, balanced
 
 if TYPE_CHECKING:
     from sketchprune.data import Dataset
@@ -36,6 +37,8 @@ def verify(
     out: Annotated[Path, arg(metavar="DIR")] = Path("report"),
     resume: bool = False,
     strict: bool = False,
+    shard: ShardText = "1/1",
+    junit: JUnit = None,
 ) -> int:
     """Verify claims and write a report.
 
@@ -51,8 +54,13 @@ def verify(
         out: the folder of index.html, verdicts.json, verdicts.csv and the counterexamples.
         resume: go on with the run that the folder holds.
         strict: exit status 3 if a claim, an effect or a mutant is undecided and nothing else is amiss.
+        shard: with i/N only the i-th of N parts of the claims, which take about as long as each other. Each part has
+            a folder of its own, and ``sketchprune merge`` joins the folders.
+        junit: a file for a JUnit report, which GitLab, Jenkins and others show.
     """
+    part = Shard.parse(shard)
     check_seed(seed)
+    check_junit(junit)
     started = time.perf_counter()
     runtime.configure()
     from theory.catalogue import CATALOGUE
@@ -60,12 +68,14 @@ def verify(
     from theory.cli.select import dataset, select, with_earlier
     from theory.cli.verdict_table import VerdictTable
     from theory.report import journal
-    from theory.report.files import write_report
+    from theory.report.files import write_junit, write_report
     from theory.report.run import Report, Run
 
-    chosen = select(selection, CATALOGUE)
+    chosen = balanced(select(selection, CATALOGUE), part)
     samples = dataset(data)
-    report = Report(Run(seed, tier, data, journal.fingerprint(samples), runtime.versions()))
+    whole = shlex.join(selection or ["*"]) if part.of > 1 else ""
+    run = Run(seed, tier, data, journal.fingerprint(samples), runtime.versions(), shard=str(part), selection=whole)
+    report = Report(run)
     with locked(out):
         earlier = journal.begin(out, report.run, resume=resume)
         chosen = with_earlier(chosen, earlier, CATALOGUE)
@@ -82,9 +92,9 @@ def verify(
             print(f"error: {reason}; {_kept(report, len(chosen), selection, out)}", file=sys.stderr)
             return ExitStatus.UNEXPECTED
     table.end(report, page, time.perf_counter() - started)
-    if report.failed:
-        return ExitStatus.UNEXPECTED
-    return exit_status([verdict for _, verdict in report.verdicts], strict=strict)
+    if junit is not None:
+        write_junit(junit, report)
+    return exit_status([verdict for _, verdict in report.verdicts], failed=bool(report.failed), strict=strict)
 
 
 def _verdicts(
@@ -117,10 +127,12 @@ def _verdicts(
 def _kept(report: "Report", num_claims: int, selection: "Sequence[str]", out: Path) -> str:
     """What is left of a run that ended early, and how to go on."""
     from theory.report import journal
+    from theory.report.run import WHOLE
 
     if not (out / journal.NAME).exists():
         return "nothing is kept, since the folder was deleted during the run"
-    command = f"{report.run.command(*selection)} --out {shlex.quote(str(out))} --resume"
+    shard = f" --shard {report.run.shard}" if report.run.shard != WHOLE else ""
+    command = f"{report.run.command(*selection)}{shard} --out {shlex.quote(str(out))} --resume"
     return f"{len(report.verdicts)} of {num_claims} verdicts are kept; go on with {command}"
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from sketchprune._files import write_atomically
 from theory.report.html import as_html
+from theory.report.junit import as_junit
 from theory.report.replays import write_replays
 from theory.report.run import Report
-from theory.report.tables import as_csv, as_json
+from theory.report.tables import VERDICTS, as_csv, as_json
 
 
 def write_report(folder: Path, report: Report) -> Path:
@@ -14,9 +15,14 @@ def write_report(folder: Path, report: Report) -> Path:
 
     Each file is replaced atomically: whoever reads it sees the old content or the new.
     """
-    write_atomically(folder / "verdicts.json", as_json(report))
+    write_atomically(folder / VERDICTS, as_json(report))
     write_atomically(folder / "verdicts.csv", as_csv(verdict for _, verdict in report.verdicts))
     write_replays(folder, report)
     page = folder / "index.html"
     write_atomically(page, as_html(report))
     return page
+
+
+def write_junit(file: Path, report: Report):
+    """Write the JUnit report to a file, which is replaced atomically."""
+    write_atomically(file, as_junit(report))

@@ -58,6 +58,23 @@ def begin(folder: Path, run: Run, *, resume: bool) -> dict[ClaimKey, Verdict]:
     return verdicts
 
 
+def read(folder: Path) -> tuple[Run, dict[ClaimKey, Verdict]]:
+    """The run whose journal a folder holds, and its verdicts.
+
+    Raises:
+        ValueError: there is no journal, or it cannot be read.
+    """
+    path = folder / NAME
+    lines = _complete_lines(path)
+    if not lines:
+        raise ValueError(f"folder is {folder}, which holds no {NAME}; it takes a folder that verify wrote")
+    try:
+        run = Run(**lines[0])
+    except TypeError as error:
+        raise _damaged(path, 1, error) from None
+    return run, _verdicts(path, lines[1:])
+
+
 def append(folder: Path, item: Selected, verdict: Verdict):
     """Add a verdict to the journal. It is on disk when this returns.
 
@@ -70,6 +87,25 @@ def append(folder: Path, item: Selected, verdict: Verdict):
         file.write(_line(entry))
         file.flush()
         os.fsync(file.fileno())
+
+
+def setting_differences(run: Run, header: Any) -> list[str]:
+    """How the settings of a run and those in a journal's first line differ, in words.
+
+    Args:
+        run: the run that is compared with.
+        header: the first line of the journal, or the fields of another run.
+    """
+    if not (isinstance(header, dict) and isinstance(header.get("versions"), dict)):
+        return ["its first line is no header"]
+    ours = _flat_settings(asdict(run))
+    theirs = _flat_settings(header)
+    names = {"data_crc32": "checksum of data"}
+    return [
+        f"{names.get(name, name)} {theirs.get(name)}, not {value}"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
 
 
 def fingerprint(arrays: Any) -> int:
@@ -138,25 +174,11 @@ def _damaged(path: Path, number: int, error: Exception) -> ValueError:
 
 def _check_same_run(folder: Path, run: Run, header: Any):
     """Refuse a journal whose first line does not hold the settings of this run."""
-    if differences := _differences(run, header):
+    if differences := setting_differences(run, header):
         raise ValueError(
             f"out is {folder}, which holds verdicts of another run ({'; '.join(differences)}); "
             "it takes the settings of that run, another --out, or a start without --resume"
         )
-
-
-def _differences(run: Run, header: Any) -> list[str]:
-    """How the settings of a journal and of this run differ."""
-    if not (isinstance(header, dict) and isinstance(header.get("versions"), dict)):
-        return ["its first line is no header"]
-    ours = _flat_settings(asdict(run))
-    theirs = _flat_settings(header)
-    names = {"data_crc32": "checksum of data"}
-    return [
-        f"{names.get(name, name)} {theirs.get(name)}, not {value}"
-        for name, value in ours.items()
-        if theirs.get(name) != value
-    ]
 
 
 def _flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

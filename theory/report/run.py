@@ -10,6 +10,8 @@ from theory.verdict import LEVEL, REFUTED, Verdict
 
 SCHEMA = 3
 """Version of the fields in the files of a report."""
+WHOLE = "1/1"
+"""The shard of a run that verifies all that was selected."""
 
 Standing = Literal["good", "bad", "open", "seen"]
 
@@ -42,6 +44,8 @@ class Run:
         versions: the version of everything that the numbers depend on.
         level: the probability of a wrong decision, for each decision.
         schema: version of the fields in the files of a report.
+        shard: "i/N", the part of the selection that this run verifies.
+        selection: what a shard is a part of, as words for a shell; empty for a whole run.
     """
 
     seed: int
@@ -51,13 +55,12 @@ class Run:
     versions: Mapping[str, str]
     level: float = LEVEL
     schema: int = SCHEMA
+    shard: str = WHOLE
+    selection: str = ""
 
     def command(self, *arguments: str) -> str:
         """The command that verifies these claims again, quoted for a shell."""
-        words = ["sketchprune", "verify", *arguments, "--tier", self.tier, "--seed", str(self.seed)]
-        if self.data != "digits":
-            words += ["--data", self.data]
-        return shlex.join(words)
+        return verify_command(*arguments, tier=self.tier, seed=self.seed, data=self.data)
 
 
 @dataclass
@@ -93,6 +96,16 @@ class Report:
     def num_refuted_mutants(self) -> int:
         """How many mutants were refuted."""
         return sum(refuted_mutants(verdict) for _, verdict in self.verdicts)
+
+
+def verify_command(*arguments: str, tier: str, seed: int, data: str) -> str:
+    """The command that verifies claims, quoted for a shell.
+
+    >>> verify_command("mine.py::my/bound", tier="quick", seed=0, data="my images.npz")
+    "sketchprune verify mine.py::my/bound --tier quick --seed 0 --data 'my images.npz'"
+    """
+    words = ["sketchprune", "verify", *arguments, "--tier", tier, "--seed", str(seed)]
+    return shlex.join(words if data == "digits" else [*words, "--data", data])
 
 
 def refuted_mutants(verdict: Verdict) -> int:

@@ -5,12 +5,15 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sketchprune._files import strict_json
-from theory.report.run import Report, Run, Selected
+from theory.report.run import SCHEMA, Report, Run, Selected
 from theory.verdict import Verdict
 
+VERDICTS = "verdicts.json"
+"""The file for programs in the folder of a report."""
 _CASE_COLUMNS = ("verdict", "trials", "instances", "admissible", "measured", "theory", "looseness", "resolution")
 
 
@@ -39,6 +42,44 @@ def _entry(run: Run, item: Selected, verdict: Verdict) -> dict[str, Any]:
     fields = strict_json(asdict(verdict))
     elapsed_s = fields.pop("elapsed_s")
     return fields | {"command": run.command(item.argument), "elapsed_s": elapsed_s}
+
+
+def read_failed(folder: Path) -> dict[str, str]:
+    """The claims that the run in a folder could not verify, with the reasons.
+
+    Args:
+        folder: of a report; before its run ends there is no such list.
+
+    Raises:
+        ValueError: its verdicts.json cannot be read.
+    """
+    path = folder / VERDICTS
+    if not path.exists():
+        return {}
+    return dict(read_json(path)["failed"])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The fields of a verdicts.json.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: it cannot be read, or is no such file, or one of another version of its fields.
+    """
+    takes = "it takes the verdicts.json of a report"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"file is {path}, which cannot be read ({error.strerror}); {takes}") from None
+    except ValueError as error:
+        raise ValueError(f"file is {path}, which is no JSON ({error}); {takes}") from None
+    if not (isinstance(fields, dict) and isinstance(fields.get("claims"), list) and "schema" in fields):
+        raise ValueError(f"file is {path}, which holds no verdicts; {takes}")
+    if fields["schema"] != SCHEMA:
+        raise ValueError(f"file is {path}, whose schema is {fields['schema']}; it takes schema {SCHEMA}")
+    return fields
 
 
 def as_csv(verdicts: Iterable[Verdict]) -> str:

@@ -68,8 +68,8 @@ DEFECTS = (
     Defect(
         "a run goes on with verdicts of other settings",
         file="theory/report/journal.py",
-        text="    if differences := _differences(run, header):\n",
-        replacement="    if differences := _differences(run, asdict(run)):\n",
+        text="    if differences := setting_differences(run, header):\n",
+        replacement="    if differences := setting_differences(run, asdict(run)):\n",
         tests=("tests/theory/report/test_journal.py::test_another_run_is_refused_and_its_journal_left_alone",),
     ),
     Defect(
@@ -102,8 +102,8 @@ DEFECTS = (
     ),
     Defect(
         "a claim that fails with an error does not change the exit status",
-        file="theory/cli/verify.py",
-        text="    if report.failed:\n        return ExitStatus.UNEXPECTED\n",
+        file="theory/cli/exit_status.py",
+        text="    if failed:\n        return ExitStatus.UNEXPECTED\n",
         replacement="",
         tests=("tests/theory/cli/test_cli.py::test_a_claim_that_fails_keeps_what_is_finished",),
     ),

@@ -87,3 +87,11 @@ print(double(jnp.ones(3)).sum())
 def test_a_damaged_entry_of_the_cache_is_silently_compiled_again(tmp_path):
     out = run_python(CUT.format(cache=tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert out.split() == ["6.0", "6.0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system pins no process to cores")
+def test_cores_are_those_of_the_process():
+    pinned = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    code = f"{pinned}; from theory.cli import runtime; print(runtime.CORES, runtime.THREADS)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1 3\n", done.stderr

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from tests.support.claims import claim
-from theory.cli.verdict_table import MAX_COUNTEREXAMPLE_LINES, VerdictTable
+from theory.cli.verdict_table import VerdictTable
+from theory.report.remarks import MAX_COUNTEREXAMPLE_LINES
 from theory.report.run import Run, Selected
 from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Replay, Verdict
 

@@ -1,0 +1,124 @@
+"""The pytest plugin: ``pytest claims_mine.py`` verifies each claim of the file as a test.
+
+pytest loads this module in every run where sketchprune is installed, so it imports nothing of the project before there
+is a file of claims to collect.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from sketchprune.data import Dataset
+    from theory.report.run import Selected
+
+PATTERN = "claims_*.py"
+"""Files of this name are collected from folders; any other file of claims where the command line names it."""
+_IMPORTS_THEORY = re.compile(rb"^\s*(from|import)\s+theory\b", re.MULTILINE)
+_DATA = pytest.StashKey["Dataset"]()
+
+
+class UnexpectedVerdict(Exception):
+    """A claim has another verdict than the expected one, or a mutant of it is not refuted."""
+
+
+def pytest_addoption(parser: pytest.Parser):
+    """Add the settings of the verification."""
+    group = parser.getgroup("sketchprune", "claims that sketchprune verifies")
+    group.addoption(
+        "--claim-tier", choices=("quick", "standard", "full"), default="quick", help="how much work is done for a claim"
+    )
+    group.addoption("--claim-seed", type=int, default=0, help="the seed that all random keys of claims derive from")
+    group.addoption("--claim-data", default="digits", metavar="digits|PATH", help="the data set of claims")
+
+
+def pytest_configure(config: pytest.Config):
+    """Make the marker of claims known."""
+    config.addinivalue_line("markers", "claim: a theorem that sketchprune verifies")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ClaimFile | None":
+    """Collect a file of claims: one that matches the pattern, or that the command line names and is no test."""
+    if file_path.suffix != ".py":
+        return None
+    named = parent.session.isinitpath(file_path) and not any(
+        fnmatch(file_path.name, pattern) for pattern in parent.config.getini("python_files")
+    )
+    if not (named or fnmatch(file_path.name, PATTERN)):
+        return None
+    if not _IMPORTS_THEORY.search(file_path.read_bytes()):
+        return None
+    return ClaimFile.from_parent(parent, path=file_path)
+
+
+class ClaimFile(pytest.File):
+    """A file that defines claims."""
+
+    def collect(self) -> Iterator["ClaimItem"]:
+        """A test for each claim of the file."""
+        from sketchprune_entry import require_theory
+
+        try:
+            require_theory()
+            from theory.catalogue import CATALOGUE
+            from theory.cli.select import defined_claims
+
+            found = defined_claims(self._argument(), CATALOGUE)
+        except (ImportError, ValueError) as error:
+            raise self.CollectError(str(error)) from None
+        for selected in found:
+            yield ClaimItem.from_parent(self, name=selected.claim.id, selected=selected)
+
+    def _argument(self) -> str:
+        """The file, as one names it in the folder that pytest was started in."""
+        relative = os.path.relpath(self.path, self.config.invocation_params.dir)
+        return str(self.path) if relative.startswith(os.pardir) else relative
+
+
+class ClaimItem(pytest.Item):
+    """A claim as a test: it passes if its verdict is the expected one and every mutant is refuted."""
+
+    def __init__(self, *, selected: "Selected", **options: Any):
+        super().__init__(**options)
+        self.selected = selected
+        self.add_marker("claim")
+
+    def runtest(self):
+        """Verify the claim.
+
+        Raises:
+            UnexpectedVerdict: what was not as expected, with the counterexample and the command that replays it.
+        """
+        from theory import verify
+        from theory.report.remarks import explanation, summary
+        from theory.report.run import verify_command
+
+        options = self.config.option
+        tier, seed = options.claim_tier, options.claim_seed
+        verdict = verify(self.selected.claim, tier=tier, seed=seed, data=self._data())
+        if not verdict.as_expected:
+            command = verify_command(self.selected.argument, tier=tier, seed=seed, data=options.claim_data)
+            raise UnexpectedVerdict(f"{summary(verdict)}\n{explanation(self.selected, verdict, command)}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """What is shown of a failure: no traceback where the claim was verified."""
+        if isinstance(excinfo.value, UnexpectedVerdict):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """The file, and the headline of a failure."""
+        return self.path, None, f"claim {self.selected.claim.id}"
+
+    def _data(self) -> "Dataset":
+        """The data set, which is read once for all claims."""
+        from theory.cli.select import dataset
+
+        if _DATA not in self.config.stash:
+            self.config.stash[_DATA] = dataset(self.config.option.claim_data)
+        return self.config.stash[_DATA]
