@@ -28,7 +28,7 @@ class Row(NamedTuple):
     Attributes:
         claims: the claim's id.
         cases: the case's name.
-        looseness: median of theory ÷ measured; nan where nothing positive was measured.
+        looseness: median of theory ÷ measured; nan where no instance has both sides positive.
         slack: the factor by which the theory's side could have been smaller without being refuted; nan where the kind
             of the claim does not say.
         refuted: whether the claim is refuted.
@@ -70,9 +70,7 @@ def _rows(claim: Claim, config: Config) -> Iterator[Row]:
     """The cases of a claim that have something to show."""
     verdict = config.verdict(claim.id)
     for name, case in verdict.cases.items():
-        # A ratio of 0 is that of failures: the sides of a failure rate may be 0 and 1, with nothing between them.
-        looseness = case.looseness if case.looseness > 0 else math.nan
-        row = Row(claim.id, name, looseness, _slack(claim, case), verdict.verdict == REFUTED)
+        row = Row(claim.id, name, case.looseness, _slack(claim, case), verdict.verdict == REFUTED)
         if math.isfinite(row.looseness) or math.isfinite(row.slack):
             yield row
 

@@ -84,10 +84,10 @@ def is_vacuous(sides: SideArrays) -> bool:
 
 
 def medians(sides: SideArrays) -> dict[str, Any]:
-    """``measured``, ``theory`` and ``looseness``: medians of both sides, and of theory/measured where measured > 0."""
+    """``measured``, ``theory`` and ``looseness``: medians of both sides, and of theory/measured where both are positive."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.asarray(sides.theory) / np.asarray(sides.measured)
-    finite = ratio[np.isfinite(ratio) & (np.asarray(sides.measured) > 0)]
+    finite = ratio[np.isfinite(ratio) & (np.asarray(sides.measured) > 0) & (np.asarray(sides.theory) > 0)]
     return {
         "measured": float(np.median(sides.measured)),
         "theory": float(np.median(sides.theory)),

@@ -110,6 +110,12 @@ def test_negative_sides_have_no_looseness():
     assert decide(Bound(), [-3.0, 1.0], [-1.0, 4.0]).looseness == 4.0
 
 
+def test_a_theory_of_zero_has_no_looseness():
+    """A failure rate may count outcomes whose sides are 0 and 1: their ratio says nothing of a bound."""
+    assert np.isnan(decide(Bound(), [1.0, 1.0], [0.0, 0.0]).looseness)
+    assert decide(Bound(), [1.0, 1.0], [0.0, 3.0]).looseness == 3.0
+
+
 def test_one_component_of_one_instance_refutes():
     assert decide(Bound(), [[1.0, 1.0], [1.0, 2.0]], [[1.0, 1.0], [1.0, 1.9]]).verdict == REFUTED
 
