@@ -42,9 +42,7 @@ def he_normal(key: Key, params: Params, densities: PyTree) -> Params:
     (0.04, [1.0, 1.0, 1.0])
     """
     _, leaves, structure = _checks.floating_leaves("params", params)
-    if jax.tree.structure(densities) != structure:
-        given = jax.tree.structure(densities)
-        raise ValueError(f"densities has the structure {given}; it takes that of params, {structure}")
+    _checks.same_structure("densities", densities, "params", params)
     drawn = []
     for i, (leaf, density) in enumerate(zip(leaves, jax.tree.leaves(densities), strict=True)):
         _checks.interval("densities", density, closed=True)

@@ -5,6 +5,7 @@ find a mask inside a given source mask. They are one program each, with the sign
 and under vmap over keys, masks, parameters and counts.
 """
 
+from sketchprune._names import own_names
 from sketchprune.train.dynamic import rigl as rigl
 from sketchprune.train.dynamic import sparse_evolutionary as sparse_evolutionary
 from sketchprune.train.ensemble import Evaluation as Evaluation
@@ -19,3 +20,5 @@ from sketchprune.train.magnitude import gradual_magnitude as gradual_magnitude
 from sketchprune.train.magnitude import iterative_magnitude as iterative_magnitude
 from sketchprune.train.straight_through import edge_popup as edge_popup
 from sketchprune.train.tickets import Ticket as Ticket
+
+__dir__ = own_names(__name__)

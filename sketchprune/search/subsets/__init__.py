@@ -5,9 +5,12 @@ The error of a mask is ‖X(m∘w) − Xw‖² = (m − 1)ᵀG(m − 1), where G
 ``optimum`` finds the best mask of a small model on the host, with a proof.
 """
 
+from sketchprune._names import own_names
 from sketchprune.search.subsets.exact import MAX_WEIGHTS as MAX_WEIGHTS
 from sketchprune.search.subsets.exact import Optimum as Optimum
 from sketchprune.search.subsets.exact import optimum as optimum
 from sketchprune.search.subsets.greedy import greedy as greedy
 from sketchprune.search.subsets.local import local_search as local_search
 from sketchprune.search.subsets.pursuit import orthogonal_matching_pursuit as orthogonal_matching_pursuit
+
+__dir__ = own_names(__name__)
