@@ -1,8 +1,9 @@
 """Data: the embedded digits, files of one's own with their test sets, synthetic samples, and their preparation."""
 
 from sketchprune._names import own_names
+from sketchprune.data.arrays import MAX_CLASSES as MAX_CLASSES
+from sketchprune.data.arrays import from_table as from_table
 from sketchprune.data.dataset import Dataset as Dataset
-from sketchprune.data.files import MAX_CLASSES as MAX_CLASSES
 from sketchprune.data.loading import TEST_FRACTION as TEST_FRACTION
 from sketchprune.data.loading import has_test_set as has_test_set
 from sketchprune.data.loading import hold_out as hold_out
