@@ -12,6 +12,7 @@ def own_names(module: str) -> Callable[[], list[str]]:
     These are the names that a type checker lets others import, PEP 484. They are read off the source when dir() is
     called, and not before.
 
+    >>> import sketchprune.testing
     >>> own_names("sketchprune.testing")()
     ['check_law', 'check_score']
     """
