@@ -17,7 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain, product, ratio
 from sketchprune._boundary import checked
+from sketchprune._names import own_names
 from sketchprune.types import Matrix, PerColumn, PerRow
+
+__dir__ = own_names(__name__)
 
 ONE_THREAD_OPTIONS: dict[str, bool | str] = {
     "xla_cpu_multi_thread_eigen": False,

@@ -10,6 +10,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Real
 
+from sketchprune._names import own_names
+
+__dir__ = own_names(__name__)
+
 Key = PRNGKeyArray
 """A typed JAX key, as ``jax.random.key`` makes it."""
 Number = int | float | np.number | Real[Array | np.ndarray, ""]

@@ -36,3 +36,20 @@ def test_checks_sum_large_laws_and_mixed_precisions():
             _checks.weights("sizes", jnp.asarray(sizes))
     sevenths = {"a": jnp.full(3, 1 / 7, jnp.float32), "b": jnp.full(4, 1 / 7, jnp.float64)}
     assert laws.Multinomial(sevenths, 2).sample(KEY)["b"].dtype == jnp.float64
+
+
+@pytest.mark.parametrize(
+    ("tree", "reference", "fault"),
+    [
+        ({"a": 1}, {"a": 1, "b": {"c": 2, "d": 3}}, r"has no leaf \['b'\]\['c'\]"),
+        ({"a": 1, "z": 2}, {"a": 1}, r"has a leaf \['z'\]"),
+        ({"a": None, "b": 1}, {"a": 1, "b": 1}, r"has no leaf \['a'\]"),
+        (1, {"a": 1}, "is one leaf"),
+        ({"a": 1}, 1, "is no single leaf"),
+        ([1, 2], (1, 2), "has the leaves in other containers, such as a list in the place of a tuple"),
+    ],
+)
+def test_a_structure_that_differs_is_named_by_its_first_leaf(tree, reference, fault):
+    with pytest.raises(ValueError, match=f"^mask {fault}; it takes the structure of params$"):
+        _checks.same_structure("mask", tree, "params", reference)
+    _checks.same_structure("mask", reference, "params", reference)

@@ -1,5 +1,7 @@
 """What holds for the library as a whole: the names it shows, and the precision of its products."""
 
+from types import ModuleType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,35 @@ def test_private_modules_are_not_shown():
     assert {"masks", "sketch", "kernels", "search"} < set(dir(sketchprune))
     assert not [name for name in sketchprune.__all__ if name.startswith("_")]
     assert set(dir(sketchprune)) == {*sketchprune.__all__, "__version__"}
+
+
+def public_modules(module):
+    """The module, and those that can be reached from it by names that dir() shows."""
+    yield module
+    for value in (getattr(module, name) for name in dir(module)):
+        if isinstance(value, ModuleType):
+            yield from public_modules(value)
+
+
+def test_public_modules_show_their_own_names():
+    """Not what they import for themselves, and not the files of a package."""
+    foreign = {"Any", "Array", "Callable", "Float", "PyTree", "checked", "functools", "jax", "jnp", "np", "own_names"}
+    modules = list(public_modules(sketchprune))
+    assert len(modules) > 20
+    for module in modules:
+        assert "__dir__" in vars(module), f"{module} takes the line __dir__ = own_names(__name__)"
+        shown = dir(module)
+        assert shown and all(hasattr(module, name) for name in shown), module
+        assert not [name for name in shown if name.startswith("_") and name != "__version__"], module
+        assert not foreign & set(shown), module
+
+
+def test_modules_show_what_they_define_and_hand_on():
+    assert {"keep_top", "apply", "summary"} < set(dir(sketchprune.masks))
+    assert "selection" not in dir(sketchprune.masks)
+    assert {"infinite", "ntk"} < set(dir(sketchprune.kernels)) and "empirical" not in dir(sketchprune.kernels)
+    assert {"LAWS", "Poisson"} < set(dir(laws)) and {"Mask", "Groups"} < set(dir(sketchprune.types))
+    assert {"limit", "ONE_THREAD_OPTIONS"} < set(dir(linalg))
 
 
 rng = np.random.default_rng(0)

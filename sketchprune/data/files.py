@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from sketchprune.data.arrays import TEST_NAMES, from_arrays, like_training, training_names
 from sketchprune.data.dataset import Dataset
 
-MAX_CLASSES = 2**15
-"""The most classes of a data set: one-hot targets have a column for each."""
 _CIFAR_TESTS = ("test_batch.bin", "test.bin")
 _UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading an .npz file may raise."""
+_PICKLES = (
+    "Reading a pickle runs any code that is in it. Where you trust it, read it once yourself, and write the arrays "
+    "with numpy.savez('mine.npz', x=x, y=y)."
+)
 
 
 def training_set(path: Path) -> Dataset:
-    """The training files of a folder, or ``x`` and ``y`` of an .npz file.
+    """The training files of a folder, or the training arrays of an .npz file.
 
     Args:
         path: A folder or a file that exists.
@@ -36,7 +39,7 @@ def has_test_set(path: Path) -> bool:
         path: What :func:`training_set` has read.
     """
     if not path.is_dir():
-        return bool({"x_test", "y_test"} & _names(path))
+        return bool(set(TEST_NAMES) & _names(path))
     return any(path.glob("t10k-images*idx3-ubyte*")) or any((path / name).exists() for name in _CIFAR_TESTS)
 
 
@@ -51,51 +54,34 @@ def test_set(path: Path, training: Dataset) -> Dataset:
         ValueError: As :func:`training_set`; and for samples of another shape, and labels that are not among the classes
             of the training set.
     """
-    found = _folder(path, test=True) if path.is_dir() else _npz(path, "_test")
-    x_name, y_name = ("the test set", "the test set") if path.is_dir() else ("x_test", "y_test")
-    if found.x.shape[1:] != training.x.shape[1:] or found.image_shape != training.image_shape:
-        shapes = [tuple(each.image_shape or each.x.shape[1:]) for each in (found, training)]
-        raise ValueError(
-            f"{x_name} of {path} has samples of shape {shapes[0]}; it takes {shapes[1]}, as the training set has"
-        )
-    if (largest := int(found.y.max())) >= training.num_classes:
-        raise ValueError(
-            f"{y_name} of {path} has the label {largest}; "
-            f"it takes 0 to {training.num_classes - 1}, the classes of the training set"
-        )
-    x = np.asarray(found.x, training.x.dtype)
-    return Dataset(x, found.y, training.name, training.num_classes, training.image_shape)
+    found = _folder(path, test=True) if path.is_dir() else _npz(path, test=True)
+    names = ("the test set", "the test set") if path.is_dir() else TEST_NAMES
+    return like_training(found, training, str(path), names)
 
 
 # --- .npz files
 
 
-def _npz(path: Path, suffix: str = "") -> Dataset:
-    """A data set from an .npz file, with everything that can be wrong in one named."""
+def _npz(path: Path, *, test: bool = False) -> Dataset:
+    """The training or test set in an .npz file, with everything that can be wrong in one named."""
     if not zipfile.is_zipfile(path):
+        _refuse_pickles(path)
         raise ValueError(f"{path} is no .npz archive or cannot be read; it takes a file written by numpy.savez")
-    names = "x" + suffix, "y" + suffix
-    x, y = _arrays(path, names)
-    x = _checked_samples(path, names[0], x)
-    if y.ndim != 1:
-        raise ValueError(f"{names[1]} of {path} has shape {y.shape}; it takes one label for each sample, [n]")
-    if len(x) != len(y):
-        raise ValueError(
-            f"{names[0]} of {path} has {len(x)} samples and {names[1]} has {len(y)} labels; it takes as many of each"
-        )
-    labels = _checked_labels(path, names[1], y)
-    image_shape = () if x.ndim == 2 else (*x.shape[1:], 1)[:3]
-    return Dataset(x.reshape(len(x), -1), labels, path.stem, int(labels.max()) + 1, image_shape)
+    names = TEST_NAMES if test else training_names(_names(path))
+    return from_arrays(str(path), names, _arrays(path, names), path.stem)
 
 
 def _names(path: Path) -> set[str]:
-    """The names of the arrays in an .npz file that was read before."""
-    with np.load(path, allow_pickle=False) as archive:
-        return set(archive.files)
+    """The names of the arrays in an .npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return set(archive.files)
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read ({error}); it takes a file written by numpy.savez") from error
 
 
-def _arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """The arrays of these names in an .npz file."""
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of these names in an .npz file, as far as they are there."""
     name = "archive"
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -104,40 +90,19 @@ def _arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
                 if name in archive.files:
                     arrays[name] = archive[name]
     except _UNREADABLE as error:
+        why = f". Objects are pickled, and {_PICKLES}" if "pickle" in str(error) else ""
         raise ValueError(
-            f"{name} of {path} cannot be read ({error}); it takes a rectangular array of numbers"
+            f"{name} of {path} cannot be read ({error}); it takes a rectangular array of numbers{why}"
         ) from error
-    for name in names:
-        if name not in arrays:
-            raise ValueError(f"{path} has no array {name!r}; it takes arrays {' and '.join(names)}")
-    return [arrays[name] for name in names]
+    return arrays
 
 
-def _checked_samples(path: Path, name: str, x: np.ndarray) -> np.ndarray:
-    """The samples as floating numbers. Raises ValueError for what is no array of finite numbers."""
-    if not np.issubdtype(x.dtype, np.floating):
-        if not (np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
-            raise ValueError(f"{name} of {path} has dtype {x.dtype}; it takes real numbers")
-        x = x.astype(np.float64)
-    if x.ndim not in (2, 3, 4):
-        raise ValueError(f"{name} of {path} has shape {x.shape}; it takes [n, d], [n, h, w] or [n, h, w, c]")
-    if not x.size:
-        raise ValueError(f"{name} of {path} has shape {x.shape} and is empty; it takes at least one number")
-    if not np.isfinite(x).all():
-        wrong = (~np.isfinite(x)).sum()
-        raise ValueError(f"{name} of {path} has {wrong} NaN or infinite entries; it takes finite numbers")
-    return x
-
-
-def _checked_labels(path: Path, name: str, y: np.ndarray) -> np.ndarray:
-    """The labels as int64. Raises ValueError for what are no whole numbers >= 0."""
-    takes = "it takes the labels 0, 1, …"
-    if not (np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating)):
-        raise ValueError(f"{name} of {path} has dtype {y.dtype}; {takes}")
-    wrong = y[~((y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y)))]
-    if wrong.size:
-        raise ValueError(f"{name} of {path} has the entry {wrong[0]}; {takes}, below {MAX_CLASSES}")
-    return y.astype(np.int64)
+def _refuse_pickles(path: Path) -> None:
+    """Refuses a pickle by its first byte, or by its name; nothing of it is loaded."""
+    with path.open("rb") as file:
+        pickled = file.read(1) == b"\x80"
+    if pickled or {".pkl", ".pickle", ".joblib"} & set(path.suffixes):
+        raise ValueError(f"{path} is a pickle; it takes an .npz file. {_PICKLES}")
 
 
 # --- Folders of binary files
@@ -152,6 +117,8 @@ def _folder(path: Path, *, test: bool = False) -> Dataset:
         return _cifar(path.name, [path / name for name in names], 1, 10)
     if (path / "train.bin").exists():
         return _cifar(path.name, [path / ("test.bin" if test else "train.bin")], 2, 100)
+    if any((path / name).exists() for name in ("data_batch_1", "batches.meta", "meta")):
+        raise ValueError(f"{path} holds pickles; it takes the binary version of CIFAR. {_PICKLES}")
     raise ValueError(
         f"{path} holds no data set; it takes a folder with MNIST's train-images-idx3-ubyte, CIFAR-10's "
         f"data_batch_1.bin or CIFAR-100's train.bin"

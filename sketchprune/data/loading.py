@@ -1,39 +1,46 @@
 """Loading of data sets, and their training and test parts, which never overlap."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune.data import files
+from sketchprune.data.arrays import TEST_NAMES, from_arrays, like_training, training_names
 from sketchprune.data.dataset import Dataset
 
 TEST_FRACTION = 0.2
 """The part that is held out of a data set without a test set."""
 
 
-def load(source: str | Path = "digits", split: Literal["train", "test"] | None = None) -> Dataset:
-    """A data set: the embedded digits, an .npz file, or a folder of MNIST or CIFAR binary files.
+def load(source: str | Path | Mapping[str, Any] = "digits", split: Literal["train", "test"] | None = None) -> Dataset:
+    """A data set: the embedded digits, an .npz file, a folder of MNIST or CIFAR binary files, or arrays by name.
 
     - "digits": scikit-learn's 1,797 images of 8x8 pixels with values 0 to 16, in float64; nothing is downloaded.
     - An .npz file: an array ``x`` of numbers, [n, d], [n, h, w] or [n, h, w, c], and ``y`` with n labels 0, 1, …; and
-      perhaps a test set, ``x_test`` and ``y_test``. Floating dtypes are kept; whole numbers become float64.
+      perhaps a test set, ``x_test`` and ``y_test``. Floating dtypes are kept; whole numbers become float64. Samples and
+      labels may also be called ``x_train`` and ``y_train``, as in Keras's mnist.npz, or ``data`` (or ``images``) and
+      ``target``, as in scikit-learn.
+    - A mapping with arrays of these names, such as a scikit-learn Bunch. For tables see :func:`from_table`.
     - A folder with the files of MNIST (train-images and train-labels in IDX form, plain or .gz), CIFAR-10
       (data_batch_1.bin to data_batch_5.bin) or CIFAR-100 (train.bin, fine labels): pixels 0 to 255 in float32. Their
       test sets are t10k-images and t10k-labels, test_batch.bin and test.bin.
 
-    Without ``split`` it is all of the digits, or the training files, or ``x`` and ``y``. With it, it is one of two
-    parts without a sample in common: what comes with a test set is trained on whole, and the digits and other .npz
-    files are divided by :func:`hold_out`, always in the same way.
+    Pickles are not read: that would run any code that is in them.
+
+    Without ``split`` it is all of the digits, or the training files, or the training arrays. With it, it is one of two
+    parts without a sample in common: what comes with a test set is trained on whole, and the digits and other arrays
+    are divided by :func:`hold_out`, always in the same way.
 
     Args:
-        source: "digits" or a path.
+        source: "digits", a path, or arrays by name.
         split: "train" or "test" for a part; None for all samples but those of a test set.
 
     Returns:
-        The data set, named after the file or folder. Both parts have the classes of the training labels.
+        The data set, named after the file or folder, or "arrays". Both parts have the classes of the training labels.
 
     Raises:
         ValueError: Something is missing, unreadable or malformed; the message names the file.
@@ -46,24 +53,34 @@ def load(source: str | Path = "digits", split: Literal["train", "test"] | None =
     """
     if split not in (None, "train", "test"):
         raise ValueError(f"split is {split!r}; it takes 'train', 'test' or None")
-    whole = _digits() if source == "digits" else files.training_set(_existing(source))
+    if isinstance(source, Mapping):
+        whole = from_arrays("source", training_names(source), source, "arrays")
+    else:
+        whole = _digits() if source == "digits" else files.training_set(_existing(source))
     if split is None:
         return whole
-    if source == "digits" or not (Path(source).is_dir() or has_test_set(source)):
+    folder = not isinstance(source, Mapping) and Path(source).is_dir()
+    if not (folder or has_test_set(source)):
         return hold_out(whole)[split == "test"]
-    return whole if split == "train" else files.test_set(Path(source), whole)
+    if split == "train":
+        return whole
+    if isinstance(source, Mapping):
+        return like_training(from_arrays("source", TEST_NAMES, source, "arrays"), whole, "source", TEST_NAMES)
+    return files.test_set(Path(source), whole)
 
 
-def has_test_set(source: str | Path) -> bool:
+def has_test_set(source: str | Path | Mapping[str, Any]) -> bool:
     """Whether a test set comes with a data set that :func:`load` reads; otherwise a part has to be held out.
 
     Args:
-        source: "digits" or a path.
+        source: "digits", a path, or arrays by name.
 
     Example:
         >>> has_test_set("digits")
         False
     """
+    if isinstance(source, Mapping):
+        return bool(set(TEST_NAMES) & set(source))
     return source != "digits" and files.has_test_set(Path(source))
 
 
@@ -151,7 +168,7 @@ def _digits() -> Dataset:
     """Scikit-learn's digits."""
     from sklearn.datasets import load_digits  # slow to import
 
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     return Dataset(pixels, labels, "digits", 10, (8, 8, 1))
 
 

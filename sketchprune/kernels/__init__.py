@@ -1,5 +1,6 @@
 """Neural tangent kernels: empirical and masked, of linearised training, and at infinite width."""
 
+from sketchprune._names import own_names
 from sketchprune.kernels import infinite as infinite
 from sketchprune.kernels import linearised as linearised
 from sketchprune.kernels import structure as structure
@@ -11,3 +12,5 @@ from sketchprune.kernels.empirical import ntk as ntk
 from sketchprune.kernels.empirical import ntk_reference as ntk_reference
 from sketchprune.kernels.products import extreme_eigenvalues as extreme_eigenvalues
 from sketchprune.kernels.products import ntk_vector_product as ntk_vector_product
+
+__dir__ = own_names(__name__)

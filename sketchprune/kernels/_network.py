@@ -75,21 +75,16 @@ def check_inputs(x1: Any, x2: Any = None) -> None:
 
 def mask_leaves(params: Params, mask: Mask | None) -> MaskLeaves:
     """The mask leaf by leaf, with bounds on what it keeps. Raises ValueError for a mask that does not fit."""
-    named, structure = jax.tree_util.tree_flatten_with_path(params)
+    named, _ = jax.tree_util.tree_flatten_with_path(params)
     names = [jax.tree_util.keystr(path) for path, _ in named]
     leaves = [leaf for _, leaf in named]
     check_real("params", params)
     if mask is None:
         return MaskLeaves([None] * len(leaves), (None,) * len(leaves))
-    named_mask, mask_structure = jax.tree_util.tree_flatten_with_path(mask)
-    mask_names = [jax.tree_util.keystr(path) for path, _ in named_mask]
-    if unmatched := sorted({*names} ^ {*mask_names}):
-        problem = "missing" if set(unmatched) & set(names) else "not a leaf of params"
-        raise ValueError(f"mask{unmatched[0]} is {problem}; mask takes the structure of params")
-    if structure != mask_structure:
-        raise ValueError(f"mask is {mask_structure}; it takes the structure of params, {structure}")
+    _checks.same_structure("mask", mask, "params", params)
     arrays = [
-        _checked_mask(f"mask{name}", leaf, own) for name, leaf, (_, own) in zip(names, leaves, named_mask, strict=True)
+        _checked_mask(f"mask{name}", leaf, own)
+        for name, leaf, own in zip(names, leaves, jax.tree.leaves(mask), strict=True)
     ]
     return MaskLeaves(arrays, _stable_bounds([_count_kept(array) for array in arrays], leaves))
 

@@ -18,7 +18,10 @@ from jaxtyping import Array, Bool, Float, Int, Real
 from sketchprune import _checks
 from sketchprune._arithmetic import decay_and_gain, product
 from sketchprune._boundary import checked
+from sketchprune._names import own_names
 from sketchprune.types import ApplyFn, Params
+
+__dir__ = own_names(__name__)
 
 Outputs = Float[Array | np.ndarray, "n k"] | Float[Array | np.ndarray, " n"]
 """Outputs of n samples; [n] where there is one output, or where samples and outputs are one axis already."""
@@ -180,8 +183,7 @@ def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
 def _tangents(new: Params, params: Params) -> Params:
     """The difference new − params, with zeros of JAX's type float0 on leaves that have no derivative."""
     origin, structure = jax.tree_util.tree_flatten_with_path(params)
-    if jax.tree.structure(new) != structure:
-        raise ValueError(f"params is {jax.tree.structure(new)}; it takes the structure linearised at, {structure}")
+    _checks.same_structure("params", new, "the parameters linearised at", params)
     tangents = []
     for (path, old), leaf in zip(origin, jax.tree.leaves(new), strict=True):
         old, leaf = jnp.asarray(old), jnp.asarray(leaf)

@@ -26,8 +26,11 @@ from jaxtyping import Array, Shaped
 from sketchprune._boundary import checked
 from sketchprune._jaxpr import Atom, Environment, aval, evaluate
 from sketchprune._leaves import is_floating
+from sketchprune._names import own_names
 from sketchprune.kernels._layouts import Layout, Layouts, convolution_layouts, dot_layouts
 from sketchprune.types import ApplyFn, Params
+
+__dir__ = own_names(__name__)
 
 Leaves = Sequence[Shaped[Array, "..."]] | Mapping[int, Shaped[Array, "..."]]
 """Arrays shaped like the parameter leaves, found by the number of the leaf."""

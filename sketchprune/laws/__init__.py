@@ -1,5 +1,6 @@
 """Laws of random masks: one file a law, with its sampling, inclusion, exact error, enumeration and training bound."""
 
+from sketchprune._names import own_names
 from sketchprune.laws.counts import layer_counts as layer_counts
 from sketchprune.laws.counts import layer_order as layer_order
 from sketchprune.laws.densities import layer_densities as layer_densities
@@ -26,3 +27,5 @@ LAWS: dict[str, type] = {
     "erdos-renyi-counts": ErdosRenyiCounts,
 }
 """All laws, by the names that the commands know."""
+
+__dir__ = own_names(__name__)

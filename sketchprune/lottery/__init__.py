@@ -5,6 +5,7 @@ One layout everywhere, flax's: a dense kernel and its mask are [inputs, units], 
 :class:`Dense` layers with ReLU between them, and runs with :func:`apply`.
 """
 
+from sketchprune._names import own_names
 from sketchprune.lottery.connectivity import connected_inputs as connected_inputs
 from sketchprune.lottery.connectivity import connected_units as connected_units
 from sketchprune.lottery.connectivity import connection_probability as connection_probability
@@ -40,3 +41,5 @@ from sketchprune.lottery.strong_tickets import strong_ticket as strong_ticket
 from sketchprune.lottery.subset_sums import MAX_ITEMS as MAX_ITEMS
 from sketchprune.lottery.subset_sums import NearestSubset as NearestSubset
 from sketchprune.lottery.subset_sums import nearest_subset as nearest_subset
+
+__dir__ = own_names(__name__)

@@ -44,9 +44,7 @@ def he_normal(key: Key, params: Params, densities: PyTree) -> Params:
     """
     check_real("params", params)
     leaves, structure = jax.tree.flatten(params)
-    if jax.tree.structure(densities) != structure:
-        given = jax.tree.structure(densities)
-        raise ValueError(f"densities has the structure {given}; it takes that of params, {structure}")
+    _checks.same_structure("densities", densities, "params", params)
     drawn = []
     for i, (leaf, density) in enumerate(zip(leaves, jax.tree.leaves(densities), strict=True)):
         _checks.interval("densities", density, closed=True)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune._leaves import chosen_among, chosen_of_mask, is_array, is_floating
 from sketchprune.types import Mask, Params, Prunable
@@ -61,16 +62,15 @@ def apply(params: Params, mask: Mask) -> Params:
         A pytree shaped like the parameters, in their dtypes.
 
     Raises:
-        ValueError: for a mask of another structure, or a leaf of another shape.
+        ValueError: for a mask of another structure, a leaf of another shape, and a boolean mask in the place of the
+            parameters.
 
     Cost: O(d).
 
     >>> apply(jnp.array([1.0, -2.0, 3.0]), jnp.array([True, False, True])).tolist()
     [1.0, 0.0, 3.0]
     """
-    if jax.tree.structure(params) != jax.tree.structure(mask):
-        expected = jax.tree.structure(params)
-        raise ValueError(f"mask is {jax.tree.structure(mask)}; it takes the structure of params, {expected}")
+    _checks.same_structure("mask", mask, "params", params)
 
     def pruned(path, weight: Any, kept: Any) -> Any:
         if not is_array(weight) or jnp.issubdtype(jnp.result_type(weight), jax.dtypes.prng_key):
@@ -78,6 +78,9 @@ def apply(params: Params, mask: Mask) -> Params:
         if jnp.shape(weight) != jnp.shape(kept):
             name = "mask" + jax.tree_util.keystr(path)
             raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")
+        if jnp.result_type(weight) == jnp.bool_ and jnp.result_type(kept) != jnp.bool_:
+            name = "params" + jax.tree_util.keystr(path)
+            raise ValueError(f"{name} has dtype bool, as masks have; it takes numbers, in apply(params, mask)")
         if jnp.result_type(kept) == jnp.bool_:
             return jnp.where(kept, weight, 0)
         return (jnp.asarray(weight) * kept).astype(jnp.result_type(weight))

@@ -9,6 +9,7 @@ CIFAR's 32x32. Two options are common to all of them.
   so both parameterisations are the same random function.
 """
 
+from sketchprune._names import own_names
 from sketchprune.models.initial import in_training_mode as in_training_mode
 from sketchprune.models.initial import initial as initial
 from sketchprune.models.initial import with_averages as with_averages
@@ -25,3 +26,5 @@ from sketchprune.models.networks import resnet20 as resnet20
 from sketchprune.models.networks import vgg11 as vgg11
 from sketchprune.models.networks import vgg16 as vgg16
 from sketchprune.models.patches import patch_convolution as patch_convolution
+
+__dir__ = own_names(__name__)

@@ -39,6 +39,7 @@ however heavy they are. There are two limits:
   such a factor.
 """
 
+from sketchprune._names import own_names
 from sketchprune.paths.enumeration import Edges as Edges
 from sketchprune.paths.enumeration import Paths as Paths
 from sketchprune.paths.enumeration import average_pooling as average_pooling
@@ -48,3 +49,5 @@ from sketchprune.paths.kernel import gram_product as gram_product
 from sketchprune.paths.kernel import path_norm as path_norm
 from sketchprune.paths.kernel import spectrum as spectrum
 from sketchprune.paths.kernel import trace as trace
+
+__dir__ = own_names(__name__)

@@ -1,5 +1,6 @@
 """Pruning at initialisation: a score, a sampler, and how many weights to keep."""
 
+from sketchprune._names import own_names
 from sketchprune.laws.counts import count as count
 from sketchprune.laws.counts import layer_counts as layer_counts
 from sketchprune.laws.counts import size as size
@@ -17,3 +18,5 @@ from sketchprune.prune.schedules import exponential_schedule as exponential_sche
 from sketchprune.prune.schedules import linear_schedule as linear_schedule
 from sketchprune.prune.schedules import one_at_a_time_schedule as one_at_a_time_schedule
 from sketchprune.prune.within import select_within as select_within
+
+__dir__ = own_names(__name__)

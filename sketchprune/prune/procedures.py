@@ -209,8 +209,7 @@ def select(
         return masks.spread(kept, scores)
     if jax.tree.structure(keep) == jax.tree.structure(0):
         return sampler(key, scores, keep)
-    if jax.tree.structure(keep) != jax.tree.structure(scores):
-        raise ValueError(f"keep is {keep}; it takes a number, or one for each leaf of params")
+    _checks.same_structure("keep", keep, "params, or one number", scores)
     leaves, structure = jax.tree.flatten(scores)
     touched, counts = jax.tree.leaves(masks.prunable(scores, prunable)), jax.tree.leaves(keep)
     keys = [None] * len(leaves) if key is None else list(jax.random.split(key, len(leaves)))

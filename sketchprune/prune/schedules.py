@@ -122,8 +122,7 @@ def _schedule(formula: Callable[..., Any], start: Any, keep: Any, rounds: int) -
 
 def _check_counts(start: Any, keep: Any) -> None:
     """Refuses what is no whole number, and pytrees of different structure."""
-    if jax.tree.structure(start) != jax.tree.structure(keep):
-        raise ValueError(f"keep is {keep}; it takes the structure of start, {jax.tree.structure(start)}")
+    _checks.same_structure("keep", keep, "start", start)
     for name, tree in ("start", start), ("keep", keep):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             _checks.whole(name + jax.tree_util.keystr(path), leaf, least=0)

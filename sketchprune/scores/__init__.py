@@ -1,5 +1,6 @@
 """Pruning scores: how much each weight matters before training; higher is kept."""
 
+from sketchprune._names import own_names
 from sketchprune.scores.contract import Pruned as Pruned
 from sketchprune.scores.contract import Score as Score
 from sketchprune.scores.contract import score as score
@@ -14,3 +15,5 @@ from sketchprune.scores.kernel import ntk_trace as ntk_trace
 from sketchprune.scores.simple import magnitude as magnitude
 from sketchprune.scores.simple import random as random
 from sketchprune.scores.table import SCORES as SCORES
+
+__dir__ = own_names(__name__)

@@ -330,9 +330,7 @@ def _compiled(params, x, y, mask, key, *, formula, apply, loss, options, block_s
 
 def _check_shapes(name: str, found: Any, params: Params) -> None:
     """Refuses a formula whose result is not shaped like the parameters."""
-    expected, got = jax.tree.structure(params), jax.tree.structure(found)
-    if got != expected:
-        raise ValueError(f"{name} returns {got}; it takes the structure of params, {expected}")
+    _checks.same_structure(f"what {name} returns", found, "params", params)
     for (path, weight), value in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(found), strict=True):
         if jnp.shape(value) != jnp.shape(weight):
             label = f"params{jax.tree_util.keystr(path)}"

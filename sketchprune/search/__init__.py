@@ -4,6 +4,7 @@
 without chance. A search can run on all devices of several processes: see :mod:`~sketchprune.search.mesh`.
 """
 
+from sketchprune._names import own_names
 from sketchprune.search import mesh as mesh
 from sketchprune.search import subsets as subsets
 from sketchprune.search.objectives import Objective as Objective
@@ -16,3 +17,5 @@ from sketchprune.search.random_search import Progress as Progress
 from sketchprune.search.random_search import SearchResult as SearchResult
 from sketchprune.search.random_search import best as best
 from sketchprune.search.random_search import mask_key as mask_key
+
+__dir__ = own_names(__name__)

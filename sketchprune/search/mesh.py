@@ -18,9 +18,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from sketchprune._boundary import checked
+from sketchprune._names import own_names
 from sketchprune.search import _cluster
 from sketchprune.search._lifeline import Lifeline
 from sketchprune.search._rendezvous import rendezvous
+
+__dir__ = own_names(__name__)
 
 
 @checked

@@ -4,6 +4,7 @@ The exact expected errors of laws are methods of :mod:`sketchprune.laws`. Every 
 and works under jit and vmap.
 """
 
+from sketchprune._names import own_names
 from sketchprune.sketch.bounds import dkm_tail as dkm_tail
 from sketchprune.sketch.bounds import frobenius_bound as frobenius_bound
 from sketchprune.sketch.bounds import mcdiarmid_tail as mcdiarmid_tail
@@ -19,3 +20,5 @@ from sketchprune.sketch.probabilities import magnitudes as magnitudes
 from sketchprune.sketch.probabilities import near_optimality as near_optimality
 from sketchprune.sketch.probabilities import optimal_probabilities as optimal_probabilities
 from sketchprune.sketch.probabilities import uniform_probabilities as uniform_probabilities
+
+__dir__ = own_names(__name__)

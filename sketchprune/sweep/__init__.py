@@ -5,6 +5,7 @@ held-out data. :func:`append` and :func:`read` keep its rows in a CSV file, :fun
 seeds, and :func:`draw_accuracy` draws them.
 """
 
+from sketchprune._names import own_names
 from sketchprune.sweep.engine import run as run
 from sketchprune.sweep.engine import runs as runs
 from sketchprune.sweep.methods import DENSE as DENSE
@@ -25,3 +26,5 @@ from sketchprune.sweep.rows import append as append
 from sketchprune.sweep.rows import read as read
 from sketchprune.sweep.summary import Summary as Summary
 from sketchprune.sweep.summary import summarise as summarise
+
+__dir__ = own_names(__name__)

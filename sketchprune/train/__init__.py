@@ -6,6 +6,7 @@ and under vmap over keys, masks, parameters and counts. In a loop of one's own, 
 reviving what a mask has pruned.
 """
 
+from sketchprune._names import own_names
 from sketchprune.train.dynamic import rigl as rigl
 from sketchprune.train.dynamic import sparse_evolutionary as sparse_evolutionary
 from sketchprune.train.ensemble import Evaluation as Evaluation
@@ -23,3 +24,5 @@ from sketchprune.train.pruned_optimizer import pruned as pruned
 from sketchprune.train.pruned_optimizer import replace_mask as replace_mask
 from sketchprune.train.straight_through import edge_popup as edge_popup
 from sketchprune.train.tickets import Ticket as Ticket
+
+__dir__ = own_names(__name__)

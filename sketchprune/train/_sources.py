@@ -50,8 +50,8 @@ def _check_shapes(params: Params, mask: Mask) -> None:
 def check_keep(keep: Keep, most: PyTree[int]) -> None:
     """Refuses a count above what is available, in all or in a leaf."""
     by_layer = jax.tree.structure(keep) == jax.tree.structure(most)
-    if not by_layer and jax.tree.structure(keep) != jax.tree.structure(0):
-        raise ValueError(f"keep is {keep}; it takes a number, or one for each leaf of params")
+    if jax.tree.structure(keep) != jax.tree.structure(0):
+        _checks.same_structure("keep", keep, "params, or one number", most)
 
     def check(path: Any, count: Count, most: int) -> None:
         known = _checks.whole("keep", count, least=0)

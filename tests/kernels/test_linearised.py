@@ -295,7 +295,7 @@ BAD = {
     ),
     r"params\['w1'\] is float64\[4, 8\]; it takes float64\[5, 8\]": lambda: moved_to(w1=jnp.ones((4, 8))),
     r"params\['b1'\] is float32\[8\]; it takes float64\[8\]": lambda: moved_to(b1=jnp.ones(8, "float32")),
-    "params is .*; it takes the structure linearised at": lambda: moved_to(b2=jnp.ones(2)),
+    "params .*; it takes the structure of the parameters linearised at": lambda: moved_to(b2=jnp.ones(2)),
     "apply returns complex128": lambda: linearise(lambda w, x: 1j * x * w, jnp.ones(2))(jnp.ones(2), F),
 }
 

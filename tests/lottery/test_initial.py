@@ -64,7 +64,7 @@ def test_jit_and_vmap():
     [
         ({"bias": 1.0, "conv": 0.0, "dense": 1.0}, r"densities is 0.0; it takes a number in \(0, 1\]"),
         ({"bias": 1.0, "conv": 0.5, "dense": 1.5}, r"densities is 1.5; it takes a number in \(0, 1\]"),
-        ({"conv": 0.5, "dense": 0.5}, "densities has the structure .*; it takes that of params"),
+        ({"conv": 0.5, "dense": 0.5}, "densities has no leaf .*; it takes the structure of params"),
     ],
 )
 def test_bad_densities_are_refused(densities, message):

@@ -32,5 +32,16 @@ def test_apply_keeps_dtypes_and_puts_exact_zeros():
     assert (pruned["w"].dtype, pruned["b"].dtype) == (jnp.float32, jnp.bfloat16)
     with pytest.raises(ValueError, match=r"mask\['w'\] has shape \(2,\); it takes params' \(1, 2\)"):
         masks.apply(params, {"w": jnp.ones(2), "b": jnp.ones(1)})
-    with pytest.raises(ValueError, match="mask is .*; it takes the structure of params"):
+    with pytest.raises(ValueError, match=r"mask has no leaf \['b'\]; it takes the structure of params"):
         masks.apply(params, {"w": jnp.ones((1, 2))})
+
+
+def test_a_mask_in_the_place_of_parameters_is_refused():
+    params, mask = {"w": jnp.ones((1, 2)), "n": jnp.int32(3)}, {"w": jnp.array([[True, False]]), "n": jnp.array(True)}
+    with pytest.raises(ValueError, match=r"params\['.'\] has dtype bool, as masks have; it takes numbers, in apply\("):
+        masks.apply(mask, params)
+    with pytest.raises(ValueError, match="has dtype bool, as masks have"):
+        jax.jit(masks.apply)(mask, params)
+    assert masks.apply(params, mask)["n"] == 3
+    flags = masks.apply({"w": jnp.ones(2), "flag": True}, {"w": jnp.ones(2, bool), "flag": True})
+    assert bool(flags["flag"])  # a leaf that is no weight, under a mask that keeps it

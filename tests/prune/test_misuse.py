@@ -90,7 +90,10 @@ MISUSE = {
         lambda: iterative(magnitude, params=PARAMS, keeps=[3], mask={**PARAMS, "a": jnp.ones((1, 6))}),
         r"mask\['a'\] has shape \(1, 6\); it takes params' \(4, 6\)",
     ),
-    "structure": (lambda: one_shot(magnitude, params=PARAMS, keep={"a": 3}), "keep is .*; it takes a number, or one"),
+    "structure": (
+        lambda: one_shot(magnitude, params=PARAMS, keep={"a": 3}),
+        r"keep has no leaf \['b'\]; it takes",
+    ),
     "no key": (
         lambda: one_shot(magnitude, params=PARAMS, keep=3, sampler=POISSON),
         "key is None; it takes a key",

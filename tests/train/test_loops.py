@@ -206,7 +206,7 @@ def test_dtypes_are_kept():
         ({"batch_size": 21, "key": jax.random.key(0)}, "batch_size is 21; it takes 1 to 20"),
         ({"data": (jnp.ones((3, 4)), jnp.ones(2))}, "data has 3 inputs and 2 targets"),
         ({"data": (jnp.ones((0, 4)), jnp.ones(0))}, "data has 0 inputs and 0 targets"),
-        ({"mask": {"first": jnp.ones(3)}}, "mask is .*; it takes the structure of params"),
+        ({"mask": {"first": jnp.ones(3)}}, "mask has no leaf .*; it takes the structure of params"),
     ],
 )
 def test_bad_input(options, message):

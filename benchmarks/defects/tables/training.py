@@ -94,8 +94,8 @@ DEFECTS = (
     Defect(
         "iterative pruning scores the dense network in each round",
         file="sketchprune/prune/procedures.py",
-        text="    scores = score(apply, loss, params, batch, mask=mask, key=score_key, **option)\n    drawn",
-        replacement="    scores = score(apply, loss, params, batch, key=score_key, **option)\n    drawn",
+        text="    scores = score(apply, loss, params, batch, mask=mask, key=score_key, **option)\n    counted",
+        replacement="    scores = score(apply, loss, params, batch, key=score_key, **option)\n    counted",
         claims=("paths/critical-compression",),
         tests=("tests/prune/test_procedures.py::test_iterative_scores_what_is_left",),
     ),

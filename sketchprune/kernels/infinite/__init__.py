@@ -6,6 +6,7 @@ convolution n_l is the filter's size times the number of channels that it reads.
 The last layer has a σ_w of its own, 1 by default, as the networks of `sketchprune.models` have with ``ntk=True``.
 """
 
+from sketchprune._names import own_names
 from sketchprune.kernels.infinite.compatibility import neural_tangents as neural_tangents
 from sketchprune.kernels.infinite.limits import Prediction as Prediction
 from sketchprune.kernels.infinite.limits import nngp as nngp
@@ -14,3 +15,5 @@ from sketchprune.kernels.infinite.limits import predict as predict
 from sketchprune.kernels.infinite.networks import KernelFn as KernelFn
 from sketchprune.kernels.infinite.networks import cnn as cnn
 from sketchprune.kernels.infinite.networks import mlp as mlp
+
+__dir__ = own_names(__name__)
