@@ -28,13 +28,17 @@ def check_samples_apart(apply: Any, params: Params, x: Any, other: Any = None) -
         return
     pair = x[:: len(x) - 1] if other is None else jnp.concatenate([x[:1], other[-1:]])
     apply = static(apply)
-    expected = jax.eval_shape(apply, params, pair)
-    if getattr(expected, "ndim", 0) != 2 or len(expected) != 2 or not jnp.issubdtype(expected.dtype, jnp.floating):
+    two, one = (jax.eval_shape(apply, params, samples) for samples in (pair, pair[:1]))
+    shapes = [getattr(outputs, "shape", ()) for outputs in (two, one)]
+    if shapes != [(2, *shapes[0][1:]), (1, *shapes[0][1:])] or not jnp.issubdtype(two.dtype, jnp.floating):
         return  # the function that asks says what is wrong with the outputs
-    together, apart = map(np.asarray, _outputs_of_two(params, pair, apply=apply))
+    found = _outputs_of_two(params, pair, apply=apply)
+    if any(map(_checks.traced, found)):  # apply is made of traced values
+        return
+    together, apart = map(np.asarray, found)
     largest = np.max(abs(apart), where=np.isfinite(apart), initial=0)
     tolerance = float(jnp.finfo(apart.dtype).eps) ** 0.5 * largest
-    if together.shape != apart.shape or not np.allclose(together, apart, rtol=0, atol=tolerance, equal_nan=True):
+    if not np.allclose(together, apart, rtol=0, atol=tolerance, equal_nan=True):
         raise ValueError(
             "apply couples samples, as batch normalisation and dropout in training mode do; it takes a network that "
             "treats each sample alone: with running averages, and without dropout"

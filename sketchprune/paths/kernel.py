@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from sketchprune import _checks, masks
 from sketchprune._boundary import checked
+from sketchprune._coupling import check_samples_apart
 from sketchprune._leaves import at_floating, check_real, differentiable_leaves
 from sketchprune._static import static
 from sketchprune.linalg import ritz_values
@@ -71,7 +72,7 @@ def path_norm(
     """
     _checks.whole("power", power, least=1)
     options = {"power": power, "log": log, "allow_max_and_bias": allow_max_and_bias}
-    return _path_norm(static(apply), params, _checked_input(params, input_shape, u), mask, **options)
+    return _path_norm(static(apply), params, _checked_input(apply, params, input_shape, u), mask, **options)
 
 
 @checked
@@ -119,7 +120,7 @@ def trace(
         3.0
     """
     options = {"log": log, "allow_max_and_bias": allow_max_and_bias}
-    return _trace(static(apply), params, _checked_input(params, input_shape, u), mask, **options)
+    return _trace(static(apply), params, _checked_input(apply, params, input_shape, u), mask, **options)
 
 
 @checked
@@ -169,7 +170,7 @@ def gram_product(
     structures = map(jax.tree.structure, (params, vector))
     if len({*structures}) > 1 or jax.tree.leaves(given) != jax.tree.leaves(expected):
         raise ValueError(f"vector has the shapes {given}; it takes those of params, {expected}")
-    inputs = _checked_input(params, input_shape, u)
+    inputs = _checked_input(apply, params, input_shape, u)
     return _gram_product(static(apply), params, inputs, mask, vector, allow_max_and_bias=allow_max_and_bias)
 
 
@@ -226,16 +227,18 @@ def spectrum(
         raise ValueError(f"count is {count}; it takes 1 to num_products = {num_products}")
     key = jax.random.key(0) if key is None else key
     options = {"count": count, "num_products": num_products, "log": log, "allow_max_and_bias": allow_max_and_bias}
-    return _spectrum(static(apply), params, _checked_input(params, input_shape, u), mask, key, **options)
+    return _spectrum(static(apply), params, _checked_input(apply, params, input_shape, u), mask, key, **options)
 
 
-def _checked_input(params: Params, input_shape: Sequence[int], u: Input | None) -> Float[Array, "..."]:
-    """u, or ones, in the dtype of the parameters."""
+def _checked_input(apply: ApplyFn, params: Params, input_shape: Sequence[int], u: Input | None) -> Float[Array, "..."]:
+    """u, or ones, in the dtype of the parameters; refuses a network that couples samples."""
     check_real("params", params)
     leaves, _ = differentiable_leaves(params)
     dtype = jnp.result_type(*leaves)
+    ones = jnp.ones(tuple(input_shape), dtype)
+    check_samples_apart(apply, params, jnp.stack([ones, 2 * ones]))
     if u is None:
-        return jnp.ones(tuple(input_shape), dtype)
+        return ones
     if jnp.shape(u) != tuple(input_shape):
         raise ValueError(f"u has shape {jnp.shape(u)}; it takes input_shape, {tuple(input_shape)}")
     known = _checks.concrete(u)

@@ -105,7 +105,8 @@ def fit_many(
         ValueError: as :func:`fit`, for stacks of different length, and for checkpoints that do not ascend within
             0..steps.
 
-    Cost: one gradient for each model and step. Compiled once for each apply, loss, optimizer, evaluate and shape.
+    Cost: one gradient for each model and step; for convolutions on a CPU see :func:`fit`. Compiled once for each apply,
+    loss, optimizer, evaluate and shape.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2

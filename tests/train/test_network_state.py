@@ -200,6 +200,7 @@ COUPLED = {
     "iterative": lambda apply: prune.iterative(scores.snip, apply, half_squares, PARAMS, BATCH, [3]),
     "ntk": lambda apply: kernels.ntk(apply, PARAMS, X),
     "ntk of two": lambda apply: kernels.ntk(apply, PARAMS, X[:1], X[1:]),
+    "paths": lambda apply: paths.trace(apply, PARAMS, (4,), allow_max_and_bias=True),
     "columns": lambda apply: kernels.column_norms(apply, PARAMS, X),
     "product": lambda apply: kernels.ntk_vector_product(apply, PARAMS, X, Y),
 }  # fmt: skip
@@ -211,8 +212,3 @@ def test_what_couples_samples_is_refused(name, apply):
     message = "apply couples samples, as batch normalisation and dropout in training mode do; it takes a network that"
     with pytest.raises(ValueError, match=message):
         COUPLED[name](apply)
-
-
-def test_paths_refuse_training_mode():
-    with pytest.raises(ValueError, match="it takes"):
-        paths.trace(normalised, PARAMS, (4,), allow_max_and_bias=True)
