@@ -3,6 +3,7 @@
 from sketchprune.laws.counts import count as count
 from sketchprune.laws.counts import layer_counts as layer_counts
 from sketchprune.laws.counts import size as size
+from sketchprune.prune.least_bound import least_bound as least_bound
 from sketchprune.prune.order import order_of_use as order_of_use
 from sketchprune.prune.procedures import iterative as iterative
 from sketchprune.prune.procedures import one_shot as one_shot
