@@ -269,7 +269,7 @@ def _reporter(
         if goes_on:
             console.print(f"goes on after {done:,} masks")
             goes_on = False
-        line = f"{now.done / num_masks:4.0%}  {now.rate:,.0f} masks/s, {now.seconds_left:.0f} s left"
+        line = f"{100 * now.done // num_masks:3}%  {now.rate:,.0f} masks/s, {now.seconds_left:.0f} s left"
         shown.update(shown_task, completed=now.done, description=line)
         if not console.is_terminal and 10 * now.done // num_masks > tenths:
             tenths = 10 * now.done // num_masks
