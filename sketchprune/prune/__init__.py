@@ -6,6 +6,7 @@ from sketchprune.laws.counts import layer_counts as layer_counts
 from sketchprune.laws.counts import size as size
 from sketchprune.prune.dead_units import Compact as Compact
 from sketchprune.prune.dead_units import remove_dead_units as remove_dead_units
+from sketchprune.prune.least_bound import least_bound as least_bound
 from sketchprune.prune.order import order_of_use as order_of_use
 from sketchprune.prune.procedures import iterative as iterative
 from sketchprune.prune.procedures import one_shot as one_shot

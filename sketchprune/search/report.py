@@ -27,7 +27,7 @@ def write(
     result: SearchResult,
     *,
     theory: Mapping[str, float],
-    zero_mask: float,
+    zero_mask: float | None,
     direct_masks: Sequence[DirectMask] = (),
     label: str,
     facts: Mapping[str, Any],
@@ -38,7 +38,7 @@ def write(
         folder: where they go.
         result: what the search found.
         theory: what theory says, by name; see :class:`sketchprune.search.problems.Problem`.
-        zero_mask: the objective of the zero mask.
+        zero_mask: the objective of the zero mask; None where there is none.
         direct_masks: masks that were found without random ones; best.npz holds them by their names.
         label: what the figure shows.
         facts: further entries of result.json.
@@ -100,7 +100,7 @@ def histogram(
     result: SearchResult,
     *,
     theory: Mapping[str, float],
-    zero_mask: float,
+    zero_mask: float | None,
     direct_masks: Sequence[DirectMask] = (),
     label: str,
 ) -> Figure:
@@ -109,7 +109,7 @@ def histogram(
     Args:
         result: what the search found.
         theory: what theory says, by name; at most two of them are drawn.
-        zero_mask: the objective of the zero mask.
+        zero_mask: the objective of the zero mask; None where there is none.
         direct_masks: masks that were found without random ones; at most two of them are drawn.
         label: what the figure shows.
     """
@@ -121,7 +121,7 @@ def histogram(
         axes.axvline(float(result.values[0]), color="black", linewidth=0.8, label=f"best: {result.values[0]:.4g}")
     axes.axvline(result.mean, color="#4477AA", linewidth=1.2, label=f"mean: {result.mean:.4g}")
     logarithmic = len(counts) and edges[0] > 0
-    if math.isfinite(zero_mask) and (zero_mask > 0 or not logarithmic):
+    if zero_mask is not None and math.isfinite(zero_mask) and (zero_mask > 0 or not logarithmic):
         axes.axvline(zero_mask, color="grey", linestyle=":", linewidth=1.2, label=f"zero mask: {zero_mask:.4g}")
     for direct, line in zip(direct_masks, ("-", "--"), strict=False):
         if math.isfinite(direct.value) and (direct.value > 0 or not logarithmic):

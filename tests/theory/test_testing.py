@@ -20,7 +20,7 @@ SMALL = Case("small-{data}", VECTOR.make, enumerable=True)
 LIKE_ANOTHER = {
     "sketch/randomised-beats-top-iterative", "sketch/reweighted-beats-top", "sketch/randomised-helps-data-free-more",
     "tangent/efficiency-predictor-top", "paths/predicts-test-error", "lottery/sparse-to-sparse-gradual",
-    "lottery/sparse-to-sparse-rigl", "lottery/ratios-pyramidal",
+    "lottery/sparse-to-sparse-rigl", "lottery/ratios-pyramidal", "tangent/least-bound-synflow",
 }  # fmt: skip
 """Effects made by the function that makes another effect, which is checked: their trials train, and take long."""
 

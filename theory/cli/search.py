@@ -3,34 +3,41 @@
 Whatever imports JAX loads inside the functions, so that help and typing errors come at once.
 """
 
-import dataclasses
+import datetime
+import inspect
+import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from theory.cli import runtime
 from theory.cli.exit_status import ExitStatus
 
 if TYPE_CHECKING:
+    from etils import epath
     from rich.console import Console
 
-    from sketchprune.search import Progress, SearchResult
-    from sketchprune.search.problems import DirectMask, Problem, Setting
+    from sketchprune.search import Progress
+    from theory.cli.search_task import Task
 
 _COUNT = arg(metavar="COUNT")
 _NOTICE_S = 5.0
 """Time in which it is noticed that another process is gone."""
+_PROGRESS_S = 5.0
+"""The least time between two lines of progress.jsonl, of which the last batch always has one."""
+_OF_PROBLEM = ("data", "model", "law", "probabilities", "binary", "objective", "density", "steps", "step_size")
+"""The options that name a problem; a file with a problem of one's own takes none of them."""
 
 
 def search(
+    problem: Positional[Annotated[str | None, arg(metavar="FILE.py[::NAME]")]] = None,
     *,
     data: Annotated[str, arg(metavar="digits|PATH")] = "digits",
     model: Literal["linear", "mlp", "lenet"] = "linear",
@@ -47,6 +54,7 @@ def search(
     seed: int = 0,
     out: Annotated[Path, arg(metavar="DIR")] = Path("search"),
     resume: bool = False,
+    checkpoint: Annotated[str | None, arg(metavar="DIR|gs://BUCKET/DIR")] = None,
     checkpoint_seconds: float = 60.0,
     devices: int | None = None,
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None,
@@ -57,9 +65,12 @@ def search(
 ) -> int:
     """Search random masks: the best few, a histogram of all, and what theory says of them.
 
-    Writes best.npz, result.json and histogram.png. Results do not depend on batch, devices, processes, or kills.
+    Writes best.npz, result.json, histogram.png and, as it goes on, progress.jsonl. Results do not depend on batch,
+    devices, processes, or kills.
 
     Args:
+        problem: a file of one's own with a sketchprune.search.problems.Problem at its top level, an objective and a
+            law. By default the options from data to density name what is searched.
         data: the digits images, or a file with data of one's own.
         model: linear: a vector of Gaussian weights on standardised features; mlp and lenet: networks.
         law: how masks are drawn: multinomial or poisson masks, which are reweighted, or fixed-size masks, which are
@@ -73,12 +84,13 @@ def search(
         step_size: the size of these steps, relative to 1/λ_max for training-error (default 1), Adam's for trained-loss
             (default 0.01).
         density: the fraction of weights that is kept, or drawn.
-        masks: how many masks are drawn, such as 1e6.
+        masks: how many masks are drawn, such as 1e6. With resume they may be more than they were.
         best: how many of the best are kept.
         batch: masks between two returns to the host; by default what takes half a second.
         seed: what weights and masks derive from.
         out: the folder of the results and of the checkpoint.
         resume: go on with the search that the folder holds; without it a folder with a checkpoint is refused.
+        checkpoint: the folder of the checkpoint; by default checkpoint in the folder of the results.
         checkpoint_seconds: time between two checkpoints.
         devices: how many devices are used; by default all, where each core of a CPU is one.
         coordinator: address of process 0, where several processes share the work.
@@ -88,15 +100,17 @@ def search(
         join_timeout: seconds that a process waits for the others.
     """
     _check(masks, best, batch, seed, {"checkpoint-seconds": checkpoint_seconds, "join-timeout": join_timeout})
-    several = cluster or any(value is not None for value in (coordinator, processes, process_id))
-    goodbye = _join(coordinator, processes, process_id, join_timeout, out) if several else (lambda: None)
-    runtime.configure(x64=False, device_per_core=True)
-    from sketchprune.search.problems import OBJECTIVES, Setting, completed, problem
-    from theory.cli.select import dataset
+    named = {name: value for name, value in locals().items() if name in (*_OF_PROBLEM, "seed")}
+    _check_for_own(problem, named)
+    from sketchprune._files import folder_path  # of a cloud's storage too
 
-    chosen = objective or OBJECTIVES[model][0]
-    setting = completed(Setting(data, model, law, probabilities, binary, chosen, density, steps, step_size, seed))
-    task = _Task(setting, problem(setting, dataset(data)), out)
+    place = folder_path(out / "checkpoint" if checkpoint is None else checkpoint)
+    several = cluster or any(value is not None for value in (coordinator, processes, process_id))
+    goodbye = _join(coordinator, processes, process_id, join_timeout, place) if several else (lambda: None)
+    runtime.configure(x64=False, device_per_core=True)
+    from theory.cli.search_task import named_task, own_task
+
+    task = named_task(named, out, place) if problem is None else own_task(problem, seed, out, place)
     options = {"num_best": best, "batch": batch, "checkpoint_seconds": checkpoint_seconds}
     try:
         status = _run(task, int(masks), options, devices=devices, resume=resume)
@@ -105,15 +119,6 @@ def search(
         raise
     goodbye()
     return status
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is searched, and where its files go."""
-
-    setting: "Setting"
-    problem: "Problem"
-    out: Path
 
 
 def _check(masks: float, best: int, batch: int | None, seed: int, durations: dict[str, float]) -> None:
@@ -131,8 +136,19 @@ def _check(masks: float, best: int, batch: int | None, seed: int, durations: dic
             raise ValueError(f"{name} is {seconds:g}; it takes a finite number >= 0")
 
 
+def _check_for_own(problem: str | None, named: dict[str, Any]) -> None:
+    """Refuse options that a problem of the user's own has no use for."""
+    defaults = inspect.signature(search).parameters
+    for name in _OF_PROBLEM if problem is not None else ():
+        if named[name] != defaults[name].default:
+            raise ValueError(
+                f"{name.replace('_', '-')} is {named[name]} with {problem}, which says what is searched; "
+                "it takes a search without a file"
+            )
+
+
 def _join(
-    coordinator: str | None, processes: int | None, process_id: int | None, timeout: float, out: Path
+    coordinator: str | None, processes: int | None, process_id: int | None, timeout: float, checkpoint: "epath.Path"
 ) -> Callable[[], None]:
     """Join this process to the others; returns what is to be called before it ends."""
     from sketchprune.search import mesh
@@ -140,7 +156,7 @@ def _join(
 
     def end(lost: int):
         """End at once: the search waits for the process that is gone, and nothing else can interrupt it."""
-        kept = _interrupted(search_folder.masks_done(out))
+        kept = _interrupted(search_folder.masks_done(checkpoint))
         print(f"error: process {lost} is gone before the end of the search; {kept}", file=sys.stderr, flush=True)
         os._exit(ExitStatus.UNEXPECTED)
 
@@ -150,13 +166,14 @@ def _join(
         raise ValueError(str(error)) from None
 
 
-def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int | None, resume: bool) -> int:
+def _run(task: "Task", num_masks: int, options: dict[str, Any], *, devices: int | None, resume: bool) -> int:
     """Search, print and write what was found; the exit status."""
     import jax
 
     from sketchprune import search as library
     from theory.cli import search_folder
     from theory.cli.console import terminal
+    from theory.cli.search_report import report_result
 
     first_process = jax.process_index() == 0
     console = terminal(quiet=not first_process)
@@ -173,18 +190,18 @@ def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int |
                 task.problem.objective,
                 task.problem.law,
                 num_masks,
-                key=jax.random.key(task.setting.seed),
+                key=jax.random.key(task.seed),
                 mesh=library.mesh.over(used),
-                checkpoint=search_folder.checkpoint_folder(task.out),
-                progress=_reporter(console, num_masks, done, stack),
+                checkpoint=task.checkpoint,
+                progress=_reporter(console, task, num_masks, done, stack),
                 **options,
             )
         except KeyboardInterrupt:
             if not first_process:
                 raise
-            raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.out))) from None
+            raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.checkpoint))) from None
         except OSError as error:  # of the checkpoint
-            kept = _interrupted(search_folder.masks_done(task.out))
+            kept = _interrupted(search_folder.masks_done(task.checkpoint))
             reason = f"out is {task.out}, which cannot be written ({error.strerror or error})"
             print(f"error: {reason}; {kept}", file=sys.stderr)
             return ExitStatus.UNEXPECTED
@@ -193,11 +210,11 @@ def _run(task: _Task, num_masks: int, options: dict[str, Any], *, devices: int |
                 time.sleep(_NOTICE_S)  # where another process is gone, that is noticed now, and ends this one
             raise
         if first_process:
-            _report(console, task, result)
+            report_result(console, task, result)
     return ExitStatus.OK
 
 
-def _open_folder(task: _Task, resume: bool, stack: ExitStack) -> int:
+def _open_folder(task: "Task", resume: bool, stack: ExitStack) -> int:
     """Masks done by the checkpoint in the folder, which process 0 opens; what it refuses, all processes refuse.
 
     The folder is locked until the stack is left.
@@ -206,26 +223,23 @@ def _open_folder(task: _Task, resume: bool, stack: ExitStack) -> int:
     from theory.cli import search_folder
     from theory.cli.folder import locked
 
-    setting = dataclasses.asdict(task.setting)
-
     def opened() -> int:
         stack.enter_context(locked(task.out))
-        return search_folder.open_folder(task.out, setting, resume=resume)
+        return search_folder.open_folder(task.out, task.checkpoint, task.setting, resume=resume)
 
     return mesh.call_on_process_0(opened)
 
 
-def _opening(task: _Task, num_masks: int, devices: list[Any]) -> str:
+def _opening(task: "Task", num_masks: int, devices: list[Any]) -> str:
     """What is searched, where."""
     import jax
 
-    setting, problem = task.setting, task.problem
+    problem = task.problem
     processes = f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}"
-    kept = f"{problem.keep:,} of {problem.weights:,} weights, realised density {problem.density:.4g}"
-    return (
-        f"{setting.objective} of {num_masks:,} {setting.law} masks, {setting.model} on {setting.data}: "
-        f"{kept}; {len(devices)} x {devices[0].device_kind}, {processes}"
-    )
+    kept = "" if problem.weights is None else f"{problem.keep:,} of {problem.weights:,} weights, "
+    kept += "" if problem.density is None else f"realised density {problem.density:.4g}; "
+    used = f"{len(devices)} x {devices[0].device_kind}, {processes}"
+    return f"{task.objective} of {num_masks:,} {task.law} masks, {task.subject}: {kept}{used}"
 
 
 def _interrupted(done: int) -> str:
@@ -235,92 +249,42 @@ def _interrupted(done: int) -> str:
     return f"{done:,} masks are kept; the same command with --resume goes on after them"
 
 
-def _reporter(console: "Console", num_masks: int, done: int, stack: ExitStack) -> Callable[["Progress"], None]:
+def _reporter(
+    console: "Console", task: "Task", num_masks: int, done: int, stack: ExitStack
+) -> Callable[["Progress"], None]:
     """Shows progress: a bar on a terminal, a line at each tenth elsewhere; first what the search goes on after.
 
-    That is said when a batch is done: before, the checkpoint may still be refused.
+    That is said when a batch is done: before, the checkpoint may still be refused. The first process also writes it to
+    progress.jsonl.
     """
     from theory.cli.console import progress as bar
 
     shown = stack.enter_context(bar(console))
-    task = shown.add_task("", total=num_masks)
+    shown_task = shown.add_task("", total=num_masks)
     tenths, goes_on = 0, done > 0
+    written_at = -math.inf
 
     def report(now: "Progress"):
-        nonlocal tenths, goes_on
+        nonlocal tenths, goes_on, written_at
         if goes_on:
             console.print(f"goes on after {done:,} masks")
             goes_on = False
-        line = f"{now.done / num_masks:4.0%}  {now.rate:,.0f} masks/s, {now.seconds_left:.0f} s left"
-        shown.update(task, completed=now.done, description=line)
+        line = f"{100 * now.done // num_masks:3}%  {now.rate:,.0f} masks/s, {now.seconds_left:.0f} s left"
+        shown.update(shown_task, completed=now.done, description=line)
         if not console.is_terminal and 10 * now.done // num_masks > tenths:
             tenths = 10 * now.done // num_masks
             console.print(line)
+        if not console.quiet and (time.monotonic() - written_at >= _PROGRESS_S or now.done == num_masks):
+            written_at = time.monotonic()
+            _write_progress(task.out / "progress.jsonl", now)
 
     return report
 
 
-def _report(console: "Console", task: _Task, result: "SearchResult") -> None:
-    """Write the files, and print what was found."""
-    import jax
+def _write_progress(file: Path, now: "Progress") -> None:
+    """Add a line to the file: time, masks done, rate, and the best objective so far."""
+    from sketchprune._files import strict_json
 
-    from sketchprune.search import problems, report
-
-    problem = task.problem
-    rounding = problems.rounding_error(problem, result.masks, result.values)
-    direct = problem.direct_masks()
-    zero = float(jax.jit(problem.objective)(problem.zero_mask))
-    facts = {
-        "setting": dataclasses.asdict(task.setting),
-        "keep": problem.keep,
-        "weights": problem.weights,
-        "realised_density": problem.density,
-        "float32_error": rounding,
-        "versions": runtime.versions(),
-    }
-    try:
-        values = {"theory": problem.theory, "zero_mask": zero, "direct_masks": direct}
-        report.write(task.out, result, **values, label=_label(task), facts=facts)
-    except OSError as error:
-        raise ValueError(f"out is {task.out}: {error.strerror}; it takes a folder that can be written") from None
-    for name, said in _lines(result, problem.theory, direct, zero, rounding):
-        console.print(f"{name:>20}  {said}", soft_wrap=True)
-    console.print(f"{'files':>20}  {task.out}/best.npz, result.json, histogram.png", soft_wrap=True)
-
-
-def _label(task: _Task) -> str:
-    """What the picture shows."""
-    setting = task.setting
-    law = f"{'0/1 ' if setting.binary else ''}{setting.law}"
-    density = f"realised density {task.problem.density:.3g}"
-    return f"{setting.objective}, {setting.model} on {setting.data}\n{law} masks, {density}, seed {setting.seed}"
-
-
-def _lines(
-    result: "SearchResult", theory: dict[str, float], direct: Iterable["DirectMask"], zero: float, rounding: float
-) -> Iterator[tuple[str, str]]:
-    """What the command prints of a result, by name."""
-    from sketchprune.search.report import standard_error
-
-    found = len(result.values) > 0
-    yield "best", f"{result.values[0]:.6g}, mask {result.indices[0]}" if found else "none"
-    yield "mean", f"{result.mean:.6g} ± {standard_error(result):.2g}, deviation {math.sqrt(result.variance):.4g}"
-    for name, value in theory.items():
-        yield name, f"{value:.6g}"
-    for mask in direct:
-        known = (
-            ""
-            if mask.bound is None
-            else ", proved to be the best"
-            if mask.proved
-            else f"; none is below {mask.bound:.6g}"
-        )
-        yield mask.name, f"{mask.value:.6g}, {mask.kind}{known}"
-    worse = not (found and result.values[0] < zero)
-    yield "zero mask", f"{zero:.6g}{': no mask found does better' if worse else ''}"
-    yield "median", f"{result.quantile(0.5):.4g} to 1.1 %"
-    for name, count in (("NaN", result.undefined), ("infinite", result.infinite)):
-        if count:
-            yield name, f"{count:,}"
-    yield "float32", f"within {rounding:.1e} of float64 on the best masks"
-    yield "rate", f"{result.rate:,.0f} masks/s, {result.seconds:.1f} s"
+    line = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")} | vars(now)
+    with open(file, "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(strict_json(line), allow_nan=False) + "\n")

@@ -125,12 +125,13 @@ def defined_claims(path: str, catalogue: Sequence[Claim]) -> list[Selected]:
     return claims
 
 
-def imported(path: str, argument: str = "selection") -> tuple[ModuleType, int]:
+def imported(path: str, argument: str = "selection", *, x64: bool = True) -> tuple[ModuleType, int]:
     """The module of a user's file, and a checksum of the file and of what it imports from its folder.
 
     Args:
         path: the file. Its folder is put at the end of the import path.
         argument: what names it in messages.
+        x64: whether JAX's double precision is on meanwhile, so that arrays which the file makes have it.
 
     Raises:
         ValueError: the file cannot be read or imported.
@@ -153,7 +154,7 @@ def imported(path: str, argument: str = "selection") -> tuple[ModuleType, int]:
     if folder not in sys.path:
         sys.path.append(folder)  # at the end, so that the files beside it shadow nothing
     try:
-        with jax.enable_x64(True):  # so that arrays which the file makes are as precise as its claims need
+        with jax.enable_x64(x64):
             # The text that was read, whose checksum counts: cached bytecode may be of a text one second older.
             exec(loader.source_to_code(text, str(file)), vars(module))
     except (Exception, SystemExit) as error:

@@ -84,7 +84,7 @@ def is_vacuous(sides: SideArrays) -> bool:
 
 
 def medians(sides: SideArrays) -> dict[str, Any]:
-    """``measured``, ``theory`` and ``looseness``: medians of both sides, and of theory/measured where both are positive."""
+    """Medians of both sides, and as ``looseness`` that of theory/measured where both are positive."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.asarray(sides.theory) / np.asarray(sides.measured)
     finite = ratio[np.isfinite(ratio) & (np.asarray(sides.measured) > 0) & (np.asarray(sides.theory) > 0)]

@@ -38,12 +38,13 @@ def rounding_error(problem: Problem, masks: Mask, values: Float[np.ndarray, "bes
         values: their objectives, as the search found them.
 
     Returns:
-        One number; NaN for no masks.
+        One number; NaN for no masks, and for a problem without an objective in float64.
     """
-    if not len(values):
+    objective = problem.objective_float64
+    if objective is None or not len(values):
         return math.nan
     with jax.enable_x64(True):
-        every = jax.jit(lambda stacked: jax.lax.map(problem.objective_float64, stacked))
+        every = jax.jit(lambda stacked: jax.lax.map(objective, stacked))
         exact = np.asarray(every(masks))
     scale = np.where(exact == 0, 1, np.abs(exact))
     return float(np.max(np.abs(values - exact) / scale))

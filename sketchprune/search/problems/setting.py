@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sketchprune import laws
@@ -75,29 +75,30 @@ class DirectMask:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem in float32.
+    """What is searched, in float32: a law and an objective, and what else is known of them.
 
     Attributes:
-        law: key -> mask.
+        law: key -> mask, or a law of :mod:`sketchprune.laws`.
         objective: mask -> number.
-        objective_float64: the same objective in float64, for use under x64.
-        keep: how many weights masks keep, or draw; in expectation where their number is random.
+        objective_float64: the same objective in float64, for use under x64; None where there is none.
+        keep: how many weights masks keep, or draw; in expectation where their number is random. None where not known,
+            as for the next two.
         weights: the number of prunable weights.
         density: the realised density, the fraction of prunable weights that masks keep on average.
         theory: what theory says of this law and objective, by name: "expectation" or "expectation at most", and the
             value that all but a fraction ``DELTA`` of masks stay under, by the name of the bound.
-        zero_mask: keeps nothing that may be pruned; a search has to find something better.
+        zero_mask: keeps nothing that may be pruned; a search has to find something better. None where there is none.
         direct_masks: finds masks without random ones, where a method is known.
     """
 
-    law: Callable[[Any], Any]
+    law: Any
     objective: Callable[[Any], Any]
-    objective_float64: Callable[[Any], Any]
-    keep: int
-    weights: int
-    density: float
-    theory: dict[str, float]
-    zero_mask: Any
+    objective_float64: Callable[[Any], Any] | None = None
+    keep: int | None = None
+    weights: int | None = None
+    density: float | None = None
+    theory: dict[str, float] = field(default_factory=dict)
+    zero_mask: Any = None
     direct_masks: Callable[[], tuple[DirectMask, ...]] = tuple
 
 

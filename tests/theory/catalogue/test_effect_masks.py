@@ -8,7 +8,7 @@ import pytest
 from sketchprune import laws, lottery, paths, prune, train
 from sketchprune.data import Dataset
 from tests.support import quick_jit, taken
-from theory.catalogue.effects import path_traces, ratios, seeds, tickets
+from theory.catalogue.effects import least_bound, path_traces, ratios, seeds, tickets
 from theory.claim import Source
 
 SMALL = Dataset(np.random.default_rng(0).random((160, 12)), np.arange(160) % 3, "small", 3)
@@ -118,3 +118,11 @@ def test_how_far_the_trace_and_the_weights_move(monkeypatch):
     )
     before, after = (float(paths.trace(INSTANCE.apply, p, INSTANCE.x.shape[2:], mask=mask)) for p in (start, end))
     assert float(sides.theory[0]) == pytest.approx(abs(after / before - 1), rel=1e-4)
+
+
+def test_masks_of_the_least_bound_and_of_its_rivals_keep_the_same_counts():
+    keeps = jnp.asarray(prune.exponential_schedule(SIZE, 200, 2))
+    own = quick_jit(least_bound.least_bound_mask)(INSTANCE, keeps)
+    for mask in own, least_bound.snip_mask(INSTANCE, 200), least_bound.synflow_mask(INSTANCE, 200):
+        assert sum(leaf.sum() for leaf in layers(mask)) == 200
+    assert all(leaf.any() for leaf in layers(own))

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from sketchprune import data, search
 from sketchprune.search import problems
@@ -128,7 +129,7 @@ def test_a_process_that_is_killed_ends_the_others_with_a_word(tmp_path):
     ]
     try:
         deadline = time.monotonic() + 240
-        while not search_folder.masks_done(tmp_path) and time.monotonic() < deadline:
+        while not search_folder.masks_done(epath.Path(tmp_path / "checkpoint")) and time.monotonic() < deadline:
             time.sleep(0.1)
         joined[1].kill()
         _, errors = joined[0].communicate(timeout=60)

@@ -6,6 +6,8 @@ from theory.catalogue.effects.drawing import RANDOMISED_HELPS_DATA_FREE_MORE as 
 from theory.catalogue.effects.drawing import REWEIGHTED_BEATS_TOP as REWEIGHTED_BEATS_TOP
 from theory.catalogue.effects.efficiency import EFFICIENCY_PREDICTOR_SAMPLED as EFFICIENCY_PREDICTOR_SAMPLED
 from theory.catalogue.effects.efficiency import EFFICIENCY_PREDICTOR_TOP as EFFICIENCY_PREDICTOR_TOP
+from theory.catalogue.effects.least_bound import LEAST_BOUND_SNIP as LEAST_BOUND_SNIP
+from theory.catalogue.effects.least_bound import LEAST_BOUND_SYNFLOW as LEAST_BOUND_SYNFLOW
 from theory.catalogue.effects.path_traces import PREDICTS_EARLY_TRAINING as PREDICTS_EARLY_TRAINING
 from theory.catalogue.effects.path_traces import PREDICTS_TEST_ERROR as PREDICTS_TEST_ERROR
 from theory.catalogue.effects.path_traces import TRACE_MOVES as TRACE_MOVES

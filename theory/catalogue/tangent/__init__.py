@@ -4,7 +4,12 @@ The loss is the sum ½‖f − y‖². J is the Jacobian of the N = samples * ou
 the prunable weights. A mask m turns the kernel Θ = JJᵀ into Θ̂ = J diag(m) Jᵀ.
 """
 
-from theory.catalogue.effects import EFFICIENCY_PREDICTOR_SAMPLED, EFFICIENCY_PREDICTOR_TOP
+from theory.catalogue.effects import (  # fmt: skip
+    EFFICIENCY_PREDICTOR_SAMPLED,
+    EFFICIENCY_PREDICTOR_TOP,
+    LEAST_BOUND_SNIP,
+    LEAST_BOUND_SYNFLOW,
+)
 from theory.catalogue.tangent.efficiency import SCORE_EFFICIENCY
 from theory.catalogue.tangent.rates import FINITE_WIDTH, FINITE_WIDTH_RELU, INFINITE_WIDTH, RANDOM_PRUNING_LIMIT
 from theory.catalogue.tangent.sketches import POISSON, SKETCH_MOMENT
@@ -16,6 +21,6 @@ from theory.catalogue.tangent.training import CLOSED_FORM, PRUNED_SPECTRUM, TRAJ
 TANGENT = (
     SKETCH_MOMENT, POISSON, SKETCH_SPECTRAL, LEVERAGE_SPECTRAL, CLOSED_FORM, TRAJECTORY, PRUNED_SPECTRUM, PRUNING_SLOWS,
     FIXED_RESIDUAL, TRAINING_ERROR_RIDGE, TRAINING_ERROR_RIDGE_NETWORK, SCORE_EFFICIENCY, EFFICIENCY_PREDICTOR_SAMPLED,
-    EFFICIENCY_PREDICTOR_TOP, FINITE_WIDTH, FINITE_WIDTH_RELU, INFINITE_WIDTH,
+    EFFICIENCY_PREDICTOR_TOP, LEAST_BOUND_SNIP, LEAST_BOUND_SYNFLOW, FINITE_WIDTH, FINITE_WIDTH_RELU, INFINITE_WIDTH,
     RANDOM_PRUNING_LIMIT,
 )  # fmt: skip
