@@ -66,8 +66,10 @@ class ClaimFile(pytest.File):
         try:
             require_theory()
             from theory.catalogue import CATALOGUE
+            from theory.cli.arguments import check_seed
             from theory.cli.select import defined_claims
 
+            check_seed(self.config.option.claim_seed)
             found = defined_claims(self._argument(), CATALOGUE)
         except (ImportError, ValueError) as error:
             raise self.CollectError(str(error)) from None
@@ -120,5 +122,8 @@ class ClaimItem(pytest.Item):
         from theory.cli.select import dataset
 
         if _DATA not in self.config.stash:
-            self.config.stash[_DATA] = dataset(self.config.option.claim_data)
+            try:
+                self.config.stash[_DATA] = dataset(self.config.option.claim_data)
+            except ValueError as error:
+                pytest.fail(str(error), pytrace=False)
         return self.config.stash[_DATA]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from statistics import median_high
 from typing import Any
@@ -100,8 +100,27 @@ TIERS = {
 }
 
 
-@dataclass(frozen=True)
-class CaseVerdict:
+class _Record:
+    """A record that equals another one of the same fields; nan equals nan."""
+
+    def __eq__(self, other: object) -> bool:
+        # Dataclasses would compare so only where both hold the same object nan, and from Python 3.13 on not even there.
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        named = [field.name for field in fields(self) if field.compare]  # pyright: ignore[reportArgumentType]
+        return all(_same(getattr(self, name), getattr(other, name)) for name in named)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, or are nan, or are tuples of such values."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    both_nan = one != one and other != other
+    return bool(one == other) or both_nan
+
+
+@dataclass(frozen=True, eq=False)
+class CaseVerdict(_Record):
     """The verdict on one case.
 
     What ``measured``, ``theory``, ``resolution`` and ``interval`` are depends on the kind of claim: see the ``words``
@@ -144,8 +163,8 @@ class CaseVerdict:
     points: tuple[tuple[float, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, eq=False)
+class Certificate(_Record):
     """Whether ball arithmetic proves that an instance contradicts a statement.
 
     Attributes:
@@ -178,8 +197,8 @@ class Certificate:
         return f"CERTIFIED, {excess} (balls of {self.bits} bits)"
 
 
-@dataclass(frozen=True)
-class Replay:
+@dataclass(frozen=True, eq=False)
+class Replay(_Record):
     """An instance that contradicts a claim, or comes closest to it, written down.
 
     Attributes:
@@ -223,8 +242,8 @@ class Replay:
         return self.measured / self.theory if self.theory else math.nan
 
 
-@dataclass(frozen=True)
-class Verdict:
+@dataclass(frozen=True, eq=False)
+class Verdict(_Record):
     """The verdict on a claim, its cases and its mutants.
 
     Attributes:

@@ -111,8 +111,14 @@ def test_settings_reach_the_verifier(pytester, monkeypatch):
         ("my/good", "quick", 0, "digits"),
         ("my/false", "quick", 0, "digits"),
     ]
+
+
+def test_wrong_settings_are_named(pytester):
+    (pytester.path / "claims_mine.py").write_text(FILE)
     result = pytest_run(pytester, "--claim-data", "absent.npz", "claims_mine.py::my/good")
-    result.stdout.fnmatch_lines(["*data is absent.npz: *"])
+    result.stdout.fnmatch_lines(["data is absent.npz: *"])
+    result = pytest_run(pytester, "--claim-seed", "-1")
+    result.stdout.fnmatch_lines(["seed is -1; it takes a whole number from 0 to 2^63 - 1"])
     assert pytest_run(pytester, "--claim-tier", "slow").ret == pytest.ExitCode.USAGE_ERROR
 
 

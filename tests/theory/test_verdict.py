@@ -16,6 +16,7 @@ from theory.verdict import (
     UNMET,
     VACUOUS,
     CaseVerdict,
+    Certificate,
     Decision,
     Replay,
     Tier,
@@ -85,3 +86,13 @@ def test_tiers_look_at_powers_of_two(tier: Tier):
     """Tiles are powers of two, so they fill every look."""
     assert list(tier.looks) == sorted(set(tier.looks))
     assert all(look & (look - 1) == 0 for look in tier.looks)
+
+
+def test_verdicts_are_equal_where_all_numbers_are_or_are_none():
+    again = replace(CASE, looseness=float("nan"), resolution=float("nan"), interval=(0.4, float("nan")))
+    same = replace(again, looseness=-float("nan"), contrast=float("nan"), interval=(0.4, -float("nan")))
+    assert again == same and again != replace(same, interval=(0.4, 0.6)) and again != replace(same, looseness=1.0)
+    one, other = (replace(VERDICT, cases={"digits": case}, elapsed_s=case.measured) for case in (again, same))
+    assert one == other == replace(other, elapsed_s=9.0) and one != replace(other, cases={}) and one != CASE
+    assert Verdict.from_json(strict_json(asdict(one))) == one
+    assert Certificate(False, reason="erf") == Certificate(False, math.nan * 2, reason="erf") != Certificate(False)

@@ -15,7 +15,7 @@ def compare(first: _Report, second: _Report) -> int:
 
     Exit status 0: every verdict on a claim, a case or a mutant of both reports is the same; 1: one changed; 2: wrong
     usage. Looseness counts as drifted where it moved by more than 1 % between runs of the same seed, tier and data,
-    whose instances are the same, and else by more than 25 %: twice what other seeds do to it at the quick tier.
+    whose instances are the same, and else by more than a factor 2: other seeds move few cases as far at the quick tier.
 
     Args:
         first: the verdicts.json of a report.

@@ -116,7 +116,7 @@ def test_undecided(here, capsys, monkeypatch):
         ),
         (["verify", "--nonsense"], "--nonsense"),
         (["search", "--law", "best"], "law is best; it takes multinomial or poisson or fixed-size"),
-        (["search", "--probabilities", "synflo"], "invalid choice 'synflo' for argument '--probabilities'"),
+        (["search", "--probabilities", "synflo"], "'synflo'"),
         (["show", "sketch/onne"], "an unknown claim; it takes an id or a pattern (nearest: sketch/one"),
         (["vrify"], "vrify"),
         ([], "verify"),
