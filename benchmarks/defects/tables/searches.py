@@ -195,6 +195,27 @@ DEFECTS = (
         ),
     ),
     Defect(
+        "the relaxed mask ranks columns by fits that the rates do not scale",
+        file="sketchprune/search/subsets/relaxed.py",
+        text="return abs(root * jax",
+        replacement="return abs(jax",
+        tests=("tests/search/test_relaxed.py::test_a_step_is_the_best_weights_and_then_the_best_rates",),
+    ),
+    Defect(
+        "the least bound forgets Jθ in the target",
+        file="sketchprune/prune/least_bound.py",
+        text="(y - outputs + along)",
+        replacement="(y - outputs)",
+        tests=("tests/prune/test_least_bound.py::test_each_round_is_what_its_formula_says",),
+    ),
+    Defect(
+        "a search that goes on to more masks splits a tile in two",
+        file="sketchprune/search/random_search.py",
+        text="if summary.done % TILE == 0:",
+        replacement="if summary.done % TILE < TILE:",
+        tests=("tests/search/test_checkpoints.py::test_a_search_goes_on_to_more_masks",),
+    ),
+    Defect(
         "the training error of a searched mask is that of the whole data",
         file="sketchprune/search/objectives.py",
         text="return rows * kept, origin * kept, jnp.bool_(True)",

@@ -70,7 +70,7 @@ def beats(rival: Callable[[Seed, int], Mask], name: str, *, id: str, source: str
         title=f"After training, masks of the least training bound beat {name}",
         statement=(
             r"\mathbb{E}\,\mathrm{err}(m_{\mathrm{" + name + r"}})\ge\mathbb{E}\,\mathrm{err}(m^{(R)}),\qquad "
-            r"m^{(r)}=\mathrm{top}_{s_r}\,\arg\min_{\sum\pi_i\le s_r}t^\top(I+\Theta_{c(\pi)})^{-1}t"
+            r"m^{(r)}=\mathrm{top}_{s_r}\Big(\mathrm{argmin}_{\sum\pi\le s_r}\;t^\top(I+\Theta_{c(\pi)})^{-1}t\Big)"
         ),
         sources=(Source("bar2023sketching"), Source("moka2022combss"), Source(source)),
         note=(
