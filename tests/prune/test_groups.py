@@ -22,7 +22,11 @@ def groups_kept(mask, groups):
     return [int((found > 0).sum()) for found, _ in both]
 
 
-@pytest.mark.parametrize("sampler", [prune.top, DRAWN, prune.proportional(laws.Multinomial, binary=True)], ids=str)
+@pytest.mark.parametrize(
+    "sampler",
+    [prune.top, DRAWN, prune.proportional(laws.Multinomial, binary=True)],
+    ids=["top", "drawn", "multinomial"],
+)
 @pytest.mark.parametrize(
     ("score", "groups"),
     [(scores.snip, "rows"), (scores.synflow, "columns"), (scores.snip, (2, 2))],
@@ -108,7 +112,7 @@ def test_too_many_groups_are_refused():
 # --- N of M
 
 
-@pytest.mark.parametrize("sampler", [prune.top, DRAWN], ids=str)
+@pytest.mark.parametrize("sampler", [prune.top, DRAWN], ids=["top", "drawn"])
 @pytest.mark.parametrize(("keep", "groups"), [(1, (2, 1)), (2, "columns"), (0, "rows"), (3, (1, 3))])
 def test_each_group_keeps_as_many(sampler, keep, groups):
     params = {"conv": normal(1, 3, 2, 4, 6), "dense": normal(2, 6, 9), "bias": jnp.full(9, jnp.inf)}
