@@ -19,14 +19,14 @@ def check_samples_apart(apply: Any, params: Params, x: Any, other: Any = None) -
     Args:
         apply: the network.
         params: its parameters.
-        x: samples, of which the first is taken.
-        other: samples, of which the last is taken; those of x unless given.
+        x: samples, of which the first is taken, and the last that differs from it.
+        other: samples, of which the last is taken instead.
 
     Cost: a forward pass of two samples, and of each of them; compiled once for each network.
     """
     if any(map(_checks.traced, jax.tree.leaves((params, x, other)))) or (other is None and len(x) == 1):
         return
-    pair = x[:: len(x) - 1] if other is None else jnp.concatenate([x[:1], other[-1:]])
+    pair = x[jnp.array([0, _unlike_first(x)])] if other is None else jnp.concatenate([x[:1], other[-1:]])
     apply = static(apply)
     two, one = (jax.eval_shape(apply, params, samples) for samples in (pair, pair[:1]))
     shapes = [getattr(outputs, "shape", ()) for outputs in (two, one)]
@@ -43,6 +43,15 @@ def check_samples_apart(apply: Any, params: Params, x: Any, other: Any = None) -
             "apply couples samples, as batch normalisation and dropout in training mode do; it takes a network that "
             "treats each sample alone: with running averages, and without dropout"
         )
+
+
+def _unlike_first(x: Any) -> int:
+    """The last sample that is not equal to the first; the last where all are equal."""
+    if np.any(np.asarray(x[-1]) != np.asarray(x[0])):
+        return len(x) - 1
+    values = np.asarray(x).reshape(len(x), -1)
+    unlike = np.flatnonzero(np.any(values != values[0], axis=1))
+    return int(unlike[-1]) if unlike.size else len(x) - 1
 
 
 @functools.partial(jax.jit, static_argnames="apply")

@@ -15,9 +15,12 @@ def require_theory():
         ImportError: it names the file that hides the package.
     """
     ours = Path(__file__).resolve().parents[1] / "theory" / "__init__.py"
-    spec = importlib.util.find_spec("theory")
+    try:
+        spec = importlib.util.find_spec("theory")
+    except ValueError:  # a module that was made without a file
+        spec = None
     found = None if spec is None else spec.origin
-    if found is None or not os.path.samefile(found, ours):
+    if found is None or os.path.realpath(found) != str(ours):
         raise ImportError(
             f"theory is {found}, which hides the package theory of sketchprune ({ours.parent}); "
             "it takes a file of another name, or another folder to start from"

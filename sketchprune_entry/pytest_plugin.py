@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATTERN = "claims_*.py"
 """Files of this name are collected from folders; any other file of claims where the command line names it."""
+_CATALOGUE = Path(__file__).resolve().parents[1] / "theory"
+"""The claims of the project, which `sketchprune verify` verifies."""
 _IMPORTS_THEORY = re.compile(rb"^\s*(from|import)\s+theory\b", re.MULTILINE)
 _DATA = pytest.StashKey["Dataset"]()
 
@@ -44,7 +46,7 @@ def pytest_configure(config: pytest.Config):
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ClaimFile | None":
     """Collect a file of claims: one that matches the pattern, or that the command line names and is no test."""
-    if file_path.suffix != ".py":
+    if file_path.suffix != ".py" or _CATALOGUE in file_path.parents:
         return None
     named = parent.session.isinitpath(file_path) and not any(
         fnmatch(file_path.name, pattern) for pattern in parent.config.getini("python_files")

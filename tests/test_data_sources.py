@@ -133,3 +133,10 @@ def test_pickles_are_not_read(tmp_path, protocol):
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(Trap(), protocol))
     with pytest.raises(ValueError, match="holds pickles; it takes the binary version of CIFAR. Reading a pickle runs"):
         data.load(tmp_path)
+
+
+def test_a_column_of_arrays_is_refused():
+    with pytest.raises(
+        ValueError, match=r"column 'a' of table has shape \(2, 2\); it takes one number for each sample"
+    ):
+        data.from_table({"a": np.ones((2, 2)), "kind": [0, 1]}, "kind")

@@ -82,6 +82,30 @@ def test_pruning_keeps_them_whole():
     assert_equal(found, ones_beside(prune.iterative(scores.synflow, plain, None, PLAIN, (X, Y), by_layer)))
 
 
+def test_the_least_bound_prunes_beside_them():
+    expected = prune.least_bound(plain, PLAIN, (X, Y), [12, 7], steps=2)
+    assert_equal(prune.least_bound(mixed, MIXED, (X, Y), [12, 7], steps=2), ones_beside(expected))
+    assert_equal(
+        prune.least_bound(plain, PLAIN | {"n": 3}, (X, Y), [12, 7], steps=2), expected | {"n": jnp.array(True)}
+    )
+
+
+def test_dead_units_are_removed_beside_them():
+    mask = MASK | {"a": MASK["a"].at[:, 1].set(False)}
+    expected = prune.remove_dead_units(plain, PLAIN, mask, X)
+    found = prune.remove_dead_units(mixed, MIXED, ones_beside(mask), X)
+    assert expected.params["a"].shape == (3, 3)
+    assert_equal(found.params, expected.params | OTHERS)
+    assert_equal(jax.tree.map(jnp.asarray, found.mask), ones_beside(jax.tree.map(jnp.asarray, expected.mask)))
+
+
+def test_masks_keep_the_dtype_of_other_leaves():
+    found = masks.apply({"w": jnp.ones(2), "flag": jnp.ones(2, bool)}, {"w": 2 * jnp.ones(2), "flag": jnp.ones(2)})
+    assert found["flag"].dtype == bool and found["w"].tolist() == [2.0, 2.0]
+    kept = {"w": jnp.ones(2, bool), "flag": jnp.ones(2, bool)}
+    assert masks.apply({"w": jnp.ones(2), "flag": jnp.ones(2, bool)}, kept)["flag"].dtype == bool
+
+
 def test_masks_and_laws():
     expected = {"a": True, "b": True, "count": False, "flag": False, "key": False}
     assert masks.prunable(MIXED) == masks.prunable(MIXED, lambda path: True) == expected

@@ -114,7 +114,7 @@ def from_table(table: Any, labels: str, *, name: str = "table", training: Datase
     features = [column for column in columns if column != labels]
     if labels not in columns or not features:
         raise ValueError(f"labels is {labels!r} of the columns {columns}; it takes one of them, beside the features")
-    parts = [_checked_numbers(f"column {column!r} of {name}", np.asarray(table[column])) for column in features]
+    parts = [_checked_column(f"column {column!r} of {name}", np.asarray(table[column])) for column in features]
     arrays = {"x": np.stack(parts, axis=1), f"column {labels!r}": np.asarray(table[labels])}
     found = from_arrays(name, tuple(arrays), arrays, name)
     return found if training is None else like_training(found, training, name, tuple(arrays))
@@ -135,6 +135,13 @@ def _checked_samples(name: str, x: np.ndarray) -> np.ndarray:
     if not x.size:
         raise ValueError(f"{name} has shape {x.shape} and is empty; it takes at least one number")
     return _checked_numbers(name, x)
+
+
+def _checked_column(name: str, values: np.ndarray) -> np.ndarray:
+    """The numbers of a column. Raises ValueError for several columns of one name, and for columns of arrays."""
+    if values.ndim != 1:
+        raise ValueError(f"{name} has shape {values.shape}; it takes one number for each sample, [n]")
+    return _checked_numbers(name, values)
 
 
 def _checked_numbers(name: str, values: np.ndarray) -> np.ndarray:

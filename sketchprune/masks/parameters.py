@@ -72,17 +72,19 @@ def apply(params: Params, mask: Mask) -> Params:
     """
     _checks.same_structure("mask", mask, "params", params)
 
+    swapped = not any(map(is_floating, jax.tree.leaves(params)))
+
     def pruned(path, weight: Any, kept: Any) -> Any:
         if not is_array(weight) or jnp.issubdtype(jnp.result_type(weight), jax.dtypes.prng_key):
             return weight
         if jnp.shape(weight) != jnp.shape(kept):
             name = "mask" + jax.tree_util.keystr(path)
             raise ValueError(f"{name} has shape {jnp.shape(kept)}; it takes params' {jnp.shape(weight)}")
-        if jnp.result_type(weight) == jnp.bool_ and jnp.result_type(kept) != jnp.bool_:
+        if swapped and jnp.result_type(weight) == jnp.bool_ and jnp.result_type(kept) != jnp.bool_:
             name = "params" + jax.tree_util.keystr(path)
             raise ValueError(f"{name} has dtype bool, as masks have; it takes numbers, in apply(params, mask)")
         if jnp.result_type(kept) == jnp.bool_:
-            return jnp.where(kept, weight, 0)
+            return jnp.where(kept, weight, jnp.zeros((), jnp.result_type(weight)))
         return (jnp.asarray(weight) * kept).astype(jnp.result_type(weight))
 
     return jax.tree_util.tree_map_with_path(pruned, params, mask)

@@ -54,8 +54,23 @@ def patch_convolution(
     return patches @ kernel.reshape(-1, outputs)
 
 
-def convolve_patches(x: Array | np.ndarray, kernel: Array, strides: Any, padding: Any, **_: Any) -> Array:
-    """The convolution that flax's layer calls, for layers without strides and dilation."""
+def convolve_patches(x: Array | np.ndarray, kernel: Array, strides: Any, padding: Any, **options: Any) -> Array:
+    """What flax's layer takes as ``conv_general_dilated``: its convolution by :func:`patch_convolution`.
+
+    Args:
+        x: Images [n, h, w, c].
+        kernel: [a, b, c, k].
+        strides: Of ones.
+        padding: "SAME" or "VALID".
+        **options: What else flax hands on; dilations and the number of groups are ones.
+
+    Raises:
+        ValueError: Strides, dilations or groups.
+    """
+    for name in ("strides", "lhs_dilation", "rhs_dilation", "feature_group_count"):
+        value = {"strides": strides, **options}.get(name, 1)
+        if np.any(np.asarray(value) != 1):
+            raise ValueError(f"{name} is {value}; it takes ones: patches have no strides, dilations or groups")
     return patch_convolution(x, kernel, padding=padding)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from sketchprune import _checks, masks
+from sketchprune import _checks, _leaves, masks
 from sketchprune._boundary import checked
 from sketchprune._static import static
 from sketchprune.prune.order import order_of_use
@@ -78,6 +78,9 @@ def remove_dead_units(
     >>> small["a"].tolist(), small["b"].tolist()
     ([[1.0], [3.0]], [[5.0]])
     """
+    _checks.same_structure("mask", mask, "params", params)
+    params, others = _leaves.split(params)
+    apply, mask = _leaves.on_floating(apply, others), _leaves.beside(params, mask)
     masked = masks.apply(params, mask)
     layers = _chain(masked, order_of_use(apply, params, x))
     outputs = functools.partial(_outputs, x=x, apply=static(apply))
@@ -90,7 +93,9 @@ def remove_dead_units(
             "added, and with `activation` between them"
         )
     kept = jax.tree.map(lambda m, weight: (np.asarray(m) != 0) | (np.asarray(weight) != 0), mask, cut)
-    return Compact(*(_selected(tree, layers, _live_units(layers)) for tree in (cut, kept)))
+    small, left = (_selected(tree, layers, _live_units(layers)) for tree in (cut, kept))
+    whole = jax.tree.map(lambda leaf: np.ones(jnp.shape(leaf), bool), others)
+    return Compact(_leaves.joined(small, others), _leaves.joined(left, whole))
 
 
 @dataclass

@@ -1,19 +1,21 @@
 """Pruning by the least training bound: the rates of a random mask are optimised for the linearised network."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from sketchprune import _checks, kernels, laws, masks
 from sketchprune._boundary import checked
+from sketchprune._coupling import check_samples_apart
+from sketchprune._leaves import beside, joined, on_floating, split
 from sketchprune._static import static
 from sketchprune.laws.counts import check_leaves, check_rounds
-from sketchprune.prune.procedures import Keeps
 from sketchprune.types import ApplyFn, Inputs, Mask, Params, Prunable
 
 _MAX_RATE = 0.99
@@ -25,7 +27,7 @@ def least_bound(
     apply: ApplyFn,
     params: Params,
     batch: tuple[Inputs, Float[Array | np.ndarray, "n k"]],
-    keeps: Keeps,
+    keeps: Sequence[int] | Int[Array | np.ndarray, "rounds"],
     *,
     steps: int = 10,
     mask: Mask | None = None,
@@ -58,7 +60,7 @@ def least_bound(
 
     Raises:
         ValueError: for counts that grow or exceed what may be kept, steps < 1, targets of another shape than the
-            outputs, and a bound that is NaN.
+            outputs, a network that couples samples, and a bound that is NaN.
 
     Cost: rounds·steps kernels of the batch under a mask, and as many Cholesky decompositions of [nk, nk].
     Source: tangent/training-error-ridge, tangent/least-bound-snip, tangent/least-bound-synflow, moka2022combss.
@@ -69,16 +71,18 @@ def least_bound(
     """
     check_leaves(params)
     x, y = batch
+    check_samples_apart(apply, params, x)
     outputs = jax.eval_shape(apply, params, x)
     if outputs.shape != y.shape:
         raise ValueError(f"batch has targets of shape {y.shape}; it takes the shape of the outputs, {outputs.shape}")
     _checks.whole("steps", steps, least=1)
     chosen = masks.prunable(params, prunable)
-    left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    left = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), params)
     if mask is not None:
         jax.eval_shape(masks.apply, params, mask)  # raises where their shapes differ
         left = jax.tree.map(lambda leaf: jnp.asarray(leaf) != 0, mask)
-    available = sum(leaf.size for leaf, pruned in zip(*map(jax.tree.leaves, (params, chosen)), strict=True) if pruned)
+    sizes = jax.tree.map(lambda leaf, pruned: jnp.size(leaf) if pruned else 0, params, chosen)
+    available = sum(jax.tree.leaves(sizes))
     keeps = check_rounds(keeps, available)
     run = functools.partial(_round, params, x, y, apply=static(apply), chosen=tuple(jax.tree.leaves(chosen)))
     if any(map(_checks.traced, jax.tree.leaves((params, batch, left, keeps)))):
@@ -108,7 +112,8 @@ def _round(
 ) -> tuple[Mask, PyTree[Float[Array, "..."]]]:
     """What is left after a round, and the sizes ‖J_i‖|v_i| that decided."""
     pruned = jax.tree.structure(params).unflatten(chosen)
-    at = masks.apply(params, left)
+    at, others = split(masks.apply(params, left))
+    apply, pruned, left = on_floating(apply, others), beside(at, pruned), beside(at, left)
     outputs, along = jax.jvp(lambda params: apply(params, x), (at,), (at,))
     target = (y - outputs + along).astype(outputs.dtype).ravel()
     norms = jax.tree.map(jnp.sqrt, kernels.column_norms(apply, at, x, mask=left))
@@ -140,4 +145,5 @@ def _round(
         lambda size, kept, may: jnp.where(kept, size, -jnp.inf) if may else jnp.full_like(size, jnp.inf),
         last, left, pruned,
     )  # fmt: skip
-    return masks.keep_top(scores, keep), last
+    whole = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), others)
+    return joined(masks.keep_top(scores, keep), whole), last

@@ -147,7 +147,7 @@ def iterative(
     functions = {"score": static(score), "apply": static(apply), "loss": static(loss), "sampler": static(sampler)}
     options = {"prunable": _static_choice(chosen, prunable), "groups": groups}
     run = functools.partial(_round, params, batch, mask, **options, **functions)
-    left = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    left = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), params)
 
     def arguments(number: int | Array) -> tuple[Key | None, Keep]:
         """The key and the counts of a round."""

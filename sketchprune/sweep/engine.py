@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import os
 import time
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -17,6 +16,7 @@ from jaxtyping import Array
 
 from sketchprune import _checks, masks, prune, train
 from sketchprune._boundary import checked
+from sketchprune._cores import CORES
 from sketchprune.sweep.methods import DENSE, Method
 from sketchprune.sweep.problem import AVERAGED_SAMPLES, Problem
 from sketchprune.sweep.rows import Row, Run
@@ -239,7 +239,7 @@ def _trained_and_tested(problem: Problem, shared: _Seed, drawn: Sequence[Mask]) 
         batch_size=problem.batch_size,
     )
     test = functools.partial(_tested, problem, fits.params)
-    workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+    workers = CORES if jax.default_backend() == "cpu" else 1
     with ThreadPoolExecutor(workers) as threads:
         return list(threads.map(test, range(len(drawn))))
 

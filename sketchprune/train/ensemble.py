@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune._boundary import checked
+from sketchprune._cores import CORES
 from sketchprune._leaves import joined
 from sketchprune._static import static
 from sketchprune.train._steps import Keys, Recipe, Training, check_batches, floating
@@ -222,7 +222,7 @@ def _stacks(params: Params, mask: Mask | None, key: Keys | None, network_state: 
 def _tiling(models: int, bytes_each: int, memory: int | None) -> tuple[int, int]:
     """How many models a tile has, and how many threads run tiles at once."""
     on_cpu = jax.default_backend() == "cpu"
-    threads = (os.cpu_count() or 1) if on_cpu else 1
+    threads = CORES if on_cpu else 1
     if memory is None:
         memory = threads * max(bytes_each, 2**20 if on_cpu else 2**30)
     threads = max(1, min(threads, memory // bytes_each))

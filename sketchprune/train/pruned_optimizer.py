@@ -36,7 +36,7 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
     So weights that are pruned and not zero yet become zero at the first update. Momentum, weight decay, schedules,
     noise and line searches revive nothing, since the optimiser sees zero weights and zero gradients there, and its
     state there is that of a new start. What is kept moves as in a network of these weights alone, unless the optimiser
-    mixes in random numbers.
+    draws random numbers or averages over a whole leaf, as Adafactor does.
 
     A mask of numbers, such as a sketch, says which weights are kept and nothing else: the parameters are those of the
     pruned network, so start from ``masks.apply(params, mask)``, once. NaN and infinity cannot be removed by an update,

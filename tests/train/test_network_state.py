@@ -178,6 +178,18 @@ def test_a_state_that_is_not_returned_as_it_was_given(apply, message):
 # --- What couples samples is refused
 
 
+def test_equal_ends_do_not_hide_that_samples_are_coupled():
+    x = jnp.array([[1.0, 2.0], [5.0, 6.0], [1.0, 2.0]])
+    with pytest.raises(ValueError, match="apply couples samples"):
+        kernels.ntk(lambda w, x: (x - x.mean(axis=0)) @ w, jnp.ones((2, 1)), x)
+
+
+def test_pruning_by_the_least_bound_refuses_coupled_samples():
+    x = jnp.array([[1.0, 2.0], [5.0, 6.0]])
+    with pytest.raises(ValueError, match="apply couples samples"):
+        prune.least_bound(lambda w, x: (x - x.mean(axis=0)) @ w, jnp.ones((2, 1)), (x, jnp.ones((2, 1))), [1])
+
+
 def normalised(params, x):
     """Batch normalisation in training mode."""
     hidden = x @ params["w"]

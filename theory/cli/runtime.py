@@ -26,8 +26,8 @@ import warnings
 import zlib
 from pathlib import Path
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Cores that this process may use: under Slurm, for example, those of its task and not those of the node."""
+from sketchprune._cores import CORES
+
 THREADS = min(CORES + 2, 8)
 """How many claims are verified at once.
 
@@ -107,7 +107,8 @@ def source_checksum() -> str:
     """
     theory = Path(__file__).parents[1]
     packages = [theory, theory.parent / "sketchprune"]
-    files = sorted(file for package in packages for file in package.rglob("*.py"))
+    # How claims are dealt to shards is a JSON file.
+    files = sorted(file for package in packages for end in ("*.py", "*.json") for file in package.rglob(end))
     return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
 
 

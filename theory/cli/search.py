@@ -32,6 +32,8 @@ _NOTICE_S = 5.0
 """Time in which it is noticed that another process is gone."""
 _PROGRESS_S = 5.0
 """The least time between two lines of progress.jsonl, of which the last batch always has one."""
+PROGRESS = "progress.jsonl"
+"""The file of the progress of a search."""
 _OF_PROBLEM = ("data", "model", "law", "probabilities", "binary", "objective", "density", "steps", "step_size")
 """The options that name a problem; a file with a problem of one's own takes none of them."""
 
@@ -225,6 +227,8 @@ def _open_folder(task: "Task", resume: bool, stack: ExitStack) -> int:
 
     def opened() -> int:
         stack.enter_context(locked(task.out))
+        if not resume:
+            (task.out / PROGRESS).unlink(missing_ok=True)
         return search_folder.open_folder(task.out, task.checkpoint, task.setting, resume=resume)
 
     return mesh.call_on_process_0(opened)
@@ -236,7 +240,9 @@ def _opening(task: "Task", num_masks: int, devices: list[Any]) -> str:
 
     problem = task.problem
     processes = f"{jax.process_count()} process{'es' if jax.process_count() > 1 else ''}"
-    kept = "" if problem.weights is None else f"{problem.keep:,} of {problem.weights:,} weights, "
+    kept = ""
+    if problem.keep is not None and problem.weights is not None:
+        kept = f"{problem.keep:,} of {problem.weights:,} weights, "
     kept += "" if problem.density is None else f"realised density {problem.density:.4g}; "
     used = f"{len(devices)} x {devices[0].device_kind}, {processes}"
     return f"{task.objective} of {num_masks:,} {task.law} masks, {task.subject}: {kept}{used}"
@@ -276,7 +282,7 @@ def _reporter(
             console.print(line)
         if not console.quiet and (time.monotonic() - written_at >= _PROGRESS_S or now.done == num_masks):
             written_at = time.monotonic()
-            _write_progress(task.out / "progress.jsonl", now)
+            _write_progress(task.out / PROGRESS, now)
 
     return report
 

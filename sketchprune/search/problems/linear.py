@@ -18,7 +18,10 @@ from sketchprune.types import Prunable
 _MAX_WEIGHTS = 256
 """Masks are found directly for models of at most this many weights, in seconds."""
 _MAX_NODES = 5000
-"""Nodes of branch and bound within which the optimum is to be proved. Their number, unlike time, gives one result."""
+"""Nodes of branch and bound within which the optimum is to be proved. Their number, unlike time, gives one result.
+
+Above 64 weights there are fewer, by the square of the weights, since a node of reweighted masks costs as much more.
+"""
 
 
 class _LinearModel(NamedTuple):
@@ -107,7 +110,8 @@ def _direct_masks(setting: Setting, model: _LinearModel, law: Any, keep: int) ->
         relaxed = subsets.relaxed(model.x, model.y, keep)
         return (DirectMask("relaxed mask", f"a mask of {keep} weights", relaxed.mask, float(relaxed.error)),)
     reweight = not (setting.binary or isinstance(law, laws.FixedSize))
-    best = subsets.optimum(model.x, model.w, keep, reweight=reweight, max_nodes=_MAX_NODES)
+    nodes = _MAX_NODES if not reweight else int(_MAX_NODES * min(1, 64 / model.w.size) ** 2)
+    best = subsets.optimum(model.x, model.w, keep, reweight=reweight, max_nodes=nodes)
     name = "branch and bound" if best.gap else "optimum"
     kind = f"{'a mask >= 0' if reweight else 'a 0/1 mask'} of at most {keep} weights"
     return (DirectMask(name, kind, best.mask, best.error, best.bound),)

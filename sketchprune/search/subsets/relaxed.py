@@ -42,8 +42,9 @@ def relaxed(
 
     Each step takes the best weights v for the rates, a ridge regression, and then the best rates for the weights, which
     are min(1, λ‖x_i‖|v_i|). The bound therefore never rises. The problem is not convex: the rates move towards 0 and 1,
-    to a local minimum. 0/1 rates have the error of their mask as their bound. The rates start equal, except that zero
-    columns have 0; equal columns keep equal rates. Where fewer than ``keep`` columns help, the rates sum to less.
+    to a local minimum. 0/1 rates have the error of their mask as their bound, in float32 unless columns are nearly
+    equal (10⁻⁴ of their length apart). The rates start equal, except that zero columns have 0; equal columns keep equal
+    rates. Where fewer than ``keep`` columns help, the rates sum to less.
 
     Args:
         x: data, [n, d].
