@@ -12,7 +12,7 @@ from theory.catalogue.effects.drawing import LOW_DENSITIES
 from theory.catalogue.effects.seeds import SCORED_SAMPLES, STEPS, Seed, effect_claim, stacked, train_masks
 from theory.claim import Claim, Sides, Source
 
-SAMPLES = 32
+SAMPLES = 16
 """How many of the training images the bound is for; their outputs are the size of its kernel."""
 ROUNDS = 20
 STEPS_A_ROUND = 3
