@@ -47,8 +47,9 @@ def check_samples_apart(apply: Any, params: Params, x: Any, other: Any = None) -
 
 def _unlike_first(x: Any) -> int:
     """The last sample that is not equal to the first; the last where all are equal."""
-    if np.any(np.asarray(x[-1]) != np.asarray(x[0])):
-        return len(x) - 1
+    with jax.ensure_compile_time_eval():  # x is known, though what surrounds it may be traced
+        if jnp.any(x[-1] != x[0]):
+            return len(x) - 1
     values = np.asarray(x).reshape(len(x), -1)
     unlike = np.flatnonzero(np.any(values != values[0], axis=1))
     return int(unlike[-1]) if unlike.size else len(x) - 1

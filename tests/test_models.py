@@ -139,7 +139,7 @@ def test_patch_convolution_is_the_convolution(size, image):
 
 @pytest.mark.parametrize("option", [{"strides": (2, 2)}, {"kernel_dilation": 2}, {"feature_group_count": 2}])
 def test_a_flax_layer_of_patches_refuses_what_patches_have_not(option):
-    layer = nn.Conv(2, (3, 3), conv_general_dilated=models.convolve_patches, **option)
+    layer = nn.Conv(2, (3, 3), conv_general_dilated=patches.convolve_patches, **option)
     with pytest.raises(ValueError, match="it takes ones: patches have no strides, dilations or groups"):
         layer.init(jax.random.key(0), images(4, channels=2))
 

@@ -25,7 +25,6 @@ from sketchprune.models.networks import patch_net as patch_net
 from sketchprune.models.networks import resnet20 as resnet20
 from sketchprune.models.networks import vgg11 as vgg11
 from sketchprune.models.networks import vgg16 as vgg16
-from sketchprune.models.patches import convolve_patches as convolve_patches
 from sketchprune.models.patches import patch_convolution as patch_convolution
 
 __dir__ = own_names(__name__)

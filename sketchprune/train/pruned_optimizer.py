@@ -141,6 +141,7 @@ def support(params: Params, mask: Mask) -> Mask:
     """Which weights a mask keeps, as booleans; refuses one that is not shaped like the parameters."""
     given, needed = (jax.tree.structure(tree, is_leaf=_is_placeholder) for tree in (mask, params))
     if given != needed:
+        _checks.same_structure("mask", mask, "params", params)  # names the first leaf that differs
         raise ValueError(f"mask is {given}; it takes the structure of params, {needed}")
 
     def leaf(path: Any, own: Any, mask: Any) -> Any:

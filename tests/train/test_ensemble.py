@@ -1,7 +1,6 @@
 """Training of many models: the loop over train.fit, whatever the tiles and what is shared."""
 
 import functools
-import os
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +126,7 @@ def test_memory_bounds_what_all_threads_hold(monkeypatch, cores, evaluated):
         return train.Fits(jnp.zeros((tiles[-1], 1)), jnp.zeros((tiles[-1], 3)), None)
 
     monkeypatch.setattr(ensemble, "_fit_tile", compiled)
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(ensemble, "CORES", cores)
     options = {"evaluate": far, "checkpoints": (0, 3)} if evaluated else {}
     options |= {"mask": stack, "key": KEY, "batch_size": 64, "memory": memory}
     with without_type_checks():  # the stand-in for a tile returns no record of fits
