@@ -53,7 +53,7 @@ def test_training_lowers_for_a_tpu(network):
 
 
 def test_a_network_of_the_paper_is_pruned_and_trained_for_two_steps():
-    problem = sweep.problem("resnet20", cifar(10), cifar(10), Training(2, batch_size=4))
+    problem = sweep.problem("resnet20", cifar(4), cifar(4), Training(2, batch_size=2))
     half = dataclasses.replace(sweep.DENSE, score="half", draw=_half)
     (rows,) = sweep.run(problem, [half], [0.5], [0])
     dense, pruned = rows
