@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from sketchprune import data, linalg
+from sketchprune import data, linalg, sketch
 
 Pixels = Literal["raw", "standardised"]
 
@@ -44,6 +44,22 @@ def digits(pixels: Pixels) -> tuple[Float[np.ndarray, "r d"], Float[np.ndarray, 
     """
     dataset = data.load()
     return jax.device_get(_compressed(dataset.x, dataset.y, num_classes=dataset.num_classes, pixels=pixels))
+
+
+def with_unit_targets() -> tuple[Float[np.ndarray, "r d"], Float[np.ndarray, "k r"]]:
+    """The standardised digits, and in rows the targets of each class, scaled so that ‖y‖ = 1."""
+    x, targets = digits("standardised")
+    return x, (targets / np.linalg.norm(targets, axis=0)).T
+
+
+def mostly_optimal(x: Float[Array, "r d"], w: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Nine parts of the optimal probabilities p*(w) and one part uniform.
+
+    Args:
+        x: the features.
+        w: the weights.
+    """
+    return 0.9 * sketch.optimal_probabilities(x, w) + 0.1 * sketch.uniform_probabilities(w)
 
 
 @functools.partial(jax.jit, static_argnames=("num_classes", "pixels"))

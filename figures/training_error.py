@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import brentq
 
 from figures._config import Config, Scale
-from figures._digits import digits
+from figures._digits import mostly_optimal, with_unit_targets
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import laws, linalg, masks, sketch
 from sketchprune.types import Key, Mask
@@ -50,8 +50,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         config: the settings of the run.
         key: the key of this figure.
     """
-    x, targets = digits("standardised")
-    y = (targets / np.linalg.norm(targets, axis=0)).T
+    x, y = with_unit_targets()
     weight_key, mask_key = jax.random.split(key)
     start, probabilities = _start(weight_key, x, num_classes=len(y))
     arrays = jax.device_get(_theory(x, y, start, probabilities, _ridges(x, SIZES)))
@@ -74,8 +73,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
 def _start(key: Key, x: Float[Array, "n d"], *, num_classes: int) -> tuple[Float[Array, "k d"], Float[Array, "k d"]]:
     """Initial weights, and the probabilities that they give."""
     start = jax.random.normal(key, (num_classes, x.shape[1]))
-    optimal = jax.vmap(sketch.optimal_probabilities, (None, 0))(x, start)
-    return start, 0.9 * optimal + 0.1 * sketch.uniform_probabilities(x[0])
+    return start, jax.vmap(mostly_optimal, (None, 0))(x, start)
 
 
 def _ridges(x: np.ndarray, sizes: np.ndarray) -> np.ndarray:

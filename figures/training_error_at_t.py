@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from figures._config import Config, Scale
-from figures._digits import digits
+from figures._digits import mostly_optimal, with_unit_targets
 from figures._style import BLUE, GREEN, RED, WIDTH, Look, style
-from sketchprune import laws, sketch, train
+from sketchprune import laws, train
 from sketchprune.types import Key
 from theory.catalogue.squares import squared, stepped_half_squares, with_step
 
@@ -39,8 +39,7 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         config: the settings of the run.
         key: the key of this figure.
     """
-    x, targets = digits("standardised")
-    y = (targets / np.linalg.norm(targets, axis=0)).T
+    x, y = with_unit_targets()
     weight_key, mask_key = jax.random.split(key)
     start = jax.random.normal(weight_key, (len(y), x.shape[1])) / np.linalg.norm(x)
     keys = jax.random.split(mask_key, (len(BUDGETS), len(y), config.settings(SETTINGS)))
@@ -65,9 +64,7 @@ def _followed(
     """For each budget, class and key: what a mask keeps, its error along training and at its end, and the bounds."""
 
     def one(key: Key, budget: Array, y: Array, start: Array) -> dict[str, Array]:
-        optimal = sketch.optimal_probabilities(x, start)
-        probabilities = 0.9 * optimal + 0.1 * sketch.uniform_probabilities(start)
-        law = laws.Multinomial(probabilities, budget, max_budget=int(BUDGETS.max()))
+        law = laws.Multinomial(mostly_optimal(x, start), budget, max_budget=int(BUDGETS.max()))
         kept = law.sample(key) != 0
         limit, fades = _bound(x * kept, y, start)
         return {

@@ -5,6 +5,7 @@ otherwise.
 All messages have one form: what the argument is called, what it is, and what it may be.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,12 +45,14 @@ def floating_leaves(name: str, tree: PyTree) -> tuple[list[str], list[Any], Any]
     return names, [leaf for _, leaf in leaves], structure
 
 
-def same_structure(name: str, tree: PyTree, other: str, reference: PyTree) -> None:
+def same_structure(
+    name: str, tree: PyTree, other: str, reference: PyTree, *, is_leaf: Callable[[Any], bool] | None = None
+) -> None:
     """Refuses a pytree of another structure than the reference, and names the first leaf that differs."""
-    if jax.tree.structure(tree) == jax.tree.structure(reference):
+    if jax.tree.structure(tree, is_leaf) == jax.tree.structure(reference, is_leaf):
         return
     found, expected = (
-        [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(each)]
+        [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(each, is_leaf)]
         for each in (tree, reference)
     )
     missing, added = (

@@ -40,7 +40,12 @@ def folder_path(folder: str | os.PathLike) -> "epath.Path":
     from etils import epath  # slow to import
 
     path = epath.Path(folder)
-    return path if "://" in os.fspath(path) else path.absolute()
+    return path if in_a_cloud(path) else path.absolute()
+
+
+def in_a_cloud(path: os.PathLike) -> bool:
+    """Whether a path is in a cloud's storage, and not on this machine."""
+    return "://" in os.fspath(path)
 
 
 def strict_json(value: Any) -> Any:

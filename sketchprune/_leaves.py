@@ -99,6 +99,15 @@ def joined(floating: Params, others: Params) -> Params:
     return jax.tree.map(lambda own, other: other if own is None else own, floating, others, is_leaf=_is_none)
 
 
+def with_ones(mask: Mask, others: Params) -> Mask:
+    """The mask of all leaves, from that of the floating ones: the others are kept whole.
+
+    >>> with_ones({"n": None, "w": True}, {"n": 1, "w": None})
+    {'n': Array(True, dtype=bool), 'w': True}
+    """
+    return joined(mask, jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), others))
+
+
 def beside(floating: Params, tree: PyTree[Any]) -> PyTree[Any]:
     """What ``tree``, which is structured like the parameters, has beside their floating leaves; None elsewhere.
 

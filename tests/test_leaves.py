@@ -163,9 +163,8 @@ def test_fit_converge_and_fit_many():
     arguments = half_squares, MIXED, (X, Y), OPTIMIZER
     expected = train.fit(plain, half_squares, PLAIN, (X, Y), OPTIMIZER, 6, mask=MASK, **options)
     found = train.fit(mixed, *arguments, 4, mask=ones_beside(MASK), **options)
-    found = train.fit(
-        mixed, half_squares, found.params, (X, Y), OPTIMIZER, 2, mask=ones_beside(MASK), state=found.state, **options
-    )  # noqa: E501
+    more = options | {"mask": ones_beside(MASK), "state": found.state}
+    found = train.fit(mixed, half_squares, found.params, (X, Y), OPTIMIZER, 2, **more)
     assert_equal(found.params, expected.params | OTHERS)
     end, steps, _ = train.converge(mixed, *arguments, 3, mask=ones_beside(MASK))
     assert_equal(end, train.converge(plain, half_squares, PLAIN, (X, Y), OPTIMIZER, 3, mask=MASK)[0] | OTHERS)

@@ -138,6 +138,10 @@ def blocks(name: str, tree: PyTree, groups: Groups, prunable: Prunable = None) -
 def to_rows(values: Shaped[Array, "..."], block: Block) -> Shaped[Array, "groups _"]:
     """The entries of each group as a row.
 
+    Args:
+        values: of a leaf.
+        block: the lengths of a group, which divide those of the leaf.
+
     >>> to_rows(jnp.arange(8).reshape(2, 4), (2, 2)).tolist()
     [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
@@ -147,7 +151,12 @@ def to_rows(values: Shaped[Array, "..."], block: Block) -> Shaped[Array, "groups
 
 
 def from_rows(rows: Shaped[Array, "groups _"], shape: tuple[int, ...], block: Block) -> Shaped[Array, "..."]:
-    """The array of that shape whose groups have these rows.
+    """The array whose groups have these rows: the inverse of `to_rows`.
+
+    Args:
+        rows: the entries of each group.
+        shape: of the array.
+        block: the lengths of a group, which divide those of the array.
 
     >>> from_rows(to_rows(jnp.arange(8).reshape(2, 4), (2, 2)), (2, 4), (2, 2)).tolist()
     [[0, 1, 2, 3], [4, 5, 6, 7]]

@@ -55,7 +55,12 @@ def keep_top(scores: Scores, keep: Count) -> Mask:
 def keep_top_unchecked(
     leaves: list[Array], keep: Int[Array, ""]
 ) -> tuple[list[Bool[Array, "..."]], Bool[Array, "leaves"], Int[Array, ""]]:
-    """The mask of :func:`keep_top`, which leaves have a NaN, and how many scores are finite."""
+    """The mask of :func:`keep_top`, which leaves have a NaN, and how many scores are finite.
+
+    Args:
+        leaves: the scores.
+        keep: how many finite scores are kept.
+    """
     dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
     codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]
     lowest, highest = (_ordered_code(jnp.asarray(end, dtype)) for end in (-jnp.inf, jnp.inf))

@@ -94,8 +94,7 @@ def remove_dead_units(
         )
     kept = jax.tree.map(lambda m, weight: (np.asarray(m) != 0) | (np.asarray(weight) != 0), mask, cut)
     small, left = (_selected(tree, layers, _live_units(layers)) for tree in (cut, kept))
-    whole = jax.tree.map(lambda leaf: np.ones(jnp.shape(leaf), bool), others)
-    return Compact(_leaves.joined(small, others), _leaves.joined(left, whole))
+    return Compact(_leaves.joined(small, others), _leaves.with_ones(left, others))
 
 
 @dataclass

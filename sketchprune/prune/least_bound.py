@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from sketchprune import _checks, kernels, laws, masks
 from sketchprune._boundary import checked
 from sketchprune._coupling import check_samples_apart
-from sketchprune._leaves import beside, joined, on_floating, split
+from sketchprune._leaves import beside, on_floating, split, with_ones
 from sketchprune._static import static
 from sketchprune.laws.counts import check_leaves, check_rounds
 from sketchprune.types import ApplyFn, Inputs, Mask, Params, Prunable
@@ -38,10 +38,11 @@ def least_bound(
     min over Σπ_i ≤ s of tᵀ(I + Θ_c)⁻¹t, where Θ_c = J diag(c) Jᵀ, c_i = π_i/((1 − π_i)‖J_i‖²) and t = y − f + Jθ.
 
     This bounds the expected error ‖f − y‖² of the linearised network after training, when weight i is kept with
-    probability π_i and is 0 otherwise. Each step makes the weights best for the rates, with one kernel, one Cholesky
-    decomposition and one vector-Jacobian product, and then the rates best for the weights: they are in proportion to
-    ‖J_i‖|v_i|, up to 0.99. At the end of a round the weights of the largest ‖J_i‖|v_i| are kept, and the network that
-    is left is linearised anew. Leaves that are never pruned have the rate 0.99.
+    probability π_i and is 0 otherwise. Leaves that are never pruned have the rate 0.99.
+
+    Each step makes the weights best for the rates, with one kernel, one Cholesky decomposition and one vector-Jacobian
+    product, and then the rates best for the weights: in proportion to ‖J_i‖|v_i|, up to 0.99. At the end of a round the
+    weights of the largest ‖J_i‖|v_i| are kept, and the network that is left is linearised anew.
 
     The bound holds in the linear regime, which training may leave, and so rounds that re-linearise make better masks
     than one. The effects say how they fare beside SNIP and SynFlow.
@@ -145,5 +146,4 @@ def _round(
         lambda size, kept, may: jnp.where(kept, size, -jnp.inf) if may else jnp.full_like(size, jnp.inf),
         last, left, pruned,
     )  # fmt: skip
-    whole = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), others)
-    return joined(masks.keep_top(scores, keep), whole), last
+    return with_ones(masks.keep_top(scores, keep), others), last

@@ -86,8 +86,8 @@ def group_items(items: Items, groups: Groups, prunable: Prunable = None) -> Item
 
     Args:
         items: the vectors of single weights.
-        groups: what a group is, as for :func:`sketchprune.masks.group_scores`: of a vector of weights (b,), so many in
-            turn.
+        groups: what a group is, as for :func:`sketchprune.masks.group_scores`; with (b,) each b neighbours in a
+            vector of weights are one.
         prunable: which leaves have groups, likewise.
 
     Returns:

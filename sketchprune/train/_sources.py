@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from sketchprune import _checks, masks
-from sketchprune._leaves import beside, joined, split
+from sketchprune._leaves import beside, joined, split, with_ones
+from sketchprune.train import pruned_optimizer
 from sketchprune.train.tickets import Ticket
 from sketchprune.types import Count, Mask, Params, Prunable
 
@@ -29,8 +30,7 @@ def support(params: Params, mask: Mask | None) -> Mask:
     """Which weights a source mask leaves for use, as booleans; all of them for None."""
     if mask is None:
         return jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), params)
-    _check_shapes(params, mask)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) != 0, mask)
+    return pruned_optimizer.support(params, mask)
 
 
 def available(params: Params, mask: Mask | None, prunable: Prunable = None) -> PyTree[int]:
@@ -106,8 +106,7 @@ def on_floating_leaves(procedure: Callable[..., Ticket]) -> Callable[..., Ticket
         trees = tuple(beside(own, tree) if jax.tree.structure(tree) == structure else tree for tree in trees)
         chosen = tuple(jax.tree.leaves(beside(own, structure.unflatten(chosen))))
         ticket = procedure(own, data, *trees, recipe=recipe.on_floating(others), chosen=chosen, **options)
-        ones = jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf), bool), others)
-        return Ticket(joined(ticket.params, others), joined(ticket.mask, ones), ticket.losses)
+        return Ticket(joined(ticket.params, others), with_ones(ticket.mask, others), ticket.losses)
 
     return wrapped
 

@@ -139,10 +139,7 @@ def update_kept(
 
 def support(params: Params, mask: Mask) -> Mask:
     """Which weights a mask keeps, as booleans; refuses one that is not shaped like the parameters."""
-    given, needed = (jax.tree.structure(tree, is_leaf=_is_placeholder) for tree in (mask, params))
-    if given != needed:
-        _checks.same_structure("mask", mask, "params", params)  # names the first leaf that differs
-        raise ValueError(f"mask is {given}; it takes the structure of params, {needed}")
+    _checks.same_structure("mask", mask, "params", params, is_leaf=_is_placeholder)
 
     def leaf(path: Any, own: Any, mask: Any) -> Any:
         if _is_placeholder(own):

@@ -173,9 +173,14 @@ def test_another_mask_on_the_way(base):
     params = jax.tree.map(lambda leaf: leaf[-1], path)
 
     both = jax.tree.map(jnp.logical_and, before, after)
-    forget = lambda part: masks.apply(part, both) if isinstance(part, dict) else part  # noqa: E731
-    is_dict = lambda part: isinstance(part, dict)  # noqa: E731
-    by_hand = jax.tree.map(forget, state.inner, is_leaf=is_dict)
+
+    def of_weights(part):
+        return isinstance(part, dict)
+
+    def forget(part):
+        return masks.apply(part, both) if of_weights(part) else part
+
+    by_hand = jax.tree.map(forget, state.inner, is_leaf=of_weights)
     if base == "rmsprop":  # its mean of squares starts at one
         ones = optimizer.init(params)[0]
         by_hand = (ones._replace(nu=jax.tree.map(jnp.where, both, by_hand[0].nu, ones.nu)), *by_hand[1:])

@@ -227,9 +227,10 @@ def _open_folder(task: "Task", resume: bool, stack: ExitStack) -> int:
 
     def opened() -> int:
         stack.enter_context(locked(task.out))
-        if not resume:
+        done = search_folder.open_folder(task.out, task.checkpoint, task.setting, resume=resume)
+        if not done:  # the progress of a search whose checkpoint is gone
             (task.out / PROGRESS).unlink(missing_ok=True)
-        return search_folder.open_folder(task.out, task.checkpoint, task.setting, resume=resume)
+        return done
 
     return mesh.call_on_process_0(opened)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sketchprune._files import write_atomically
+from sketchprune._files import in_a_cloud, write_atomically
 
 if TYPE_CHECKING:
     from etils import epath
@@ -60,7 +60,7 @@ def open_folder(out: Path, folder: "epath.Path", setting: Mapping[str, Any], *, 
 
 def _write(path: "epath.Path", text: str) -> None:
     """Replace a file in one step, as a cloud's storage does anyway."""
-    if "://" in str(path):
+    if in_a_cloud(path):
         path.write_text(text)
     else:
         write_atomically(Path(path), text)

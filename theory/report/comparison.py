@@ -174,7 +174,7 @@ def _slower(seconds: Mapping[str, tuple[float, float]]) -> Iterator[Change]:
 
 
 def _moved(before: float | None, after: float | None, factor: float) -> bool:
-    """Whether one looseness is more than so many times the other, or there is only one of them."""
+    """Whether two loosenesses differ by more than the factor, or there is only one of them."""
     if before is None or after is None:
         return before is not after
     low, high = sorted((before, after))

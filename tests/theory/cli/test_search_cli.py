@@ -203,11 +203,13 @@ def test_no_start_deletes_what_is_there(tmp_path, capsys, options):
     kept.parent.mkdir(parents=True)
     kept.write_text("of work")
     (note := tmp_path / "checkpoint" / "note").write_text("not of a search")
+    (progress := tmp_path / "progress.jsonl").write_text("of that work")
     assert command("--out", tmp_path, *options) == 2
     said = capsys.readouterr().err
     assert f"{tmp_path}/checkpoint holds a checkpoint of 1,536 masks; it takes --resume to go on from it" in said
     assert f"another --out, or a start after you delete {tmp_path}/checkpoint" in said
     assert kept.read_text() == "of work" and note.read_text() == "not of a search"
+    assert progress.read_text() == "of that work"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
