@@ -28,7 +28,7 @@ class Row(NamedTuple):
     Attributes:
         claims: the claim's id.
         cases: the case's name.
-        looseness: median of theory ÷ measured; nan where no instance has both sides positive.
+        looseness: median of theory ÷ measured; nan where nothing positive was measured.
         slack: the factor by which the theory's side could have been smaller without being refuted; nan where the kind
             of the claim does not say.
         refuted: whether the claim is refuted.
@@ -107,8 +107,9 @@ def draw(arrays: dict[str, np.ndarray]) -> Figure:
             (looseness > SHOWN[1], ">"),
             (looseness < SHOWN[0], "<"),
         ):
-            shown = looseness[place].clip(*SHOWN)
-            axes.plot(shown, np.full(len(shown), height), marker, color=colour, alpha=0.7, clip_on=False)
+            if place.any():  # the layout makes room for a line without points, at the corner of the figure
+                shown = looseness[place].clip(*SHOWN)
+                axes.plot(shown, np.full(len(shown), height), marker, color=colour, alpha=0.7, clip_on=False)
         if np.isfinite(slack).any():
             axes.plot(np.nanmin(slack), height, "D", color=colour, markerfacecolor=colour, markersize=3.5)
     axes.set_yticks(range(len(claims)), reversed(claims))

@@ -84,15 +84,25 @@ def is_vacuous(sides: SideArrays) -> bool:
 
 
 def medians(sides: SideArrays) -> dict[str, Any]:
-    """Medians of both sides, and as ``looseness`` that of theory/measured where both are positive."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.asarray(sides.theory) / np.asarray(sides.measured)
-    finite = ratio[np.isfinite(ratio) & (np.asarray(sides.measured) > 0) & (np.asarray(sides.theory) > 0)]
+    """``measured``, ``theory`` and ``looseness``: medians of both sides, and of theory/measured where measured > 0."""
     return {
         "measured": float(np.median(sides.measured)),
         "theory": float(np.median(sides.theory)),
-        "looseness": float(np.median(finite)) if finite.size else np.nan,
+        "looseness": looseness(np.asarray(sides.measured), np.asarray(sides.theory)),
     }
+
+
+def looseness(measured: np.ndarray, theory: np.ndarray) -> float:
+    """The median of theory/measured where measured > 0; NaN where it nowhere is.
+
+    Args:
+        measured: the measured side.
+        theory: the theory's; NaN where there is no ratio.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = theory / measured
+    finite = ratio[np.isfinite(ratio) & (measured > 0)]
+    return float(np.median(finite)) if finite.size else np.nan
 
 
 def measure_enumerated(

@@ -101,7 +101,8 @@ class Probability(trials.Sampled):
         numbers = {
             "measured": float(_failures(kept)[worst] / trials.count_trials(kept)[worst]),
             "theory": float(_delta(kept)[worst]),
-            "looseness": exact.medians(means)["looseness"],
+            # A failure that is allowed may have a theory of 0, which no factor makes a bound.
+            "looseness": exact.looseness(means.measured, np.where(means.theory > 0, means.theory, np.nan)),
             "resolution": self.resolution(kept, trials.level_per_interval(level, kept, tier)),
         }
         verdict = trials.decide_case(judgement, kept, admissible, numbers)
