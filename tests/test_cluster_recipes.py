@@ -1,4 +1,4 @@
-"""docs/cluster.md: what it shows runs, as far as one machine can tell."""
+"""docs/guides/cluster.md: what it shows runs, as far as one machine can tell."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from theory.cli.app import COMMANDS
 
-TEXT = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs" / "guides" / "cluster.md").read_text(encoding="utf-8")
 SBATCH = re.search(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[1]
 SUBMITIT, TPU = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 

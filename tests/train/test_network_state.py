@@ -18,7 +18,7 @@ from tests.support import taken, without_type_checks
 
 ROOT = Path(__file__).parents[2]
 RECIPES = dict(
-    re.findall(r"^## (?:flax )?(\w+)\n\n```python\n(.*?)^```", (ROOT / "docs/networks.md").read_text(), re.M | re.S)
+    re.findall(r"^## (?:flax )?(\w+)\n\n```python\n(.*?)^```", (ROOT / "docs/guides/networks.md").read_text(), re.M | re.S)
 )
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.standard_normal((12, 4)) * 2 + 1, jnp.float32)
