@@ -28,8 +28,8 @@ PAPERS = {
     "mask at initialisation, carries the bound over to the trained weights, explains masks that are made without data, "
     "and argues for drawing masks in proportion to scores. Its claims are in the families `sketch/` and `tangent/`.",
     "gebhart2021paths": "The value of a path is the product of its weights. The tangent kernel splits into a part that "
-    "knows the data and the path kernel, which does not; SNIP, GraSP and SynFlow are sums over paths. Its claims are in "
-    "the family `paths/`.",
+    "knows the data and the path kernel, which does not; SNIP, GraSP and SynFlow are sums over paths. Its claims are "
+    "in the family `paths/`.",
     "gadhikar2023random": "Random masks at well chosen layer densities contain what training needs. The paper asks how "
     "wide a random network must be to contain a target, and trains inside random masks. Its claims are in the family "
     "`lottery/`.",
@@ -81,8 +81,8 @@ def _overview(verdicts: dict[str, Verdict], report: dict) -> str:
     known_false = sum(claim.expected == "REFUTED" for claim in CATALOGUE)
     words = [
         "# Atlas",
-        f"{theorems} statements about pruning at initialisation, each with its formula, its sources, where it was tested "
-        f"and what came out, and {len(CATALOGUE) - theorems} observations about training. {known_false} of the "
+        f"{theorems} statements about pruning at initialisation, each with its formula, its sources, where it was "
+        f"tested and what came out, and {len(CATALOGUE) - theorems} observations about training. {known_false} of the "
         "statements are known to be false: tempting strengthenings, shown with their smallest counterexamples.",
         claim_page.provenance(report),
         "A page keeps its address as long as the statement is in the catalogue. [By paper](papers.md), "

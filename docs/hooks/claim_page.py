@@ -20,6 +20,7 @@ def page(claim: Claim, verdict: Verdict, report: dict) -> str:
         report: the report that the verdict comes from, as parsed JSON.
     """
     parts = [
+        "---\nhide: [toc]\n---",
         f"# {claim.id}",
         f"{claim.title}.",
         f'<div class="statement">{mathml(claim.statement)}</div>',
@@ -39,8 +40,8 @@ def page(claim: Claim, verdict: Verdict, report: dict) -> str:
     drawn = figures_of().get(claim.id, ())
     if drawn:
         parts += ["## In a figure", *(f"[![{name}](FIGURES/{name}.png)](FIGURES/gallery.md#{name})" for name in drawn)]
-    parts += ["## Verify it again", f"```\nsketchprune verify {claim.id} --tier {report['tier']} --seed {report['seed']}"
-              f"\nsketchprune show {claim.id}\n```"]  # fmt: skip
+    parts += ["## Verify it again", f"```\nsketchprune verify {claim.id} --tier {report['tier']} "
+              f"--seed {report['seed']}\nsketchprune show {claim.id}\n```"]  # fmt: skip
     up = "../" * (claim.id.count("/") + 1)
     return "\n\n".join(part for part in parts if part).replace("FIGURES/", f"{up}figures/") + "\n"
 

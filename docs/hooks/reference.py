@@ -3,11 +3,11 @@
 import importlib
 import pkgutil
 
-import theory
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import sketchprune
+import theory
 
 MODULES = (
     *(f"sketchprune.{name}" for name in sketchprune.__all__),

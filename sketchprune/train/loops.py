@@ -120,7 +120,8 @@ def fit(
     Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape. On a
     CPU ``lax.conv`` is slow inside the loop of a program, here and in :func:`fit_many`: five times slower than outside
     of it for two layers of 8 and 16 channels on 28 x 28 images, where the products of
-    :func:`sketchprune.models.patch_convolution` are not slowed down. ``docs/guides/networks.md`` says how flax takes them.
+    :func:`sketchprune.models.patch_convolution` are not slowed down. ``docs/guides/networks.md`` says how flax takes
+    them.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2

@@ -17,9 +17,8 @@ from sketchprune import kernels, masks, paths, prune, scores, train
 from tests.support import taken, without_type_checks
 
 ROOT = Path(__file__).parents[2]
-RECIPES = dict(
-    re.findall(r"^## (?:flax )?(\w+)\n\n```python\n(.*?)^```", (ROOT / "docs/guides/networks.md").read_text(), re.M | re.S)
-)
+TEXT = (ROOT / "docs" / "guides" / "networks.md").read_text(encoding="utf-8")
+RECIPES = dict(re.findall(r"^## (?:flax )?(\w+)\n\n```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.standard_normal((12, 4)) * 2 + 1, jnp.float32)
 Y = jnp.asarray(RNG.standard_normal((12, 2)), jnp.float32)
