@@ -68,7 +68,7 @@ def test_without_resume_the_journal_starts_empty(tmp_path):
         ({"tier": "full"}, r"\(tier quick, not full\)"),
         ({"data": "x.npz", "data_crc32": 8}, r"\(data digits, not x.npz; checksum of data 7, not 8\)"),
         ({"versions": {"sketchprune": "0.2.0", "jax": "0.10.2"}}, r"\(sketchprune 0.1.0, not 0.2.0\)"),
-        ({"schema": 1}, r"\(schema 3, not 1\)"),
+        ({"schema": 1}, r"\(schema 4, not 1\)"),
     ],
 )
 def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, message):
