@@ -152,13 +152,16 @@ def _word(decision: Decision, *, observed: bool) -> str:
     return OBSERVED[decision] if observed else decision
 
 
-def _estimates(claim: Claim, verdict: Verdict) -> list[str]:
-    """What was estimated in each case that is no control, with its interval, in words."""
+def _estimates(claim: Claim, verdict: Verdict) -> list[dict[str, str]]:
+    """What was estimated in each case that is no control, with its interval, and what is said of it."""
     axis = claim.kind.axis(verdict)
     if axis is None:
         return []
-    named = [name for name, case in verdict.cases.items() if not case.control]
-    return [f"{axis.caption} {words(axis.values[name])}" for name in named if name in axis.values]
+    return [
+        {"case": name, "estimate": f"{axis.caption} {words(axis.values[name])}", "word": OBSERVED[case.verdict]}
+        for name, case in verdict.cases.items()
+        if not case.control and name in axis.values
+    ]
 
 
 def _formula(latex: str) -> Markup:

@@ -164,8 +164,8 @@ def _rows(verdict: Verdict, axis: Axis) -> Iterator[Row]:
         colour = tone(case.verdict, verdict.expected)
         if case.control:
             # A control is mostly called "digits, shuffled masks", after the case that is called "digits".
-            after = next((name.removeprefix(each) for each in effects if name.startswith(f"{each}, ")), f", {name}")
-            yield Row(name, f"control{after}", colour, "ring")
+            effect = max((each for each in effects if name.startswith(f"{each}, ")), key=len, default="")
+            yield Row(name, f"control, {name.removeprefix(f'{effect}, ')}", colour, "ring")
         else:
             yield Row(name, name, colour)
         if contrast_name(name) in axis.strips:

@@ -80,6 +80,12 @@ def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, mes
     assert (tmp_path / NAME).read_bytes() == before
 
 
+def test_a_journal_of_another_schema_is_not_merged(tmp_path):
+    begin(tmp_path, replace(RUN, schema=3), resume=False)
+    with pytest.raises(ValueError, match="folder is .*, whose schema is 3; it takes schema 4"):
+        journal.read(tmp_path)
+
+
 def test_what_is_no_journal_is_refused(tmp_path):
     (tmp_path / NAME).write_text("hello\n")
     with pytest.raises(ValueError, match="whose line 1 is no line of a journal .*; it takes another folder, or"):
