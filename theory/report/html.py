@@ -1,7 +1,7 @@
 """The report as one page: index.html, which needs no other file."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from itertools import groupby
@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from theory.claim import Claim
 from theory.instances import top_field
 from theory.kinds import KINDS, axes
-from theory.report.comparison import SAME, Comparison
+from theory.report.comparison import SAME, Change, Comparison
 from theory.report.formats import array_text, count, number, points_text
 from theory.report.heat_maps import heat_maps
 from theory.report.plots import claim_plots, words
@@ -52,14 +52,16 @@ def as_html(report: Report, changes: Comparison | str | None = None) -> str:
         "report": report,
         "run": report.run,
         "changes": changes,
+        "changed": _changed(changes, observations) if isinstance(changes, Comparison) else [],
         "same_instances": isinstance(changes, Comparison) and changes.threshold == SAME,
         "kinds": list(dict.fromkeys(kind.words for kind in kinds)),
         "theorems": _by_family(theorems),
         "observations": observations,
         "num_theorems": len(theorems),
         "looseness": looseness,
-        "words": _counted(theorems),
-        "observed": _counted(observations),
+        "words": _counted(section["word"] for section in theorems),
+        "results": _counted(section["result"] for section in theorems),
+        "observed": _counted(section["word"] for section in observations),
         "standings": Counter(map(standing, verdicts)),
         "trials": sum(verdict.trials for verdict in verdicts),
         "seconds": sum(verdict.elapsed_s for verdict in verdicts),
@@ -105,9 +107,22 @@ def _by_family(sections: list[Mapping[str, Any]]) -> list[tuple[str, list[Mappin
     return [(name, list(members)) for name, members in groupby(sections, lambda section: section["claim"].family)]
 
 
-def _counted(sections: list[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    """How often the page says each word of a claim, the most frequent first."""
-    return Counter(section["word"] for section in sections).most_common()
+def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
+    """How often there is each word, the most frequent first."""
+    return Counter(words).most_common()
+
+
+def _changed(changes: Comparison, observations: list[Mapping[str, Any]]) -> list[Change]:
+    """The verdicts that changed, in the words that the page has for them."""
+    observed = {section["claim"].id for section in observations}
+
+    def in_words(change: Change) -> Change:
+        id, _, part = change.what.partition(", ")
+        if id not in observed or part.startswith("mutant "):
+            return change
+        return Change(change.what, *(OBSERVED.get(word, word) for word in (change.first, change.second)))
+
+    return [in_words(change) for change in changes.verdicts]
 
 
 def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
@@ -120,6 +135,7 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "verdict": verdict,
         "observed": observed,
         "word": _word(verdict.verdict, observed=observed),
+        "result": verdict.verdict + (" (known to be false)" if verdict.verdict == verdict.expected == REFUTED else ""),
         "rank": 0 if not verdict.as_expected else 1 + _ORDER.index(verdict.verdict),
         "standing": standing(verdict),
         "formula": _formula(claim.statement),

@@ -85,6 +85,12 @@ def test_the_page_says_what_changed_since_the_last_report(tmp_path):
     assert '<span class="id">paths/gram</span>' in text and "are not in this one" in text
 
 
+def test_a_change_of_an_observation_is_in_its_words(tmp_path):
+    write_report(tmp_path, of({DISAGREES}, lottery_edge_popup={"verdict": SUPPORTED}))
+    text = write_report(tmp_path, of({DISAGREES})).read_text().split(HEADING)[1].split('id="controls"')[0]
+    assert "<td>in agreement</td><td><b>at odds</b></td>" in text and REFUTED not in text
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
