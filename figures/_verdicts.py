@@ -58,16 +58,19 @@ def reported(path: Path, data: Dataset) -> "dict[str, Verdict]":
 @functools.cache
 def _read(path: Path) -> "tuple[dict[str, Verdict], str]":
     """The verdicts of a report, and the name of its data set."""
+    from theory.report.run import SCHEMA
     from theory.verdict import Verdict
 
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        claims = [{name: value for name, value in fields.items() if name != "command"} for fields in report["claims"]]
-        found = {fields["id"]: Verdict.from_json(fields) for fields in claims}
-        return found, Path(report["data"]).name.removesuffix(".npz")
+        if (schema := report["schema"]) == SCHEMA:
+            fields = [{name: value for name, value in claim.items() if name != "command"} for claim in report["claims"]]
+            found = {claim["id"]: Verdict.from_json(claim) for claim in fields}
+            return found, Path(report["data"]).name.removesuffix(".npz")
     except OSError as error:
         raise ValueError(
             f"report is {path}, which cannot be read ({error.strerror}); it takes a verdicts.json"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"report is {path}, which is malformed; it takes a verdicts.json") from None
+    raise ValueError(f"report is {path}, whose schema is {schema}; it takes schema {SCHEMA}")

@@ -33,6 +33,8 @@ LEVEL = 1e-6
 """Probability of a wrong decision, per decision: below 10^-3 for any catalogue of under 1,000 decisions."""
 EFFECT_LEVEL = 1e-3
 """The same for rates and effects, whose intervals are 99.9 % intervals."""
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""The quantiles of theory/measured that a case keeps: the least, the median, the largest, and four between them."""
 
 
 def combine(decisions: Iterable[str]) -> Decision:
@@ -144,6 +146,7 @@ class CaseVerdict(_Record):
         contrast: of a control, the effect minus this control, averaged over the instances that they share; else nan.
         contrast_interval: the confidence interval of that mean; else None.
         points: of a rate, each size with the geometric mean of what was measured there; else empty.
+        looseness_quantiles: the :data:`QUANTILES` of the same ratios whose median is ``looseness``; else empty.
     """
 
     verdict: Decision
@@ -161,6 +164,7 @@ class CaseVerdict(_Record):
     contrast: float = math.nan
     contrast_interval: tuple[float, float] | None = None
     points: tuple[tuple[float, float], ...] = ()
+    looseness_quantiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,5 +324,8 @@ def _case_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("interval", "contrast_interval")
     }
     numbers = _with_nan(fields, "measured", "theory", "looseness", "resolution", "contrast")
-    points = tuple(tuple(point) for point in fields["points"])
-    return numbers | intervals | {"verdict": Decision(fields["verdict"]), "points": points}
+    drawn = {
+        "points": tuple(tuple(point) for point in fields["points"]),
+        "looseness_quantiles": tuple(fields["looseness_quantiles"]),
+    }
+    return numbers | intervals | drawn | {"verdict": Decision(fields["verdict"])}

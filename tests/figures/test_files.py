@@ -97,6 +97,12 @@ def test_a_report_of_other_data_is_refused(tmp_path):
         Config(report=path).verdict(CATALOGUE[0].id)
 
 
+def test_a_report_of_another_schema_is_refused(tmp_path):
+    path = write_report(tmp_path / "verdicts.json", CATALOGUE[:1], schema=3)
+    with pytest.raises(ValueError, match="verdicts.json, whose schema is 3; it takes schema 4"):
+        Config(report=path).verdict(CATALOGUE[0].id)
+
+
 def test_the_gallery_shows_what_the_folder_holds(made, folder):
     for name in ("sketch_error", "tails"):
         made(name)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from sketchprune._files import strict_json
 from theory import Rate
+from theory.report.run import SCHEMA
 from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Decision, Verdict
 
 REFUTED_CLAIM = "sketch/data-free"
@@ -33,8 +34,8 @@ def reported(claim):
     return Verdict(claim.id, claim.kind.words.name, word, expected, 0.1, cases, {}, None, 0.0)
 
 
-def write_report(path, claims, data="digits"):
+def write_report(path, claims, data="digits", schema=SCHEMA):
     """A verdicts.json."""
     entries = [strict_json(asdict(reported(claim))) | {"command": ""} for claim in claims]
-    path.write_text(json.dumps({"claims": entries, "data": data}))
+    path.write_text(json.dumps({"schema": schema, "claims": entries, "data": data}))
     return path

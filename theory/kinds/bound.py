@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from theory.kinds import exact
-from theory.kinds.axes import Axis, looseness
+from theory.kinds.axes import Axis, ratios
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import STATEMENT, Findings, Kind, Words
 from theory.measurements import Evaluation, take_rows
@@ -113,4 +113,4 @@ class Bound(Kind):
 
     def axis(self, verdict: Verdict) -> Axis | None:
         """How loose the bound is."""
-        return looseness({name: case.looseness for name, case in verdict.cases.items()})
+        return ratios(verdict)

@@ -125,6 +125,21 @@ class Effect(Kind):
         return self.margin
 
     def axis(self, verdict: Verdict) -> Axis | None:
-        """Mean differences."""
-        strips = {name: Strip(case.measured, case.interval) for name, case in verdict.cases.items()}
-        return linear("mean difference", strips, marks={0.0: "none"}, band=(-verdict.tolerance, math.inf))
+        """Mean differences, and the effect minus each control, under :func:`contrast_name`."""
+        cases = verdict.cases.items()
+        strips = {name: Strip(case.measured, case.interval) for name, case in cases}
+        contrasts = {
+            contrast_name(name): Strip(case.contrast, case.contrast_interval)
+            for name, case in cases
+            if case.contrast_interval is not None
+        }
+        return linear("mean difference", strips | contrasts, marks={0.0: "none"}, band=(-verdict.tolerance, math.inf))
+
+
+def contrast_name(control: str) -> str:
+    """What the effect minus a control is called on the axis.
+
+    Args:
+        control: the name of the control's case.
+    """
+    return f"effect − {control}"

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from theory.kinds.kind import STATEMENT, Findings, case_verdict, unmet
 from theory.measurements import Evaluation, SideArrays, TrialSums, largest_ratio, take_rows
 from theory.statistics import ROUNDING
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Replay
+from theory.verdict import INCONCLUSIVE, QUANTILES, REFUTED, SUPPORTED, CaseVerdict, Replay
 
 if TYPE_CHECKING:
     import theory.instances
@@ -71,9 +71,8 @@ def decide_inequality(sides: Evaluation, admissible: Admissible, *, method: str 
         return unmet(admissible, method=method)
     kept = take_rows(sides, admissible)
     decision = REFUTED if kept.violated.any() or kept.broken.any() else SUPPORTED
-    return case_verdict(
-        decision, admissible, method=method, resolution=largest_ratio(kept.values), **medians(kept.values)
-    )
+    numbers = medians(kept.values, violated=np.asarray(kept.violated))
+    return case_verdict(decision, admissible, method=method, resolution=largest_ratio(kept.values), **numbers)
 
 
 def is_vacuous(sides: SideArrays) -> bool:
@@ -83,26 +82,40 @@ def is_vacuous(sides: SideArrays) -> bool:
     return bool(known.any()) and float(np.mean(exceeds)) > 0.5
 
 
-def medians(sides: SideArrays) -> dict[str, Any]:
-    """``measured``, ``theory`` and ``looseness``: medians of both sides, and of theory/measured where measured > 0."""
-    return {
-        "measured": float(np.median(sides.measured)),
-        "theory": float(np.median(sides.theory)),
-        "looseness": looseness(np.asarray(sides.measured), np.asarray(sides.theory)),
-    }
+def medians(sides: SideArrays, *, violated: np.ndarray | None = None) -> dict[str, Any]:
+    """``measured`` and ``theory``, medians of both sides; and what :func:`looseness` says of their ratios.
+
+    Args:
+        sides: both sides.
+        violated: where measured exceeds theory by more than rounding; elsewhere a bound is at least tight. None where
+            this is not known.
+    """
+    measured, theory = np.asarray(sides.measured), np.asarray(sides.theory)
+    bound = theory if violated is None else np.where(violated, theory, np.maximum(theory, measured))
+    medians = {"measured": float(np.median(measured)), "theory": float(np.median(theory))}
+    return medians | looseness(measured, bound)
 
 
-def looseness(measured: np.ndarray, theory: np.ndarray) -> float:
-    """The median of theory/measured where measured > 0; NaN where it nowhere is.
+def looseness(measured: np.ndarray, theory: np.ndarray) -> dict[str, Any]:
+    """``looseness``, the median of theory/measured where measured > 0, and ``looseness_quantiles`` of these ratios.
+
+    NaN and no quantiles where measured nowhere is > 0.
 
     Args:
         measured: the measured side.
         theory: the theory's; NaN where there is no ratio.
+
+    Example:
+        >>> looseness(np.array([1.0, 2.0, 0.0]), np.array([4.0, 2.0, 1.0]))["looseness"]
+        2.5
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = theory / measured
     finite = ratio[np.isfinite(ratio) & (measured > 0)]
-    return float(np.median(finite)) if finite.size else np.nan
+    if not finite.size:
+        return {"looseness": np.nan, "looseness_quantiles": ()}
+    quantiles = tuple(np.quantile(finite, QUANTILES).tolist())
+    return {"looseness": float(np.median(finite)), "looseness_quantiles": quantiles}
 
 
 def measure_enumerated(

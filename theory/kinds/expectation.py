@@ -7,7 +7,7 @@ import numpy as np
 
 from theory import statistics
 from theory.kinds import exact, retrials, trials
-from theory.kinds.axes import Axis, Strip, linear, looseness
+from theory.kinds.axes import Axis, Strip, linear, ratios
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import Findings, Words, check_relation, unmet
 from theory.measurements import Evaluation, TrialSums, take_rows
@@ -204,7 +204,7 @@ class Expectation(trials.Sampled):
     def axis(self, verdict: Verdict) -> Axis | None:
         """For "equal" the deviation; for "at most" how loose the bound is."""
         if self.relation == "at most":
-            return looseness({name: case.looseness for name, case in verdict.cases.items()})
+            return ratios(verdict)
         strips = {name: _deviation(case) for name, case in verdict.cases.items()}
         band = (-verdict.tolerance, verdict.tolerance)
         return linear("deviation ÷ scale", strips, marks={0.0: "theory"}, band=band)

@@ -185,6 +185,7 @@ def case_verdict(
     measured: float = np.nan,
     theory: float = np.nan,
     looseness: float = np.nan,
+    looseness_quantiles: tuple[float, ...] = (),
     resolution: float = np.nan,
     trials: int = 0,
     interval: tuple[float, float] | None = None,
@@ -199,6 +200,7 @@ def case_verdict(
         measured: what the kind's words say of ``measured``.
         theory: what they say of ``theory``.
         looseness: median of theory/measured, where the kind has one.
+        looseness_quantiles: the :data:`theory.verdict.QUANTILES` of theory/measured, where the kind has them.
         resolution: what the kind's words say of ``resolution``.
         trials: trials behind the decision.
         interval: what they say of ``interval``.
@@ -216,6 +218,7 @@ def case_verdict(
         interval=interval,
         method=method,
         reason=reason,
+        looseness_quantiles=looseness_quantiles,
     )
 
 

@@ -73,7 +73,8 @@ class Probability(trials.Sampled):
         _check_delta(sides.values.theory[admissible], "delta of an enumerated case")
         worst = exact.worst_entry(self.discrepancy(sides), sides.broken, admissible)
         measured, theory = sides.pair(*worst)
-        return replace(verdict, measured=measured, theory=theory, looseness=np.nan, resolution=np.nan)
+        none = {"looseness": np.nan, "looseness_quantiles": (), "resolution": np.nan}
+        return replace(verdict, measured=measured, theory=theory, **none)
 
     def is_exact(self, *, enumerated: bool) -> bool:
         """Where all outcomes are enumerated."""
@@ -102,7 +103,7 @@ class Probability(trials.Sampled):
             "measured": float(_failures(kept)[worst] / trials.count_trials(kept)[worst]),
             "theory": float(_delta(kept)[worst]),
             # A failure that is allowed may have a theory of 0, which no factor makes a bound.
-            "looseness": exact.looseness(means.measured, np.where(means.theory > 0, means.theory, np.nan)),
+            **exact.looseness(means.measured, np.where(means.theory > 0, means.theory, np.nan)),
             "resolution": self.resolution(kept, trials.level_per_interval(level, kept, tier)),
         }
         verdict = trials.decide_case(judgement, kept, admissible, numbers)

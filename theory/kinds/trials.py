@@ -98,7 +98,7 @@ def decide_case(judgement: Judgement, sums: TrialSums, admissible: Admissible, n
         judgement: of its components.
         sums: over trials on its admissible instances.
         admissible: which instances met the hypotheses.
-        numbers: ``measured``, ``theory``, ``looseness`` and ``resolution`` of the verdict.
+        numbers: ``measured``, ``theory``, ``resolution``, ``looseness`` and its quantiles of the verdict.
     """
     broken = sums.broken.sum(axis=0) > 0
     return case_verdict(

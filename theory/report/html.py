@@ -1,7 +1,7 @@
 """The report as one page: index.html, which needs no other file."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from itertools import groupby
@@ -14,28 +14,61 @@ from markupsafe import Markup, escape
 from theory.claim import Claim
 from theory.instances import top_field
 from theory.kinds import KINDS, axes
+from theory.report.comparison import SAME, Change, Comparison
 from theory.report.formats import array_text, count, number, points_text
+from theory.report.heat_maps import heat_maps
+from theory.report.plots import claim_plots, words
 from theory.report.references import source_line
 from theory.report.replays import REPLAY, file_stem
-from theory.report.run import Report, Run, Selected, refuted_mutants, standing
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, VACUOUS, Replay, Verdict
+from theory.report.run import Report, Run, Selected, refuted_mutants, standing, tone
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, Decision, Replay, Verdict
+
+OBSERVED: Mapping[str, str] = {
+    SUPPORTED: "in agreement",
+    REFUTED: "at odds",
+    VACUOUS: "says nothing",
+    INCONCLUSIVE: "undecided",
+    UNMET: "not measured",
+}
+"""What the page says of an observation, of which nothing was expected, in place of the verdict."""
+_ORDER = (REFUTED, INCONCLUSIVE, UNMET, VACUOUS, SUPPORTED)
+"""How verdicts are sorted, after what is not as expected."""
 
 
-def as_html(report: Report) -> str:
-    """The page of a report. It loads nothing from elsewhere."""
+def as_html(report: Report, changes: Comparison | str | None = None) -> str:
+    """The page of a report. It loads nothing from elsewhere.
+
+    Args:
+        report: a run and its verdicts.
+        changes: since the last report; why they are not known; None where there was no report.
+    """
     verdicts = [verdict for _, verdict in report.verdicts]
+    looseness = axes.looseness({verdict.id: verdict.looseness for verdict in verdicts if verdict.expected is not None})
     sections = [_section(report.run, item, verdict) for item, verdict in report.verdicts]
+    theorems = [section for section in sections if not section["observed"]]
+    observations = [section for section in sections if section["observed"]]
     kinds = [*KINDS, *(item.claim.kind for item, _ in report.verdicts)]  # a user's claim may be of a kind of her own
     contents = {
         "report": report,
         "run": report.run,
+        "changes": changes,
+        "changed": _changed(changes, observations) if isinstance(changes, Comparison) else [],
+        "same_instances": isinstance(changes, Comparison) and changes.threshold == SAME,
         "kinds": list(dict.fromkeys(kind.words for kind in kinds)),
-        "families": [(name, list(members)) for name, members in groupby(sections, lambda one: one["claim"].family)],
-        "looseness": axes.looseness({verdict.id: verdict.looseness for verdict in verdicts}),
-        "counts": Counter(verdict.verdict for verdict in verdicts).most_common(),
+        "theorems": _by_family(theorems),
+        "observations": observations,
+        "num_theorems": len(theorems),
+        "looseness": looseness,
+        "words": _counted(section["word"] for section in theorems),
+        "results": _counted(section["result"] for section in theorems),
+        "observed": _counted(section["word"] for section in observations),
         "standings": Counter(map(standing, verdicts)),
         "trials": sum(verdict.trials for verdict in verdicts),
         "seconds": sum(verdict.elapsed_s for verdict in verdicts),
+        "choices": {
+            "family": list(dict.fromkeys(section["claim"].family for section in sections)),
+            "kind": list(dict.fromkeys(section["kind"] for section in sections)),
+        },
     }
     return _templates().get_template("index.html").render(contents)
 
@@ -69,37 +102,82 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
+def _by_family(sections: list[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The sections of each family, in their order."""
+    return [(name, list(members)) for name, members in groupby(sections, lambda section: section["claim"].family)]
+
+
+def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
+    """How often there is each word, the most frequent first."""
+    return Counter(words).most_common()
+
+
+def _changed(changes: Comparison, observations: list[Mapping[str, Any]]) -> list[Change]:
+    """The verdicts that changed, in the words that the page has for them."""
+    observed = {section["claim"].id for section in observations}
+
+    def in_words(change: Change) -> Change:
+        id, _, part = change.what.partition(", ")
+        if id not in observed or part.startswith("mutant "):
+            return change
+        return Change(change.what, *(OBSERVED.get(word, word) for word in (change.first, change.second)))
+
+    return [in_words(change) for change in changes.verdicts]
+
+
 def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
     """What the templates show of one claim."""
     claim = item.claim
-    axis = claim.kind.axis(verdict)
+    observed = verdict.expected is None
     return {
         "claim": claim,
         "argument": item.argument,
         "verdict": verdict,
+        "observed": observed,
+        "word": _word(verdict.verdict, observed=observed),
+        "result": verdict.verdict + (" (known to be false)" if verdict.verdict == verdict.expected == REFUTED else ""),
+        "rank": 0 if not verdict.as_expected else 1 + _ORDER.index(verdict.verdict),
         "standing": standing(verdict),
         "formula": _formula(claim.statement),
         "kind": claim.kind.words.name,
         "meaning": claim.kind.meaning,
         "sources": [source_line(source) for source in claim.sources],
-        "axis": axis,
+        "plots": claim_plots(claim.kind, verdict),
+        "estimates": _estimates(claim, verdict) if observed else (),
         "cases": [
             asdict(case)
             | {
                 "name": name,
-                "tone": _tone(case.verdict, verdict.expected),
-                "strip": axis and axis.strips[name],
+                "word": _word(case.verdict, observed=observed),
+                "tone": tone(case.verdict, verdict.expected),
                 "points_text": points_text(case) if case.points else "",
             }
             for name, case in verdict.cases.items()
         ],
         "has_contrasts": any(case.contrast_interval is not None for case in verdict.cases.values()),
         "num_vacuous": sum(case.verdict == VACUOUS for case in verdict.cases.values()),
-        "mutants": [(name, word, _tone(word, REFUTED)) for name, word in verdict.mutants.items()],
+        "mutants": [(name, word, tone(word, REFUTED)) for name, word in verdict.mutants.items()],
         "num_refuted_mutants": refuted_mutants(verdict),
         "counterexample": _counterexample(claim, verdict),
         "command": run.command(item.argument),
     }
+
+
+def _word(decision: Decision, *, observed: bool) -> str:
+    """The verdict, or what is said in place of it of an observation."""
+    return OBSERVED[decision] if observed else decision
+
+
+def _estimates(claim: Claim, verdict: Verdict) -> list[dict[str, str]]:
+    """What was estimated in each case that is no control, with its interval, and what is said of it."""
+    axis = claim.kind.axis(verdict)
+    if axis is None:
+        return []
+    return [
+        {"case": name, "estimate": f"{axis.caption} {words(axis.values[name])}", "word": OBSERVED[case.verdict]}
+        for name, case in verdict.cases.items()
+        if not case.control and name in axis.values
+    ]
 
 
 def _formula(latex: str) -> Markup:
@@ -110,18 +188,8 @@ def _formula(latex: str) -> Markup:
         return Markup(f"<code>{escape(latex)}</code>")
 
 
-def _tone(word: str, expected: str | None) -> str:
-    """The colour of a verdict word, given the word that was expected."""
-    if expected is None and word in (SUPPORTED, REFUTED):
-        return "seen"
-    if word == expected:
-        return "good"
-    tones: dict[str, str] = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}
-    return tones.get(word, "idle")
-
-
 def _counterexample(claim: Claim, verdict: Verdict) -> Mapping[str, Any] | None:
-    """The counterexample and the smaller one, their arrays as text."""
+    """The counterexample and the smaller one, their arrays as text and as heat maps."""
     found = verdict.counterexample
     if found is None:
         return None
@@ -134,4 +202,5 @@ def _counterexample(claim: Claim, verdict: Verdict) -> Mapping[str, Any] | None:
 
 
 def _shown(found: Replay) -> dict[str, Any]:
-    return asdict(found) | {"values": {name: array_text(values) for name, values in found.values.items()}}
+    texts = {name: array_text(values) for name, values in found.values.items()}
+    return asdict(found) | {"values": texts, "maps": heat_maps(found.values)}

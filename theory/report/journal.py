@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from sketchprune._files import strict_json, write_atomically
-from theory.report.run import Run, Selected
+from theory.report.run import SCHEMA, Run, Selected
 from theory.verdict import Verdict
 
 NAME = "verdicts.jsonl"
@@ -62,7 +62,7 @@ def read(folder: Path) -> tuple[Run, dict[ClaimKey, Verdict]]:
     """The run whose journal a folder holds, and its verdicts.
 
     Raises:
-        ValueError: there is no journal, or it cannot be read.
+        ValueError: there is no journal, or it cannot be read, or it is one of another version of its fields.
     """
     path = folder / NAME
     lines = _complete_lines(path)
@@ -72,6 +72,8 @@ def read(folder: Path) -> tuple[Run, dict[ClaimKey, Verdict]]:
         run = Run(**lines[0])
     except TypeError as error:
         raise _damaged(path, 1, error) from None
+    if run.schema != SCHEMA:
+        raise ValueError(f"folder is {folder}, whose schema is {run.schema}; it takes schema {SCHEMA}")
     return run, _verdicts(path, lines[1:])
 
 

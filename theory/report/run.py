@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from theory.claim import Claim
-from theory.verdict import LEVEL, REFUTED, Verdict
+from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, SUPPORTED, Verdict
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the fields in the files of a report."""
 WHOLE = "1/1"
 """The shard of a run that verifies all that was selected."""
 
 Standing = Literal["good", "bad", "open", "seen"]
+Tone = Literal["good", "bad", "open", "seen", "idle"]
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,18 @@ def standing(verdict: Verdict) -> Standing:
     if not verdict.as_expected:
         return "bad"
     return "seen" if verdict.expected is None else "good"
+
+
+def tone(word: str, expected: str | None) -> Tone:
+    """The colour of a verdict word.
+
+    Args:
+        word: the verdict on a claim, a case or a mutant.
+        expected: the one that was expected; None where nothing was.
+    """
+    if expected is None and word in (SUPPORTED, REFUTED):
+        return "seen"
+    if word == expected:
+        return "good"
+    tones: dict[str, Tone] = {SUPPORTED: "good", REFUTED: "bad", INCONCLUSIVE: "open"}
+    return tones.get(word, "idle")

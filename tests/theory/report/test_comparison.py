@@ -134,7 +134,7 @@ def test_the_exit_status_is_of_changed_verdicts_alone(tmp_path, capsys, second, 
         (None, r"cannot be read \(No such file or directory\); it takes the verdicts.json of a report"),
         ("{", "is no JSON .*; it takes the verdicts.json of a report"),
         ("[1]", "holds no verdicts; it takes the verdicts.json of a report"),
-        (report(ONE, run=replace(RUN, schema=2)), "schema is 2; it takes schema 3"),
+        (report(ONE, run=replace(RUN, schema=2)), "schema is 2; it takes schema 4"),
     ],
 )
 def test_wrong_usage(tmp_path, capsys, text, message):

@@ -68,7 +68,7 @@ def test_without_resume_the_journal_starts_empty(tmp_path):
         ({"tier": "full"}, r"\(tier quick, not full\)"),
         ({"data": "x.npz", "data_crc32": 8}, r"\(data digits, not x.npz; checksum of data 7, not 8\)"),
         ({"versions": {"sketchprune": "0.2.0", "jax": "0.10.2"}}, r"\(sketchprune 0.1.0, not 0.2.0\)"),
-        ({"schema": 1}, r"\(schema 3, not 1\)"),
+        ({"schema": 1}, r"\(schema 4, not 1\)"),
     ],
 )
 def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, message):
@@ -78,6 +78,12 @@ def test_another_run_is_refused_and_its_journal_left_alone(tmp_path, change, mes
     with pytest.raises(ValueError, match=message):
         begin(tmp_path, replace(RUN, **change), resume=True)
     assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_a_journal_of_another_schema_is_not_merged(tmp_path):
+    begin(tmp_path, replace(RUN, schema=3), resume=False)
+    with pytest.raises(ValueError, match="folder is .*, whose schema is 3; it takes schema 4"):
+        journal.read(tmp_path)
 
 
 def test_what_is_no_journal_is_refused(tmp_path):
