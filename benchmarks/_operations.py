@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params, primitives
 
+from sketchprune._jaxpr import aval
+
 
 def product_operations(function: Callable[..., Any], *arguments: Any, trips: int = 1) -> int:
     """Floating-point operations in the matrix products and convolutions of a function; of branches, the most.
@@ -23,7 +25,7 @@ def _operations(jaxpr: Jaxpr, trips: int) -> int:
     """The operations of a jaxpr; the body of a loop counts as often as it runs."""
     total = 0
     for equation in jaxpr.eqns:
-        shapes = [getattr(atom, "aval", None) for atom in (*equation.invars, *equation.outvars)]
+        shapes = [aval(atom) for atom in (*equation.invars, *equation.outvars)]
         if equation.primitive is primitives.dot_general_p:
             (contracted, _), _ = equation.params["dimension_numbers"]
             total += 2 * shapes[-1].size * math.prod(shapes[0].shape[axis] for axis in contracted)

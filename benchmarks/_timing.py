@@ -74,6 +74,7 @@ def prepared(function: Callable[..., Any], *arguments: Any) -> Prepared:
     compiled = jax.jit(function).lower(*arguments).compile()
     compile_s = time.perf_counter() - begin
     sizes = compiled.memory_analysis()
+    assert sizes is not None  # XLA knows it on CPUs, GPUs and TPUs
     peak_bytes = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
     return Prepared(functools.partial(compiled, *arguments), compile_s, peak_bytes)
 

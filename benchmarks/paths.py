@@ -9,18 +9,19 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from benchmarks._operations import product_operations
 from benchmarks._peers import absent, torch
-from benchmarks._record import OURS, Row, Target
+from benchmarks._record import OURS, Row
 from benchmarks._roofs import Roof, memory
 from benchmarks._timing import in_turns, prepared
 from sketchprune import paths
@@ -90,7 +91,6 @@ def _trace_rows(weights: list[np.ndarray], roof: Roof) -> Iterator[Row]:
             roof=roof.name if large else "",
             error=abs(float(run()) - exact) / exact,
             memory_mib=ours.peak_mib if own else None,
-            target=None if own else Target("ratio", least=1),
         )
     if peer is None:
         yield absent(what, "PyTorch")
@@ -120,7 +120,6 @@ def _eigenvalue_rows(weights: list[np.ndarray]) -> Iterator[Row]:
             ratio=None if own else timings[name].over(timings[OURS]),
             error=abs(float(run()) - exact) / exact,
             memory_mib=ours.peak_mib if own else None,
-            target=None if own else Target("ratio", least=1),
             note=f"{PRODUCTS} products, {product_operations(_product, weights, weights) / size:.0f} operations a weight"
             if own
             else "",
@@ -139,10 +138,10 @@ def _product(weights: Weights, vector: Weights) -> Weights:
 
 def gram_matrix(weights: Weights) -> Float[Array, "d d"]:
     """The Gram matrix, by one product for each of its columns."""
-    flat, split = jax.flatten_util.ravel_pytree(list(weights))
+    flat, split = ravel_pytree(list(weights))
 
     def column(unit: Float[Array, " d"]) -> Float[Array, " d"]:
-        return jax.flatten_util.ravel_pytree(_product(weights, split(unit)))[0]
+        return ravel_pytree(_product(weights, split(unit)))[0]
 
     return jax.lax.map(column, jnp.eye(flat.size, dtype=flat.dtype), batch_size=256)
 
@@ -167,15 +166,16 @@ def _lapack(gram: Callable[..., Array], weights: list[np.ndarray]) -> float:
 
 def _scipy(weights: list[np.ndarray], tolerance: float) -> float:
     """The largest eigenvalue by ARPACK, with our products."""
-    flat, split = jax.flatten_util.ravel_pytree(weights)
+    flat, split = ravel_pytree(weights)
     product = _flat_product(tuple(weight.shape for weight in weights))
 
     def times(vector: np.ndarray) -> np.ndarray:
         return np.asarray(product(weights, jnp.asarray(vector.astype(flat.dtype))))
 
-    operator = LinearOperator((flat.size, flat.size), matvec=times, dtype=np.dtype(flat.dtype))
+    operator, arpack = cast(Any, LinearOperator), cast(Any, eigsh)  # their types miss arguments
+    products = operator((flat.size, flat.size), matvec=times, dtype=np.dtype(flat.dtype))
     start = np.random.default_rng(0).standard_normal(flat.size).astype(flat.dtype)
-    return float(eigsh(operator, 1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)[0])
+    return float(arpack(products, 1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)[0])
 
 
 @functools.cache
