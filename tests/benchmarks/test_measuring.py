@@ -122,7 +122,18 @@ def test_the_stated_cost_is_the_first_sentence():
             pass. More of it.
         """
 
+    def of_time():
+        """One line.
+
+        Cost:
+            Memory: much. Time: d for each
+            pass.
+
+        Source: none.
+        """
+
     assert scaling.stated_cost(function) == "O(d) for each pass"
+    assert scaling.stated_cost(of_time) == "d for each pass"
     with pytest.raises(ValueError, match="whose docstring has no Cost; it takes one that has"):
         scaling.stated_cost(Clock)
 
