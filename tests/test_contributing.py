@@ -75,7 +75,8 @@ def test_a_kind_is_decided_and_explained_in_the_report(folder):
     assert verdict.verdict == "REFUTED" and verdict.kind == "lower-bound"
     item = Selected(claim, claim.id)
     page = as_html(Report(Run(0, "quick", "digits", 0, {}), [(item, verdict)]))
-    assert "<td>lower-bound</td><td>median of the measured side</td><td>median bound</td>" in page
+    words = ("<td>lower-bound</td>", ">median of the measured side</td>", ">median bound</td>")
+    assert all(word in page for word in words)
 
 
 def test_a_law_is_searched_and_pruned_with(folder):

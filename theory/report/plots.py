@@ -5,7 +5,7 @@ theory ÷ measured, failure rates against the one that is allowed, or effects wi
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -24,6 +24,8 @@ TOP, ROW, LINE, BOTTOM = 34.0, 34.0, 14.0, 22.0
 """Height of what is above the cases, of a case, of one more line of its text, and of the ticks below the cases."""
 FRAME = (44.0, 54.0, WIDTH - 10.0, 208.0)
 """Left, top, right and bottom of the points of a rate; the ticks are outside."""
+Place = tuple[float, float]
+"""Across and up, or across and down in a drawing."""
 
 
 @dataclass(frozen=True)
@@ -114,30 +116,11 @@ def rate_plot(name: str, case: CaseVerdict, colour: Tone) -> Markup:
         case: one that has points.
         colour: of the points and the fit.
     """
-    x = [math.log(size) for size, _ in case.points]
-    y = [math.log(value) for _, value in case.points]
-    x_mean, y_mean = sum(x) / len(x), sum(y) / len(y)
-    lines = {
-        slope: [y_mean + slope * (end - x_mean) for end in (x[0], x[-1])] for slope in (case.measured, case.theory)
-    }
-    left, top, right, bottom = FRAME
-    low, high = _padded([*y, *(end for ends in lines.values() for end in ends)])
-    start, stop = _padded(x)
-
-    def place(log_size: float, log_value: float) -> tuple[float, float]:
-        across, up = (log_size - start) / (stop - start), (log_value - low) / (high - low)
-        return left + (right - left) * across, bottom - (bottom - top) * up
-
-    def line(slope: float, class_: str) -> Markup:
-        (x1, y1), (x2, y2) = (place(*end) for end in zip((x[0], x[-1]), lines[slope], strict=True))
-        return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-    points = []
-    for (size, value), centre in zip(case.points, map(place, x, y), strict=True):
-        points.append(
-            element("circle", tip(f"{number(value)} at {size:g}"), cx=centre[0], cy=centre[1], r=4, class_="point")
-        )
+    logs = [(math.log(size), math.log(value)) for size, value in case.points]
+    fit, theory = (_through_middle(logs, slope) for slope in (case.measured, case.theory))
+    frame = _Frame.around([*logs, *fit, *theory])
     fitted = words(Strip(case.measured, case.interval))
+    bottom = FRAME[3]
     return drawing(
         bottom + 34,
         text(0.0, 11.0, name, "caption"),
@@ -145,16 +128,87 @@ def rate_plot(name: str, case: CaseVerdict, colour: Tone) -> Markup:
         text(23.0, 28.0, f"fit, exponent {fitted}", "value"),
         element("line", x1=0, y1=39, x2=18, y2=39, class_="theory"),
         text(23.0, 43.0, f"theory, exponent {number(case.theory)}", "value"),
-        element("rect", x=left, y=top, width=right - left, height=bottom - top, class_="frame"),
-        *_size_ticks(case, lambda log_size: place(log_size, low)[0], bottom),
-        *_value_ticks(low, high, lambda log_value: place(start, log_value)[1]),
-        line(case.theory, "theory"),
-        line(case.measured, "fit"),
-        *points,
-        text((left + right) / 2, bottom + 30, "size", "tick", anchor="middle"),
+        *frame.ticks(size for size, _ in case.points),
+        frame.line(theory, "theory"),
+        frame.line(fit, "fit"),
+        *(
+            frame.point(place, f"{number(value)} at {size:g}")
+            for place, (size, value) in zip(logs, case.points, strict=True)
+        ),
+        text((FRAME[0] + FRAME[2]) / 2, bottom + 30, "size", "tick", anchor="middle"),
         label=f"{name}: measured against size, both logarithmic. Exponent {fitted}, theory {number(case.theory)}",
         class_=f"plot {colour}",
     )
+
+
+def _through_middle(logs: Sequence[Place], slope: float) -> tuple[Place, Place]:
+    """The two ends of the line with a slope through the mean of some points."""
+    x, y = (sum(values) / len(logs) for values in zip(*logs, strict=True))
+    start, stop = logs[0][0], logs[-1][0]
+    return (start, y + slope * (start - x)), (stop, y + slope * (stop - x))
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where the logarithms of sizes and of values lie in the plot of a rate.
+
+    Attributes:
+        sizes: the logarithms at its left and at its right.
+        values: those at its bottom and at its top.
+    """
+
+    sizes: tuple[float, float]
+    values: tuple[float, float]
+
+    @classmethod
+    def around(cls, logs: Sequence[Place]) -> "_Frame":
+        """The frame that holds these points, with a little room around them."""
+        return cls(*(_padded(values) for values in zip(*logs, strict=True)))
+
+    def place(self, logs: Place) -> Place:
+        """From the logarithms of a size and a value to a place in the drawing."""
+        left, top, right, bottom = FRAME
+        across = (logs[0] - self.sizes[0]) / (self.sizes[1] - self.sizes[0])
+        up = (logs[1] - self.values[0]) / (self.values[1] - self.values[0])
+        return left + (right - left) * across, bottom - (bottom - top) * up
+
+    def line(self, ends: tuple[Place, Place], class_: str) -> Markup:
+        """A line between two points."""
+        (x1, y1), (x2, y2) = map(self.place, ends)
+        return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+    def point(self, logs: Place, words: str) -> Markup:
+        """A point, and what is said of it."""
+        x, y = self.place(logs)
+        return element("circle", tip(words), cx=x, cy=y, r=4, class_="point")
+
+    def ticks(self, sizes: Iterable[float]) -> Iterator[Markup]:
+        """The frame itself, a tick for each size, and lines at round values."""
+        left, top, right, bottom = FRAME
+        yield element("rect", x=left, y=top, width=right - left, height=bottom - top, class_="frame")
+        written = -math.inf
+        for size in sizes:
+            x, _ = self.place((math.log(size), self.values[0]))
+            yield element("line", x1=x, y1=bottom, x2=x, y2=bottom + 4, class_="mark")
+            if x - written > 34:  # else it would be written over the one before
+                yield text(x, bottom + 16, f"{size:g}", "tick", anchor="middle")
+                written = x
+        for value, words in _round_values(*self.values):
+            _, y = self.place((self.sizes[0], math.log(value)))
+            yield element("line", x1=left, y1=y, x2=right, y2=y, class_="track")
+            yield text(left - 5, y + 3.5, words, "tick", anchor="end")
+
+
+def _round_values(low: float, high: float) -> list[tuple[float, str]]:
+    """At most six powers of ten between two logarithms, or 1, 2 and 5 times them where there are few."""
+    exponents = range(math.floor(low / math.log(10)), math.ceil(high / math.log(10)) + 1)
+    powers = {10.0**exponent: power_of_ten(exponent) for exponent in exponents}
+    fine = {factor * power: number(factor * power) for power in powers for factor in (1, 2, 5)}
+    coarse, all_ = (
+        [(value, words) for value, words in each.items() if low <= math.log(value) <= high] for each in (powers, fine)
+    )
+    shown = coarse if len(coarse) > 1 else all_
+    return shown[:: max(1, -(-len(shown) // 6))]
 
 
 def _rows(verdict: Verdict, axis: Axis) -> Iterator[Row]:
@@ -232,33 +286,6 @@ def _shape(name: str, x: float, y: float) -> Markup:
     if name == "diamond":
         return element("path", d=f"M{x - 5:.2f} {y:.2f}l5 -5l5 5l-5 5z", class_="point")
     return element("circle", cx=x, cy=y, r=4.5, class_="point" if name == "dot" else "point ring")
-
-
-def _size_ticks(case: CaseVerdict, x_of: Callable[[float], float], bottom: float) -> Iterator[Markup]:
-    """The sizes of a rate, without those that would be written over the one before."""
-    written = -math.inf
-    for size, _ in case.points:
-        x = x_of(math.log(size))
-        yield element("line", x1=x, y1=bottom, x2=x, y2=bottom + 4, class_="mark")
-        if x - written > 34:
-            yield text(x, bottom + 16, f"{size:g}", "tick", anchor="middle")
-            written = x
-
-
-def _value_ticks(low: float, high: float, y_of: Callable[[float], float]) -> Iterator[Markup]:
-    """Powers of ten between two logarithms, or 1, 2 and 5 times them where there are few."""
-    left, _, right, _ = FRAME
-    first, last = math.floor(low / math.log(10)), math.ceil(high / math.log(10))
-    powers = {10.0**exponent: power_of_ten(exponent) for exponent in range(first, last + 1)}
-    fine = {factor * power: number(factor * power) for power in powers for factor in (1, 2, 5)}
-    inside = [
-        {value: words for value, words in each.items() if low <= math.log(value) <= high} for each in (powers, fine)
-    ]
-    shown = list((inside[0] if len(inside[0]) > 1 else inside[1]).items())
-    for value, words in shown[:: -(-len(shown) // 6)] if shown else ():
-        y = y_of(math.log(value))
-        yield element("line", x1=left, y1=y, x2=right, y2=y, class_="track")
-        yield text(left - 5, y + 3.5, words, "tick", anchor="end")
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:
