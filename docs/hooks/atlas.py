@@ -6,6 +6,7 @@ address of a claim's page follows from its id, which is permanent: ``atlas/sketc
 
 import json
 from collections.abc import Iterable
+from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     } | {claim.id: claim_page.page(claim, verdicts[claim.id], report) for claim in CATALOGUE}
     for name, text in pages.items():
         files.append(File.generated(config, f"atlas/{name}.md", content=text))
+    style = resources.files("theory.report").joinpath("templates", "plots.css").read_text(encoding="utf-8")
+    files.append(File.generated(config, "plots.css", content=style))
     return files
 
 

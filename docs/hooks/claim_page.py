@@ -6,7 +6,9 @@ from functools import cache
 from figures.__main__ import FIGURES
 from theory.claim import Claim
 from theory.report.formats import array_text, count, number
+from theory.report.heat_maps import heat_maps
 from theory.report.html import mathml
+from theory.report.plots import claim_plots
 from theory.report.references import source_line
 from theory.verdict import Replay, Verdict
 
@@ -32,6 +34,7 @@ def page(claim: Claim, verdict: Verdict, report: dict) -> str:
         parts += ["## Hypotheses", "\n".join(f"- {name}" for name in claim.hypotheses)]
     parts += ["## Sources", "\n".join(f"- {source_line(source)}" for source in claim.sources)]
     parts += ["## What was measured", provenance(report), _cases(claim, verdict), _tightness(claim, verdict)]
+    parts.append(f'<div class="plots">{"".join(claim_plots(claim.kind, verdict))}</div>')
     if claim.mutants:
         parts += ["## Mutants", "False variants that the same check must refute, since a check that cannot fail shows "
                   "nothing.", "\n".join(f"- {name}: {word}" for name, word in verdict.mutants.items())]  # fmt: skip
@@ -107,7 +110,7 @@ def _tightness(claim: Claim, verdict: Verdict) -> str:
     loose = {name: case.looseness for name, case in verdict.cases.items() if case.looseness == case.looseness}
     vacuous = [name for name, case in verdict.cases.items() if case.verdict == "VACUOUS"]
     words = []
-    if claim.kind.words.name in ("bound", "probability") and loose:
+    if claim.kind.words.name in ("bound", "probability") and verdict.verdict != "REFUTED" and loose:
         tight = min(loose, key=lambda name: loose[name])
         words.append(f"The theory is tightest on *{tight}*, {number(loose[tight])} times what was measured.")
     if vacuous:
@@ -126,6 +129,9 @@ def _counterexample(claim: Claim, found: Replay) -> list[str]:
         for name in names
         if not isinstance(shown.values[name], str)
     ]
+    pictures = [f"<figure>{picture}<figcaption>{caption}</figcaption></figure>" for caption, picture in heat_maps(
+        {name: shown.values[name] for name in names})]  # fmt: skip
+    parts.append(f'<div class="maps">{"".join(pictures)}</div>')
     parts.append("```\n" + "\n".join(lines) + "\n```")
     if shown.certificate is not None:
         parts.append(f"{shown.certificate.text}.")
