@@ -65,6 +65,10 @@ def test_folders_of_the_house_exist():
         assert (ROOT / path).exists(), path
 
 
+def test_the_citation_has_the_version():
+    assert f"\nversion: {sketchprune.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(links) > 10
