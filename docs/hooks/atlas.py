@@ -19,7 +19,7 @@ from theory.catalogue import CATALOGUE
 from theory.claim import Claim
 from theory.kinds import KINDS
 from theory.report.formats import number
-from theory.report.references import citation, references
+from theory.report.references import citation, references, title
 from theory.verdict import Verdict
 
 REPORT = Path(__file__).parents[1] / "verdicts.json"
@@ -103,7 +103,7 @@ def _by_paper(verdicts: dict[str, Verdict]) -> str:
     for key in [*PAPERS, *(key for key in references() if key not in PAPERS)]:
         claims = [claim for claim in CATALOGUE if any(source.key == key for source in claim.sources)]
         if claims:
-            words += [f"## {key}", f"{citation(key)}", PAPERS.get(key, ""), _table(claims, verdicts, key)]
+            words += [f"## {title(key)}", f"{citation(key)} Key: `{key}`.", PAPERS.get(key, ""), _table(claims, verdicts, key)]
     return "\n\n".join(filter(None, words)) + "\n"
 
 
