@@ -103,7 +103,8 @@ def _by_paper(verdicts: dict[str, Verdict]) -> str:
     for key in [*PAPERS, *(key for key in references() if key not in PAPERS)]:
         claims = [claim for claim in CATALOGUE if any(source.key == key for source in claim.sources)]
         if claims:
-            words += [f"## {title(key)}", f"{citation(key)} Key: `{key}`.", PAPERS.get(key, ""), _table(claims, verdicts, key)]
+            words += [f"## {title(key)}", f"{citation(key)} Key: `{key}`.", PAPERS.get(key, "")]
+            words.append(_table(claims, verdicts, key))
     return "\n\n".join(filter(None, words)) + "\n"
 
 
