@@ -202,10 +202,8 @@ def _fit(params, data, mask, key, state, network_state, *, recipe: Recipe, steps
 
 def _check_state(state: Progress, start: State) -> None:
     """Refuses a state that does not belong to the optimiser, the parameters or the data."""
-    given = jax.eval_shape(lambda: (state.optimizer, state.order))
-    needed = jax.eval_shape(lambda: (start.optimizer, start.order))
-    if given != needed:
-        raise ValueError(f"state is {given}; it takes that of a fit of this optimizer and data, {needed}")
+    needed = Progress(start.optimizer, start.order, state.step)
+    _checks.same_shapes("state", state, "the state of a fit of this optimizer and data", needed, dtypes=True)
 
 
 @functools.partial(jax.jit, static_argnames="recipe")
