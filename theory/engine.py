@@ -1,6 +1,7 @@
 """The compiled programs of a claim: its hypotheses, both of its sides, sums over its trials, its search."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,14 +40,16 @@ class Program:
         options = {} if optimised else {"xla_backend_optimization_level": 0}
         self._jitted = jax.jit(function, compiler_options=ONE_THREAD_OPTIONS | options)
         self._executables: dict[Any, Any] = {}
+        self._compiling = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's value, as host arrays."""
         leaves, tree = jax.tree.flatten(arguments)
         # The widest float is part of the key: under enable_x64(False) a program has other constants.
         shapes = (jnp.result_type(float), tree, *((np.shape(leaf), np.result_type(leaf)) for leaf in leaves))
-        if shapes not in self._executables:
-            self._executables[shapes] = self._jitted.lower(*arguments).compile()
+        with self._compiling:  # a second thread waits for the program, and does not compile it again
+            if shapes not in self._executables:
+                self._executables[shapes] = self._jitted.lower(*arguments).compile()
         return jax.device_get(self._executables[shapes](*arguments))
 
 
