@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-_MOST_CALLS = 20
-"""The most calls of a fast function in one round."""
+_MOST_CALLS, _ROUND_S = 20, 1.0
+"""The most calls of a fast function in one round, and about how long they take together at most."""
 _SLOW_S = 2.0
 """With a function that takes longer, three rounds are enough."""
 
@@ -82,7 +82,7 @@ def prepared(function: Callable[..., Any], *arguments: Any) -> Prepared:
 def in_turns(runs: Mapping[str, Callable[[], Any]], *, rounds: int = 9) -> dict[str, Timing]:
     """The times of functions that are run in turns, so that what else the machine does slows all of them alike.
 
-    In each round each runs for about as long, at most 20 times, and counts with its median.
+    In each round each runs for about as long as the slowest, up to a second and 20 calls, and counts with its median.
 
     Args:
         runs: name -> what is run.
@@ -91,7 +91,8 @@ def in_turns(runs: Mapping[str, Callable[[], Any]], *, rounds: int = 9) -> dict[
     first = {name: _seconds(run) for name, run in runs.items()}
     second = {name: _seconds(run) for name, run in runs.items()}
     longest = max(second.values())
-    calls = {name: min(max(round(longest / seconds), 1), _MOST_CALLS) for name, seconds in second.items()}
+    share = min(longest, _ROUND_S)
+    calls = {name: min(max(round(share / seconds), 1), _MOST_CALLS) for name, seconds in second.items()}
     took: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds if longest < _SLOW_S else min(rounds, 3)):
         for name, run in runs.items():

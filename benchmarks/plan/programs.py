@@ -3,16 +3,17 @@
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from benchmarks import ntk, search, training
-from benchmarks._timing import in_turns, prepared
+from benchmarks._timing import prepared
 from benchmarks.plan.costs import collective_bytes, cost
 from benchmarks.plan.model import Work
 from sketchprune import kernels, train
+from sketchprune import search as searches
 from sketchprune.search import _bins
 from sketchprune.search import mesh as meshes
 from sketchprune.search._program import SearchProgram
@@ -23,20 +24,26 @@ NUM_BEST = 16
 TILES_AT_ONCE = 64
 """Tiles that an accelerator evaluates together."""
 KERNELS = ("MLP 784-512-512-10", "ResNet-20")
+BLOCK_FACTOR = 16
+"""How many times as many samples as here an accelerator takes in one call of a kernel."""
 MODELS, STEPS = 64, 300
+ACCELERATOR_BYTES = 2**30
+"""What is trained at once on an accelerator, and what a kernel needs beside itself."""
 
 
 class Planned(NamedTuple):
-    """Work, and how long a unit of it takes on this machine.
+    """Work, and a run of it on this machine.
 
     Attributes:
         work: what is planned.
-        measure: seconds of one unit here, measured when it is called.
+        run: does ``made`` units here.
+        made: how many.
         remark: what a plan of it takes for granted.
     """
 
     work: Work
-    measure: Callable[[], float]
+    run: Callable[[], Any]
+    made: int
     remark: str
 
 
@@ -70,7 +77,8 @@ def masks() -> Planned:
         exchanged=collective_bytes(text),
         memory=found.memory * TILES_AT_ONCE,
     )
-    return Planned(work, lambda: 1 / search.search_linear(search.PART).rate, "a call of 4,096 tiles a chip")
+    run = functools.partial(searches.best, model.objective, model.law, search.PART, key=jax.random.key(0))
+    return Planned(work, run, search.PART, f"calls of {MAX_TILES_PER_CALL:,} tiles")
 
 
 @functools.cache
@@ -111,12 +119,12 @@ def kernel_entries(case: ntk.Case) -> Planned:
 
     found = cost(kernel, params, x)
     entries = int(np.prod(jax.eval_shape(kernel, params, x).shape))
-    work = Work(f"an entry of the NTK of {case.name}", found, entries, entries, memory=found.memory)
-
-    def measure() -> float:
-        return in_turns({"": prepared(kernel, params, x).run}, rounds=5)[""].seconds / entries
-
-    return Planned(work, measure, f"{len(x)} samples a call; blocks of pairs are dealt to processes by hand")
+    per_call = entries * BLOCK_FACTOR**2
+    work = Work(
+        f"an entry of the NTK of {case.name}", found, entries, per_call, memory=4 * per_call + ACCELERATOR_BYTES
+    )
+    remark = f"blocks of {len(x) * BLOCK_FACTOR} samples, dealt to chips by hand"
+    return Planned(work, prepared(kernel, params, x).run, entries, remark)
 
 
 def trained_masks() -> Planned:
@@ -132,10 +140,7 @@ def trained_masks() -> Planned:
     stack = posed.masks(MODELS)
     found = cost(jax.vmap(fit, (0, None)), stack, posed.key)
     widths = "-".join(map(str, training.WIDTHS))
-    work = Work(f"a trained mask of 64-{widths}, {STEPS} steps", found, MODELS, MODELS, memory=found.memory)
-
-    def measure() -> float:
-        run = functools.partial(training.fit_many, posed, MODELS)
-        return in_turns({"": run}, rounds=3)[""].seconds / MODELS
-
-    return Planned(work, measure, f"{MODELS} masks a call; a search for the trained loss shares them out over chips")
+    at_once = max(ACCELERATOR_BYTES * MODELS // found.memory, 1)
+    work = Work(f"a trained mask of 64-{widths}, {STEPS} steps", found, MODELS, at_once, memory=ACCELERATOR_BYTES)
+    run = functools.partial(training.fit_many, posed, MODELS)
+    return Planned(work, run, MODELS, f"{at_once:,} masks a call, shared out by a search for the trained loss")

@@ -63,6 +63,13 @@ def test_functions_run_in_turns_for_about_as_long(monkeypatch):
     assert timings["slow"].over(timings["fast"]) == 4.0
 
 
+def test_no_fast_function_runs_for_more_than_a_second_a_round(monkeypatch):
+    clock = Clock(monkeypatch)
+    runs = {"slow": clock.taking("slow", [8.0] * 3), "fast": clock.taking("fast", itertools.repeat(0.25))}
+    in_turns(runs, rounds=1)
+    assert clock.calls.count("fast") == 2 + 4
+
+
 def test_a_slow_function_runs_in_three_rounds_and_the_first_call_is_apart(monkeypatch):
     clock = Clock(monkeypatch)
     timing = in_turns({"slow": clock.taking("slow", [9.0, 4.0, 3.0, 5.0, 4.0])}, rounds=9)["slow"]

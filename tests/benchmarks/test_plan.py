@@ -110,18 +110,18 @@ def test_chips_share_work_and_the_host_does_not():
         predicted(work, CHIP, 0)
 
 
-def planned(seconds=3.0, **fields):
+def planned(**fields):
     work = Work("unit", COST, units=2, units_per_call=10, memory=2**21, **fields)
-    return programs.Planned(work, lambda: seconds, "a remark")
+    return programs.Planned(work, lambda: None, 2, "a remark")
 
 
 @pytest.mark.parametrize(("seconds", "met"), [(3.25, True), (4.8, True), (5.0, False), (2.2, True), (2.0, False)])
 def test_a_model_that_is_off_says_what_it_misses(seconds, met):
-    measured, modelled = plan.check(planned(seconds), RATES)
+    measured, modelled = plan.check(planned().work, seconds, RATES)
     assert (measured.seconds, modelled.seconds) == (seconds, 3.25)
     assert modelled.ratio == pytest.approx(3.25 / seconds)
     assert modelled.met is met
-    assert ("the model misses" in modelled.note) is not met
+    assert ("it misses" in modelled.note) is not met
     assert modelled.note.startswith("lookups 46%, products 31%, elementwise 15%, memory 8%")
 
 
@@ -130,10 +130,19 @@ def test_a_plan_says_what_bounds_it_how_long_it_lasts_and_what_a_restart_loses()
     assert row.seconds == pytest.approx(3.25 + 0.05)
     assert row.memory_mib == 2.0
     assert row.met  # it fits the chip
-    assert "bound by lookups" in row.note
+    assert row.note.startswith("lookups 45%")
     assert "10^9 in 105 years" in row.note  # 3.3e9 s
-    assert "a restart loses 18 at most" in row.note  # a minute of 3.3 s each
-    assert "a restart loses 10 at most" in plan.plan(planned(), CHIP, 1).note  # no checkpoints: a call
+    assert "a restart loses 18" in row.note  # a minute of 3.3 s each
+    assert "a restart loses 10;" in plan.plan(planned(), CHIP, 1).note  # no checkpoints: a call
+    assert "a restart loses 80" in plan.plan(planned(), CHIP, 8).note
+
+
+def test_the_plans_follow_the_check(monkeypatch):
+    monkeypatch.setattr(programs, "all_work", lambda: iter([planned()]))
+    rows = list(plan.rows())
+    assert [row.by for row in rows[:3]] == ["sketchprune, here", "the model, here", "the model, 1 x H200"]
+    assert len(rows) == 2 + 3 * len(CHIPS)
+    assert all(row.seconds > 0 for row in rows)
 
 
 def test_chips_have_figures_and_sources():
