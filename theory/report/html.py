@@ -1,5 +1,6 @@
 """The report as one page: index.html, which needs no other file."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from theory.report.plots import claim_plots, words
 from theory.report.references import source_line
 from theory.report.replays import REPLAY, file_stem
 from theory.report.run import Report, Run, Selected, refuted_mutants, standing, tone
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, Decision, Replay, Verdict
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS, CaseVerdict, Decision, Replay, Verdict
 
 OBSERVED: Mapping[str, str] = {
     SUPPORTED: "in agreement",
@@ -129,6 +130,18 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
     """What the templates show of one claim."""
     claim = item.claim
     observed = verdict.expected is None
+    cases = [
+        {
+            "name": name,
+            "word": _word(case.verdict, observed=observed),
+            "tone": tone(case.verdict, verdict.expected),
+            "reason": case.reason,
+            "method": case.method,
+            "numbers": _numbers(case),
+            "points_text": points_text(case) if case.points else "",
+        }
+        for name, case in verdict.cases.items()
+    ]
     return {
         "claim": claim,
         "argument": item.argument,
@@ -144,22 +157,32 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "sources": [source_line(source) for source in claim.sources],
         "plots": claim_plots(claim.kind, verdict),
         "estimates": _estimates(claim, verdict) if observed else (),
-        "cases": [
-            asdict(case)
-            | {
-                "name": name,
-                "word": _word(case.verdict, observed=observed),
-                "tone": tone(case.verdict, verdict.expected),
-                "points_text": points_text(case) if case.points else "",
-            }
-            for name, case in verdict.cases.items()
-        ],
-        "has_contrasts": any(case.contrast_interval is not None for case in verdict.cases.values()),
+        "cases": cases,
+        "columns": [label for label in cases[0]["numbers"] if any(case["numbers"][label] != "–" for case in cases)],
         "num_vacuous": sum(case.verdict == VACUOUS for case in verdict.cases.values()),
         "mutants": [(name, word, tone(word, REFUTED)) for name, word in verdict.mutants.items()],
         "num_refuted_mutants": refuted_mutants(verdict),
         "counterexample": _counterexample(claim, verdict),
         "command": run.command(item.argument),
+    }
+
+
+def _numbers(case: CaseVerdict) -> dict[str, str]:
+    """The numbers of a case as text, by what they are; a dash for one that it does not have."""
+    low, high = case.interval or (math.nan, math.nan)
+    least, most = case.contrast_interval or (math.nan, math.nan)
+    of_all = f" of {case.instances}" if case.admissible != case.instances else ""
+    return {
+        "measured": number(case.measured),
+        "theory": number(case.theory),
+        "looseness": number(case.looseness),
+        "resolution": number(case.resolution),
+        "interval": f"{number(low)} … {number(high)}" if case.interval else "–",
+        "effect − control": f"{number(case.contrast)} in {number(least)} … {number(most)}"
+        if case.contrast_interval
+        else "–",
+        "trials": count(case.trials),
+        "instances": f"{case.admissible}{of_all}",
     }
 
 

@@ -176,7 +176,9 @@ def test_without_scripts_everything_is_shown(browser, page):
 
 def test_print_shows_what_is_folded(browser):
     folded = "document.querySelector('.claim:not([open]) .statement').getBoundingClientRect().height"
+    browser.resize(716)  # A4 with Chromium's margins
     browser.send("Emulation.setEmulatedMedia", media="print")
+    assert browser.value("document.documentElement.scrollWidth") == 716
     assert browser.value(folded) > 10
     assert not browser.value("document.getElementById('controls').checkVisibility()")
 
