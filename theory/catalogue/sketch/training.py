@@ -213,7 +213,8 @@ def _at_t(instance: Linear, mask: Float[Array, " d"]) -> dict[str, Sides]:
     values, vectors = jnp.linalg.eigh(x @ x.T)
     largest = values[-1]
     alive = values > len(values) * jnp.finfo(x.dtype).eps * largest
-    step, least = 1 / largest, jnp.min(jnp.where(alive, values, largest))
+    step = 1 / jnp.where(largest > 0, largest, 1)  # where all kept columns are zero, any step will do
+    least = jnp.min(jnp.where(alive, values, largest))
     _, losses = train.fit(predict, stepped_half_squares, start, (x, with_step(y, step)), optax.sgd(1.0), STEPS + 1)
     measured = 2 * losses[jnp.array(TIMES)] / step
     along = vectors.T @ (x @ start - y)

@@ -92,11 +92,16 @@ def _fixed(tangent: Tangent, mask: Float[Array, " P"]) -> dict[str, Sides]:
 
 
 def _two_weights(rng: Rng, dataset: Dataset) -> Network:
-    """A linear model with two nearly parallel columns, and a residual between them."""
-    angle = 0.5 + 0.01 * rng.standard_normal()
-    direction = 0.1
-    x = np.array([[1.0, 2 * np.cos(angle)], [0.0, 2 * np.sin(angle)]])
-    return draw_network(rng, x, np.array([[np.cos(direction)], [np.sin(direction)]]), ((2, 1),))
+    """A linear model of two columns of length 1, and a residual along the second one, which is always kept.
+
+    Alone, the second column removes the residual. The first one, kept at rate 0.4, turns it towards where the kernel is
+    small, and it does so at its mean rate too.
+    """
+    angle = 0.9 + 0.05 * rng.standard_normal()
+    second = np.array([np.cos(angle), np.sin(angle)])
+    network = draw_network(rng, np.stack([np.array([1.0, 0.0]), second], axis=1), second[:, None], ((2, 1),))
+    layers = tuple(np.zeros_like(layer) for layer in network.layers)
+    return network.replace(layers=layers, tilt=np.array([0.0, 1.0]), beta=np.asarray(0.5), density=np.asarray(0.8))
 
 
 FIXED_RESIDUAL = Claim(
