@@ -13,8 +13,10 @@ from sketchprune.types import Key
 from theory.checks import check_sides
 from theory.claim import Claim, Instance, Sides
 from theory.engine import Program
-from theory.instances import Group, chance_key
+from theory.instances import Group, KeyData, chance_key
 from theory.measurements import Evaluation, assess, flatten, take_rows
+
+Rows = Int[np.ndarray, " rows"]
 
 TILE = 4
 """How many arms one call of a program runs: as many as a core's cache takes of small networks."""
@@ -53,12 +55,14 @@ class StagedTrial:
         needs: the fields of the results that the comparison takes; the others are None there.
         compare: ``compare(instance, results, known) -> {"claim": Sides}``, of the results with a leading axis.
         select: ``select(arms) -> arms``, those that are run.
+        costly_draw: whether the draw takes so long that faster code is worth twice the compilation.
     """
 
     run: Callable[[Instance, Any, Any], Any]
     needs: tuple[str, ...]
     compare: Callable[[Instance, Any, Any], dict[str, Sides]]
     select: Callable[[Any], Any] = all_arms
+    costly_draw: bool = False
 
     def __call__(self, instance: Instance, drawn: Drawn) -> dict[str, Sides]:
         """Both sides."""
@@ -79,14 +83,12 @@ def evaluate(claim: Claim, trial: StagedTrial, group: Group) -> dict[str, Evalua
         group: the cases.
     """
     rows, origin = _drawing_rows(group)
-    drawn = _drawing(claim.draw, claim.batch)(take_rows(group.instances, rows), group.keys[rows])
-    arms = drawn.arms if trial.select is all_arms else _mapped(trial.select)(drawn.arms)
-    results = _run_all(trial, group.instances, take_rows(drawn.shared, origin), arms, origin)
-    compare = _mapped(functools.partial(_compare, claim, trial))
-    return compare(group.instances, results, take_rows(drawn.known, origin))
+    drawn = _draw_all(claim, trial, take_rows(group.instances, rows), group.keys[rows])
+    results = _run_all(trial, group.instances, take_rows(drawn.shared, origin), drawn.arms, origin)
+    return _comparison(claim, trial)(group.instances, results, take_rows(drawn.known, origin))
 
 
-def _drawing_rows(group: Group) -> tuple[Int[np.ndarray, " drawn"], Int[np.ndarray, " instances"]]:
+def _drawing_rows(group: Group) -> tuple[Rows, Int[np.ndarray, " instances"]]:
     """The instances of the first case of each stream; and for each instance its place among those."""
     rows: list[int] = []
     first_place: dict[str, int] = {}
@@ -100,22 +102,38 @@ def _drawing_rows(group: Group) -> tuple[Int[np.ndarray, " drawn"], Int[np.ndarr
     return np.array(rows), np.array(origin)
 
 
-def _run_all(trial: StagedTrial, instances: Instance, shared: Any, arms: Any, origin: np.ndarray) -> Any:
+def _draw_all(claim: Claim, trial: StagedTrial, instances: Instance, keys: KeyData) -> Drawn:
+    """What is drawn for each instance, with the arms that are run."""
+    program = _drawing(claim.draw, trial.costly_draw)
+
+    def draw(rows: Rows) -> Drawn:
+        drawn = program(take_rows(instances, rows), keys[rows])
+        return drawn if trial.select is all_arms else drawn._replace(arms=_mapped(trial.select)(drawn.arms))
+
+    return _in_tiles(draw, min(claim.batch, len(keys)), len(keys))
+
+
+def _run_all(trial: StagedTrial, instances: Instance, shared: Any, arms: Any, origin: Rows) -> Any:
     """What the comparison needs of the results, [instances, arms, ...]; ``arms`` are [drawn, arms, ...]."""
     count = jax.tree.leaves(arms)[0].shape[1]
-    total = len(origin) * count
     program = _mapped(trial.run)
-    parts = []
-    for first in range(0, total, TILE):
-        # The last tile repeats the last arm, so that all tiles have one shape.
-        row, place = np.divmod(np.minimum(np.arange(first, first + TILE), total - 1), count)
+
+    def run(pairs: Rows) -> Any:
+        row, place = np.divmod(pairs, count)
         chosen = take_rows(arms, (origin[row], place))
-        parts.append(trial.needed(program(take_rows(instances, row), take_rows(shared, row), chosen)))
+        return trial.needed(program(take_rows(instances, row), take_rows(shared, row), chosen))
 
-    def joined(*leaves: np.ndarray) -> np.ndarray:
-        return np.concatenate(leaves)[:total].reshape(len(origin), count, *leaves[0].shape[1:])
+    results = _in_tiles(run, TILE, len(origin) * count)
+    return jax.tree.map(lambda leaf: leaf.reshape(len(origin), count, *leaf.shape[1:]), results)
 
-    return jax.tree.map(joined, *parts)
+
+def _in_tiles(function: Callable[[Rows], Any], size: int, count: int) -> Any:
+    """The values of a function of rows on the first ``count`` rows, ``size`` of them at a call.
+
+    The last call repeats the last row, so that all calls have one shape, whatever the count.
+    """
+    tiles = [np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)]
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *map(function, tiles))
 
 
 def _compare(claim: Claim, trial: StagedTrial, instance: Instance, results: Any, known: Any) -> dict[str, Evaluation]:
@@ -126,17 +144,18 @@ def _compare(claim: Claim, trial: StagedTrial, instance: Instance, results: Any,
 
 
 @functools.lru_cache(maxsize=64)
+def _comparison(claim: Claim, trial: StagedTrial) -> Program:
+    """The program that compares the results on many instances. It runs once, and is compiled to slower code."""
+    return Program(jax.vmap(functools.partial(_compare, claim, trial)), optimised=False)
+
+
+@functools.lru_cache(maxsize=64)
 def _mapped(function: Callable[..., Any]) -> Program:
     """The program of a function over the leading axis of its arguments; claims with the same function share it."""
     return Program(jax.vmap(function))
 
 
 @functools.lru_cache(maxsize=64)
-def _drawing(draw: Callable[[Instance, Key], Drawn], batch: int) -> Program:
-    """The program that draws for many instances, ``batch`` of them at once."""
-
-    def draw_one(keyed: tuple[Instance, Any]) -> Drawn:
-        instance, words = keyed
-        return draw(instance, chance_key(words))
-
-    return Program(lambda instances, keys: jax.lax.map(draw_one, (instances, keys), batch_size=batch))
+def _drawing(draw: Callable[[Instance, Key], Drawn], costly: bool) -> Program:
+    """The program that draws for several instances, from the data of their keys."""
+    return Program(jax.vmap(lambda instance, words: draw(instance, chance_key(words))), optimised=costly)

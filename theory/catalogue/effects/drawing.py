@@ -154,6 +154,7 @@ def _compare_pairs(instance: Seed, results: Trained, known: None) -> dict[str, S
 RANDOMISED_BEATS_TOP_ITERATIVE = effect_claim(
     _iterative_pairs,
     _compare_pairs,
+    costly_draw=True,
     few_seeds=True,
     id="sketch/randomised-beats-top-iterative",
     title="After training, iterative SynFlow that draws the mask of each round beats the one that takes the top",

@@ -77,6 +77,7 @@ def beats(name: str, *, few_seeds: bool = False, id: str, source: str) -> Claim:
         _draw,
         _compare,
         select=select,
+        costly_draw=True,
         few_seeds=few_seeds,
         id=id,
         title=f"After training, masks of the least training bound beat {name}",

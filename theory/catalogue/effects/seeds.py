@@ -259,6 +259,7 @@ def effect_claim(
     needs: tuple[str, ...] = ("error",),
     run: Callable[[Seed, Chance, Mask], Trained] = train_mask,
     select: Callable[[Any], Mask] = all_arms,
+    costly_draw: bool = False,
     note: str,
     controls: Mapping[str, int] = CONTROLS,
     margin: float = 0.0,
@@ -273,6 +274,7 @@ def effect_claim(
         needs: fields of :class:`Trained` that the comparison takes.
         run: what is done with each mask, by default its training.
         select: which of the drawn masks are trained.
+        costly_draw: whether finding the masks takes longer than compiling it.
         note: what is compared.
         controls: case suffix -> what is done to the masks or to the weights.
         margin: the difference that is still called a match.
@@ -297,7 +299,7 @@ def effect_claim(
         expected=None,
         batch=2,
         draw=draw,
-        trial=StagedTrial(run, needs, compare, select),
+        trial=StagedTrial(run, needs, compare, select, costly_draw),
         note=" ".join((note, NETWORKS_NOTE, *((FEW_SEEDS_NOTE,) if few_seeds else ()))),
         **fields,
     )
