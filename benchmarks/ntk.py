@@ -146,7 +146,7 @@ def _rows(case: Case, others: Mapping[str, Callable[[ApplyFn], Kernel]], roof: R
         memory_mib=ours.peak_mib,
     )
     if other is None:
-        yield absent(what, PEER, target)
+        yield Row(what, PEER, target=target, note="fails") if others else absent(what, PEER, target)
         return
     name, baseline = other
     yield Row(
