@@ -1,41 +1,87 @@
-"""Runs the benchmarks named on the command line, or all of them."""
+"""Runs the benchmarks named on the command line, or all of them; ``compare`` shows what earlier runs found."""
 
 import importlib
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 from tyro.conf import Positional, arg
 
 import benchmarks
+from benchmarks import _record, _results, _tables
 
 BENCHMARKS = tuple(
     module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.name.startswith("_")
 )
 """The name of every benchmark."""
+COMPARE = "compare"
 _HINT = f"(of {', '.join(BENCHMARKS)}; default: all)"
 
 
 def run(
-    names: Positional[Annotated[tuple[str, ...], arg(metavar="[NAME ...]", help_behavior_hint=_HINT)]] = (),
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="[compare] [NAME ...]", help_behavior_hint=_HINT)]] = (),
 ) -> int:
-    """Measure speed beside peers and rooflines of the same machine, in one run.
+    """Measure speed beside peers and rooflines of the same machine, in one run, and keep what was found.
 
-    Several benchmarks run in a process each, so that each has devices and a peak of memory of its own.
+    Several benchmarks run in a process each, so that each has devices and a peak of memory of its own. With "compare"
+    first nothing runs: the history of each number is shown, by machine.
 
     Args:
         names: which benchmarks.
     """
-    for name in names:
+    comparing = names[:1] == (COMPARE,)
+    subjects = names[1:] if comparing else names
+    for name in subjects:
         if name not in BENCHMARKS:
             print(f"error: names holds {name!r}; it takes {' or '.join(BENCHMARKS)}", file=sys.stderr)
             return 2
-    if len(names) == 1:
-        importlib.import_module(f"benchmarks.{names[0]}").main()
+    if comparing:
+        return _compare(subjects)
+    if len(subjects) == 1:
+        return _run_one(subjects[0])
+    return max(subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode for name in subjects or BENCHMARKS)
+
+
+def _run_one(name: str) -> int:
+    """Run a benchmark in this process. One with a ``main`` keeps and prints what it finds by itself."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    if hasattr(module, "main"):
+        module.main()
         return 0
-    return max(subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode for name in names or BENCHMARKS)
+    found = _record.measured(name, module.rows())
+    _record.keep(found, _results.FOLDER)
+    _console().print(_tables.run_table(found))
+    return 0
+
+
+def _compare(subjects: Sequence[str]) -> int:
+    """Show the history of each number of these subjects, or of all."""
+    try:
+        histories = _tables.histories(_record.kept(_results.FOLDER, subjects))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for (subject, hardware), found in groupby(sorted(histories, key=_place), _place):
+        _console().print(_tables.history_table(list(found), title=f"{subject} on {hardware}"))
+    if not histories:
+        print("no run is kept yet: python -m benchmarks [NAME ...] keeps one each time")
+    return 0
+
+
+def _place(history: _tables.History) -> tuple[str, str]:
+    """What a table of histories is about."""
+    return history.subject, history.hardware
+
+
+def _console() -> Console:
+    """Standard output; wide where it is no terminal, so that rows stay lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=240)
 
 
 if __name__ == "__main__":

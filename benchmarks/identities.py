@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks._record import Row
 from sketchprune import data
 from theory.catalogue import CATALOGUE
 from theory.claim import Case, Claim
@@ -34,21 +33,20 @@ def identities() -> Iterator[tuple[Claim, Case]]:
                 yield claim, case
 
 
-def main() -> None:
-    """Print the residual of one instance of each case."""
+def rows() -> Iterator[Row]:
+    """The residual of one instance of each case."""
     digits = data.load("digits")
-    table = Table("claim", "case", "residual", "seconds", title=f"Identities at {BITS} bits", title_justify="left")
     for claim, case in identities():
         raw, keys = make_case(claim, case, 1, 0, digits)
         instance = jax.tree.map(lambda leaf: np.asarray(leaf[0]), raw)
         started = time.perf_counter()
+        error, note = None, ""
         try:
-            found = residual(claim, instance, keys[0], enumerated=case.enumerable, bits=BITS)
-            text = "not finite" if math.isnan(found) else f"2^{math.log2(found):.0f}" if found else "0"
-        except Undecided as error:
-            text = f"{error} is not decided"
-        except NoBallVersion as error:
-            text = f"{error} has no ball version"
-        name = case.name.format(data=digits.name)
-        table.add_row(claim.id, name, text, f"{time.perf_counter() - started:.1f}")
-    Console().print(table)
+            error = residual(claim, instance, keys[0], enumerated=case.enumerable, bits=BITS)
+            note = "0" if not error else f"2^{math.log2(error):.0f}" if math.isfinite(error) else "not finite"
+        except Undecided as undecided:
+            note = f"{undecided} is not decided"
+        except NoBallVersion as missing:
+            note = f"{missing} has no ball version"
+        what = f"residual of {claim.id}, {case.name.format(data=digits.name)}"
+        yield Row(what, f"{BITS} bits", time.perf_counter() - started, error=error, note=note)

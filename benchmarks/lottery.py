@@ -7,22 +7,17 @@ makes as many words, what part of it our masks reach, and how far that rate itse
 
 import functools
 import itertools
-import os
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.roofline import Prepared, judged, prepared
+from benchmarks._record import OURS, Row, Target
+from benchmarks._timing import Prepared, in_turns, prepared
 from sketchprune import laws, lottery
 from sketchprune.types import Key
-from theory.cli import runtime
 
 REQUIRED = 50
 """How many times faster than the loop random masks and embeddings have to be."""
@@ -32,6 +27,7 @@ TARGET, COPIES, DENSITY, BATCH = (4, 3, 2), (12, 6, 1), 0.6, 4096
 """Widths of the target that is embedded, copies of its units in the source, and how many sources go together."""
 LARGE, LARGE_BATCH = (784, 300, 100, 10), 16
 """The widths of a network with many weights."""
+PEER, WORDS = "NumPy loop", "random words"
 ITEMS, INSTANCES, EPSILON = 16, 4096, 2.0**-6
 
 Shapes = tuple[tuple[int, int], ...]
@@ -139,14 +135,14 @@ def hitting_in_numpy(items: np.ndarray) -> int:
     return len(items) + 1
 
 
-# --- the table
+# --- the comparisons
 
 
-class Row(NamedTuple):
+class Comparison(NamedTuple):
     """What is compared.
 
     Attributes:
-        name: what is counted.
+        what: what is counted.
         ours: the library's program.
         made: how many one call of it makes.
         loop: makes ``looped`` of them, one after the other, in NumPy.
@@ -155,7 +151,7 @@ class Row(NamedTuple):
         least: a part of the work that no program of jax's can do without; None where none is known.
     """
 
-    name: str
+    what: str
     ours: Prepared
     made: int
     loop: Callable[[], Any]
@@ -164,7 +160,7 @@ class Row(NamedTuple):
     least: Prepared | None = None
 
 
-def rows() -> list[Row]:
+def comparisons() -> list[Comparison]:
     """All comparisons."""
     rng, key = np.random.default_rng(0), jax.random.key(0)
     small, large, layers = shapes_of(source_widths()), shapes_of(LARGE), target()
@@ -185,15 +181,15 @@ def rows() -> list[Row]:
 
     hitting = functools.partial(lottery.hitting_numbers, epsilons=[EPSILON])
     return [
-        Row(f"masks of {weights(small):,} weights", masked(small, BATCH), BATCH,
+        Comparison(f"a mask of {weights(small):,} weights", masked(small, BATCH), BATCH,
             lambda: [masks_in_numpy(rng, small) for _ in range(each)], each, REQUIRED, words(small, BATCH)),
-        Row(f"masks of {weights(large):,} weights", masked(large, LARGE_BATCH), LARGE_BATCH,
+        Comparison(f"a mask of {weights(large):,} weights", masked(large, LARGE_BATCH), LARGE_BATCH,
             lambda: [masks_in_numpy(rng, large) for _ in range(8)], 8, None, words(large, LARGE_BATCH)),
-        Row("embeddings", prepared(embeddings, made), BATCH,
+        Comparison("an embedding", prepared(embeddings, made), BATCH,
             every(functools.partial(embedding_in_numpy, layers), some), each, REQUIRED),
-        Row(f"nearest subsets, n = {ITEMS}", prepared(lottery.nearest_subset, items, wanted), INSTANCES,
+        Comparison(f"a nearest subset, n = {ITEMS}", prepared(lottery.nearest_subset, items, wanted), INSTANCES,
             every(nearest_in_numpy, items[:each], wanted[:each, 0]), each, None),
-        Row(f"hitting numbers, n = {ITEMS}", prepared(hitting, items), INSTANCES,
+        Comparison(f"a hitting number, n = {ITEMS}", prepared(hitting, items), INSTANCES,
             every(hitting_in_numpy, items[:each]), each, None),
     ]  # fmt: skip
 
@@ -220,57 +216,25 @@ def check() -> None:
     np.testing.assert_array_equal([hitting_in_numpy(row) for row in items], hit)
 
 
-class Rates(NamedTuple):
-    """How many a second, one entry for each round.
-
-    Attributes:
-        ours: by the library.
-        loop: by the loop.
-        most: by the part that no program can do without; empty where none is known.
-    """
-
-    ours: list[float]
-    loop: list[float]
-    most: list[float]
-
-
-def measured(row: Row) -> Rates:
-    """The rates of a comparison, whose parts run in turns."""
-    rates = Rates([], [], [])
-    for _ in range(ROUNDS):
-        rates.ours.append(row.made / min(row.ours.seconds() for _ in range(3)))
-        if row.least is not None:
-            rates.most.append(row.made / min(row.least.seconds() for _ in range(3)))
-        begin = time.perf_counter()
-        row.loop()
-        rates.loop.append(row.looped / (time.perf_counter() - begin))
-    return rates
-
-
-def ratio(these: list[float], those: list[float]) -> float:
-    """How many times faster these are: the median over rounds."""
-    return statistics.median(a / b for a, b in zip(these, those, strict=True))
-
-
-def requirement(required: int | None, rates: Rates) -> str:
-    """What is required, whether it was met, and how far it could be met at all."""
-    if required is None:
-        return ""
-    met = ratio(rates.ours, rates.loop) >= required
-    most = "" if met or not rates.most else f": the words alone are {ratio(rates.most, rates.loop):.1f}x"
-    return f"{required}x, {judged(met)}{most}"
-
-
-def main() -> None:
-    """Print how many a second, by the library and by the loop."""
+def rows() -> Iterator[Row]:
+    """Each comparison: by the library and by the loop, in turns with the random words alone."""
     check()
-    title = f"{runtime.hardware()}, jax {jax.__version__}"
-    table = Table("what", "ours, a second", "NumPy loop", "ours is", "of random words", "required", title=title)
-    for row in rows():
-        rates = measured(row)
-        each = [f"{statistics.median(rate):,.0f}" for rate in (rates.ours, rates.loop)]
-        part = f"{ratio(rates.ours, rates.most):.0%}" if rates.most else ""
-        table.add_row(row.name, *each, f"{ratio(*rates[:2]):.1f}x", part, requirement(row.required, rates))
-    console = Console(width=130)
-    console.print(table)
-    console.print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for compared in comparisons():
+        runs = {OURS: compared.ours.run, PEER: compared.loop}
+        if compared.least is not None:
+            runs[WORDS] = compared.least.run
+        timings = in_turns(runs, rounds=ROUNDS)
+        ours, loop = timings[OURS], timings[PEER]
+        share = None if compared.least is None else 1 / ours.over(timings[WORDS])
+        yield Row(
+            compared.what,
+            seconds=ours.seconds / compared.made,
+            compile_s=compared.ours.compile_s,
+            roofline=share,
+            roof="" if share is None else "random words",
+            memory_mib=compared.ours.peak_mib,
+        )
+        ratio = loop.over(ours) * compared.made / compared.looped
+        target = None if compared.required is None else Target("ratio", least=compared.required)
+        note = "" if share is None or target is None else f"the words alone are {ratio / share:.1f}x"
+        yield Row(compared.what, PEER, loop.seconds / compared.looped, ratio=ratio, target=target, note=note)

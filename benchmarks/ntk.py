@@ -1,57 +1,55 @@
 """The structured kernel beside the fastest of neural-tangents' implementations that run on current JAX."""
 
 import functools
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.roofline import (
-    Prepared,
-    judged,
-    matmul_rate,
-    prepared,
-    product_operations,
-    timed,
-    timed_in_turns,
-)
+from benchmarks._operations import product_operations
+from benchmarks._peers import absent
+from benchmarks._record import OURS, Row, Target
+from benchmarks._roofs import Roof, products
+from benchmarks._timing import Prepared, in_turns, prepared
 from sketchprune import kernels, models
 from sketchprune.types import ApplyFn, Mask, Params
-from theory.cli import runtime
 
 Kernel = Callable[[Params, Array], Array]
 """From parameters and samples to the kernel of all outputs."""
+PEER = "neural-tangents"
+CHECKED = 4
+"""Samples of the kernel that is computed in float64."""
 
 
 class Case(NamedTuple):
     """A network whose kernel is timed.
 
     Attributes:
-        name: what the table is called.
+        name: what it is called.
         network: the network.
         shape: shape of the samples, their number first.
         density: the fraction of the weights that a random mask keeps; None for no mask.
-        required: how many times faster than neural-tangents it has to be; None for no requirement.
+        required: how many times faster than neural-tangents it has to be.
     """
 
     name: str
     network: nn.Module
     shape: tuple[int, ...]
     density: float | None
-    required: float | None
+    required: float
 
 
 CASES = (
-    Case("MLP 784-512-512-10", models.mlp(512, 512, 10, bias=False), (64, 784), None, 100),
-    Case("the same, 5 % mask", models.mlp(512, 512, 10, bias=False), (64, 784), 0.05, 30),
-    Case("LeNet, average pooling", models.lenet(), (64, 28, 28, 1), None, 5),
-    Case("LeNet, max pooling", models.lenet(pooling="max"), (64, 28, 28, 1), None, 5),
-    Case("ResNet-20", models.resnet20(), (32, 32, 32, 3), None, None),
+    Case("MLP 784-512-512-10", models.mlp(512, 512, 10, bias=False), (64, 784), None, 130),
+    Case("MLP 784-512-512-10, 5 % mask", models.mlp(512, 512, 10, bias=False), (64, 784), 0.05, 35),
+    Case("LeNet, average pooling", models.lenet(), (64, 28, 28, 1), None, 10),
+    Case("LeNet, max pooling", models.lenet(pooling="max"), (64, 28, 28, 1), None, 10),
+    Case("ResNet-20", models.resnet20(), (32, 32, 32, 3), None, 5),
 )
 
 
@@ -90,7 +88,7 @@ def baselines() -> dict[str, Callable[[ApplyFn], Kernel]]:
 
 
 def fastest(
-    baselines: Mapping[str, Callable[[ApplyFn], Kernel]], apply: ApplyFn, params: Params, x: Array, console: Console
+    baselines: Mapping[str, Callable[[ApplyFn], Kernel]], apply: ApplyFn, params: Params, x: Array
 ) -> tuple[str, Prepared] | None:
     """The fastest of the baselines on a network, with its name; None if none of them works.
 
@@ -99,32 +97,32 @@ def fastest(
         apply: the network.
         params: its parameters.
         x: the samples.
-        console: where progress and failures are printed.
     """
-    found: dict[str, tuple[float, Prepared]] = {}
+    found: dict[str, Prepared] = {}
     for name, kernel in baselines.items():
-        console.print(f"neural-tangents, {name}", style="dim")
         try:
-            run = prepared(kernel(apply), params, x)
-            run.seconds()
-            found[name] = (run.seconds(), run)
+            found[name] = prepared(kernel(apply), params, x)
+            found[name].run()
         except Exception as error:  # an implementation may fail on a network in any way
-            console.print(f"  fails: {type(error).__name__}", style="dim")
+            found.pop(name, None)
+            print(f"{PEER}, {name} fails: {type(error).__name__}", file=sys.stderr)
     if not found:
         return None
-    name = min(found, key=lambda name: found[name][0])
-    return name, found[name][1]
+    timings = in_turns({name: run.run for name, run in found.items()}, rounds=1)
+    name = min(found, key=lambda name: timings[name].seconds)
+    return name, found[name]
 
 
-def table(case: Case, others: Mapping[str, Callable[[ApplyFn], Kernel]], rate: float, console: Console) -> Table:
-    """Our kernel and the fastest of the others, run in turns.
+def rows() -> Iterator[Row]:
+    """Our kernel and the fastest of the others, case by case."""
+    others = baselines()
+    roof = products()
+    for case in CASES:
+        yield from _rows(case, others, roof)
 
-    Args:
-        case: the network.
-        others: the baselines.
-        rate: the machine's rate of matrix products.
-        console: where progress is printed.
-    """
+
+def _rows(case: Case, others: Mapping[str, Callable[[ApplyFn], Kernel]], roof: Roof) -> Iterator[Row]:
+    """The rows of one case."""
     apply, params, mask, x = instance(case)
 
     def structured(params: Params, x: Array) -> Array:
@@ -133,40 +131,40 @@ def table(case: Case, others: Mapping[str, Callable[[ApplyFn], Kernel]], rate: f
     def masked(params: Params, x: Array) -> Array:
         return apply(params if mask is None else jax.tree.map(jnp.multiply, params, mask), x)
 
-    console.print(case.name, style="dim")
+    what, target = f"NTK of {case.name}, {len(x)} samples", Target("ratio", least=case.required)
     ours = prepared(structured, params, x)
-    ours.seconds()
-    other = fastest(others, masked, params, x, console)
-    shown = Table(
-        "kernel", "compile s", "steady ms", "peak MiB", "of matmul rate", "ratio", "required", title=case.name
+    other = fastest(others, masked, params, x)
+    runs = {OURS: ours.run, roof.name: roof.run} | ({} if other is None else {PEER: other[1].run})
+    timings = in_turns(runs)
+    yield Row(
+        what,
+        seconds=timings[OURS].seconds,
+        compile_s=ours.compile_s,
+        roofline=roof.share(product_operations(structured, params, x), timings[OURS], timings[roof.name]),
+        roof=roof.name,
+        error=_error(apply, params, mask, x[:CHECKED]),
+        memory_mib=ours.peak_mib,
+    )
+    if other is None:
+        yield absent(what, PEER, target)
+        return
+    name, baseline = other
+    yield Row(
+        what,
+        PEER,
+        timings[PEER].seconds,
+        compile_s=baseline.compile_s,
+        ratio=timings[PEER].over(timings[OURS]),
+        memory_mib=baseline.peak_mib,
+        target=target,
+        note=name.lower().replace("_", " "),
     )
 
-    def row(name: str, run: Prepared, seconds: float, *rest: str) -> None:
-        shown.add_row(name, f"{run.compile_s:.1f}", f"{seconds * 1e3:.1f}", f"{run.peak_bytes / 2**20:.0f}", *rest)
 
-    required = "" if case.required is None else f"{case.required:g}x"
-    operations = product_operations(structured, params, x)
-    if other is None:
-        seconds = timed(structured, params, x)
-        row("sketchprune", ours, seconds, f"{operations / seconds / rate:.0%}", "", required)
-        return shown
-    name, baseline = other
-    seconds, baseline_s = timed_in_turns(ours, baseline)
-    ratio = baseline_s / seconds
-    if case.required is not None:
-        required += f", {judged(ratio >= case.required)}"
-    row("sketchprune", ours, seconds, f"{operations / seconds / rate:.0%}", f"{ratio:.1f}x", required)
-    row(name.lower(), baseline, baseline_s)
-    return shown
-
-
-def main() -> None:
-    """Print a table for each case."""
-    console = Console(width=110)
-    others = baselines()
-    rate = matmul_rate()
-    console.print(f"NTK of all outputs, float32, {runtime.hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}")
-    if not others:
-        console.print("neural-tangents cannot be imported, so there is nothing to compare with: sketchprune[infinite]")
-    for case in CASES:
-        console.print(table(case, others, rate, console))
+def _error(apply: ApplyFn, params: Params, mask: Mask | None, x: Array) -> float:
+    """The largest error of a kernel against the Jacobian's product in float64, relative to its largest entry."""
+    found = np.asarray(kernels.ntk(apply, params, x, mask=mask), np.float64)
+    with jax.enable_x64():
+        doubled = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), (params, x))
+        exact = np.asarray(kernels.ntk_reference(apply, *doubled, mask=mask))
+    return float(np.max(abs(found - exact)) / np.max(abs(exact)))

@@ -1,27 +1,28 @@
-"""The streamed search: its rate next to matrix products and a NumPy loop, its memory, more devices, networks."""
+"""The streamed search: next to matrix products and a NumPy loop, its memory, more devices, networks."""
 
+import functools
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, OPERATIONS, SAMPLES, loop
-from benchmarks.roofline import judged, matmul_rate
+from benchmarks import _peers
+from benchmarks._peers import absent
+from benchmarks._record import OURS, Row, Target
+from benchmarks._roofs import products
+from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, LOOPED, OPERATIONS, SAMPLES, WHAT, loop
 from sketchprune import data, laws, models, search, sketch, train
 from sketchprune.search import SearchResult
 from sketchprune.search.objectives import Objective
-from theory.cli import runtime
 
 ROUNDS = 5
 """What is compared runs in turns, so that other work on the machine slows all of it alike."""
@@ -42,6 +43,7 @@ MAX_GROWTH = 0.05
 """The growth of memory that is allowed."""
 MAX_LOSS = 0.1
 """The loss of speed on two devices that is allowed."""
+LOOP, BATCHES, PEER = "NumPy loop, one core or all", f"NumPy, {AT_ONCE:,} masks at once", "torch.func.vmap"
 NETWORK_MASKS = 512
 DENSITY = 0.1
 STEPS = 50
@@ -77,47 +79,70 @@ def search_linear(num_masks: int) -> SearchResult:
 def product_rate() -> float:
     """Operations a second of a matrix product, over all devices."""
     if jax.default_backend() == "cpu":
-        return matmul_rate(size=1024)  # on all cores already, which the devices share
-    return matmul_rate(size=8192) * jax.device_count()
+        return products(size=1024).rate()  # on all cores already, which the devices share
+    return products(size=8192).rate() * jax.device_count()
 
 
-def rates(console: Console) -> None:
-    """Masks a second in turns with matrix products and a NumPy loop."""
+def rows() -> Iterator[Row]:
+    """The linear model beside products and NumPy; on a CPU memory and more devices; networks beside PyTorch's vmap."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # as the command does
+    on_cpu = jax.default_backend() == "cpu"
+    if on_cpu:
+        yield memory()
+    yield from linear()
+    if on_cpu:
+        yield from devices()
+    yield from networks()
+
+
+def linear() -> Iterator[Row]:
+    """Masks of the linear model, in turns with matrix products and with NumPy."""
     on_cpu = jax.default_backend() == "cpu"
     model = linear_model()
     p = np.asarray(model.law.probabilities)
     count = PART if on_cpu else ACCELERATOR_MASKS
+    numpy = functools.partial(loop, model.x, model.w, p)
     results: list[SearchResult] = []
-    products, loops, batches = [], [], []
+    products: list[float] = []
+    took: dict[str, list[float]] = {LOOP: [], BATCHES: []}
     for _ in range(ROUNDS if on_cpu else 2):
         products.append(product_rate())
         results.append(search_linear(count))
         # Where other work uses the cores, the threads of a product wait for one another, and one thread is faster.
-        loops.append(max(loop(model.x, model.w, p, threads=threads)[1] for threads in (None, 1)))
-        batches.append(loop(model.x, model.w, p, threads=None, batch=AT_ONCE)[1])
+        threads = (functools.partial(numpy, threads=number) for number in (None, 1))
+        took[LOOP].append(min(_seconds(run) for run in threads) / LOOPED)
+        took[BATCHES].append(_seconds(functools.partial(numpy, threads=None, batch=AT_ONCE, count=AT_ONCE)) / AT_ONCE)
     products.append(product_rate())
 
-    ours = [result.rate for result in results]
-    around = [(before + after) / 2 for before, after in zip(products, products[1:], strict=False)]
-    share = OPERATIONS * median_ratio(ours, around)
-    ratio = median_ratio(ours, loops)
-    rate = statistics.median(ours)
-    # 200x is out of reach on a CPU, where matrix products themselves are some 14x as fast as a loop with free cores.
-    console.print(
-        f"linear, d={FEATURES}, n={SAMPLES}, s={BUDGET}, float32, {count:,} masks a call: {rate:,.0f} masks/s "
-        f"(10^6 in {1e6 / rate:.1f} s), {share:.0%} of the rate of matrix products "
-        f"({statistics.median(products) / 1e9:,.0f} GFLOP/s; required: {MIN_SHARE:.0%}, {judged(share >= MIN_SHARE)}), "
-        f"{ratio:.0f}x a NumPy loop on one core or all (required: {MIN_LOOP_RATIO}x, "
-        f"{judged(ratio >= MIN_LOOP_RATIO)}), {median_ratio(ours, batches):.1f}x NumPy on {AT_ONCE:,} masks at once; "
-        f"mean ÷ theory {results[-1].mean / model.expectation:.4f}, "
-        f"float32 within {rounding(model, results[-1]):.0e} of float64",
-        soft_wrap=True,
+    ours = [1 / result.rate for result in results]
+    least = [2 * OPERATIONS / (before + after) for before, after in zip(products, products[1:], strict=False)]
+    yield Row(
+        WHAT,
+        seconds=statistics.median(ours),
+        roofline=median_ratio(least, ours),
+        roof="products",
+        error=rounding(model, results[-1]),
+        target=Target("roofline", least=MIN_SHARE),
+        note=f"{count:,} masks a call; mean ÷ theory {results[-1].mean / model.expectation:.4f}",
     )
+    # A product itself is some 14 times as fast as a loop with free cores: 200 times is out of reach on a CPU.
+    reach = f"the rate of products is {median_ratio(took[LOOP], least):.0f}x"
+    target = Target("ratio", least=MIN_LOOP_RATIO)
+    yield Row(
+        WHAT, LOOP, statistics.median(took[LOOP]), ratio=median_ratio(took[LOOP], ours), target=target, note=reach
+    )
+    yield Row(WHAT, BATCHES, statistics.median(took[BATCHES]), ratio=median_ratio(took[BATCHES], ours))
 
 
-def median_ratio(ours: list[float], others: list[float]) -> float:
-    """The median over rounds of the ratio of two rates."""
-    return statistics.median(a / b for a, b in zip(ours, others, strict=True))
+def _seconds(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def median_ratio(these: list[float], those: list[float]) -> float:
+    """The median over rounds of a ratio."""
+    return statistics.median(a / b for a, b in zip(these, those, strict=True))
 
 
 def rounding(model: Linear, result: SearchResult) -> float:
@@ -127,22 +152,19 @@ def rounding(model: Linear, result: SearchResult) -> float:
     return float(np.max(abs(result.values - exact) / exact))
 
 
-def memory(console: Console) -> None:
-    """The peak of this process after few and after many masks."""
+def memory() -> Row:
+    """How much the peak of this process grows from few masks to many."""
     model = linear_model(**SMALL_MODEL)
     peaks = []
     for count in (FEW_MASKS, MANY_MASKS):
         search.best(model.objective, model.law, count, key=jax.random.key(0))
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    what = f"growth of memory from {FEW_MASKS:,} to {MANY_MASKS:,} masks"
     growth = peaks[1] / peaks[0] - 1
-    console.print(
-        f"memory: {peaks[0]:.0f} MiB after {FEW_MASKS:,} masks, {peaks[1]:.0f} after {MANY_MASKS:,}: {growth:+.1%} "
-        f"(required: below {MAX_GROWTH:.0%}, {judged(growth < MAX_GROWTH)})",
-        soft_wrap=True,
-    )
+    return Row(what, memory_mib=peaks[1], value=growth, target=Target("value", most=MAX_GROWTH))
 
 
-def devices(console: Console) -> None:
+def devices() -> Iterator[Row]:
     """One virtual CPU device against two, each in a process of its own, in turns."""
     command = f"from benchmarks.search import search_linear; print(search_linear({PART}).rate)"
     found: dict[int, list[float]] = {count: [] for count in DEVICE_COUNTS}
@@ -156,18 +178,16 @@ def devices(console: Console) -> None:
                 text=True,
                 check=True,
             )
-            found[count].append(float(run.stdout))
-    change = median_ratio(found[2], found[1]) - 1
-    one, two = (statistics.median(rate) for rate in found.values())
-    console.print(
-        f"devices: {one:,.0f} masks/s on one virtual device, {two:,.0f} on two: {change:+.0%} "
-        f"(required: a loss of {MAX_LOSS:.0%} at most, {judged(change >= -MAX_LOSS)})",
-        soft_wrap=True,
-    )
+            found[count].append(1 / float(run.stdout))
+    one, two = (statistics.median(seconds) for seconds in found.values())
+    what = f"{WHAT}, virtual devices"
+    yield Row(what, f"{OURS}, one device", one)
+    target = Target("ratio", most=1 / (1 - MAX_LOSS))
+    yield Row(what, f"{OURS}, two devices", two, ratio=median_ratio(found[2], found[1]), target=target)
 
 
-def networks(console: Console) -> None:
-    """Masks a second of an MLP on digits, at initialisation and after training, beside PyTorch's vmap."""
+def networks() -> Iterator[Row]:
+    """Masks of an MLP on digits, at initialisation and after training, beside PyTorch's vmap."""
     digits = data.load()
     x, y = jnp.asarray(digits.x[:BATCH] / 16, jnp.float32), jnp.asarray(digits.y[:BATCH], jnp.int32)
     apply, params = models.initial(models.mlp(64, 64, 10, bias=False), jax.random.key(0), x)
@@ -181,22 +201,21 @@ def networks(console: Console) -> None:
             search.trained_loss(apply, loss, params, (x, y), optax.sgd(0.1), STEPS), STEPS, NETWORK_MASKS),
     }  # fmt: skip
     other = torch_rate([np.asarray(leaf) for leaf in jax.tree.leaves(params)], np.asarray(x), np.asarray(y))
-    table = Table("MLP 64-64-64-10, 256 digits, float32", "masks/s", "PyTorch's vmap", "ratio")
     for name, (objective, steps, count) in objectives.items():
+        what = f"the loss of a mask of 64-64-64-10 {name}, {BATCH} digits"
         rate = search.best(objective, law, count, key=jax.random.key(0)).rate
-        slow = None if other is None else other(steps)
-        beside = ("", "") if slow is None else (f"{slow:,.0f}", f"{rate / slow:.1f}x")
-        table.add_row(name, f"{rate:,.0f}", *beside)
-    console.print(table)
-    if other is None:
-        console.print("PyTorch cannot be imported, so there is nothing to compare networks with")
+        yield Row(what, seconds=1 / rate)
+        if other is None:
+            yield absent(what, PEER)
+        else:
+            slow = other(steps)
+            yield Row(what, PEER, 1 / slow, ratio=rate / slow)
 
 
 def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Callable[[int], float] | None:
     """Masks a second of the same in PyTorch, vectorised over a tile of masks; None without PyTorch."""
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
+    torch = _peers.torch()
+    if torch is None:
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     inputs, labels = torch.tensor(x, device=device), torch.tensor(y, device=device).long()
@@ -225,17 +244,3 @@ def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Calla
         return 256 / min(took)
 
     return rate
-
-
-def main() -> None:
-    """Print the measurements."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())  # as the command does
-    console = Console()
-    console.print(f"search on {runtime.hardware()}, jax {jax.__version__}")
-    on_cpu = jax.default_backend() == "cpu"
-    if on_cpu:
-        memory(console)
-    rates(console)
-    if on_cpu:
-        devices(console)
-    networks(console)

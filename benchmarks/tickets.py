@@ -5,8 +5,7 @@ dependency of the project: ``uv pip install torch`` into its environment to comp
 """
 
 import functools
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.roofline import matmul_rate, product_operations
-from benchmarks.scores import in_turns, row, torch
+from benchmarks._operations import product_operations
+from benchmarks._peers import absent, torch
+from benchmarks._record import OURS, Row
+from benchmarks._roofs import products
+from benchmarks._timing import in_turns
 from sketchprune import data, laws, models, prune, scores, train
 from sketchprune.types import Batch, Mask, Params
-from theory.cli import runtime
 
 SEEDS, TORCH_SEEDS = 16, 2
 STEPS, BATCH, RATE, MOMENTUM = 60, 64, 0.1, 0.9
@@ -210,42 +209,40 @@ def peer_runs(module: Any, batch: Batch, seeds: Setting, keeps: np.ndarray) -> d
     return {name: functools.partial(run, method) for name, method in methods.items()}
 
 
-def main() -> None:
-    """Run the benchmark and print its table."""
-    console = Console(width=130)
-    peer = torch()
-    if peer is None:
-        console.print("PyTorch cannot be imported, so there is nothing to compare with: uv pip install torch")
-    rate = matmul_rate()
+def rows() -> Iterator[Row]:
+    """Each search, by the library and by loops."""
+    peer, roof = torch(), products()
     digits = data.load()
     batch = jnp.asarray(digits.x / 16, jnp.float32), jnp.asarray(digits.y)
     apply, params = models.initial(models.mlp(*WIDTHS, bias=False), jax.random.key(0), batch[0])
     keeps = prune.exponential_schedule(prune.count(params, SOURCE), prune.count(params, FINAL), ROUNDS)
     seeds = jax.jit(jax.vmap(lambda key: setting(params, key)))(jax.random.split(jax.random.key(1), SEEDS))
-    version = "" if peer is None else f", torch {peer.__version__}"
-    table = Table(
-        *("what", "by", "time", "roofline", "slower than ours", "required"),
-        title=f"float32, {runtime.hardware()}, {rate / 1e9:.0f} GFLOP/s, jax {jax.__version__}{version}",
-    )
+    singles = [jax.tree.map(lambda leaf, number=number: leaf[number], seeds) for number in range(SEEDS)]
     in_torch = {} if peer is None else peer_runs(peer, batch, seeds, keeps)
     gradient = jax.grad(lambda params: train.cross_entropy(apply(params, batch[0][:BATCH]), batch[1][:BATCH]))
     operations = product_operations(gradient, params)
     for name, search in searches(apply, batch, keeps).items():
         together, alone = jax.jit(jax.vmap(search)), jax.jit(search)
-        singles = [jax.tree.map(lambda leaf, number=number: leaf[number], seeds) for number in range(SEEDS)]
+        # name -> run, and how many seeds it does
+        runs: dict[str, tuple[Callable[[], Any], int]] = {
+            OURS: (functools.partial(together, seeds), SEEDS),
+            "loop over jitted single runs": (functools.partial(_loop, alone, singles), SEEDS),
+        }
+        if peer is not None:
+            runs["PyTorch loop, one core"] = (in_torch[name], TORCH_SEEDS)
+        timings = in_turns({key: run for key, (run, _) in runs.items()} | {roof.name: roof.run}, rounds=3)
+        what = f"{name} of 64-{'-'.join(map(str, WIDTHS))}, {gradients(name)} steps, {SEEDS} seeds at once"
+        for key, (_, done) in runs.items():
+            seconds = timings[key].seconds / done
+            if key == OURS:
+                share = roof.share(operations * gradients(name) * done, timings[key], timings[roof.name])
+                yield Row(what, key, seconds, timings[key].compile_s, roofline=share, roof=roof.name)
+            else:
+                yield Row(what, key, seconds, ratio=timings[key].over(timings[OURS]) * SEEDS / done)
+        if peer is None:
+            yield absent(what, "PyTorch loop, one core")
 
-        def loop(alone: Any = alone, singles: list[Setting] = singles) -> list[train.Ticket]:
-            return [alone(seed) for seed in singles]
 
-        runs: list[Callable[[], Any]] = [functools.partial(together, seeds), loop]
-        runs += [in_torch[name]] if name in in_torch else []
-        ours, looped, *others = in_turns(runs, turns=3)
-        what = f"{name}, 64-{'-'.join(map(str, WIDTHS))}, {gradients(name)} steps, {SEEDS} seeds, each"
-        share = f"{operations * gradients(name) * SEEDS / rate / ours:.0%} of matmul rate"
-        row(table, what, "one program, vmapped", ours / SEEDS, share=share)
-        row(table, "", "loop over jitted single runs", looped / SEEDS, ratio=looped / ours)
-        for seconds in others:
-            each = seconds / TORCH_SEEDS
-            row(table, "", "PyTorch loop, one core", each, ratio=each / ours * SEEDS)
-    console.print(table)
-    console.print(f"load of the machine, last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+def _loop(alone: Callable[[Setting], train.Ticket], seeds: Sequence[Setting]) -> list[train.Ticket]:
+    """One seed after another."""
+    return [alone(seed) for seed in seeds]

@@ -111,6 +111,6 @@ class Config:
 
 def _checksum(data: tuple[Dataset, Dataset | None]) -> str:
     """A checksum of the samples and the labels of both sets."""
-    from theory.report.journal import fingerprint
+    from sketchprune._checksums import checksum
 
-    return f"{fingerprint(data):08x}"
+    return f"{checksum(data):08x}"

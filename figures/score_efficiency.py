@@ -16,7 +16,7 @@ from sketchprune.data import load
 from sketchprune.types import Key
 from theory.catalogue.effects.efficiency import masks_of_scores
 from theory.catalogue.effects.rank_correlation import spearman
-from theory.catalogue.effects.seeds import COMPARED_AT, Seed, make_seed, train_masks
+from theory.catalogue.effects.seeds import COMPARED_AT, Seed, drawn, make_seed, train_mask
 from theory.statistics import mean_interval
 from theory.verdict import EFFECT_LEVEL
 
@@ -62,7 +62,8 @@ def _measure(seeds: Seed, keys: Key) -> dict[str, Array]:
         draw_key, train_key = jax.random.split(key)
         efficiency, *stacks = masks_of_scores(instance, draw_key)
         all_masks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacks)
-        errors = train_masks(instance, all_masks, train_key).errors.reshape(len(PANELS), -1)
+        chance, all_masks, _ = drawn(instance, all_masks, train_key)
+        errors = jax.vmap(lambda mask: train_mask(instance, chance, mask).error)(all_masks).reshape(len(PANELS), -1)
         numbers = {"efficiency": efficiency}
         for name, error in zip(PANELS, errors, strict=True):
             numbers |= {f"{name}_error": error, f"{name}_correlation": spearman(efficiency, -error)}

@@ -70,6 +70,19 @@ def same_structure(
     raise ValueError(f"{name} {fault}; it takes the structure of {other}")
 
 
+def same_shapes(name: str, tree: PyTree, other: str, reference: PyTree, *, dtypes: bool = False) -> None:
+    """Refuses a pytree whose leaves have other paths, shapes or (where asked for) dtypes; names the first one."""
+    same_structure(name, tree, other, reference)
+    leaves = zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(reference), strict=True)
+    for (path, leaf), own in leaves:
+        label = name + jax.tree_util.keystr(path)
+        if jnp.shape(leaf) != jnp.shape(own):
+            raise ValueError(f"{label} has shape {jnp.shape(leaf)}; it takes that of {other}, {jnp.shape(own)}")
+        if dtypes and jnp.result_type(leaf) != jnp.result_type(own):
+            found, expected = jnp.result_type(leaf), jnp.result_type(own)
+            raise ValueError(f"{label} has dtype {found}; it takes that of {other}, {expected}")
+
+
 class Facts(NamedTuple):
     """What is known of all entries of a pytree together; only these numbers come to the host.
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from sketchprune import _checks
 from sketchprune._boundary import shown
 from sketchprune.types import Mask, Params, Prunable
 
@@ -70,6 +71,7 @@ def check_real(name: str, params: Any) -> None:
             raise ValueError(f"{name}{jax.tree_util.keystr(path)} is complex; it takes real numbers")
 
 
+_MAX_PATHS_SHOWN = 3
 _HOW_TO_SPLIT = """Of an equinox module take them with
 params, rest = eqx.partition(model, eqx.is_inexact_array)
 apply = lambda params, x: jax.vmap(eqx.combine(params, rest))(x)
@@ -137,13 +139,23 @@ def chosen_among(weights: PyTree[bool], params: Params, which: Prunable) -> PyTr
         chosen = jax.tree_util.tree_map_with_path(lambda path, _: bool(which(jax.tree_util.keystr(path))), params)
     else:
         chosen = which
-    if jax.tree.structure(chosen) != jax.tree.structure(params):
-        raise ValueError(f"prunable is {chosen}; it takes a function of a path, or one boolean for each leaf of params")
-    chosen = jax.tree.map(lambda weight, pruned: weight and pruned, weights, chosen)
+    _checks.same_structure("prunable", chosen, "params, or a function of a path", params)
+    chosen = jax.tree_util.tree_map_with_path(
+        lambda path, weight, pruned: weight and _is_true(path, pruned), weights, chosen
+    )
     if not any(jax.tree.leaves(chosen)):
         paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        raise ValueError(f"prunable chooses none of the leaves {paths}; it takes one that chooses some")
+        first = ", ".join(map(repr, paths[:_MAX_PATHS_SHOWN])) + (", …" if len(paths) > _MAX_PATHS_SHOWN else "")
+        raise ValueError(f"prunable chooses none of the leaves {first}; it takes one that chooses some")
     return chosen
+
+
+def _is_true(path: Any, pruned: Any) -> bool:
+    """One boolean of what a user says is pruned; refuses what is none, such as a leaf of a mask."""
+    known = _checks.concrete(pruned)
+    if known is None or known.dtype != bool or known.ndim:
+        raise ValueError(f"prunable{jax.tree_util.keystr(path)} is {shown(pruned)}; it takes True or False")
+    return bool(known)
 
 
 def chosen_of_mask(mask: Mask, which: Prunable) -> PyTree[bool]:

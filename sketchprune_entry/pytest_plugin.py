@@ -1,12 +1,15 @@
 """The pytest plugin: ``pytest claims_mine.py`` verifies each claim of the file as a test.
 
+A claim is a test at each tier, with the tier as a marker. Where no tier is asked for, only those at the quick tier are
+collected; ``-m standard`` asks for one, and so does ``--claim-tier`` or the name of a test, ``my/claim[standard]``.
+
 pytest loads this module in every run where sketchprune is installed, so it imports nothing of the project before there
 is a file of claims to collect.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 PATTERN = "claims_*.py"
 """Files of this name are collected from folders; any other file of claims where the command line names it."""
+TIERS = ("quick", "standard", "full")
+"""The tiers of :data:`theory.TIERS`, from the least work on."""
 _CATALOGUE = Path(__file__).resolve().parents[1] / "theory"
 """The claims of the project, which `sketchprune verify` verifies."""
 _IMPORTS_THEORY = re.compile(rb"^\s*(from|import)\s+theory\b", re.MULTILINE)
@@ -33,15 +38,17 @@ def pytest_addoption(parser: pytest.Parser):
     """Add the settings of the verification."""
     group = parser.getgroup("sketchprune", "claims that sketchprune verifies")
     group.addoption(
-        "--claim-tier", choices=("quick", "standard", "full"), default="quick", help="how much work is done for a claim"
+        "--claim-tier", choices=TIERS, help="how much work is done for a claim: quick unless -m or a name asks for more"
     )
     group.addoption("--claim-seed", type=int, default=0, help="the seed that all random keys of claims derive from")
     group.addoption("--claim-data", default="digits", metavar="digits|PATH", help="the data set of claims")
 
 
 def pytest_configure(config: pytest.Config):
-    """Make the marker of claims known."""
+    """Make the markers of claims known."""
     config.addinivalue_line("markers", "claim: a theorem that sketchprune verifies")
+    for tier in TIERS:
+        config.addinivalue_line("markers", f"{tier}: a theorem that sketchprune verifies at the tier {tier}")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ClaimFile | None":
@@ -62,7 +69,7 @@ class ClaimFile(pytest.File):
     """A file that defines claims."""
 
     def collect(self) -> Iterator["ClaimItem"]:
-        """A test for each claim of the file."""
+        """A test for each claim of the file and each tier that is asked for."""
         from sketchprune_entry import require_theory
 
         try:
@@ -76,7 +83,8 @@ class ClaimFile(pytest.File):
         except (ImportError, ValueError) as error:
             raise self.CollectError(str(error)) from None
         for selected in found:
-            yield ClaimItem.from_parent(self, name=selected.claim.id, selected=selected)
+            for tier in _tiers(self.config):
+                yield ClaimItem.from_parent(self, name=f"{selected.claim.id}[{tier}]", selected=selected, tier=tier)
 
     def _argument(self) -> str:
         """The file, as one names it in the folder that pytest was started in."""
@@ -84,13 +92,24 @@ class ClaimFile(pytest.File):
         return str(self.path) if relative.startswith(os.pardir) else relative
 
 
-class ClaimItem(pytest.Item):
-    """A claim as a test: it passes if its verdict is the expected one and every mutant is refuted."""
+def _tiers(config: pytest.Config) -> Sequence[str]:
+    """The tiers at which claims are collected: all of them where a marker or a name will select among them."""
+    if config.option.claim_tier is not None:
+        return (config.option.claim_tier,)
+    asked = set(re.findall(r"\w+", config.option.markexpr or ""))
+    asked |= {tier for tier in TIERS for argument in config.args if argument.endswith(f"[{tier}]")}
+    return TIERS if asked & set(TIERS) else TIERS[:1]
 
-    def __init__(self, *, selected: "Selected", **options: Any):
+
+class ClaimItem(pytest.Item):
+    """A claim at one tier as a test: it passes if its verdict is the expected one and every mutant is refuted."""
+
+    def __init__(self, *, selected: "Selected", tier: str, **options: Any):
         super().__init__(**options)
         self.selected = selected
+        self.tier = tier
         self.add_marker("claim")
+        self.add_marker(tier)
 
     def runtest(self):
         """Verify the claim.
@@ -103,10 +122,10 @@ class ClaimItem(pytest.Item):
         from theory.report.run import verify_command
 
         options = self.config.option
-        tier, seed = options.claim_tier, options.claim_seed
-        verdict = verify(self.selected.claim, tier=tier, seed=seed, data=self._data())
+        seed = options.claim_seed
+        verdict = verify(self.selected.claim, tier=self.tier, seed=seed, data=self._data())
         if not verdict.as_expected:
-            command = verify_command(self.selected.argument, tier=tier, seed=seed, data=options.claim_data)
+            command = verify_command(self.selected.argument, tier=self.tier, seed=seed, data=options.claim_data)
             raise UnexpectedVerdict(f"{summary(verdict)}\n{explanation(self.selected, verdict, command)}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -117,7 +136,7 @@ class ClaimItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """The file, and the headline of a failure."""
-        return self.path, None, f"claim {self.selected.claim.id}"
+        return self.path, None, f"claim {self.name}"
 
     def _data(self) -> "Dataset":
         """The data set, which is read once for all claims."""

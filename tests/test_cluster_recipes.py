@@ -1,4 +1,4 @@
-"""docs/cluster.md: what it shows runs, as far as one machine can tell."""
+"""docs/guides/cluster.md: what it shows runs, as far as one machine can tell."""
 
 import json
 import os
@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from theory.cli.app import COMMANDS
 
-TEXT = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs" / "guides" / "cluster.md").read_text(encoding="utf-8")
 SBATCH = re.search(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[1]
-SUBMITIT, TPU = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+SUBMITIT, KERNEL, TPU = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_commands_and_options_exist():
@@ -41,6 +42,15 @@ def test_a_search_lowers_for_tpu():
         names = {}
         exec(TPU, names)
     assert "stablehlo" in names["lowered"].as_text()
+
+
+def test_a_kernel_is_written_to_its_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with jax.enable_x64(False):
+        exec(KERNEL, {})
+    assert np.load("kernel.npy", mmap_mode="r").shape == (200, 200, 10, 10)
+    done, total = re.search(r"(\d+) of (\d+) blocks\n$", capsys.readouterr().out).groups()
+    assert done == total
 
 
 def test_the_recipe_for_submitit_compiles():

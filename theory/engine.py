@@ -1,6 +1,7 @@
 """The compiled programs of a claim: its hypotheses, both of its sides, sums over its trials, its search."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from theory.ascent import ascent
 from theory.checks import check_sides
 from theory.claim import Claim, Instance, unprepared
 from theory.instances import chance_key, hypotheses_met
-from theory.measurements import Evaluation, SideArrays, TrialSums, add_up, assess, flatten
+from theory.measurements import Evaluation, Joined, SideArrays, TrialSums, add_up, assess, flatten, join
 
 
 class Program:
@@ -39,14 +40,16 @@ class Program:
         options = {} if optimised else {"xla_backend_optimization_level": 0}
         self._jitted = jax.jit(function, compiler_options=ONE_THREAD_OPTIONS | options)
         self._executables: dict[Any, Any] = {}
+        self._compiling = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's value, as host arrays."""
         leaves, tree = jax.tree.flatten(arguments)
         # The widest float is part of the key: under enable_x64(False) a program has other constants.
         shapes = (jnp.result_type(float), tree, *((np.shape(leaf), np.result_type(leaf)) for leaf in leaves))
-        if shapes not in self._executables:
-            self._executables[shapes] = self._jitted.lower(*arguments).compile()
+        with self._compiling:  # a second thread waits for the program, and does not compile it again
+            if shapes not in self._executables:
+                self._executables[shapes] = self._jitted.lower(*arguments).compile()
         return jax.device_get(self._executables[shapes](*arguments))
 
 
@@ -83,29 +86,33 @@ class Programs:
 
         Where ``enumerated``, both sides are their expectations over all outcomes.
         """
-        if not enumerated:
-            return self._mapped("evaluate", _once, optimised=not self.claim.kind.is_exact(enumerated=False))
-        return lambda instances, keys: self.enumerate(instances, keys)[0]
+        if enumerated:
+            return lambda instances, keys: self.enumerate(instances, keys)[0]
+        program = self._mapped("evaluate", _once, optimised=not self.claim.kind.is_exact(enumerated=False))
+        return lambda instances, keys: program(instances, keys).split()
 
     def enumerate(self, instances: Instance, keys: np.ndarray) -> tuple[dict[str, Evaluation], tuple[Any, Any]]:
         """Expectations over all outcomes, and of each column of probabilities the sum and the smallest."""
-        return self._mapped("enumerate", _over_outcomes, optimised=False)(instances, keys)
+        evaluations, probabilities = self._mapped("enumerate", _over_outcomes, optimised=False)(instances, keys)
+        return evaluations.split(), probabilities
 
-    def evaluate_at(self, argument: Any) -> Program:
+    def evaluate_at(self, argument: Any) -> Callable[[Instance, np.ndarray], dict[str, Evaluation]]:
         """The same, for trials that take an argument after the outcome, such as the size of a rate."""
         once = functools.partial(_once, trial_arguments=(argument,))
-        return self._mapped(("evaluate at", argument), once, optimised=True)
+        program = self._mapped(("evaluate at", argument), once, optimised=True)
+        return lambda instances, keys: program(instances, keys).split()
 
     def ascent(self, statement: str) -> Program:
         """``(instances, keys, steps) -> instances``: see :func:`theory.ascent.ascent`."""
         return self._kept(("ascent", statement), lambda: ascent(self.claim, statement))
 
-    def trials(self, count: int) -> Program:
+    def trials(self, count: int) -> Callable[..., dict[str, TrialSums]]:
         """``(instances, keys, case, first, tiles) -> {name: TrialSums}`` for one case of a group.
 
         It runs ``tiles`` tiles of trials, from trial number ``first`` on, on each of the case's ``count`` instances.
         """
-        return self._kept(("trials", count), lambda: functools.partial(_sum_tiles, self.claim, count))
+        program = self._kept(("trials", count), lambda: functools.partial(_sum_tiles, self.claim, count))
+        return lambda *arguments: program(*arguments).map(TrialSums.named).split()
 
     def _mapped(self, name: Any, function: Callable, *, optimised: bool) -> Program:
         """The program of ``function(claim, *arguments)`` over the leading axis of the arguments."""
@@ -151,12 +158,10 @@ def trial_sides(claim: Claim, instance: Instance, outcome: Any, *trial_arguments
     return {name: flatten(sides) for name, sides in named.items()}
 
 
-def _once(
-    claim: Claim, instance: Instance, key: Array, *, trial_arguments: tuple[Any, ...] = ()
-) -> dict[str, Evaluation]:
+def _once(claim: Claim, instance: Instance, key: Array, *, trial_arguments: tuple[Any, ...] = ()) -> Joined:
     """One evaluation of one instance."""
     sides = trial_sides(claim, instance, claim.draw(instance, chance_key(key)), *trial_arguments)
-    return {name: assess(values) for name, values in sides.items()}
+    return join(sides).map(assess)
 
 
 def expected_sides(claim: Claim, instance: Instance) -> tuple[dict[str, SideArrays], tuple[Array, Array]]:
@@ -183,27 +188,27 @@ def expected_sides(claim: Claim, instance: Instance) -> tuple[dict[str, SideArra
     return expected, (weights.sum(axis=0), weights.min(axis=0))
 
 
-def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> tuple[dict[str, Evaluation], tuple[Array, Array]]:
+def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> tuple[Joined, tuple[Array, Array]]:
     """The same, assessed."""
     sides, probabilities = expected_sides(claim, instance)
-    return {name: assess(values) for name, values in sides.items()}, probabilities
+    return join(sides).map(assess), probabilities
 
 
 def _sum_tiles(
     claim: Claim, count: int, instances: Instance, keys: Array, case: Array, first: Array, tiles: Array
-) -> dict[str, TrialSums]:
+) -> Joined:
     """See :meth:`Programs.trials`."""
     size = tile_size(claim, count)
 
-    def tile(instance: Instance, key: Array, start: Array) -> dict[str, TrialSums]:
-        def trial(index: Array) -> dict[str, SideArrays]:
-            return trial_sides(claim, instance, claim.draw(instance, chance_key(key, index)))
+    def tile(instance: Instance, key: Array, start: Array) -> Joined:
+        def trial(index: Array) -> Joined:
+            return join(trial_sides(claim, instance, claim.draw(instance, chance_key(key, index))))
 
         sides = jax.vmap(trial)(start + jnp.arange(size))
-        return {name: add_up(values, claim.kind.counted_factors) for name, values in sides.items()}
+        return sides.map(lambda values: add_up(values, claim.kind.counted_factors))
 
     @jax.jit  # traced once, though its shape is needed before its value
-    def tile_of_all(instances: Instance, keys: Array, start: Array) -> dict[str, TrialSums]:
+    def tile_of_all(instances: Instance, keys: Array, start: Array) -> Joined:
         return _each(claim, lambda instance, key: tile(instance, key, start))(instances, keys)
 
     def rows(leaf: Array) -> Array:
@@ -213,7 +218,7 @@ def _sum_tiles(
     shapes = jax.eval_shape(tile_of_all, instances, keys, first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def step(i: Array, sums: dict[str, TrialSums]) -> dict[str, TrialSums]:
+    def step(i: Array, sums: Joined) -> Joined:
         return jax.tree.map(jnp.add, sums, tile_of_all(instances, keys, first + i * size))
 
     return jax.lax.fori_loop(0, tiles, step, zeros)

@@ -8,12 +8,14 @@ import jax
 import numpy as np
 
 from sketchprune.data import Dataset
+from theory import stages
 from theory.ascent import MAX_STARTS, beyond_rounding, search
 from theory.checks import check_probabilities
 from theory.engine import Programs, tile_size
 from theory.instances import CaseRows, Group, in_32_bits, make_groups, write_down
 from theory.kinds.kind import STATEMENT, unmet
 from theory.measurements import Evaluation, TrialSums, largest_ratio, take_rows
+from theory.stages import StagedTrial
 from theory.verdict import Replay, Tier
 
 _FRESH = 2**31
@@ -86,6 +88,8 @@ class Runs:
             group: the cases.
             float32: in float32 throughout, instead of float64.
         """
+        if isinstance(self.claim.trial, StagedTrial):
+            return self._ordered(stages.evaluate(self.claim, self.claim.trial, group))
         program = self._programs.evaluate(enumerated=group.enumerable)
         if float32:
             with jax.enable_x64(False):  # so that no constant of the trial is in float64 either

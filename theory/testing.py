@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sketchprune import data as datasets
+from sketchprune._names import own_names
 from sketchprune.data import Dataset
 from theory.claim import Case, Claim, Instance
 from theory.engine import Programs
@@ -19,6 +20,8 @@ from theory.kinds.kind import STATEMENT
 
 _BIBLIOGRAPHY_KEY = re.compile(r"[a-z]+(19|20)\d\d[a-z0-9]*")
 """What a source's key looks like where it means an entry of references.bib, such as lee2019wide."""
+
+__dir__ = own_names(__name__)
 
 
 def check_claim(claim: Claim, data: Dataset | None = None, *, evaluate: bool = True) -> None:

@@ -10,6 +10,7 @@ from sketchprune.kernels.columns import trace as trace
 from sketchprune.kernels.empirical import frobenius_norm as frobenius_norm
 from sketchprune.kernels.empirical import ntk as ntk
 from sketchprune.kernels.empirical import ntk_reference as ntk_reference
+from sketchprune.kernels.on_host import ntk_on_host as ntk_on_host
 from sketchprune.kernels.products import extreme_eigenvalues as extreme_eigenvalues
 from sketchprune.kernels.products import ntk_vector_product as ntk_vector_product
 

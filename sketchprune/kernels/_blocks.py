@@ -121,7 +121,7 @@ def fold_pairs(
     blocking = _blocking(plan, samples, symmetric=symmetric, block_size=block_size)
     left = _side(net, plan, x1, blocking)
     right = left if x2 is None else _side(net, plan, x2, blocking)
-    pairs = _pairs(left.spans, right.spans, symmetric=symmetric)
+    pairs = block_pairs(left.spans, right.spans, symmetric=symmetric)
 
     def values(first: Parts, second: Parts) -> Array:
         return contract(net.structure, plan, first, second, trace=trace)
@@ -180,7 +180,7 @@ def _pass_over(parts_of: Callable[[Array], Parts], x: Array, most: int) -> Parts
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *every)
 
 
-def _pairs(left: Spans, right: Spans, *, symmetric: bool) -> list[Pair]:
+def block_pairs(left: Spans, right: Spans, *, symmetric: bool) -> list[Pair]:
     """All pairs of blocks, those of one first block after another; only those with first <= second if symmetric."""
     pairs = []
     for i in range(len(left.starts)):

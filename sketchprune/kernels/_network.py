@@ -141,7 +141,7 @@ def network(
 
     Without ``bounds`` the mask's values count as unknown. Raises ValueError when ``apply`` does not fit the inputs.
     """
-    outputs = _outputs(apply, params, x)
+    outputs = outputs_of(apply, params, x)
     structure = read(apply, params, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype))
     (alone,) = structure.program.out_avals
     if alone.shape != (1, outputs.shape[1]):
@@ -157,7 +157,7 @@ def network(
     return Network(structure, leaves, selections, outputs.shape[1], outputs.dtype)
 
 
-def _outputs(apply: ApplyFn, params: Params, x: Inputs) -> jax.ShapeDtypeStruct:
+def outputs_of(apply: ApplyFn, params: Params, x: Inputs) -> jax.ShapeDtypeStruct:
     """Shape [N, K] and dtype of the outputs."""
     outputs = jax.eval_shape(apply, params, x)
     shape = getattr(outputs, "shape", None)

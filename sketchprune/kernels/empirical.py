@@ -46,7 +46,7 @@ def ntk(
     The mask selects columns of the Jacobian at ``params``, which it leaves as they are: for the kernel of a pruned
     network pass `masks.apply(params, mask)` as well. Dense layers and convolutions are found in the jaxpr of
     ``apply`` (see `kernels.structure`); whatever else has parameters takes the plain Jacobian. `ntk_reference` is
-    the plain version for everything.
+    the plain version for everything, and `ntk_on_host` is for kernels larger than a device.
 
     Args:
         apply: ``apply(params, x) -> [N, K]``, which must treat samples one by one; it is called on single samples.
@@ -85,11 +85,13 @@ def ntk(
         _checks.whole("block_size", block_size, least=1)
     masks, bounds = mask_leaves(params, mask)
     check_samples_apart(apply, params, x1, x2)
-    return _ntk(static(apply), params, masks, x1, x2, bounds=bounds, trace_outputs=trace_outputs, block_size=block_size)
+    return compiled_ntk(
+        static(apply), params, masks, x1, x2, bounds=bounds, trace_outputs=trace_outputs, block_size=block_size
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "bounds", "trace_outputs", "block_size"))
-def _ntk(
+def compiled_ntk(
     apply: ApplyFn,
     params: Params,
     masks: Sequence[Any],

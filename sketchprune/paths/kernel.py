@@ -166,10 +166,7 @@ def gram_product(
         >>> [leaf.tolist() for leaf in product]
         [[[9.0]], [[6.0]]]
     """
-    expected, given = (jax.tree.map(jnp.shape, tree) for tree in (params, vector))
-    structures = map(jax.tree.structure, (params, vector))
-    if len({*structures}) > 1 or jax.tree.leaves(given) != jax.tree.leaves(expected):
-        raise ValueError(f"vector has the shapes {given}; it takes those of params, {expected}")
+    _checks.same_shapes("vector", vector, "params", params)
     inputs = _checked_input(apply, params, input_shape, u)
     return _gram_product(static(apply), params, inputs, mask, vector, allow_max_and_bias=allow_max_and_bias)
 

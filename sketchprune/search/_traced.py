@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array
+
+from sketchprune._checksums import checksum
 
 
 class Instructions(NamedTuple):
@@ -61,14 +61,7 @@ class TracedFunction:
     def data_checksum(self) -> str:
         """A checksum of the arrays that the value is computed from."""
         parts = _parts(self.instructions.jaxpr, self.constants)
-        checksum = 0
-        for value in (value for _, constants in parts for value in constants):
-            if jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key):
-                value = jax.random.key_data(value)
-            array = np.asarray(value)
-            checksum = zlib.crc32(f"{array.shape} {array.dtype}".encode(), checksum)
-            checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
-        return f"{checksum:08x}"
+        return f"{checksum([constants for _, constants in parts]):08x}"
 
 
 _METHODS: dict[tuple[int, Any], Callable[[Any], Any]] = {}

@@ -4,7 +4,6 @@ A search in one process needs none of this. Several processes call :func:`start`
 on each of them makes the same calls with the same arguments.
 """
 
-import json
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -13,12 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from sketchprune._boundary import checked
 from sketchprune._names import own_names
+from sketchprune._processes import allgather_text as allgather_text
+from sketchprune._processes import broadcast_int as broadcast_int
+from sketchprune._processes import call_on_process_0 as call_on_process_0
 from sketchprune.search import _cluster
 from sketchprune.search._lifeline import Lifeline
 from sketchprune.search._rendezvous import rendezvous
@@ -132,50 +133,3 @@ def replicated(mesh: Mesh, value: Shaped[Array | np.ndarray, "..."]) -> Shaped[A
         return jax.random.wrap_key_data(replicated(mesh, jax.random.key_data(value)), impl=implementation)
     local = np.asarray(value)
     return jax.make_array_from_callback(local.shape, sharding, lambda index: local[index])
-
-
-@checked
-def broadcast_int(number: int) -> int:
-    """The number that process 0 passes, below 2^31. Every process has to call this."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
-
-
-@checked
-def allgather_text(text: str) -> list[str]:
-    """The texts of all processes, by process id. Every process has to call this."""
-    if jax.process_count() == 1:
-        return [text]
-    encoded = np.frombuffer(text.encode(), np.uint8)
-    sizes = np.asarray(multihost_utils.process_allgather(np.int32(len(encoded))))
-    padded = np.zeros(sizes.max(), np.uint8)
-    padded[: len(encoded)] = encoded
-    rows = np.asarray(multihost_utils.process_allgather(padded))
-    return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
-
-
-@checked
-def call_on_process_0(function: Callable[[], Any]) -> Any:
-    """What ``function()`` returns in process 0, which alone calls it. Every process has to call this.
-
-    Args:
-        function: returns a value that JSON can hold.
-
-    Returns:
-        The value as JSON keeps it, in every process.
-
-    Raises:
-        ValueError: in every process, when ``function`` raises one in process 0.
-    """
-    error = None
-    answer = None
-    if jax.process_index() == 0:
-        try:
-            answer = function()
-        except ValueError as raised:
-            error = str(raised)
-    error, answer = json.loads(allgather_text(json.dumps([error, answer]))[0])
-    if error is not None:
-        raise ValueError(error)
-    return answer

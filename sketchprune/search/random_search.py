@@ -6,7 +6,6 @@ masks. Results are therefore the same, bit for bit, for any batch, any number of
 processes, and after a restart.
 """
 
-import json
 import math
 import os
 import time
@@ -22,6 +21,7 @@ from jaxtyping import Float, Int
 
 from sketchprune import _checks
 from sketchprune._boundary import checked
+from sketchprune._processes import check_same_in_every_process
 from sketchprune.search import _bins, _tiles
 from sketchprune.search import mesh as meshes
 from sketchprune.search._checkpoints import Checkpoints
@@ -238,13 +238,7 @@ def _check_same_in_every_process(
         return
     devices = list(mesh.shape.items()), [device.id for device in mesh.devices.flat]
     arguments = {"num_masks": num_masks, "batch": batch, "mesh": devices, "with checkpoint": checkpoint is not None}
-    first, *others = map(json.loads, meshes.allgather_text(json.dumps(program.fingerprint | arguments)))
-    for number, other in enumerate(others, 1):
-        if differing := [name for name in first if first[name] != other.get(name)]:
-            listed = "; ".join(
-                f"{name}: {first[name]} in process 0, {other.get(name)} in process {number}" for name in differing
-            )
-            raise ValueError(f"the processes search for different things ({listed}); each takes the same arguments")
+    check_same_in_every_process(program.fingerprint | arguments, "search for different things")
 
 
 def _checkpoints(program: SearchProgram, folder: str | os.PathLike | None, interval_s: int | float) -> Checkpoints:

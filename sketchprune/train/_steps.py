@@ -215,18 +215,8 @@ def _loss_and_state_on(
         raise ValueError(f"apply returns {shown(found)}; with network_state it takes one that returns (outputs, state)")
     outputs, after = found
     given, returned = (jax.eval_shape(lambda tree=tree: tree) for tree in (network, after))
-    if not _alike(given, returned):
-        raise ValueError(f"apply returns the state {returned}; it takes one that returns it as it is given, {given}")
+    _checks.same_shapes("the state that apply returns", returned, "the state that it is given", given, dtypes=True)
     return loss(outputs, y), after
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two trees of shapes and dtypes are the same; a state of equinox has no equality of its own."""
-    facts = [
-        (jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)])
-        for tree in (one, other)
-    ]
-    return facts[0] == facts[1]
 
 
 def _step_key(key: Any, step: Array) -> Any:

@@ -92,7 +92,7 @@ def fit(
     which ``network_state`` asks for: it is the first state, any pytree of arrays, and ``()`` where there is dropout
     alone. Each step takes the state that the step before returned, and a key of its own made from ``key`` (None without
     one). Nothing else in the library takes this form: kernels, paths and scores see ``apply(params, x)`` in evaluation
-    mode. ``docs/networks.md`` has the lines for flax linen, flax nnx and equinox.
+    mode. ``docs/guides/networks.md`` has the lines for flax linen, flax nnx and equinox.
 
     Args:
         apply: the network.
@@ -120,7 +120,8 @@ def fit(
     Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape. On a
     CPU ``lax.conv`` is slow inside the loop of a program, here and in :func:`fit_many`: five times slower than outside
     of it for two layers of 8 and 16 channels on 28 x 28 images, where the products of
-    :func:`sketchprune.models.patch_convolution` are not slowed down. ``docs/networks.md`` says how flax takes them.
+    :func:`sketchprune.models.patch_convolution` are not slowed down. ``docs/guides/networks.md`` says how flax takes
+    them.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -201,10 +202,8 @@ def _fit(params, data, mask, key, state, network_state, *, recipe: Recipe, steps
 
 def _check_state(state: Progress, start: State) -> None:
     """Refuses a state that does not belong to the optimiser, the parameters or the data."""
-    given = jax.eval_shape(lambda: (state.optimizer, state.order))
-    needed = jax.eval_shape(lambda: (start.optimizer, start.order))
-    if given != needed:
-        raise ValueError(f"state is {given}; it takes that of a fit of this optimizer and data, {needed}")
+    needed = Progress(start.optimizer, start.order, state.step)
+    _checks.same_shapes("state", state, "the state of a fit of this optimizer and data", needed, dtypes=True)
 
 
 @functools.partial(jax.jit, static_argnames="recipe")

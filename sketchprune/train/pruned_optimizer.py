@@ -1,5 +1,6 @@
 """An optax optimiser under which pruned weights stay zero, in any training loop: the one mechanism of all training."""
 
+import contextvars
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune._leaves import is_floating
 from sketchprune.types import Mask, Params
+
+_PROBED = contextvars.ContextVar("probed", default=False)
+"""Whether an optimiser is asked for its state of parameters of another shape, to see what follows their shape."""
 
 
 class PrunedState(NamedTuple):
@@ -44,7 +48,8 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 
     Wrap the whole optimiser: what comes after it in an ``optax.chain`` changes the update. It may stand inside
     ``optax.MultiSteps`` (pruned weights that are not zero then wait for the first update that is not skipped) and
-    ``optax.multi_transform``, and may contain them. Leaves that are no floating arrays are left alone.
+    ``optax.multi_transform``, and may contain them. Of a pruned optimiser that is pruned once more, both masks keep
+    what is kept. Leaves that are no floating arrays are left alone.
 
     The mask is part of the state, so one compiled step serves all masks, checkpoints contain it, and
     ``state = replace_mask(state, new_mask)`` changes it during training, as RigL does: weights that are new start with
@@ -74,7 +79,7 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: Params) -> PrunedState:
-        kept = support(params, mask)
+        kept = support(params, jax.tree.map(jnp.ones_like, params) if _PROBED.get() else mask)
         return PrunedState(optimizer.init(restrict(params, kept)), kept)
 
     def update(updates: Params, state: Any, params: Params | None = None, **extra: Any) -> tuple[Params, PrunedState]:
@@ -114,10 +119,12 @@ def replace_mask(state: Any, mask: Mask) -> Any:
     if not found:
         raise ValueError("state has no mask; it takes the state of an optimizer made with train.pruned")
 
-    def part(part: Any) -> Any:
-        return part._replace(mask=support(part.mask, mask)) if _is_pruned(part) else part
+    def replaced(part: Any) -> Any:
+        if not _is_pruned(part):
+            return part
+        return PrunedState(jax.tree.map(replaced, part.inner, is_leaf=_is_pruned), support(part.mask, mask))
 
-    return jax.tree.map(part, state, is_leaf=_is_pruned)
+    return jax.tree.map(replaced, state, is_leaf=_is_pruned)
 
 
 def update_kept(
@@ -196,7 +203,13 @@ def _follows_shapes(optimizer: optax.GradientTransformation, params: Params, fre
     if not jax.tree_util.treedef_is_leaf(jax.tree.structure(params)):
         return jax.tree.map(lambda _: True, fresh)
     shape = tuple(length + 1 for length in jnp.shape(params)) or (2,)
-    other = jax.eval_shape(optimizer.init, jax.ShapeDtypeStruct(shape, jnp.result_type(params)))
+    larger = jax.ShapeDtypeStruct(shape, jnp.result_type(params))
+    token = _PROBED.set(True)
+    try:
+        # A function of its own, so that JAX does not take this trace for one of the optimiser's init.
+        other = jax.eval_shape(lambda params: optimizer.init(params), larger)
+    finally:
+        _PROBED.reset(token)
     return jax.tree.map(lambda leaf, other: jnp.shape(leaf) != jnp.shape(other), fresh, other)
 
 

@@ -11,7 +11,9 @@ import sklearn.datasets  # noqa: F401
 import theory.catalogue
 import theory.cli.select
 import theory.report.remarks
+import theory.verdict
 import theory.verification  # noqa: F401
+from sketchprune_entry.pytest_plugin import TIERS
 from tests.support.command import FILE, set_up, stand_in, verdict_on
 from theory.verdict import INCONCLUSIVE, SUPPORTED
 
@@ -47,7 +49,7 @@ def test_a_claim_of_ones_own_is_verified(pytester, monkeypatch):
     (pytester.path / "claims_mine.py").write_text((EXAMPLES / "my_bounds.py").read_text())
     result = pytest_run(pytester, "-v")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["claims_mine.py::my/mean-error PASSED*"])
+    result.stdout.fnmatch_lines(["claims_mine.py::my/mean-error[[]quick] PASSED*"])
 
 
 def test_a_failing_claim_shows_the_counterexample_and_the_replay_line_alone(pytester):
@@ -65,8 +67,8 @@ def test_a_failing_claim_shows_the_counterexample_and_the_replay_line_alone(pyte
         "w = [1., 2.]",
         "replay: sketchprune verify claims_mine.py::my/false --tier quick --seed 7 --out replay",
     ]
-    assert re.search(r"^_+ claim my/false _+$", shown, re.MULTILINE)
-    result.stdout.fnmatch_lines(["FAILED claims_mine.py::my/false*"])
+    assert re.search(r"^_+ claim my/false\[quick\] _+$", shown, re.MULTILINE)
+    result.stdout.fnmatch_lines(["FAILED claims_mine.py::my/false[[]quick]*"])
 
 
 def test_surviving_mutants_and_undecided_claims_fail(pytester, monkeypatch):
@@ -104,13 +106,43 @@ def test_settings_reach_the_verifier(pytester, monkeypatch):
     pytest_run(pytester, "--claim-tier", "full", "--claim-seed", "3")
     pytest_run(pytester, "claims_mine.py::my/good")
     pytest_run(pytester, "-m", "not claim")
-    pytest_run(pytester, "-m", "claim", "-k", "false", "--strict-markers")
+    pytest_run(pytester, "-m", "standard", "-k", "false", "--strict-markers")
     assert asked == [
         ("my/good", "full", 3, "digits"),
         ("my/false", "full", 3, "digits"),
         ("my/good", "quick", 0, "digits"),
-        ("my/false", "quick", 0, "digits"),
+        ("my/false", "standard", 0, "digits"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "tiers"),
+    [
+        ([], ["quick"]),
+        (["-m", "claim"], ["quick"]),
+        (["-m", "not skipif"], ["quick"]),
+        (["-m", "quick"], ["quick"]),
+        (["-m", "standard"], ["standard"]),
+        (["-m", "claim and (quick or full)"], ["quick", "full"]),
+        (["-m", "not full"], ["quick", "standard"]),
+        (["--claim-tier", "standard"], ["standard"]),
+        (["--claim-tier", "standard", "-m", "quick"], []),
+        (["claims_mine.py::my/good[full]"], ["full"]),
+        (["claims_mine.py::my/good"], ["quick"]),
+    ],
+)
+def test_tiers_are_markers(pytester, words, tiers):
+    """Of which only the cheapest is collected where none is asked for."""
+    (pytester.path / "claims_mine.py").write_text(FILE)
+    result = pytest_run(pytester, "--collect-only", "-q", "--strict-markers", *words)
+    assert re.findall(r"^claims_mine.py::my/good\[(\w+)\]$", result.stdout.str(), re.MULTILINE) == tiers
+    assert result.ret == (pytest.ExitCode.OK if tiers else pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+def test_tiers_are_those_of_the_verifier(pytester):
+    assert TIERS == tuple(theory.verdict.TIERS)
+    shown = pytest_run(pytester, "--markers").stdout.str()
+    assert all(f"@pytest.mark.{name}: a theorem that sketchprune verifies" in shown for name in ("claim", *TIERS))
 
 
 def test_wrong_settings_are_named(pytester):

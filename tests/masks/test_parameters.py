@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from sketchprune import masks
+from tests.support import without_type_checks
 
 
 def test_prunable_names_matrices_or_the_only_leaf():
@@ -20,8 +21,12 @@ def test_prunable_names_matrices_or_the_only_leaf():
     assert masks.prunable(params, chosen) == chosen
     with pytest.raises(ValueError, match="prunable chooses none of the leaves .*; it takes one that chooses some"):
         masks.prunable(params, lambda path: False)
-    with pytest.raises(ValueError, match="prunable is .*; it takes a function of a path, or one boolean for each leaf"):
+    with pytest.raises(ValueError, match=r"prunable has no leaf \['gain'\]; it takes the structure of params, or a"):
         masks.prunable(params, {"conv": True})
+    with without_type_checks(), pytest.raises(ValueError, match=r"prunable\['gain'\] is 1.0; it takes True or False"):
+        masks.prunable(params, chosen | {"gain": 1.0})
+    with pytest.raises(ValueError, match=r"leaves '\[0\]', '\[1\]', '\[2\]', …; it takes one"):
+        masks.prunable([jnp.ones(2)] * 99, lambda path: False)
     assert jax.eval_shape(lambda p: jax.tree.map(lambda x, on: x * on, p, masks.prunable(p)), params)
 
 

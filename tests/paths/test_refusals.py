@@ -85,8 +85,12 @@ def test_arguments_are_checked():
         paths.spectrum(apply, params, (2,), count=40)
     with pytest.raises(ValueError, match=r"mask\[0\] has shape \(3, 2\); it takes params' \(2, 2\)"):
         paths.trace(apply, params, (2,), mask=[jnp.ones((3, 2)), ONE])
-    for vector in ([ONE, jnp.ones(2)], [ONE], ONE):
-        with pytest.raises(ValueError, match=r"vector has the shapes .*; it takes those of params, \[\(2, 2\), "):
+    for vector, message in (
+        ([ONE, jnp.ones(2)], r"vector\[1\] has shape \(2,\); it takes that of params, \(2, 2\)"),
+        ([ONE], r"vector has no leaf \[1\]; it takes the structure of params"),
+        (ONE, "vector is one leaf; it takes the structure of params"),
+    ):
+        with pytest.raises(ValueError, match=message):
             paths.gram_product(apply, params, (2,), vector)
     with pytest.raises(ValueError, match="params has no floating leaf"):
         paths.trace(apply, [jnp.ones((2, 2), int)], (2,))

@@ -12,6 +12,7 @@ What every test may need stands here, and each other subject has a module of its
 - ``kills``: runs of ``verify`` that are killed and resumed; a script too
 - ``sweeps``: a small sweep
 - ``search_process``: the script of a search that runs in a process of its own
+- ``kernel_process``: the script of one of two processes that compute a kernel
 """
 
 import contextlib

@@ -71,9 +71,12 @@ def test_effects_are_claimed_of_it(squared_snip):
     named = {"id": "my/effect", "title": "An effect"}
     for claim in (
         drawing.drawn_beats_top(drawing.BINARY, table, **named),
-        path_traces.trace_predicts(lambda found: found.errors, table, outcome_name="the test error", **named),
+        path_traces.trace_predicts(
+            lambda found: found.error, table, needs="error", outcome_name="the test error", **named
+        ),
         efficiency.efficiency_predicts(table, sampled=True, **named),
     ):
-        sides = jax.eval_shape(claim.trial, instance, jax.random.key(0))["claim"]
+        drawn = jax.eval_shape(claim.draw, instance, jax.random.key(0))
+        sides = jax.eval_shape(claim.trial, instance, drawn)["claim"]
         assert sides.measured.dtype == sides.theory.dtype
         assert claim.id == "my/effect" and "ntk_trace, mine" in claim.note

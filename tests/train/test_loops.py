@@ -136,7 +136,9 @@ def test_training_goes_on_from_its_state(batch_size):
     smaller = mask | {"second": mask["second"].at[0].set(False)}
     pruned = fit(first.params, 10, mask=smaller, state=first.state)
     assert (pruned.params["second"][0] == 0).all()
-    with pytest.raises(ValueError, match="state is .*; it takes that of a fit of this optimizer and data"):
+    with pytest.raises(
+        ValueError, match=r"state has a leaf \.optimizer.*; it takes the structure of the state of a fit of"
+    ):
         train.fit(network, mean_square, params, data, optax.sgd(0.1), 10, state=first.state)
 
 

@@ -207,6 +207,24 @@ def test_ten_numbers_of_the_optimiser_are_not_ten_weights():
     np.testing.assert_allclose(path[:, mask], alone, rtol=1e-8)
 
 
+def test_pruned_once_more_both_masks_keep():
+    """On a bare vector, of which the inner mask has the shape: the ten numbers of L-BFGS are told apart."""
+    once, again = jnp.arange(10) % 3 != 0, jnp.arange(10) % 4 != 0
+    both, params = once & again, X[0]
+
+    def loss(weights):
+        return jnp.mean((X @ weights - Y) ** 2) + jnp.mean(weights**4)
+
+    for optimizer in (optax.adam(0.1), optax.lbfgs(memory_size=10)):
+        nested = train.pruned(optax.chain(train.pruned(optimizer, once)), again)
+        path, state = run(nested, masks.apply(params, both), loss)
+        expected, _ = run(train.pruned(optimizer, both), masks.apply(params, both), loss)
+        assert (path[:, ~both] == 0).all()
+        np.testing.assert_allclose(path, expected, rtol=1e-8, atol=1e-12)
+    other = train.replace_mask(state, ~both)
+    assert (other.mask == ~both).all() and (other.inner[0].mask == ~both).all()
+
+
 def test_the_optimiser_sees_zeros_where_the_mask_prunes():
     """Also in what comes with the gradient, and at the first update."""
     mask, seen = mask_at(places(jax.random.key(3))), []

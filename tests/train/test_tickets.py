@@ -248,7 +248,7 @@ TOTAL = sum(counts(SOURCE).values())
             f"start keeps {42 - TOTAL} weights outside mask; it takes a mask inside it",
         ),
         *((name, {"prunable": lambda path: False}, "prunable chooses none of the leaves") for name in METHODS),
-        ("rigl", {"prunable": [True]}, "prunable is .*; it takes a function of a path, or one boolean for each leaf"),
+        ("rigl", {"prunable": [True]}, "prunable has no leaf .*; it takes the structure of params, or a function"),
         *((name, {"mask": {"first": SOURCE["first"]}}, "mask has no leaf .*; it takes the") for name in METHODS),
         *((name, {"batch_size": 21}, "batch_size is 21; it takes 1 to 20") for name in METHODS),
         *((name, {"steps": -1}, "steps is -1; it takes a whole number >= 0") for name in METHODS),

@@ -9,7 +9,7 @@ from theory.cli.exit_status import ExitStatus
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from theory.claim import Claim
+    from theory.cli.entries import Entry
 
 
 def list_claims(selection: Selection = ()) -> int:
@@ -18,23 +18,20 @@ def list_claims(selection: Selection = ()) -> int:
     Args:
         selection: claims, patterns such as 'sketch/*', Python files that define claims.
     """
-    from theory.catalogue import CATALOGUE
     from theory.cli.console import say, terminal
-    from theory.cli.select import select
+    from theory.cli.entries import entries
 
-    say(terminal(), _lines([item.claim for item in select(selection, CATALOGUE)]))
+    say(terminal(), _lines(entries(selection)))
     return ExitStatus.OK
 
 
-def _lines(claims: "Sequence[Claim]") -> "Iterable[Text]":
+def _lines(claims: "Sequence[Entry]") -> "Iterable[Text]":
     """Id, kind and title of each claim."""
     from rich.text import Text
 
-    from theory.verdict import REFUTED
-
     width = max((len(claim.id) for claim in claims), default=0)
     for claim in claims:
-        remark = "  (known to be false)" if claim.expected == REFUTED else ""
-        line = Text(f"{claim.id:<{width}}  {claim.kind.words.name:<11}  {claim.title}{remark}")
+        remark = "  (known to be false)" if claim.known_false else ""
+        line = Text(f"{claim.id:<{width}}  {claim.kind:<11}  {claim.title}{remark}")
         line.stylize("bold", 0, len(claim.id))
         yield line

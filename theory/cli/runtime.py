@@ -112,6 +112,11 @@ def source_checksum() -> str:
     return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
 
 
+def cache_folder() -> Path:
+    """Where commands keep what saves time and can be made again: a folder of the user's, which may not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune"
+
+
 def discard_cut_entries(cache: Path, *, newest: int = _NUM_CHECKED_ENTRIES):
     """Delete the entries of a compilation cache that a kill cut short, so that they are compiled and written again.
 
@@ -132,7 +137,7 @@ def _use_compilation_cache():
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sketchprune" / "xla"
+        cache = cache_folder() / "xla"
         try:
             cache.mkdir(parents=True, exist_ok=True)
             discard_cut_entries(cache)

@@ -78,7 +78,7 @@ def own_task(word: str, seed: int, out: Path, checkpoint: "epath.Path") -> Task:
     path, _, name = word.partition("::")
     if not path.endswith(".py"):
         raise ValueError(f"problem is {word}; it takes FILE.py or FILE.py::NAME")
-    module, _ = imported(path, "problem", x64=False)
+    module, crc32 = imported(path, "problem", x64=False)
     found = {key: value for key, value in vars(module).items() if isinstance(value, Problem)}
     if name not in found:
         if name or len(found) != 1:
@@ -93,7 +93,7 @@ def own_task(word: str, seed: int, out: Path, checkpoint: "epath.Path") -> Task:
         objective=_name(problem.objective),
         law=_name(problem.law),
         subject=f"{Path(path).name}::{name}",
-        setting={"problem": f"{Path(path).name}::{name}", "seed": seed},
+        setting={"problem": f"{Path(path).name}::{name}", "checksum of the file": crc32, "seed": seed},
         seed=seed,
         out=out,
         checkpoint=checkpoint,

@@ -135,10 +135,10 @@ def _check(seeds: int, seed: int, samples: int | None, rounds: tuple[int, ...], 
 def _problem(data: str, network: str, samples: int | None, training: Any) -> "tuple[Problem, dict[str, Any]]":
     """The network with its data, and what identifies both in the folder."""
     import sketchprune
+    from sketchprune._checksums import checksum
     from sketchprune.data import subset
     from sketchprune.sweep import problem
     from theory.cli.select import dataset
-    from theory.report.journal import fingerprint
 
     train, test = dataset(data, "train"), dataset(data, "test")
     if samples is not None:
@@ -147,7 +147,7 @@ def _problem(data: str, network: str, samples: int | None, training: Any) -> "tu
         train = subset(train, samples)
     setting = {
         "data": train.name,
-        "checksum of the data": fingerprint((train, test)),
+        "checksum of the data": checksum((train, test)),
         "network": network,
         "samples": len(train.x),
         "steps": training.steps,

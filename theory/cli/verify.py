@@ -63,6 +63,7 @@ def verify(
     check_junit(junit)
     started = time.perf_counter()
     runtime.configure()
+    from sketchprune._checksums import checksum
     from theory.catalogue import CATALOGUE
     from theory.cli.folder import locked
     from theory.cli.select import dataset, select, with_earlier
@@ -74,7 +75,7 @@ def verify(
     chosen = balanced(select(selection, CATALOGUE), part)
     samples = dataset(data)
     whole = shlex.join(selection or ["*"]) if part.of > 1 else ""
-    run = Run(seed, tier, data, journal.fingerprint(samples), runtime.versions(), shard=str(part), selection=whole)
+    run = Run(seed, tier, data, checksum(samples), runtime.versions(), shard=str(part), selection=whole)
     report = Report(run)
     with locked(out):
         earlier = journal.begin(out, report.run, resume=resume)

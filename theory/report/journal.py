@@ -8,9 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from sketchprune._files import strict_json, write_atomically
 from theory.report.run import SCHEMA, Run, Selected
 from theory.verdict import Verdict
@@ -108,15 +105,6 @@ def setting_differences(run: Run, header: Any) -> list[str]:
         for name, value in ours.items()
         if theirs.get(name) != value
     ]
-
-
-def fingerprint(arrays: Any) -> int:
-    """A checksum of the arrays of a pytree, of their shapes and of their dtypes."""
-    crc32 = 0
-    for leaf in map(np.asarray, jax.tree.leaves(arrays)):
-        crc32 = zlib.crc32(f"{leaf.shape} {leaf.dtype}".encode(), crc32)
-        crc32 = zlib.crc32(leaf.tobytes(), crc32)
-    return crc32
 
 
 def _line(entry: Any) -> str:

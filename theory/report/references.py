@@ -47,6 +47,15 @@ def citation(key: str) -> str:
     return f"{_authors(entry)} ({fields['year']}). {title}{stop} {_venue(fields)}."
 
 
+def title(key: str) -> str:
+    """The title of a paper of the bibliography.
+
+    >>> title("tanaka2020synflow")[:22]
+    'Pruning Neural Network'
+    """
+    return _plain_fields(references()[key])["title"]
+
+
 def source_line(source: Source) -> str:
     """The citation of a source, with the place in it and what it has to do with the statement."""
     details = []

@@ -63,6 +63,20 @@ DEFECTS = (
         ),
     ),
     Defect(
+        "a block on the host is mirrored in samples and not in outputs",
+        file="sketchprune/kernels/on_host.py",
+        text="values.transpose(1, 0, *range(2, values.ndim)[::-1])",
+        replacement="values.swapaxes(0, 1)",
+        tests=("tests/kernels/test_on_host.py::test_samples_blocks_and_devices_in_any_number",),
+    ),
+    Defect(
+        "a block in a file starts at the first column",
+        file="sketchprune/kernels/_npy.py",
+        text="(number * columns + column) * entry",
+        replacement="number * columns * entry",
+        tests=("tests/kernels/test_on_host.py::test_a_file_is_the_array_and_takes_the_place_of_an_old_one",),
+    ),
+    Defect(
         "the Hadamard order takes a mask squared",
         file="sketchprune/kernels/_contraction.py",
         text="b[:, :, None, None] * a[None, None], weight[0])",

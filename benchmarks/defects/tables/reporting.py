@@ -74,10 +74,10 @@ DEFECTS = (
     ),
     Defect(
         "data of other values have the same checksum",
-        file="theory/report/journal.py",
-        text="crc32 = zlib.crc32(leaf.tobytes(), crc32)",
+        file="sketchprune/_checksums.py",
+        text="crc32 = zlib.crc32(array.tobytes(), crc32)",
         replacement="pass",
-        tests=("tests/theory/report/test_journal.py::test_fingerprint_sees_values_shapes_and_types",),
+        tests=("tests/test_checksums.py::test_checksums_see_values_shapes_and_types",),
     ),
     Defect(
         "infinity in a report becomes 0",

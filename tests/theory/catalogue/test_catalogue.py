@@ -88,7 +88,10 @@ def test_some_claims_hold_and_their_mutants_do_not(id):
 # --- Instances
 
 
-@pytest.mark.parametrize("case", [*cases.EVALUATED, *cases.SAMPLED[-1:], *cases.SMALL], ids=lambda case: case.name)
+LINEAR = (*cases.EVALUATED, cases.SAMPLED[-1], cases.MANY_DRAWS[-1], *cases.SMALL)
+
+
+@pytest.mark.parametrize("case", LINEAR, ids=lambda case: case.name)
 def test_instances_are_what_they_say(case):
     instance = case.make(rng(), digits())
     for leaf in jax.tree.leaves(instance):
@@ -108,7 +111,7 @@ def test_columns_are_as_their_names_say():
     assert norms.max() > 30 * norms.min()
     cosines = np.corrcoef(cases.correlated(rng()).T)
     assert abs(cosines).min() > 0.5 and cosines.min() < -0.5
-    for *_, informative in (cases.EVALUATED, cases.SAMPLED):
+    for *_, informative in (cases.EVALUATED, cases.SAMPLED, cases.MANY_DRAWS):
         instance = informative.make(rng(), digits())
         sizes = np.linalg.norm(instance.x, axis=0) * instance.w
         assert instance.w.min() >= 0 and np.linalg.norm(instance.x @ instance.w) > 0.5 * sizes.sum()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketchprune import laws, lottery, paths, prune, train
+from sketchprune import laws, lottery, paths, prune, scores, train
 from sketchprune.data import Dataset
 from tests.support import quick_jit, taken
 from theory.catalogue.effects import least_bound, path_traces, ratios, seeds, tickets
@@ -44,7 +44,7 @@ def test_masks_of_two_rules_keep_the_same_counts(rule):
 
 def test_shuffling_over_layers_keeps_the_sum_of_the_counts():
     stack = (jnp.zeros((2, 4, 5), bool).at[:, 0].set(True), jnp.zeros((2, 30), bool))
-    mixed = seeds.shuffled_over_layers(KEY, stack)
+    mixed = jax.vmap(seeds.reordered, (0, None))(stack, seeds.order_over_layers(KEY, taken(stack, 0)))
     total = sum(leaf.reshape(2, -1).sum(axis=1) for leaf in mixed)
     assert total.tolist() == [5, 5] and mixed[1].any()
     np.testing.assert_array_equal(mixed[0][0], mixed[0][1])
@@ -83,11 +83,20 @@ def test_arms_are_what_was_found_and_controls_are_what_becomes_of_it():
         params = jax.tree.map(lambda leaf: jnp.where(whole, leaf, 0), instance.params)
         return train.Ticket(params, source, jnp.zeros(0))
 
+    def again(instance, chance, mask):
+        whole = jnp.array([leaf.all() for leaf in jax.tree.leaves(mask)]).all()
+        return seeds.Trained(mask, mask, mask, jnp.zeros(0), jnp.where(whole, 0.7, 0.2))
+
     claim = tickets.starts_sparse(
-        search, tickets._final_count, lambda instance, found, key: jnp.array([0.7, 0.2]),
+        search, tickets._final_count, again,
         id="my/search", title="A search", source=Source("evci2020rigl"), note="",
     )  # fmt: skip
-    run = quick_jit(lambda control: claim.trial(INSTANCE.replace(control=control), KEY)["claim"])
+
+    @quick_jit
+    def run(control):
+        instance = INSTANCE.replace(control=control)
+        return claim.trial(instance, claim.draw(instance, KEY))["claim"]
+
     found = run(seeds.AS_PRUNED)
     dense = float(np.mean(np.argmax(INSTANCE.apply(INSTANCE.params, INSTANCE.x[1]), axis=1) != INSTANCE.y[1]))
     assert float(found.measured) == pytest.approx(dense)
@@ -100,18 +109,17 @@ def test_arms_are_what_was_found_and_controls_are_what_becomes_of_it():
 def test_how_far_the_trace_and_the_weights_move(monkeypatch):
     """From the weights at both ends, in NumPy and without logarithms."""
     monkeypatch.setattr(seeds, "STEPS", 5)
-    monkeypatch.setattr(path_traces, "FOLLOWED", seeds.named_scores("magnitude"))
+    trial = path_traces.TRACE_MOVES.trial
+    draw = path_traces._draw_top((("magnitude", scores.magnitude),))
 
     @quick_jit
     def program(instance, key):
-        found = []
-        monkeypatch.setattr(
-            path_traces, "train_masks", lambda *given: found.append(seeds.train_masks(*given)) or found[0]
-        )
-        return path_traces.TRACE_MOVES.trial(instance, key)["claim"], found[0]
+        shared, arms, _ = draw(instance, key)
+        results = jax.vmap(lambda mask: trial.run(instance, shared, mask))(arms)
+        return trial.compare(instance, trial.needed(results), None)["claim"], results
 
     sides, found = program(INSTANCE, KEY)
-    start, end, mask = (taken(tree, 0) for tree in (found.start, found.params, found.masks))
+    start, end, mask = (taken(tree, 0) for tree in (found.start, found.params, found.mask))
     flat = [np.concatenate([leaf.ravel() for leaf in layers(tree)]) for tree in (start, end)]
     assert float(sides.measured[0]) == pytest.approx(
         np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]), rel=1e-5

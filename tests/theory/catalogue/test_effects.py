@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sketchprune import data, prune, scores, sketch
-from tests.support import few, quick_jit
+from tests.support import few, quick_jit, taken
 from theory import Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import drawing, efficiency, path_traces, seeds
 from theory.catalogue.effects.rank_correlation import spearman
@@ -34,7 +34,8 @@ def test_rank_correlation_is_scipys(a, b):
 def test_shuffled_masks_keep_the_counts_of_layers_and_their_pairing():
     stack = (jnp.asarray(RNG.random((3, 4, 5)) < 0.4), jnp.asarray(RNG.random((3, 5, 2)) < 0.4))
     stack = (stack[0].at[1].set(stack[0][0]), stack[1])
-    mixed = seeds.shuffled_within_layers(jax.random.key(0), stack)
+    order = seeds.order_within_layers(jax.random.key(0), taken(stack, 0))
+    mixed = jax.vmap(seeds.reordered, (0, None))(stack, order)
     for before, after in zip(stack, mixed, strict=True):
         np.testing.assert_array_equal(before.sum((1, 2)), after.sum((1, 2)))
         assert (before != after).any()
@@ -45,12 +46,15 @@ def test_shuffled_masks_keep_the_counts_of_layers_and_their_pairing():
 def test_training_heeds_masks_and_controls(network):
     """Kept whole, nothing is changed by shuffling; the dense network learns the digits."""
     instance = seeds.make_seed(RNG, data.load(), network)
-    dense = jax.tree.map(lambda leaf: jnp.ones((1, *leaf.shape)), instance.params)
-    empty = jax.tree.map(jnp.zeros_like, dense)
-    stack = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), dense, empty)
-    run = jax.jit(lambda control: seeds.train_masks(instance.replace(control=control), stack, jax.random.key(0)))
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), instance.params)
+    chance, stack, _ = seeds.drawn(instance, seeds.stacked(ones, jax.tree.map(jnp.zeros_like, ones)), jax.random.key(0))
+
+    @jax.jit
+    def run(control):
+        return jax.vmap(lambda mask: seeds.train_mask(instance.replace(control=control), chance, mask))(stack)
+
     found = run(seeds.AS_PRUNED)
-    losses, errors = found.losses, found.errors
+    losses, errors = found.losses, found.error
     assert losses[0, -1] < losses[0, 0] / 5 and errors[0] < 0.2
     np.testing.assert_allclose(losses[1], np.log(10), rtol=1e-6)
     np.testing.assert_array_equal(losses, run(seeds.SHUFFLED).losses)
@@ -180,7 +184,9 @@ def test_long_cases_run_at_the_full_tier():
 def test_the_conv_net_takes_images(dataset):
     """Of plain features it says nothing, and the MLP does."""
     claim = replace(
-        path_traces.PREDICTS_TEST_ERROR, trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))}
+        path_traces.PREDICTS_TEST_ERROR,
+        draw=lambda instance, key: key,
+        trial=lambda instance, _: {"claim": Sides(instance.x, jnp.ones(()))},
     )
     found = verify(claim, tier=replace(TINY, long=True), data=dataset).cases
     unmet = {name for name, case in found.items() if case.verdict == UNMET}

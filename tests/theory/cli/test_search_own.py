@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+import zlib
 
 import jax
 import numpy as np
@@ -71,7 +72,8 @@ def test_a_problem_of_ones_own(own, tmp_path, capsys):
         masks = kept["mask"]
     for mask, entry in zip(masks, written["best"], strict=True):
         assert entry["value"] == np.sum(np.arange(1, 7) * mask)
-    assert written["setting"] == {"problem": "mine.py::plain", "seed": 3} and written["zero_mask"] is None
+    named = {"problem": "mine.py::plain", "checksum of the file": zlib.crc32(FILE.encode()), "seed": 3}
+    assert written["setting"] == named and written["zero_mask"] is None
     assert abs(written["mean"] - 10.5) < 5 * np.sqrt(written["variance"] / 500)
 
     assert command(f"{own}::deep", "--masks", 300, "--out", tmp_path / "deep") == 0
@@ -121,6 +123,10 @@ def test_further_masks_give_the_result_of_one_search(own, tmp_path, capsys):
     assert "num_masks is 500 with the checkpoint" in capsys.readouterr().err
     assert command(f"{own}::deep", *first, "--resume") == 2
     assert "of another search (problem: mine.py::plain there, mine.py::deep here)" in capsys.readouterr().err
+    own.write_text(FILE + "# changed\n")
+    assert command(word, *first, "--resume", "--masks", 2500) == 2
+    before, after = (zlib.crc32(text.encode()) for text in (FILE, FILE + "# changed\n"))
+    assert f"of another search (checksum of the file: {before} there, {after} here)" in capsys.readouterr().err
 
 
 def test_progress_is_written_as_lines(own, tmp_path):

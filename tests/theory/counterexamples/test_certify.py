@@ -163,7 +163,7 @@ UNDECIDED = {"sketch/dpp-training-error": "ne"}
 TO_ROUNDING = {
     "lottery/densities": "densities are found by a bisection that ends at the digits of float64",
     "paths/isotropic-trace": "the square root of the number of inputs is a rounded constant",
-    "sketch/transfer": "the probabilities 0.9 p* + 0.1 uniform sum to 1 to rounding, since 0.9 and 0.1 are rounded",
+    "sketch/transfer": "the probabilities sum to 1 to rounding, since uniform ones, 1/5, are rounded",
 }
 """What is true to the digits of float64 alone, and why."""
 SPREAD = {"tangent/closed-form": 2.0**80}

@@ -10,7 +10,7 @@ import pytest
 from sketchprune._files import strict_json, write_atomically
 from tests.support.claims import claim
 from theory.report import journal
-from theory.report.journal import NAME, append, begin, fingerprint
+from theory.report.journal import NAME, append, begin
 from theory.report.run import Run, Selected
 from theory.verdict import REFUTED, SUPPORTED, CaseVerdict, Replay, Verdict
 
@@ -177,13 +177,6 @@ def test_strict_json_of_any_verdict():
     again = Verdict.from_json(entry)
     assert strict_json(asdict(again)) == entry and math.isnan(again.cases["digits"].measured)
     assert Verdict.from_json(strict_json(asdict(VERDICT))) == VERDICT
-
-
-def test_fingerprint_sees_values_shapes_and_types():
-    x = np.arange(6.0)
-    prints = [fingerprint(a) for a in ([x], [x + 1], [x.reshape(2, 3)], [x.astype(np.float32)], [x, x])]
-    assert len(set(prints)) == len(prints)
-    assert fingerprint({"x": x}) == fingerprint({"x": x.copy()})
 
 
 def test_the_command_is_quoted_for_a_shell():

@@ -1,6 +1,6 @@
 """Effects of drawing a mask in proportion to a score, rather than keeping the highest scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,15 @@ from sketchprune.types import Key, Mask, ScoreFn, Scores
 from theory.catalogue.effects.seeds import (
     STEPS,
     Seed,
+    Trained,
+    drawn,
     effect_claim,
     named_scores,
     stacked,
     stacked_scores,
-    train_masks,
 )
 from theory.claim import Claim, Sides, Source
+from theory.stages import Drawn
 
 DATA_FREE = named_scores("magnitude", "synflow", "synflow_l2")
 DENSITIES = (0.5, 0.1, 0.02)
@@ -30,52 +32,66 @@ BINARY = prune.proportional(laws.FixedSize)
 REWEIGHTED = prune.proportional(laws.Poisson)
 
 
-def errors_of_pairs(
-    instance: Seed, key: Key, sampler: Sampler, table: Mapping[str, ScoreFn], densities: Sequence[float]
-) -> tuple[Float[Array, "scores densities"], Float[Array, "scores densities"]]:
-    """The test errors of the masks of the highest scores, and of masks drawn in proportion to the same scores.
+Draw = Callable[[Seed, Key], Drawn]
+
+
+def draw_pairs(sampler: Sampler, table: Mapping[str, ScoreFn], densities: Sequence[float]) -> Draw:
+    """Draws the masks [scores · densities · 2] of the highest scores, and masks in proportion to the same scores.
 
     Args:
-        instance: the seed.
-        key: for scores, draws and training.
         sampler: draws the masks.
         table: the scores.
         densities: of the masks.
     """
-    draw_key, train_key = jax.random.split(key)
 
-    def pair(score: Scores, keep: Array, key: Key) -> Mask:
-        """The mask of the highest scores, and one drawn in proportion to them."""
-        return stacked(prune.top(None, score, keep), sampler(key, score, keep))
+    def draw(instance: Seed, key: Key) -> Drawn:
+        draw_key, train_key = jax.random.split(key)
 
-    keeps = jnp.array([prune.count(instance.params, density) for density in densities])
-    keys = jax.random.split(draw_key, (len(table), len(densities)))
-    each_density = jax.vmap(pair, (None, 0, 0))
-    pairs = jax.vmap(each_density, (0, None, 0))(stacked_scores(instance, table, key), keeps, keys)
-    stack = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), pairs)
-    errors = train_masks(instance, stack, train_key).errors.reshape(len(table), len(densities), 2)
+        def pair(score: Scores, keep: Array, key: Key) -> Mask:
+            return stacked(prune.top(None, score, keep), sampler(key, score, keep))
+
+        keeps = jnp.array([prune.count(instance.params, density) for density in densities])
+        keys = jax.random.split(draw_key, (len(table), len(densities)))
+        each_density = jax.vmap(pair, (None, 0, 0))
+        pairs = jax.vmap(each_density, (0, None, 0))(stacked_scores(instance, table, key), keeps, keys)
+        return drawn(instance, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), pairs), train_key)
+
+    return draw
+
+
+def _errors_of_pairs(results: Trained, *shape: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The test errors of the first and of the second of each pair, of this shape."""
+    errors = results.error.reshape(*shape, 2)
     return errors[..., 0], errors[..., 1]
 
 
 def drawn_beats_top(
-    sampler: Sampler, table: Mapping[str, ScoreFn] = DATA_FREE, *, id: str, title: str, note: str = ""
+    sampler: Sampler,
+    table: Mapping[str, ScoreFn] = DATA_FREE,
+    *,
+    few_seeds: bool = False,
+    id: str,
+    title: str,
+    note: str = "",
 ) -> Claim:
     """That a mask drawn in proportion to a score trains better than the mask of its highest values.
 
     Args:
         sampler: draws the mask.
         table: the scores.
+        few_seeds: whether the quick tier measures it on few seeds.
         id: of the claim.
         title: of the claim.
         note: what a reader should know of the sampler.
     """
 
-    def trial(instance: Seed, key: Key) -> dict[str, Sides]:
-        top, drawn = errors_of_pairs(instance, key, sampler, table, DENSITIES)
-        return {"claim": Sides(top, drawn)}
+    def compare(instance: Seed, results: Trained, known: None) -> dict[str, Sides]:
+        return {"claim": Sides(*_errors_of_pairs(results, len(table), len(DENSITIES)))}
 
     return effect_claim(
-        trial,
+        draw_pairs(sampler, table, DENSITIES),
+        compare,
+        few_seeds=few_seeds,
         id=id,
         title=title,
         statement=(
@@ -98,6 +114,7 @@ RANDOMISED_BEATS_TOP = drawn_beats_top(
 )
 REWEIGHTED_BEATS_TOP = drawn_beats_top(
     REWEIGHTED,
+    few_seeds=True,
     id="sketch/reweighted-beats-top",
     title="After training, a reweighted mask drawn in proportion to a data-free score beats the top of that score",
     note=" The masks are poisson masks, which are unbiased at initialisation.",
@@ -109,8 +126,8 @@ REWEIGHTED_BEATS_TOP = drawn_beats_top(
 ROUNDS = 100
 
 
-def _iterative_trial(instance: Seed, key: Key) -> dict[str, Sides]:
-    """The test errors of SynFlow in rounds that keep the highest scores, and in rounds that draw."""
+def _iterative_pairs(instance: Seed, key: Key) -> Drawn:
+    """The masks [densities · 2] of SynFlow in rounds that keep the highest scores, and in rounds that draw."""
     draw_key, train_key = jax.random.split(key)
     size = prune.size(instance.params)
     keeps = [
@@ -127,13 +144,17 @@ def _iterative_trial(instance: Seed, key: Key) -> dict[str, Sides]:
         return stacked(pruned(None), pruned(BINARY))
 
     pairs = jax.vmap(pair)(jnp.array(keeps), jax.random.split(draw_key, len(keeps)))
-    stack = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), pairs)
-    top, drawn = train_masks(instance, stack, train_key).errors.reshape(-1, 2).T
-    return {"claim": Sides(top, drawn)}
+    return drawn(instance, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), pairs), train_key)
+
+
+def _compare_pairs(instance: Seed, results: Trained, known: None) -> dict[str, Sides]:
+    return {"claim": Sides(*_errors_of_pairs(results, -1))}
 
 
 RANDOMISED_BEATS_TOP_ITERATIVE = effect_claim(
-    _iterative_trial,
+    _iterative_pairs,
+    _compare_pairs,
+    few_seeds=True,
     id="sketch/randomised-beats-top-iterative",
     title="After training, iterative SynFlow that draws the mask of each round beats the one that takes the top",
     statement=(
@@ -154,15 +175,16 @@ WITH_DATA = named_scores("snip", "grasp")
 """Scores that see images and labels."""
 
 
-def _data_free_trial(instance: Seed, key: Key) -> dict[str, Sides]:
+def _compare_gains(instance: Seed, results: Trained, known: None) -> dict[str, Sides]:
     """What drawing gains over the top: with the data-free scores, and with those that see data."""
-    top, drawn = errors_of_pairs(instance, key, BINARY, DATA_FREE | WITH_DATA, LOW_DENSITIES)
-    gains = top - drawn
+    top, by_chance = _errors_of_pairs(results, len(DATA_FREE | WITH_DATA), len(LOW_DENSITIES))
+    gains = top - by_chance
     return {"claim": Sides(gains[: len(DATA_FREE)].mean(), gains[len(DATA_FREE) :].mean())}
 
 
 RANDOMISED_HELPS_DATA_FREE_MORE = effect_claim(
-    _data_free_trial,
+    draw_pairs(BINARY, DATA_FREE | WITH_DATA, LOW_DENSITIES),
+    _compare_gains,
     id="sketch/randomised-helps-data-free-more",
     title="Drawing a mask in proportion to the score gains more for data-free scores than for SNIP and GraSP",
     statement=(

@@ -1,6 +1,8 @@
 """Effects of the efficiency with which a score sketches the tangent kernel on how its masks train."""
 
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,32 +17,37 @@ from theory.catalogue.effects.seeds import (
     SCORED_SAMPLES,
     STEPS,
     Seed,
+    Trained,
+    drawn,
     effect_claim,
     stacked_scores,
-    train_masks,
 )
 from theory.claim import Claim, Sides, Source
+from theory.stages import Drawn
 
 
-def efficiency_predicts(table: Mapping[str, ScoreFn] = scores.SCORES, *, sampled: bool, id: str, title: str) -> Claim:
+def efficiency_predicts(
+    table: Mapping[str, ScoreFn] = scores.SCORES, *, sampled: bool, few_seeds: bool = False, id: str, title: str
+) -> Claim:
     """That among several scores one that sketches the tangent kernel better makes masks that train better.
 
     Args:
         table: the scores.
         sampled: whether masks are drawn in proportion to the score, or are those of its highest values.
+        few_seeds: whether the quick tier measures it on few seeds.
         id: of the claim.
         title: of the claim.
     """
 
-    def trial(instance: Seed, key: Key) -> dict[str, Sides]:
-        score_key, train_key = jax.random.split(key)
-        efficiency, drawn, top = masks_of_scores(instance, score_key, table)
-        errors = train_masks(instance, drawn if sampled else top, train_key).errors
-        return {"claim": Sides(spearman(efficiency, -errors), jnp.zeros(()))}
+    def compare(instance: Seed, results: Trained, efficiency: Array) -> dict[str, Sides]:
+        return {"claim": Sides(spearman(efficiency, -results.error), jnp.zeros(()))}
 
     kind_of_masks = "drawn in proportion to |score|" if sampled else "of the highest scores"
     return effect_claim(
-        trial,
+        _draw(tuple(table.items())),
+        compare,
+        select=operator.itemgetter("sampled" if sampled else "top"),
+        few_seeds=few_seeds,
         id=id,
         title=title,
         statement=(
@@ -55,6 +62,18 @@ def efficiency_predicts(table: Mapping[str, ScoreFn] = scores.SCORES, *, sampled
             "its masks. `python -m figures score_efficiency` draws the table."
         ),
     )
+
+
+@functools.cache  # so that claims about the same scores share a program
+def _draw(table: tuple[tuple[str, ScoreFn], ...]) -> Callable[[Seed, Key], Drawn]:
+    """Draws both masks of each score; what is known of them are the efficiencies of the scores."""
+
+    def draw(instance: Seed, key: Key) -> Drawn:
+        score_key, train_key = jax.random.split(key)
+        efficiency, sampled, top = masks_of_scores(instance, score_key, dict(table))
+        return drawn(instance, {"sampled": sampled, "top": top}, train_key, efficiency)
+
+    return draw
 
 
 def masks_of_scores(
@@ -98,6 +117,7 @@ EFFICIENCY_PREDICTOR_SAMPLED = efficiency_predicts(
 )
 EFFICIENCY_PREDICTOR_TOP = efficiency_predicts(
     sampled=False,
+    few_seeds=True,
     id="tangent/efficiency-predictor-top",
     title="A pruning score that sketches the tangent kernel better has top masks with a smaller test error",
 )

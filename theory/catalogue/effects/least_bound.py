@@ -1,7 +1,5 @@
 """Effects of pruning by the least training bound of the linearised network, beside SNIP and SynFlow."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -9,8 +7,9 @@ from jaxtyping import Array
 from sketchprune import prune, scores, train
 from sketchprune.types import Key, Mask
 from theory.catalogue.effects.drawing import LOW_DENSITIES
-from theory.catalogue.effects.seeds import SCORED_SAMPLES, STEPS, Seed, effect_claim, stacked, train_masks
+from theory.catalogue.effects.seeds import SCORED_SAMPLES, STEPS, Seed, Trained, drawn, effect_claim, stacked
 from theory.claim import Claim, Sides, Source
+from theory.stages import Drawn
 
 SAMPLES = 16
 """How many of the training images the bound is for; their outputs are the size of its kernel."""
@@ -44,28 +43,41 @@ def synflow_mask(instance: Seed, keep: int) -> Mask:
     return prune.iterative(scores.synflow, instance.apply, None, instance.params, (instance.x[0][:1], None), keeps)
 
 
-def beats(rival: Callable[[Seed, int], Mask], name: str, *, id: str, source: str) -> Claim:
+RIVALS = {"SNIP": snip_mask, "SynFlow": synflow_mask}
+
+
+def _draw(instance: Seed, key: Key) -> Drawn:
+    """The masks [densities] of the least bound, and those of its rivals."""
+    size = prune.size(instance.params)
+    counts = [prune.count(instance.params, density) for density in LOW_DENSITIES]
+    schedules = jnp.asarray([prune.exponential_schedule(size, keep, ROUNDS) for keep in counts])
+    arms = {name: stacked(*(rival(instance, keep) for keep in counts)) for name, rival in RIVALS.items()}
+    arms["the least bound"] = jax.lax.map(lambda keeps: least_bound_mask(instance, keeps), schedules)
+    return drawn(instance, arms, key)
+
+
+def _compare(instance: Seed, results: Trained, known: None) -> dict[str, Sides]:
+    return {"claim": Sides(*results.error.reshape(2, -1))}
+
+
+def beats(name: str, *, few_seeds: bool = False, id: str, source: str) -> Claim:
     """That masks of the least bound train better than those of another method.
 
     Args:
-        rival: makes the mask of the other method that keeps a number of weights.
-        name: of the other method.
+        name: of the other method, one of RIVALS.
+        few_seeds: whether the quick tier measures it on few seeds.
         id: of the claim.
         source: of the other method.
     """
 
-    def trial(instance: Seed, key: Key) -> dict[str, Sides]:
-        size = prune.size(instance.params)
-        counts = [prune.count(instance.params, density) for density in LOW_DENSITIES]
-        schedules = jnp.asarray([prune.exponential_schedule(size, keep, ROUNDS) for keep in counts])
-        own = jax.lax.map(lambda keeps: least_bound_mask(instance, keeps), schedules)
-        others = stacked(*(rival(instance, keep) for keep in counts))
-        stack = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), others, own)
-        theirs, ours = train_masks(instance, stack, key).errors.reshape(2, -1)
-        return {"claim": Sides(theirs, ours)}
+    def select(arms: dict[str, Mask]) -> Mask:
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), arms[name], arms["the least bound"])
 
     return effect_claim(
-        trial,
+        _draw,
+        _compare,
+        select=select,
+        few_seeds=few_seeds,
         id=id,
         title=f"After training, masks of the least training bound beat {name}",
         statement=(
@@ -82,5 +94,5 @@ def beats(rival: Callable[[Seed, int], Mask], name: str, *, id: str, source: str
     )
 
 
-LEAST_BOUND_SNIP = beats(snip_mask, "SNIP", id="tangent/least-bound-snip", source="lee2019snip")
-LEAST_BOUND_SYNFLOW = beats(synflow_mask, "SynFlow", id="tangent/least-bound-synflow", source="tanaka2020synflow")
+LEAST_BOUND_SNIP = beats("SNIP", few_seeds=True, id="tangent/least-bound-snip", source="lee2019snip")
+LEAST_BOUND_SYNFLOW = beats("SynFlow", id="tangent/least-bound-synflow", source="tanaka2020synflow")

@@ -11,38 +11,44 @@ from theory.catalogue.effects.seeds import (
     SHUFFLED,
     STEPS,
     Seed,
+    Trained,
+    drawn,
     effect_claim,
-    shuffled_over_layers,
+    order_over_layers,
     stacked,
-    train_masks,
 )
 from theory.claim import Claim, Sides, Source
+from theory.stages import Drawn
 
 DENSITIES = (0.1, 0.05, 0.02)
 CONTROLS = {", shuffled over all layers": SHUFFLED}
 
 
-def beats_uniform(rule: Rule, *, id: str, title: str, note: str = "") -> Claim:
+def beats_uniform(rule: Rule, *, few_seeds: bool = False, id: str, title: str, note: str = "") -> Claim:
     """That random masks at the densities of a rule train better than those at uniform densities.
 
     Args:
         rule: for the densities of layers.
+        few_seeds: whether the quick tier measures it on few seeds.
         id: of the claim.
         title: of the claim.
         note: what a reader should know of the rule.
     """
 
-    def trial(instance: Seed, key: Key) -> dict[str, Sides]:
+    def draw(instance: Seed, key: Key) -> Drawn:
         mask_key, train_key = jax.random.split(key)
         pairs = masks_of_rules(instance, rule, mask_key)
         stack = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), pairs)
-        errors = train_masks(instance, stack, train_key, shuffle=shuffled_over_layers).errors.reshape(
-            2, len(DENSITIES), 2
-        )
+        return drawn(instance, stack, train_key, order=order_over_layers)
+
+    def compare(instance: Seed, results: Trained, known: None) -> dict[str, Sides]:
+        errors = results.error.reshape(2, len(DENSITIES), 2)
         return {"claim": Sides(errors[..., 0], errors[..., 1])}
 
     return effect_claim(
-        trial,
+        draw,
+        compare,
+        few_seeds=few_seeds,
         controls=CONTROLS,
         id=id,
         title=title,
@@ -111,6 +117,7 @@ RATIOS_BALANCED = beats_uniform(
 )
 RATIOS_PYRAMIDAL = beats_uniform(
     "pyramidal",
+    few_seeds=True,
     id="lottery/ratios-pyramidal",
     title="Random masks at pyramidal layer densities train better than at uniform ones, at high sparsity",
     note=" Pyramidal densities can leave the last layer without weights, and such a network predicts one class.",

@@ -17,13 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Shaped
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, UInt32
 
 from sketchprune import masks, models, scores, train
 from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params, ScoreFn, Scores
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Effect
+from theory.stages import Drawn, StagedTrial, all_arms
 
 NETWORKS = {
     "": functools.partial(models.mlp, 64, 64, bias=False),
@@ -34,6 +36,7 @@ NETWORKS_NOTE = (
     "The network is an MLP with two hidden layers of 64; the conv net, at the full tier, has 3x3 convolutions to 8 and "
     "16 channels, average pooling by two after each, and a dense layer."
 )
+FEW_SEEDS_NOTE = "The quick tier takes half of the seeds: on the digits they give the same verdict as all of them."
 SAMPLES = 400
 """How many images to train on, and as many to test on; at most half of the data set for each."""
 SCORED_SAMPLES = 64
@@ -109,106 +112,84 @@ def make_seed(rng: np.random.Generator, dataset: Dataset, network: str = "", con
     )
 
 
-def effect_claim(
-    trial: Callable[[Seed, Key], dict[str, Sides]],
-    *,
-    note: str,
-    controls: Mapping[str, int] = CONTROLS,
-    margin: float = 0.0,
-    **fields: Any,
-) -> Claim:
-    """A claim about seeds, with a case for each network and control. Controls have the same seeds.
-
-    Args:
-        trial: both sides of the effect on one seed.
-        note: what is compared.
-        controls: case suffix -> what is done to the masks or to the weights.
-        margin: the difference that is still called a match.
-        fields: of the claim.
-    """
-    cases = tuple(
-        Case(
-            f"{{data}}{network}{suffix}",
-            functools.partial(make_seed, network=network, control=control),
-            control=control != AS_PRUNED,
-            long=bool(network),
-            stream=f"{{data}}{network}",
-        )
-        for network in NETWORKS
-        for suffix, control in {"": AS_PRUNED, **controls}.items()
-    )
-    return Claim(
-        kind=Effect(margin),
-        cases=cases,
-        hypotheses={"images for the conv net": lambda instance: instance.suited},
-        expected=None,
-        batch=2,
-        trial=trial,
-        note=f"{note} {NETWORKS_NOTE}",
-        **fields,
-    )
-
-
-class Trained(NamedTuple):
-    """Models trained from one seed, the first axis over the masks.
+class Chance(NamedTuple):
+    """What chance decides of the training of all masks on one seed.
 
     Attributes:
-        masks: the masks that were trained, shuffled where the control says so.
-        start: the weights before training.
-        params: the weights after it.
-        losses: [models, steps], before each step.
-        errors: [models], the fraction of test images that are misclassified.
+        order: in which the control has the entries of a mask, those of all layers after one another.
+        batches: data of the key of the batches.
     """
 
-    masks: Mask
-    start: Params
-    params: Params
-    losses: Float[Array, "models steps"]
-    errors: Float[Array, "models"]
+    order: Int[Array, "weights"]
+    batches: UInt32[Array, "2"]
 
 
-def shuffled_within_layers(key: Key, stack: Mask) -> Mask:
-    """Masks with the entries of each layer in another order, the same order in every mask of the stack."""
-    leaves, structure = jax.tree.flatten(stack)
-
-    def layer(key: Key, leaf: Shaped[Array, "models ..."]) -> Array:
-        order = jax.random.permutation(key, leaf[0].size)
-        return leaf.reshape(len(leaf), -1)[:, order].reshape(leaf.shape)
-
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(structure, [layer(*part) for part in zip(keys, leaves, strict=True)])
+Order = Callable[[Key, Params], Int[Array, "weights"]]
+"""From a key and weights to an order of their entries."""
 
 
-def shuffled_over_layers(key: Key, stack: Mask) -> Mask:
-    """Masks with the entries of all layers together in another order, the same order in every mask of the stack."""
-    leaves, structure = jax.tree.flatten(stack)
-    flat = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
-    flat = flat[:, jax.random.permutation(key, flat.shape[1])]
-    parts = jnp.split(flat, np.cumsum([leaf[0].size for leaf in leaves])[:-1], axis=1)
-    return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
+def order_within_layers(key: Key, params: Params) -> Int[Array, "weights"]:
+    """Each layer's entries in another order."""
+    sizes = [leaf.size for leaf in jax.tree.leaves(params)]
+    keys = jax.random.split(key, len(sizes))
+    starts = np.cumsum([0, *sizes])
+    orders = [jax.random.permutation(key, size) for key, size in zip(keys, sizes, strict=True)]
+    return jnp.concatenate([start + order for start, order in zip(starts, orders, strict=False)]).astype(jnp.int32)
 
 
-Shuffle = Callable[[Key, Mask], Mask]
-"""From a key and a stack of masks to the masks with their entries in another order."""
+def order_over_layers(key: Key, params: Params) -> Int[Array, "weights"]:
+    """The entries of all layers together in another order."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return jax.random.permutation(key, size).astype(jnp.int32)
 
 
-def train_masks(instance: Seed, stack: Mask, key: Key, *, shuffle: Shuffle = shuffled_within_layers) -> Trained:
-    """Trains a stack of masks, or what the instance's control makes of them.
+def drawn(instance: Seed, stack: Mask, key: Key, known: Any = None, *, order: Order = order_within_layers) -> Drawn:
+    """Masks for a seed, with what chance decides of their training.
 
     Args:
         instance: the seed.
-        stack: masks, on a first axis. The weights of a sketch scale the initial weights.
+        stack: masks, on a first axis, or a pytree of such stacks. The weights of a sketch scale the initial weights.
         key: for shuffling and for the batches, which all masks share.
-        shuffle: what the control of shuffled masks does.
+        known: what else the comparison takes.
+        order: in which the control of shuffled masks has their entries.
     """
-    shuffle_key, batch_key = jax.random.split(key)
-    stack = controlled_masks(instance, stack, shuffle_key, shuffle=shuffle)
-    start = jax.vmap(masks.apply, (None, 0))(controlled_weights(instance), stack)
-    training = training_options(instance, batch_key)
-    params, losses = jax.vmap(lambda start, mask: train.fit(params=start, mask=mask, steps=STEPS, **training))(
-        start, stack
-    )
-    return Trained(stack, start, params, losses, misclassified(instance, params))
+    order_key, batch_key = jax.random.split(key)
+    chance = Chance(order(order_key, instance.params), jax.random.key_data(batch_key))
+    # All masks in one dtype, so that those that select and sketches are trained by one program.
+    return Drawn(chance, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), stack), known)
+
+
+class Trained(NamedTuple):
+    """A model trained from one seed.
+
+    Attributes:
+        mask: the mask that was trained, shuffled where the control says so.
+        start: the weights before training.
+        params: the weights after it.
+        losses: [steps], before each step.
+        error: the fraction of test images that are misclassified.
+    """
+
+    mask: Mask
+    start: Params
+    params: Params
+    losses: Float[Array, "steps"]
+    error: Float[Array, ""]
+
+
+def train_mask(instance: Seed, chance: Chance, mask: Mask) -> Trained:
+    """Trains a mask, or what the instance's control makes of it and of the weights.
+
+    Args:
+        instance: the seed.
+        chance: of :func:`drawn`.
+        mask: one of those that were drawn.
+    """
+    mask = controlled_mask(instance, chance, mask)
+    start = masks.apply(controlled_weights(instance), mask)
+    training = training_options(instance, jax.random.wrap_key_data(chance.batches, impl="threefry2x32"))
+    params, losses = train.fit(params=start, mask=mask, steps=STEPS, **training)
+    return Trained(mask, start, params, losses, misclassified(instance, params))
 
 
 def training_options(instance: Seed, key: Key) -> dict[str, Any]:
@@ -223,15 +204,21 @@ def training_options(instance: Seed, key: Key) -> dict[str, Any]:
     }
 
 
-def misclassified(instance: Seed, params: Params) -> Float[Array, "models"]:
-    """The fraction of test images that each model of a stack misclassifies."""
-    outputs = jax.vmap(lambda params: instance.apply(params, instance.x[1]))(params)
-    return jnp.mean(jnp.argmax(outputs, axis=2) != instance.y[1], axis=1)
+def misclassified(instance: Seed, params: Params) -> Float[Array, ""]:
+    """The fraction of test images that a model misclassifies."""
+    outputs = instance.apply(params, instance.x[1])
+    return jnp.mean(jnp.argmax(outputs, axis=1) != instance.y[1])
 
 
-def controlled_masks(instance: Seed, stack: Mask, key: Key, *, shuffle: Shuffle = shuffled_within_layers) -> Mask:
-    """A stack of masks, shuffled where the control says so."""
-    return tree_where(instance.control == SHUFFLED, shuffle(key, stack), stack)
+def controlled_mask(instance: Seed, chance: Chance, mask: Mask) -> Mask:
+    """A mask, shuffled where the control says so."""
+    return tree_where(instance.control == SHUFFLED, reordered(mask, chance.order), mask)
+
+
+def reordered(mask: Mask, order: Int[Array, "weights"]) -> Mask:
+    """The mask with its entries in another order, those of all layers after one another."""
+    flat, unravel = ravel_pytree(mask)
+    return unravel(flat[order])
 
 
 def controlled_weights(instance: Seed) -> Params:
@@ -263,3 +250,54 @@ def stacked_scores(instance: Seed, table: Mapping[str, ScoreFn], key: Key) -> Sc
         for score, key in zip(table.values(), keys, strict=True)
     ]
     return stacked(*found)
+
+
+def effect_claim(
+    draw: Callable[[Seed, Key], Drawn],
+    compare: Callable[[Seed, Any, Any], dict[str, Sides]],
+    *,
+    needs: tuple[str, ...] = ("error",),
+    run: Callable[[Seed, Chance, Mask], Trained] = train_mask,
+    select: Callable[[Any], Mask] = all_arms,
+    note: str,
+    controls: Mapping[str, int] = CONTROLS,
+    margin: float = 0.0,
+    few_seeds: bool = False,
+    **fields: Any,
+) -> Claim:
+    """A claim about seeds, with a case for each network and control. Controls have the same seeds.
+
+    Args:
+        draw: the masks that are trained on a seed, whatever its control is: what :func:`drawn` returns.
+        compare: both sides of the effect on one seed, from what it needs of the trained models.
+        needs: fields of :class:`Trained` that the comparison takes.
+        run: what is done with each mask, by default its training.
+        select: which of the drawn masks are trained.
+        note: what is compared.
+        controls: case suffix -> what is done to the masks or to the weights.
+        margin: the difference that is still called a match.
+        few_seeds: whether the quick tier measures it on few seeds, as of :class:`theory.Effect`.
+        fields: of the claim.
+    """
+    cases = tuple(
+        Case(
+            f"{{data}}{network}{suffix}",
+            functools.partial(make_seed, network=network, control=control),
+            control=control != AS_PRUNED,
+            long=bool(network),
+            stream=f"{{data}}{network}",
+        )
+        for network in NETWORKS
+        for suffix, control in {"": AS_PRUNED, **controls}.items()
+    )
+    return Claim(
+        kind=Effect(margin, few_seeds=few_seeds),
+        cases=cases,
+        hypotheses={"images for the conv net": lambda instance: instance.suited},
+        expected=None,
+        batch=2,
+        draw=draw,
+        trial=StagedTrial(run, needs, compare, select),
+        note=" ".join((note, NETWORKS_NOTE, *((FEW_SEEDS_NOTE,) if few_seeds else ()))),
+        **fields,
+    )

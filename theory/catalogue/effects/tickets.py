@@ -13,16 +13,20 @@ from sketchprune.types import Key, Mask
 from theory.catalogue.effects.seeds import (
     AS_PRUNED,
     STEPS,
+    Chance,
     Seed,
-    controlled_masks,
+    Trained,
+    controlled_mask,
     controlled_weights,
+    drawn,
     effect_claim,
     misclassified,
     stacked,
-    train_masks,
+    train_mask,
     training_options,
 )
 from theory.claim import Claim, Sides, Source
+from theory.stages import Drawn
 
 SOURCE_DENSITY = 0.5
 FINAL_DENSITY = 0.1
@@ -37,16 +41,17 @@ Search = Callable[[Seed, Mask, Array, Key], train.Ticket]
 """From a seed, a source mask, the counts of all rounds, and a key."""
 Schedule = Callable[[int, int], np.ndarray]
 """The counts of all rounds, from how many weights the source keeps and how many the ticket keeps."""
-Again = Callable[[Seed, Mask, Key], Float[Array, "models"]]
-"""The test errors of found masks after what the control does to them."""
+Again = Callable[[Seed, Chance, Mask], Trained]
+"""What becomes of a mask that was found in a control."""
 
 
 def starts_sparse(
     search: Search,
     schedule: Schedule,
-    again: Again,
+    again: Again = train_mask,
     *,
     density: float = FINAL_DENSITY,
+    few_seeds: bool = False,
     id: str,
     title: str,
     source: Source,
@@ -57,15 +62,16 @@ def starts_sparse(
     Args:
         search: finds a mask, and a network that uses it.
         schedule: of its counts.
-        again: the test errors of masks in a control.
+        again: what becomes of the masks in a control.
         density: of the masks that it finds.
+        few_seeds: whether the quick tier measures it on few seeds.
         id: of the claim.
         title: of the claim.
         source: of the search.
         note: how the search goes, and what its controls are.
     """
 
-    def trial(instance: Seed, key: Key) -> dict[str, Sides]:
+    def draw(instance: Seed, key: Key) -> Drawn:
         source_key, search_key, again_key = jax.random.split(key, 3)
         params = instance.params
         dense = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
@@ -75,12 +81,18 @@ def starts_sparse(
         found = jax.vmap(lambda source, keeps: search(instance, source, keeps, search_key))(
             stacked(dense, sparse), keeps
         )
-        errors = misclassified(instance, found.params)
-        errors = jnp.where(instance.control == AS_PRUNED, errors, again(instance, found.mask, again_key))
+        errors = jax.vmap(lambda params: misclassified(instance, params))(found.params)
+        return drawn(instance, found.mask, again_key, errors)
+
+    def compare(instance: Seed, results: Trained, found: Float[Array, "2"]) -> dict[str, Sides]:
+        errors = jnp.where(instance.control == AS_PRUNED, found, results.error)
         return {"claim": Sides(errors[0], errors[1])}
 
     return effect_claim(
-        trial,
+        draw,
+        compare,
+        run=again,
+        few_seeds=few_seeds,
         margin=MARGIN,
         id=id,
         title=title,
@@ -94,11 +106,6 @@ def starts_sparse(
             f"on average, at ERK densities. {note}"
         ),
     )
-
-
-def trained_again(instance: Seed, found: Mask, key: Key) -> Float[Array, "models"]:
-    """The masks, or what the control makes of them, trained from the start."""
-    return train_masks(instance, found, key).errors
 
 
 TRAINED_CONTROLS = (
@@ -115,10 +122,11 @@ def _edge_popup(instance: Seed, source: Mask, keeps: Array, key: Key) -> train.T
     return train.edge_popup(params=instance.params, steps=STEPS, keep=keeps[-1], mask=source, **options)
 
 
-def _frozen(instance: Seed, found: Mask, key: Key) -> Float[Array, "models"]:
-    """The masks, or what the control makes of them, on weights that are not trained."""
-    found = controlled_masks(instance, found, key)
-    return misclassified(instance, jax.vmap(masks.apply, (None, 0))(controlled_weights(instance), found))
+def _frozen(instance: Seed, chance: Chance, mask: Mask) -> Trained:
+    """A mask, or what the control makes of it, on weights that are not trained."""
+    mask = controlled_mask(instance, chance, mask)
+    params = masks.apply(controlled_weights(instance), mask)
+    return Trained(mask, params, params, jnp.zeros(0), misclassified(instance, params))
 
 
 def _final_count(size: int, keep: int) -> np.ndarray:
@@ -132,6 +140,7 @@ EDGE_POPUP = starts_sparse(
     _final_count,
     _frozen,
     density=POPUP_DENSITY,
+    few_seeds=True,
     id="lottery/edge-popup",
     title="Edge-popup inside a random mask finds masks of frozen weights as good as among all weights",
     source=Source("ramanujan2020hidden"),
@@ -164,7 +173,6 @@ def _rigl(instance: Seed, source: Mask, keeps: Array, key: Key) -> train.Ticket:
 SPARSE_TO_SPARSE_IMP = starts_sparse(
     _iterative,
     functools.partial(prune.exponential_schedule, rounds=ROUNDS),
-    trained_again,
     id="lottery/sparse-to-sparse-imp",
     title="Iterative magnitude pruning that starts from a random mask matches the one that starts dense",
     source=Source("frankle2019lottery"),
@@ -173,7 +181,6 @@ SPARSE_TO_SPARSE_IMP = starts_sparse(
 SPARSE_TO_SPARSE_GRADUAL = starts_sparse(
     _gradual,
     functools.partial(prune.cubic_schedule, rounds=STEPS // 2 // EVERY),
-    trained_again,
     id="lottery/sparse-to-sparse-gradual",
     title="Gradual magnitude pruning that starts from a random mask matches the one that starts dense",
     source=Source("zhu2018prune"),
@@ -182,7 +189,7 @@ SPARSE_TO_SPARSE_GRADUAL = starts_sparse(
 SPARSE_TO_SPARSE_RIGL = starts_sparse(
     _rigl,
     _final_count,
-    trained_again,
+    few_seeds=True,
     id="lottery/sparse-to-sparse-rigl",
     title="RigL that may grow the weights of a random mask matches RigL that may grow all weights",
     source=Source("evci2020rigl"),

@@ -241,7 +241,12 @@ def _informative(rng: Rng, dataset: Dataset) -> Linear:
     )
 
 
-def _informative_draws(rng: Rng, dataset: Dataset) -> Linear:
+def _informative_sampled(rng: Rng, dataset: Dataset) -> Linear:
+    x, y = real(rng, dataset, standardise=False)
+    return draw_instance(rng, x, y, w=abs(random_weights(rng, x.shape[1])))
+
+
+def _many_draws(rng: Rng, dataset: Dataset) -> Linear:
     x, y = real(rng, dataset, standardise=False)
     w = abs(random_weights(rng, INFORMATIVE_FEATURES))
     return draw_instance(rng, some_columns(rng, x, INFORMATIVE_FEATURES), y, w=w, max_budget=100 * INFORMATIVE_FEATURES)
@@ -269,8 +274,10 @@ EVALUATED = (*COMMON, Case("informative", _informative))
 
 The informative case has raw pixels and w ≥ 0, so that ‖Xw‖ ≈ Z, and budgets up to 100 d; its bounds are not vacuous.
 """
-SAMPLED = (*COMMON, Case("informative", _informative_draws))
-"""The same for claims that draw multinomial masks; its informative case has fewer columns, hence fewer draws."""
+SAMPLED = (*COMMON, Case("informative", _informative_sampled))
+"""The same for claims that draw masks: all budgets are at most BUDGET, so that all cases share their programs."""
+MANY_DRAWS = (*COMMON, Case("informative", _many_draws))
+"""The same with up to 100 draws an item in the informative case, which has fewer columns, hence fewer draws."""
 
 SMALL_ROWS, SMALL_FEATURES, SMALL_BUDGET = 10, 5, 4
 

@@ -207,7 +207,7 @@ GROUPS = Claim(
     ),
     sources=(DKM, BAR),
     kind=Expectation(),
-    cases=(*(_grouped(case, 4 if case.name == "informative" else 8) for case in SAMPLED), *SMALLEST),
+    cases=(*(_grouped(case, 8) for case in SAMPLED), *SMALLEST),
     trial=_moments,
     hypotheses=SOME_GROUP,
     draw=_draw_both,

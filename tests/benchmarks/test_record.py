@@ -1,0 +1,167 @@
+"""Runs are kept as lines of JSON and read back; tables and histories show their numbers."""
+
+import dataclasses
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from benchmarks import __main__ as command
+from benchmarks import _record, _results, _tables
+from benchmarks._record import OURS, Row, Run, Target
+
+ROWS = (
+    Row("sorting", seconds=0.002, compile_s=1.5, roofline=0.4, roof="memory", error=1e-7, memory_mib=12.0),
+    Row("sorting", "NumPy", seconds=0.02, ratio=10.0, target=Target("ratio", least=20), note="one core"),
+    Row("exponent in d", value=1.1, target=Target("value", most=1.2)),
+    Row("sorting", "absent", target=Target("ratio", least=1)),
+)
+
+
+def run_of(rows=ROWS, *, subject="sorting", hardware="2 x CPU"):
+    return Run(subject, "2026-01-01T00:00:00+00:00", "abc", hardware, {"jax": "1"}, 0.5, 3.0, 100.0, tuple(rows))
+
+
+def text(table):
+    console = Console(file=io.StringIO(), width=250)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_a_run_is_one_line_and_comes_back_the_same():
+    run = run_of()
+    assert "\n" not in run.line()
+    assert Run.parse(run.line()) == run
+    assert "null" not in run.line()  # what was not measured is left out
+
+
+def test_runs_are_appended_and_read_by_subject_in_order(tmp_path):
+    runs = [run_of(), run_of(ROWS[:1]), run_of(subject="other")]
+    for run in runs:
+        _record.keep(run, tmp_path / "results")
+    assert _record.kept(tmp_path / "results") == [runs[2], *runs[:2]]
+    assert _record.kept(tmp_path / "results", ["sorting"]) == runs[:2]
+    assert _record.kept(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("line", ["", "[]", "{}", '{"rows": 3}', '{"rows": [{"nothing": 1}]}', "no JSON"])
+def test_what_is_no_run_is_refused(line):
+    with pytest.raises(ValueError, match="line is .*; it takes a run as one line of JSON"):
+        Run.parse(line)
+
+
+@pytest.mark.parametrize(
+    ("target", "number", "met"),
+    [
+        (Target("ratio", least=2), 2.0, True),
+        (Target("ratio", least=2), 1.9, False),
+        (Target("seconds", most=0.4), 0.4, True),
+        (Target("seconds", most=0.4), 0.5, False),
+        (Target("ratio", least=0.5, most=2), 3.0, False),
+        (Target("ratio", least=0.5, most=2), 1.0, True),
+        (Target("ratio", least=0.5), math.nan, False),
+        (Target("ratio", least=2), None, None),
+    ],
+)
+def test_a_target_is_met_missed_or_not_measured(target, number, met):
+    row = Row("sorting", **{target.of: number}, target=target)
+    assert row.met is met
+    said = {True: "met", False: "missed", None: "not measured"}[met]
+    assert said in _tables.target_text(row)
+
+
+def test_a_row_without_a_target_meets_none():
+    assert Row("sorting", seconds=1.0).met is None
+    assert _tables.target_text(Row("sorting", seconds=1.0)) == ""
+
+
+def test_measured_takes_the_rows_in_order_and_says_where():
+    run = _record.measured("sorting", iter(ROWS))
+    assert run.rows == ROWS
+    assert (run.subject, run.versions["jax"]) == ("sorting", __import__("jax").__version__)
+    assert run.hardware and run.commit and run.memory_mib > 10
+    assert Run.parse(run.line()) == run
+
+
+def test_the_table_of_a_run_leaves_empty_columns_out():
+    shown = text(_tables.run_table(run_of()))
+    assert all(word in shown for word in ("2 ms", "10.0x", "40% memory", "1.0e-07", "12 MiB", "missed", "met"))
+    assert "compile" in shown
+    assert "compile" not in text(_tables.run_table(run_of([dataclasses.replace(ROWS[0], compile_s=None)])))
+
+
+def test_histories_have_first_best_last_and_change_by_machine():
+    def runs(seconds, ratio, hardware):
+        return run_of([Row("a", seconds=seconds), Row("a", "peer", ratio=ratio)], hardware=hardware)
+
+    found = _tables.histories([runs(4.0, 2.0, "x"), runs(1.0, 8.0, "x"), runs(2.0, 3.0, "x"), runs(9.0, 9.0, "y")])
+    ours, peer, other, _ = found
+    assert (ours.numbers, ours.best, ours.change) == ((4.0, 1.0, 2.0), 1.0, -0.5)
+    assert (peer.quantity, peer.numbers, peer.best, peer.change) == ("ratio", (2.0, 8.0, 3.0), 8.0, 0.5)
+    assert (other.hardware, other.numbers) == ("y", (9.0,))
+    shown = text(_tables.history_table(found[:2]))
+    assert "-50%" in shown and "+50%" in shown
+
+
+def test_the_better_direction_is_that_of_the_target():
+    rows = [[Row("a", ratio=ratio, target=Target("ratio", most=2))] for ratio in (1.5, 1.0)]
+    (history,) = _tables.histories(run_of(row) for row in rows)
+    assert history.best == 1.0
+    assert math.isnan(history._replace(numbers=(0.0, 1.0)).change)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "said"),
+    [
+        ("seconds", 2.0, "2 s"),
+        ("seconds", 0.0123, "12.3 ms"),
+        ("seconds", 4.5e-5, "45 µs"),
+        ("seconds", 0.0, "0 ns"),
+        ("ratio", 1234.0, "1,234x"),
+        ("memory_mib", 1500.4, "1,500 MiB"),
+        ("value", 0.85, "0.85"),
+        ("error", 0.0, "0.0e+00"),
+    ],
+)
+def test_numbers_have_units(quantity, value, said):
+    assert _tables.number(quantity, value) == said
+
+
+# --- the command
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(_results, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_a_benchmark_with_rows_is_kept_and_printed(folder, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.roofline.rows", lambda: iter(ROWS))
+    assert command.run(("roofline",)) == 0
+    assert "sorting" in capsys.readouterr().out
+    assert [run.rows for run in _record.kept(folder)] == [ROWS]
+    assert command.run(("compare", "roofline")) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("first", "best", "last", "20 ms"))
+
+
+def test_unknown_benchmarks_and_damaged_records_are_refused(folder, capsys):
+    assert command.run(("compare", "nothing")) == 2
+    assert "names holds 'nothing'; it takes" in capsys.readouterr().err
+    assert command.run(("compare",)) == 0
+    assert "no run is kept yet" in capsys.readouterr().out
+    (folder / "linear.jsonl").write_text(json.dumps({"rows": []}) + "\n")
+    assert command.run(("compare",)) == 2
+    assert "it takes a run as one line of JSON" in capsys.readouterr().err
+
+
+def test_every_benchmark_has_rows_or_keeps_what_it_finds_itself():
+    import importlib
+
+    for name in command.BENCHMARKS:
+        module = importlib.import_module(f"benchmarks.{name}")
+        assert callable(getattr(module, "rows", None) or module.main), name
+    assert OURS == "sketchprune"
