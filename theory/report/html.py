@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from itertools import groupby
@@ -49,7 +49,7 @@ def as_html(report: Report, changes: Comparison | str | None = None) -> str:
     theorems = [section for section in sections if not section["observed"]]
     observations = [section for section in sections if section["observed"]]
     kinds = [*KINDS, *(item.claim.kind for item, _ in report.verdicts)]  # a user's claim may be of a kind of her own
-    contents = {
+    contents = _counts(verdicts, theorems, observations) | {
         "report": report,
         "run": report.run,
         "changes": changes,
@@ -58,14 +58,7 @@ def as_html(report: Report, changes: Comparison | str | None = None) -> str:
         "kinds": list(dict.fromkeys(kind.words for kind in kinds)),
         "theorems": _by_family(theorems),
         "observations": observations,
-        "num_theorems": len(theorems),
         "looseness": looseness,
-        "words": _counted(section["word"] for section in theorems),
-        "results": _counted(section["result"] for section in theorems),
-        "observed": _counted(section["word"] for section in observations),
-        "standings": Counter(map(standing, verdicts)),
-        "trials": sum(verdict.trials for verdict in verdicts),
-        "seconds": sum(verdict.elapsed_s for verdict in verdicts),
         "choices": {
             "family": list(dict.fromkeys(section["claim"].family for section in sections)),
             "kind": list(dict.fromkeys(section["kind"] for section in sections)),
@@ -108,9 +101,19 @@ def _by_family(sections: list[Mapping[str, Any]]) -> list[tuple[str, list[Mappin
     return [(name, list(members)) for name, members in groupby(sections, lambda section: section["claim"].family)]
 
 
-def _counted(words: Iterable[str]) -> list[tuple[str, int]]:
-    """How often there is each word, the most frequent first."""
-    return Counter(words).most_common()
+def _counts(
+    verdicts: Sequence[Verdict], theorems: Sequence[Mapping[str, Any]], observations: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is counted over all claims. Words come with how often there is each, the most frequent first."""
+    return {
+        "num_theorems": len(theorems),
+        "words": Counter(section["word"] for section in theorems).most_common(),
+        "results": Counter(section["result"] for section in theorems).most_common(),
+        "observed": Counter(section["word"] for section in observations).most_common(),
+        "standings": Counter(map(standing, verdicts)),
+        "trials": sum(verdict.trials for verdict in verdicts),
+        "seconds": sum(verdict.elapsed_s for verdict in verdicts),
+    }
 
 
 def _changed(changes: Comparison, observations: list[Mapping[str, Any]]) -> list[Change]:
@@ -130,18 +133,7 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
     """What the templates show of one claim."""
     claim = item.claim
     observed = verdict.expected is None
-    cases = [
-        {
-            "name": name,
-            "word": _word(case.verdict, observed=observed),
-            "tone": tone(case.verdict, verdict.expected),
-            "reason": case.reason,
-            "method": case.method,
-            "numbers": _numbers(case),
-            "points_text": points_text(case) if case.points else "",
-        }
-        for name, case in verdict.cases.items()
-    ]
+    cases = [_case(name, case, verdict.expected) for name, case in verdict.cases.items()]
     return {
         "claim": claim,
         "argument": item.argument,
@@ -164,6 +156,19 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "num_refuted_mutants": refuted_mutants(verdict),
         "counterexample": _counterexample(claim, verdict),
         "command": run.command(item.argument),
+    }
+
+
+def _case(name: str, case: CaseVerdict, expected: Decision | None) -> Mapping[str, Any]:
+    """What the templates show of one case."""
+    return {
+        "name": name,
+        "word": _word(case.verdict, observed=expected is None),
+        "tone": tone(case.verdict, expected),
+        "reason": case.reason,
+        "method": case.method,
+        "numbers": _numbers(case),
+        "points_text": points_text(case) if case.points else "",
     }
 
 

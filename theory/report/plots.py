@@ -177,10 +177,10 @@ class _Frame:
         (x1, y1), (x2, y2) = map(self.place, ends)
         return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
-    def point(self, logs: Place, words: str) -> Markup:
+    def point(self, logs: Place, said: str) -> Markup:
         """A point, and what is said of it."""
         x, y = self.place(logs)
-        return element("circle", tip(words), cx=x, cy=y, r=4, class_="point")
+        return element("circle", tip(said), cx=x, cy=y, r=4, class_="point")
 
     def ticks(self, sizes: Iterable[float]) -> Iterator[Markup]:
         """The frame itself, a tick for each size, and lines at round values."""
@@ -193,10 +193,10 @@ class _Frame:
             if x - written > 34:  # else it would be written over the one before
                 yield text(x, bottom + 16, f"{size:g}", "tick", anchor="middle")
                 written = x
-        for value, words in _round_values(*self.values):
+        for value, label in _round_values(*self.values):
             _, y = self.place((self.sizes[0], math.log(value)))
             yield element("line", x1=left, y1=y, x2=right, y2=y, class_="track")
-            yield text(left - 5, y + 3.5, words, "tick", anchor="end")
+            yield text(left - 5, y + 3.5, label, "tick", anchor="end")
 
 
 def _round_values(low: float, high: float) -> list[tuple[float, str]]:
@@ -205,7 +205,7 @@ def _round_values(low: float, high: float) -> list[tuple[float, str]]:
     powers = {10.0**exponent: power_of_ten(exponent) for exponent in exponents}
     fine = {factor * power: number(factor * power) for power in powers for factor in (1, 2, 5)}
     coarse, all_ = (
-        [(value, words) for value, words in each.items() if low <= math.log(value) <= high] for each in (powers, fine)
+        [(value, label) for value, label in each.items() if low <= math.log(value) <= high] for each in (powers, fine)
     )
     shown = coarse if len(coarse) > 1 else all_
     return shown[:: max(1, -(-len(shown) // 6))]
@@ -230,14 +230,14 @@ def _scale(axis: Axis, bottom: float) -> Iterator[Markup]:
     """The band, the ticks and the marks of an axis."""
     start, stop = map(_x, axis.band)
     yield element("rect", x=start, y=TOP, width=stop - start, height=bottom - TOP, class_="band")
-    for place, words in axis.ticks:
+    for place, label in axis.ticks:
         yield element("line", x1=_x(place), y1=TOP, x2=_x(place), y2=bottom + 4, class_="track")
-        yield text(_x(place), bottom + 16, words, "tick", anchor=_anchor(place))
+        yield text(_x(place), bottom + 16, label, "tick", anchor=_anchor(place))
     written = -1.0
-    for place, words in axis.marks:
-        yield element("line", tip(words), x1=_x(place), y1=TOP - 4, x2=_x(place), y2=bottom, class_="mark")
+    for place, label in axis.marks:
+        yield element("line", tip(label), x1=_x(place), y1=TOP - 4, x2=_x(place), y2=bottom, class_="mark")
         if place - written > 0.1:
-            yield text(_x(place), TOP - 8, words, "tick", anchor=_anchor(place))
+            yield text(_x(place), TOP - 8, label, "tick", anchor=_anchor(place))
             written = place
 
 
@@ -278,6 +278,7 @@ def _box(quantiles: Sequence[float], y: float) -> list[Markup]:
 
 
 def _segment(start: float, stop: float, y: float, class_: str) -> Markup:
+    """A horizontal line between two places."""
     return element("line", x1=_x(start), y1=y, x2=_x(stop), y2=y, class_=class_)
 
 
@@ -295,6 +296,7 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _x(place: float) -> float:
+    """Where a place on the axis of cases lies in the drawing."""
     return LEFT + (RIGHT - LEFT) * place
 
 

@@ -114,4 +114,41 @@ DEFECTS = (
         replacement="fcntl.LOCK_SH | fcntl.LOCK_NB",
         tests=("tests/theory/cli/test_faults.py::test_a_folder_takes_one_run_at_a_time",),
     ),
+    Defect(
+        "a bound that holds to rounding is drawn as violated",
+        file="theory/kinds/exact.py",
+        text="bound = theory if violated is None else np.where(violated, theory, np.maximum(theory, measured))",
+        replacement="bound = theory",
+        tests=("tests/theory/kinds/test_quantiles.py::test_a_bound_that_holds_to_rounding_is_at_least_tight",),
+    ),
+    Defect(
+        "the theory's slope is drawn as the fitted one",
+        file="theory/report/plots.py",
+        text="for slope in (case.measured, case.theory))",
+        replacement="for slope in (case.measured, case.measured))",
+        tests=("tests/theory/report/test_plots.py::test_a_rate_has_its_points_and_both_slopes",),
+    ),
+    Defect(
+        "heat maps have no signs",
+        file="theory/report/heat_maps.py",
+        text="np.sign(np.where(finite, array, 0))",
+        replacement="np.sign(np.where(finite, abs(array), 0))",
+        tests=("tests/theory/report/test_plots.py::test_a_heat_map_has_the_sign_and_the_size_of_each_entry",),
+    ),
+    Defect(
+        "an observation has the verdict of a theorem",
+        file="theory/report/html.py",
+        text="return OBSERVED[decision] if observed else decision",
+        replacement="return decision",
+        tests=("tests/theory/report/test_page.py::test_observations_have_words_of_their_own",),
+    ),
+    Defect(
+        "a last report that is broken ends the run without one",
+        file="theory/report/changes.py",
+        text="except (LookupError, TypeError, AttributeError)",
+        replacement="except ZeroDivisionError",
+        tests=(
+            "tests/theory/report/test_page.py::test_a_last_report_that_cannot_be_compared_is_named_and_written_over",
+        ),
+    ),
 )
