@@ -62,7 +62,7 @@ def _created(path: Path, part: Path, shape: tuple[int, ...], dtype: np.dtype) ->
             raise IsADirectoryError(None, "Is a directory")
         size, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(path.parent).free
         if size > free:
-            raise OSError(None, f"the kernel takes {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free")
+            raise OSError(None, f"the kernel takes {size:,} bytes, and {free:,} are free")
         return np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape).offset
     except OSError as error:
         raise ValueError(f"out is {path}: {error.strerror}; it takes a file that can be written") from None

@@ -130,8 +130,8 @@ def test_files_that_cannot_be_made(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="k.npy for a kernel in bfloat16, which no .npy file holds; it takes None"):
         kernels.ntk_on_host(apply, *half, out=tmp_path / "k.npy")
     monkeypatch.setattr(_npy.shutil, "disk_usage", lambda _: _npy.shutil._ntuple_diskusage(9, 9, 1799))
-    with pytest.raises(ValueError, match="k.npy: the kernel takes 0.0 GB, and 0.0 GB are free; it takes"):
-        call(out=tmp_path / "k.npy")  # 5 · 5 · 3 · 3 · 8 bytes
+    with pytest.raises(ValueError, match="k.npy: the kernel takes 1,800 bytes, and 1,799 are free; it takes"):
+        call(out=tmp_path / "k.npy")
     assert not list(tmp_path.iterdir())
 
 
