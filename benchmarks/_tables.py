@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks._record import OURS, Quantity, Row, Run, Target
 
 _HISTORY: tuple[Quantity, ...] = ("seconds", "ratio", "value")
 """The numbers whose history is shown."""
+_NAMED: Mapping[Quantity, str] = {"roofline": "roofline ", "error": "error ", "memory_mib": "memory "}
+"""The numbers that a target names, since their units do not say which they are."""
 
 
 class History(NamedTuple):
@@ -76,7 +79,7 @@ def run_table(run: Run) -> Table:
         run: the run.
     """
     columns: Mapping[str, Callable[[Row], str]] = {
-        "by": lambda row: row.by,
+        "by": lambda row: escape(row.by),
         "time": lambda row: number("seconds", row.seconds),
         "a second": lambda row: f"{1 / row.seconds:,.4g}" if row.seconds else "",
         "value": lambda row: number("value", row.value),
@@ -86,7 +89,7 @@ def run_table(run: Run) -> Table:
         "error": lambda row: number("error", row.error),
         "memory": lambda row: number("memory_mib", row.memory_mib),
         "target": target_text,
-        "note": lambda row: row.note,
+        "note": lambda row: escape(row.note),
     }
     shown = {name: text for name, text in columns.items() if any(text(row) for row in run.rows)}
     title = (
@@ -97,7 +100,7 @@ def run_table(run: Run) -> Table:
     before = None
     for row in run.rows:
         cells = [text(row) for text in shown.values()]
-        table.add_row("" if row.what == before else row.what, *cells, style="bold" if row.by == OURS else "")
+        table.add_row("" if row.what == before else escape(row.what), *cells, style="bold" if row.by == OURS else "")
         before = row.what
     return table
 
@@ -114,7 +117,8 @@ def history_table(found: Sequence[History], *, title: str = "") -> Table:
         values = history.numbers[0], history.best, history.numbers[-1]
         texts = [number(history.quantity, value) for value in values]
         change = f"{history.change:+.0%}" if len(history.numbers) > 1 else ""
-        table.add_row(history.what, history.by, history.quantity, str(len(history.numbers)), *texts, change)
+        names = escape(history.what), escape(history.by), history.quantity, str(len(history.numbers))
+        table.add_row(*names, *texts, change)
     return table
 
 
@@ -168,9 +172,4 @@ def target_text(row: Row) -> str:
         if bound is not None
     ]
     said = {True: "met", False: "[red]missed[/red]", None: "not measured"}[row.met]
-    name = (
-        ""
-        if target.of in ("ratio", "value")
-        else {"memory_mib": "memory ", "seconds": ""}.get(target.of, f"{target.of} ")
-    )
-    return f"{name}{', '.join(bounds)}: {said}"
+    return f"{_NAMED.get(target.of, '')}{', '.join(bounds)}: {said}"

@@ -92,6 +92,13 @@ def test_the_table_of_a_run_leaves_empty_columns_out():
     assert "compile" not in text(_tables.run_table(run_of([dataclasses.replace(ROWS[0], compile_s=None)])))
 
 
+def test_brackets_are_shown_as_they_are():
+    run = run_of([Row("of a matrix [a, b]", "[x]", seconds=1.0, note="for each [a, b]")])
+    for table in (_tables.run_table(run), _tables.history_table(_tables.histories([run]))):
+        assert "of a matrix [a, b]" in text(table) and "[x]" in text(table)
+    assert "for each [a, b]" in text(_tables.run_table(run))
+
+
 def test_histories_have_first_best_last_and_change_by_machine():
     def runs(seconds, ratio, hardware):
         return run_of([Row("a", seconds=seconds), Row("a", "peer", ratio=ratio)], hardware=hardware)
