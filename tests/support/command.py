@@ -50,7 +50,8 @@ CATALOGUE = (claim("sketch/one"), claim("sketch/two"), claim("paths/false", expe
 def verdict_on(claim, *, tier="quick", seed=0, data=None, remembered=None, progress=None):
     """Refutes what is called false; the numbers show tier and seed."""
     false = claim.id.endswith("false")
-    case = CaseVerdict(REFUTED if false else SUPPORTED, 4096, 32, 32, 1.0 + seed, 2.0, 2.0, None, "rounding")
+    word, ratios = REFUTED if false else SUPPORTED, (1.0, 1.5, 1.75, 2.0, 2.25, 3.0, 4.0)
+    case = CaseVerdict(word, 4096, 32, 32, 1.0 + seed, 2.0, 2.0, None, "rounding", looseness_quantiles=ratios)
     found = Replay("digits", 5, "search", component=0, measured=1.5, theory=1.25, values={"w": [1.0, 2.0]})
     return Verdict(
         id=claim.id,

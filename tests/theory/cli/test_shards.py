@@ -114,6 +114,8 @@ def test_merged_shards_are_the_whole_run(here, capsys, monkeypatch):
     assert contents(here / "merged") == whole
     assert timeless(here, "merged") == timeless(here)
     assert ids_of(here / "merged") == ["my/false", "paths/false", "sketch/one", "sketch/two"]
+    merged = json.loads((here / "merged" / "verdicts.json").read_text())["claims"]
+    assert all(len(case["looseness_quantiles"]) == 7 for claim in merged for case in claim["cases"].values())
     texts = [re.sub(r'time="[\d.]+"', "", (here / name).read_text()) for name in ("whole.xml", "merged.xml")]
     assert texts[0] == texts[1]
 
