@@ -4,6 +4,7 @@ A group is a block of a leaf: a row, a column, a channel, or a rectangle of any 
 and axes of the parameters with fewer entries, so that whatever selects weights selects groups as well.
 """
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -93,10 +94,7 @@ def spread(mask: Mask, scores: Scores) -> Mask:
             raise ValueError(
                 f"{name} has shape {kept.shape}; it takes lengths that divide those of scores, {score.shape}"
             )
-        block = [n // max(g, 1) for n, g in zip(score.shape, kept.shape, strict=True)]
-        grid = jnp.expand_dims(kept, range(1, 2 * kept.ndim, 2))
-        whole = jnp.broadcast_to(grid, _alternating(kept.shape, block)).reshape(score.shape)
-        return jnp.where(score == -jnp.inf, jnp.zeros((), whole.dtype), whole)
+        return _spread(kept, score)
 
     return jax.tree_util.tree_map_with_path(leaf, mask, scores)
 
@@ -178,6 +176,16 @@ def _lengths(groups: Groups) -> tuple[int | None, ...]:
     return groups
 
 
+@jax.jit  # one program, and not one for each operation
+def _spread(kept: Shaped[Array, "..."], score: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """The entry of its group for each weight, and zero where the score is −inf."""
+    block = [n // max(g, 1) for n, g in zip(score.shape, kept.shape, strict=True)]
+    grid = jnp.expand_dims(kept, range(1, 2 * kept.ndim, 2))
+    whole = jnp.broadcast_to(grid, _alternating(kept.shape, block)).reshape(score.shape)
+    return jnp.where(score == -jnp.inf, jnp.zeros((), whole.dtype), whole)
+
+
+@functools.partial(jax.jit, static_argnames="block")
 def _sums(scores: ArrayLike, block: Block) -> Float[Array, "..."]:
     """The score of each block."""
     scores = jnp.asarray(scores)

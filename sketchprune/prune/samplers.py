@@ -65,9 +65,13 @@ class Proportional:
         """One mask in proportion to |score|."""
         law = self.law.proportional(_sizes(scores), keep, **dict(self.options))
         drawn = law.sample(_checks.needed(key, "since the sampler draws"))
-        return jax.tree.map(
-            lambda score, kept: jnp.where(score == jnp.inf, jnp.ones((), kept.dtype), kept), scores, drawn
-        )
+        return _with_unpruned(scores, drawn)
+
+
+@jax.jit  # one program, and not one for each operation on each leaf
+def _with_unpruned(scores: Scores, drawn: Mask) -> Mask:
+    """The drawn mask, with one for each weight that is never pruned."""
+    return jax.tree.map(lambda score, kept: jnp.where(score == jnp.inf, jnp.ones((), kept.dtype), kept), scores, drawn)
 
 
 @checked
@@ -103,6 +107,7 @@ def proportional(law: type, **options: Any) -> Proportional:
     return Proportional(law, tuple(sorted(options.items())))
 
 
+@jax.jit
 def _sizes(scores: Scores) -> PyTree[Float[Array, "..."]]:
     """|score|, and 0 for what is pruned already or never pruned; a NaN stays one."""
     return jax.tree.map(lambda leaf: jnp.where(jnp.isinf(leaf), 0, abs(leaf)), scores)

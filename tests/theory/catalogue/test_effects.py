@@ -16,7 +16,7 @@ from theory import Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import drawing, efficiency, path_traces, seeds
 from theory.catalogue.effects.rank_correlation import spearman
 from theory.instances import make_groups
-from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, Tier
+from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, TIERS, UNMET, Tier
 
 RNG = np.random.default_rng(0)
 
@@ -191,6 +191,15 @@ def test_the_conv_net_takes_images(dataset):
     found = verify(claim, tier=replace(TINY, long=True), data=dataset).cases
     unmet = {name for name, case in found.items() if case.verdict == UNMET}
     assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 3)
+
+
+def test_the_quick_tier_takes_fewer_seeds_where_they_decide_as_well():
+    """And says so in the note. The other tiers have no fewer."""
+    for claim in (drawing.RANDOMISED_BEATS_TOP, drawing.REWEIGHTED_BEATS_TOP):
+        few = claim is drawing.REWEIGHTED_BEATS_TOP
+        counts = [claim.kind.count_instances(TIERS[name]) for name in ("quick", "standard", "full")]
+        assert counts == [8 if few else 16, 32, 64]
+        assert ("half of the seeds" in claim.note) is few
 
 
 def test_controls_have_the_seeds_of_their_case():

@@ -28,14 +28,14 @@ def verdict(kind, draw, tier=TINY, level=0.05, **sides):
     return found.cases["claim"]["simulated"]
 
 
-def count(word, settings):
-    """How many of 2,000 claims end so; they take turns among (kind, draw, fields of the sides).
+def count(word, settings, claims=CLAIMS, tier=TINY, level=0.05):
+    """How many claims end so; they take turns among (kind, draw, fields of the sides).
 
-    The checks of annotations, which the other tests here leave on, would take most of the time.
+    The checks of annotations, which the tests of a single verdict leave on, would take most of the time.
     """
-    ended = itertools.islice(itertools.cycle(settings), CLAIMS)
+    ended = itertools.islice(itertools.cycle(settings), claims)
     with without_type_checks():
-        return sum(verdict(kind, draw, **sides).verdict == word for kind, draw, sides in ended)
+        return sum(verdict(kind, draw, tier, level, **sides).verdict == word for kind, draw, sides in ended)
 
 
 MOST = stats.binom.isf(1e-3, CLAIMS, 0.05)
@@ -91,8 +91,7 @@ HIDDEN = {
 @pytest.mark.parametrize("relation", ["equal", "at most"])
 def test_power_against_biases_that_an_average_hides(means, relation):
     draw = normal(np.random.default_rng(7), means)
-    for _ in range(50):
-        assert verdict(Expectation(relation), draw, STANDARD, LEVEL).verdict == REFUTED
+    assert count(REFUTED, [(Expectation(relation), draw, {})], 50, STANDARD, LEVEL) == 50
 
 
 def test_without_a_second_stage_the_average_would_be_believed(monkeypatch):
@@ -106,8 +105,7 @@ def test_without_a_second_stage_the_average_would_be_believed(monkeypatch):
 def test_power_against_three_times_delta_on_one_instance_in_sixteen(tier, delta):
     rates = np.where(np.arange(tier.instances) % 16 == 3, 3 * delta, delta / 4)[:, None]
     draw = failing(np.random.default_rng(9), rates)
-    for _ in range(50):
-        assert verdict(Probability(), draw, tier, LEVEL, delta=delta).verdict == REFUTED
+    assert count(REFUTED, [(Probability(), draw, {"delta": delta})], 50, tier, LEVEL) == 50
 
 
 @pytest.mark.parametrize("tier", [QUICK, STANDARD], ids=lambda tier: tier.name)

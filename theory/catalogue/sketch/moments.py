@@ -91,17 +91,18 @@ def _unbiased(instance: Linear, outcome: tuple[Array, Array]) -> dict[str, Sides
     # Compressed data may have rows with a single entry. A rare item would be all that such a prediction sees.
     x, w = jnp.asarray(mixing(len(instance.x)), instance.x.dtype) @ instance.x, instance.w
     both = jnp.stack(outcome)
-    squares = sketch.magnitudes(x, w) ** 2
-    deviation = jnp.sqrt(
-        jnp.stack([jnp.sum(squares / instance.near_optimal) / instance.budget, jnp.sum(squares / instance.rates)])
-    )
+    squares = (x * w) ** 2
+    rates = jnp.stack([instance.near_optimal * instance.budget, instance.rates])
+    deviation = jnp.sqrt(jnp.sum(squares / jnp.where(rates > 0, rates, 1)[:, None], axis=-1))
+    # A prediction that hardly depends on the mask is judged by the others.
+    deviation = jnp.maximum(deviation, 1e-3 * jnp.max(deviation, axis=1, keepdims=True))
 
     def sides(kept: Float[Array, "2 d"]) -> Sides:
         predictions = (kept * w) @ x.T
         return Sides(
             predictions,
             jnp.broadcast_to(x @ w, predictions.shape),
-            scale=deviation[:, None] + 0 * predictions,
+            scale=deviation,
         )
 
     return {"claim": sides(both), "binary mask": sides((both > 0).astype(w.dtype))}
@@ -121,7 +122,7 @@ UNBIASED = Claim(
     mutants=("binary mask",),
     note=(
         "For multinomial and poisson masks. Each prediction, after an orthogonal change of the samples that mixes "
-        "them, is a component, relative to the standard deviation of all predictions together."
+        "them, is a component, relative to its own standard deviation."
     ),
 )
 
