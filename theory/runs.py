@@ -88,7 +88,7 @@ class Runs:
             group: the cases.
             float32: in float32 throughout, instead of float64.
         """
-        if isinstance(self.claim.trial, StagedTrial):
+        if isinstance(self.claim.trial, StagedTrial) and not (float32 or group.enumerable):
             return self._ordered(stages.evaluate(self.claim, self.claim.trial, group))
         program = self._programs.evaluate(enumerated=group.enumerable)
         if float32:

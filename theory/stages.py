@@ -85,7 +85,13 @@ def evaluate(claim: Claim, trial: StagedTrial, group: Group) -> dict[str, Evalua
     rows, origin = _drawing_rows(group)
     drawn = _draw_all(claim, trial, take_rows(group.instances, rows), group.keys[rows])
     results = _run_all(trial, group.instances, take_rows(drawn.shared, origin), drawn.arms, origin)
-    return _comparison(claim, trial)(group.instances, results, take_rows(drawn.known, origin))
+    compare = _comparison(claim, trial)
+
+    def compared(rows: Rows) -> dict[str, Evaluation]:
+        known = take_rows(drawn.known, origin[rows])
+        return compare(take_rows(group.instances, rows), take_rows(results, rows), known)
+
+    return _in_tiles(compared, min(claim.batch, len(origin)), len(origin))
 
 
 def _drawing_rows(group: Group) -> tuple[Rows, Int[np.ndarray, " instances"]]:
@@ -145,7 +151,7 @@ def _compare(claim: Claim, trial: StagedTrial, instance: Instance, results: Any,
 
 @functools.lru_cache(maxsize=64)
 def _comparison(claim: Claim, trial: StagedTrial) -> Program:
-    """The program that compares the results on many instances. It runs once, and is compiled to slower code."""
+    """The program that compares the results on some instances. It is compiled to slower code."""
     return Program(jax.vmap(functools.partial(_compare, claim, trial)), optimised=False)
 
 

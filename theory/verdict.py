@@ -61,7 +61,7 @@ class Tier:
         tolerance: relative deviation of a mean that still supports a claim.
         search_steps: gradient steps of the search for counterexamples.
         seeds: instances per case of an effect, whose trials train networks.
-        few_seeds: the same of effects that few seeds decide as well as many; 0 for as many as others have.
+        few_seeds: the same of effects that ask for few seeds; 0 for as many as others have.
         min_trials: trials, over all cases of a claim, that run before any of its cases may stop.
         long: whether cases that are marked as long run.
     """

@@ -46,7 +46,7 @@ class Effect(Kind):
 
     Attributes:
         margin: the difference that is still called a match, in the units of the two sides.
-        few_seeds: whether few seeds decide it as well as many, or leave it as undecided: see ``few_seeds`` of a tier.
+        few_seeds: whether a tier that has ``few_seeds`` takes so many, to save time.
     """
 
     margin: float = 0.0
@@ -66,7 +66,9 @@ class Effect(Kind):
 
     def count_instances(self, tier: Tier) -> int:
         """Fewer than for other kinds: an instance trains networks."""
-        return self.few_seeds and tier.few_seeds or tier.seeds
+        if self.few_seeds and tier.few_seeds:
+            return tier.few_seeds
+        return tier.seeds
 
     def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One pair of arms per instance; and each control beside the case that has its instances."""

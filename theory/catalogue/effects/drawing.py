@@ -45,7 +45,7 @@ def draw_pairs(sampler: Sampler, table: Mapping[str, ScoreFn], densities: Sequen
     """
 
     def draw(instance: Seed, key: Key) -> Drawn:
-        draw_key, train_key = jax.random.split(key)
+        draw_key, train_key, score_key = jax.random.split(key, 3)
 
         def pair(score: Scores, keep: Array, key: Key) -> Mask:
             return stacked(prune.top(None, score, keep), sampler(key, score, keep))
@@ -53,7 +53,7 @@ def draw_pairs(sampler: Sampler, table: Mapping[str, ScoreFn], densities: Sequen
         keeps = jnp.array([prune.count(instance.params, density) for density in densities])
         keys = jax.random.split(draw_key, (len(table), len(densities)))
         each_density = jax.vmap(pair, (None, 0, 0))
-        pairs = jax.vmap(each_density, (0, None, 0))(stacked_scores(instance, table, key), keeps, keys)
+        pairs = jax.vmap(each_density, (0, None, 0))(stacked_scores(instance, table, score_key), keeps, keys)
         return drawn(instance, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), pairs), train_key)
 
     return draw

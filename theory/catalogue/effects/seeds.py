@@ -36,7 +36,7 @@ NETWORKS_NOTE = (
     "The network is an MLP with two hidden layers of 64; the conv net, at the full tier, has 3x3 convolutions to 8 and "
     "16 channels, average pooling by two after each, and a dense layer."
 )
-FEW_SEEDS_NOTE = "The quick tier takes half of the seeds: on the digits they give the same verdict as all of them."
+FEW_SEEDS_NOTE = "To save time, the quick tier takes half of its seeds."
 SAMPLES = 400
 """How many images to train on, and as many to test on; at most half of the data set for each."""
 SCORED_SAMPLES = 64
