@@ -255,9 +255,9 @@ def _projected(z: np.ndarray, free: np.ndarray, dropped: np.ndarray, to_drop: np
     ascending = np.argsort(shifts, axis=1)
     shifts = np.take_along_axis(shifts, ascending, 1)
     slopes = np.cumsum(np.where(ascending < z.shape[1], 1, -1), axis=1)
-    sums = np.sum(np.clip(z, 0, 1), axis=1, where=free)[:, None] + np.cumsum(
-        np.diff(shifts, axis=1, prepend=0) * np.pad(slopes[:, :-1], ((0, 0), (1, 0))), axis=1
-    )
+    gains = np.zeros(shifts.shape)
+    gains[:, 1:] = (shifts[:, 1:] - shifts[:, :-1]) * slopes[:, :-1]
+    sums = np.sum(np.clip(z, 0, 1), axis=1, where=free)[:, None] + np.cumsum(gains, axis=1)
     after = np.argmax(sums >= to_drop[:, None] - 1e-9, axis=1)[:, None]
     slope = np.take_along_axis(slopes, np.maximum(after - 1, 0), 1)
     excess = np.take_along_axis(sums, after, 1) - to_drop[:, None]

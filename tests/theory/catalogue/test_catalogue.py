@@ -164,6 +164,13 @@ def test_a_law_that_misses_an_empty_item_costs_nothing():
 # --- Constructions
 
 
+@pytest.mark.parametrize("rows", [1, 10, 74])
+def test_mixing_is_orthogonal_and_spreads_every_sample(rows):
+    matrix = moments.mixing(rows)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(rows), atol=1e-13)
+    assert abs(matrix).max() <= (2 / rows) ** 0.5 + 1e-13 and (matrix[:, 0] ** 2).min() > 0.99 / rows
+
+
 def test_the_worst_columns_close_the_polygon():
     """Unit columns whose sum, weighted, vanishes: for sides of any number, zero, equal, as long as all the others."""
     special = [[1, 1], [3, -4, 5], [1, 1, 0, -2], [0, 1, 0, 1], [0.1, -5, 4, 2]]

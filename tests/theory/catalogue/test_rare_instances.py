@@ -39,7 +39,7 @@ def test_an_expected_error_near_rounding_is_not_admissible():
         for rate in (0.5, 1 - 1e-9, 1.0):
             given = network.replace(beta=np.asarray(1.0), density=np.asarray(rate))
             tangent = Tangent(given, np.eye(weights), np.zeros(weights))  # columns of one length: all rates are equal
-            admissible.append(bool(sketches._has_poisson_error(tangent)))
+            admissible.append(bool(sketches._above_rounding(tangent)))
     assert admissible == [True, False, True]
 
 

@@ -53,21 +53,27 @@ def _sign_average(net: Net, signs: Float[Array, " P"]) -> dict[str, Sides]:
         jacobian = jax.jacrev(outputs)(theta) * net.kept
         return jnp.stack([jnp.sum(jacobian**2), jnp.sum(outputs(theta) ** 2)])
 
-    def theory(net: Net, u: Array, num_halvings: int) -> Array:
-        """Tr Π and R₂, halved as often as given unless the network is linear."""
+    def theory(net: Net, u: Array) -> Array:
+        """Tr Π and R₂, halved for each hidden layer unless the network is linear."""
         arguments, options = (net.apply, net.theta, x.shape), {"u": u, "mask": net.kept}
-        factor = jnp.where(net.linear, 1, 2.0**-num_halvings)
+        factor = jnp.where(net.linear, 1, 2.0 ** (1 - net.depth))
         return factor * jnp.stack([paths.trace(*arguments, **options), paths.path_norm(*arguments, 2, **options)])
 
-    num_hidden = net.depth - 1
-    right = Sides(measured(net), theory(net, x**2, num_hidden))
+    # The networks have one shape, and the inputs too: one trace of the theory serves all statements.
     convolution = _as_convolution(net)
+    inputs = jnp.stack([x**2, abs(x), x**2])
+    at_squares, at_sizes, of_shared = jax.vmap(theory)(_stacked([net, net, convolution]), inputs)
+    right = Sides(measured(net), at_squares)
     return {
         "claim": right,
-        "2⁻ᴸ": right._replace(theory=jnp.where(net.linear, 2.0, 1) * theory(net, x**2, net.depth)),
-        "u = |x|": right._replace(theory=theory(net, abs(x), num_hidden)),
-        "shared convolution": Sides(measured(convolution), theory(convolution, x**2, num_hidden)),
+        "2⁻ᴸ": right._replace(theory=at_squares * jnp.where(net.linear, 2, 0.5)),
+        "u = |x|": right._replace(theory=at_sizes),
+        "shared convolution": Sides(measured(convolution), of_shared),
     }
+
+
+def _stacked(nets: list[Net]) -> Net:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *nets)
 
 
 def _few(rng: Rng, inputs: Callable[[], np.ndarray], linear: bool) -> Net:

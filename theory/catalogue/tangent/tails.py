@@ -197,7 +197,7 @@ LEVERAGE_SPECTRAL = Claim(
     trial=_leverage_spectral,
     draw=_draw_leverage,
     mutants=("p ∝ ‖J_i‖²", "s/10"),
-    batch=128,
+    batch=512,
     note=(
         "Components: the two-sided spectral error, at most ε, and two consequences for training. The rate: "
         "λ_min(Θ̂) ≥ λ = (1−ε)λ_min(Θ) − ετ. The residual after 100 steps of descent on the linearised outputs: at most "
