@@ -3,10 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun, primitives
 
 Atom = Var | Literal
 """An operand of an equation: a variable or a constant."""
+
+_CALLS = {
+    primitives.jit_p, primitives.closed_call_p, primitives.remat_p, primitives.custom_jvp_call_p,
+    primitives.custom_vjp_call_p,
+}  # fmt: skip
+"""Primitives that call a jaxpr of their own once. A general reduction has a jaxpr as well, and is no call."""
 
 
 def aval(atom: Atom) -> Any:
@@ -15,6 +21,14 @@ def aval(atom: Atom) -> Any:
     Typed Any because the public type of an abstract value does not declare these attributes.
     """
     return atom.aval
+
+
+def called(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """The program that an equation calls once, with its operands; None where it is no call."""
+    if equation.primitive not in _CALLS:
+        return None
+    inner = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
+    return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
 
 
 def evaluate(jaxpr: Jaxpr, equation: JaxprEqn, operands: Sequence[Any]) -> list[Any]:

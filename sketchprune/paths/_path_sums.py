@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, primitives
 from jaxtyping import Array, Bool, Float
 
 from sketchprune import _checks
-from sketchprune._jaxpr import Environment, aval, evaluate
+from sketchprune._jaxpr import Environment, aval, called, evaluate
 from sketchprune._leaves import is_floating
 from sketchprune.paths._exponents import Exponent, normaliser, power_of_two
 
@@ -120,10 +120,9 @@ class Reader(NamedTuple):
         return environment.read_all(program.jaxpr.outvars)
 
     def _path_sums(self, operation: _Operation) -> list[Any]:
-        primitive, params = operation.equation.primitive, operation.equation.params
-        if primitive in _CALLS:
-            inner = params["jaxpr" if "jaxpr" in params else "call_jaxpr"]
-            return self(inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ()), operation.operands)
+        primitive = operation.equation.primitive
+        if (inner := called(operation.equation)) is not None:
+            return self(inner, operation.operands)
         found = _RULES[primitive](self, operation) if primitive in _RULES else None
         if found is None:
             raise ValueError(
@@ -316,12 +315,6 @@ def _divided(reader: Reader, operation: _Operation) -> PathSum | None:
         term._replace(values=term.values / divisor.values, exponent=term.exponent - divisor.exponent)
     )
 
-
-_CALLS = {
-    primitives.jit_p, primitives.closed_call_p, primitives.remat_p, primitives.custom_jvp_call_p,
-    primitives.custom_vjp_call_p,
-}  # fmt: skip
-"""Primitives that call a jaxpr of their own, which is read in their place."""
 
 _RULES: dict[Any, _Rule] = {
     primitives.neg_p: _unchanged,

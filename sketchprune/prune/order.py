@@ -3,16 +3,11 @@
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, primitives
+from jax.extend.core import Jaxpr, Literal
 
 from sketchprune._boundary import checked
+from sketchprune._jaxpr import called
 from sketchprune.types import ApplyFn, Inputs, Params
-
-_CALLS = {
-    primitives.jit_p, primitives.closed_call_p, primitives.remat_p, primitives.custom_jvp_call_p,
-    primitives.custom_vjp_call_p,
-}  # fmt: skip
-"""Primitives that call a jaxpr of their own once, which is entered."""
 
 Source = frozenset[int] | None
 """What a value is made of: the numbers of some leaves alone, or None for the input (and whatever else)."""
@@ -61,9 +56,8 @@ def _follow(jaxpr: Jaxpr, sources: list[Source], met: dict[int, None]) -> list[S
 
     for equation in jaxpr.eqns:
         given = [source(atom) for atom in equation.invars]
-        if equation.primitive in _CALLS:
-            inner = equation.params["jaxpr" if "jaxpr" in equation.params else "call_jaxpr"]
-            found = _follow(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner, given, met)
+        if (inner := called(equation)) is not None:
+            found = _follow(inner.jaxpr, given, met)
         else:
             leaves = [number for each in given if each is not None for number in sorted(each)]
             of_input = any(each is None for each in given)

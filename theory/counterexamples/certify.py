@@ -60,8 +60,11 @@ def certify(claim: Claim, raw: Instance, key: UInt32[np.ndarray, " words"], *, e
         return Certificate(False, reason=f"the instance has {entries} numbers; at most {MAX_ENTRIES} are evaluated")
     from theory.counterexamples.balls.interpreter import together
 
-    with together():  # so that what no precision decides takes no longer than what the last one could
-        return _first_decision(_Program(claim, raw, key, enumerated))
+    try:
+        with together():  # so that what no precision decides takes no longer than what the last one could
+            return _first_decision(_Program(claim, raw, key, enumerated))
+    except Exception as error:  # a verdict must not be lost with its certificate
+        return Certificate(False, reason=f"ball arithmetic failed ({type(error).__name__}: {error})")
 
 
 def _first_decision(program: "_Program") -> Certificate:

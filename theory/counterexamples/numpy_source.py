@@ -14,6 +14,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from sketchprune._jaxpr import called
 from theory.counterexamples.numpy_formats import (
     ELEMENTWISE,
     IDENTITIES,
@@ -127,10 +128,8 @@ class _Writer:
         if name == "cond" and isinstance(operands[0], np.ndarray):
             branch = params["branches"][int(np.clip(operands[0], 0, len(params["branches"]) - 1))]
             return self.run(branch.jaxpr, branch.consts, operands[1:], wanted)
-        body = next((params[key] for key in ("jaxpr", "call_jaxpr") if key in params), None)
-        if body is not None and name not in ("while", "scan", "cond"):
-            closed = isinstance(body, jex.ClosedJaxpr)
-            return self.run(body.jaxpr if closed else body, body.consts if closed else (), operands, wanted)
+        if (program := called(equation)) is not None:
+            return self.run(program.jaxpr, program.consts, operands, wanted)
         if name == "scan":
             return self._scan(params, operands)
         if all(isinstance(operand, np.ndarray) for operand in operands):

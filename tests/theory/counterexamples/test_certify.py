@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.identities import identities as identities_of_the_catalogue
+from sketchprune import masks
 from sketchprune.data import load
 from tests.support import without_type_checks
 from tests.support.claims import DATA, FALSE, KINDS, all_coins, coins, toy, unbiased, vector, verdict
@@ -123,6 +124,25 @@ def test_precisions_share_the_numbers_that_may_be_computed(monkeypatch):
 def test_an_operation_without_a_ball_version_is_named():
     claim = toy(Bound(), lambda v, _: Sides(jax.scipy.special.i0e(v.p), jnp.asarray(0.0)))
     assert certificate(claim).reason == "bessel_i0e has no ball version"
+
+
+def test_top_weights_are_ranked_in_balls():
+    """keep_top counts by a general reduction, which has a program of its own and is no call."""
+
+    def removed(v, _):
+        kept = masks.keep_top(abs(v.x), 2)
+        return Sides(jnp.sum(v.x**2) - jnp.sum((kept * v.x) ** 2) + 1e-3, jnp.sort(v.x**2)[0])
+
+    found = certificate(toy(Bound(), removed))
+    assert found.certified or found.reason == "sort has no ball version", found.text
+
+
+def test_a_certificate_that_fails_costs_no_verdict(monkeypatch):
+    def broken(*_):
+        raise TypeError("of no use")
+
+    monkeypatch.setattr(interpreter, "_apply", broken)
+    assert certificate(FALSE["bound"]).reason == "ball arithmetic failed (TypeError: of no use)"
 
 
 def test_hypotheses_hold_when_nothing_is_rounded():

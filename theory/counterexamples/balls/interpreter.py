@@ -14,6 +14,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from sketchprune._jaxpr import called
 from theory.counterexamples.balls import elementwise, linalg, movement
 from theory.counterexamples.balls.arrays import NoBallVersion, as_array, balls, is_float
 
@@ -111,9 +112,8 @@ def _apply(equation: Any, operands: Values, used: list[bool]) -> Values:
         return _cond(params, operands, used)
     if name in _NESTED:
         return _NESTED[name](params, operands)
-    body = next((params[key] for key in ("jaxpr", "call_jaxpr") if key in params), None)
-    if body is not None:  # jit, custom_jvp_call, custom_vjp_call, checkpoint and other calls
-        return _call(body, operands, used)
+    if (program := called(equation)) is not None:
+        return _call(program, operands, used)
     if not _any_float(equation):
         return _as_data(equation, operands)
     if name == "iota":
