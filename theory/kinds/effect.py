@@ -66,7 +66,9 @@ class Effect(Kind):
 
     def count_instances(self, tier: Tier) -> int:
         """Fewer than for other kinds: an instance trains networks."""
-        return self.few_seeds and tier.few_seeds or tier.seeds
+        if self.few_seeds and tier.few_seeds:
+            return tier.few_seeds
+        return tier.seeds
 
     def measure(self, runs: "theory.runs.Runs", tier: Tier) -> Findings:
         """One pair of arms per instance; and each control beside the case that has its instances."""
