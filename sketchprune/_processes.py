@@ -1,7 +1,8 @@
 """What several processes of one run tell each other. In a run of one process all of it is immediate."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -43,19 +44,38 @@ def call_on_process_0(function: Callable[[], Any]) -> Any:
         The value as JSON keeps it, in every process.
 
     Raises:
-        ValueError: in every process, when ``function`` raises one in process 0.
+        OSError, ValueError: when ``function`` raises in process 0; see :func:`raised_in_every_process`.
     """
-    error = None
-    answer = None
-    if jax.process_index() == 0:
-        try:
-            answer = function()
-        except ValueError as raised:
-            error = str(raised)
-    error, answer = json.loads(allgather_text(json.dumps([error, answer]))[0])
-    if error is not None:
-        raise ValueError(error)
-    return answer
+    answer = ""
+    with raised_in_every_process():
+        if jax.process_index() == 0:
+            answer = json.dumps(function())
+    return json.loads(allgather_text(answer)[0])
+
+
+@contextlib.contextmanager
+def raised_in_every_process() -> Iterator[None]:
+    """Let all processes raise where one does, so that none waits for it. Every process has to enter and leave it.
+
+    What raises in this block raises in its own process as it is. Interrupts are not told to the others.
+
+    Raises:
+        OSError: in processes whose own block went well, when another one raised such an error.
+        ValueError: in these processes, when it raised any other.
+    """
+    raised = None
+    try:
+        yield
+    except Exception as error:
+        raised = error
+    told = "" if raised is None else json.dumps([isinstance(raised, OSError), str(raised)])
+    others = allgather_text(told)
+    if raised is not None:
+        raise raised
+    for number, text in enumerate(others):
+        if text:
+            of_system, message = json.loads(text)
+            raise (OSError if of_system else ValueError)(f"{message} (in process {number})")
 
 
 def check_same_in_every_process(arguments: Mapping[str, Any], differ: str) -> None:

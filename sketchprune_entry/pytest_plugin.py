@@ -1,7 +1,8 @@
 """The pytest plugin: ``pytest claims_mine.py`` verifies each claim of the file as a test.
 
-A claim is a test at each tier, with the tier as a marker. Where no tier is asked for, only those at the quick tier are
-collected; ``-m standard`` asks for one, and so does ``--claim-tier`` or the name of a test, ``my/claim[standard]``.
+A claim is a test at each tier, with the tier as a marker. Where no tier is asked for, that at the quick tier alone is
+collected. ``-m standard`` asks for one, and so do ``--claim-tier`` and the name of the test,
+``claims_mine.py::my/claim[standard]``. ``-m "not full"`` asks for none.
 
 pytest loads this module in every run where sketchprune is installed, so it imports nothing of the project before there
 is a file of claims to collect.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.mark.expression import Expression
 
 if TYPE_CHECKING:
     from sketchprune.data import Dataset
@@ -69,7 +71,7 @@ class ClaimFile(pytest.File):
     """A file that defines claims."""
 
     def collect(self) -> Iterator["ClaimItem"]:
-        """A test for each claim of the file and each tier that is asked for."""
+        """A test for each claim of the file and each tier at which it is asked for."""
         from sketchprune_entry import require_theory
 
         try:
@@ -83,7 +85,7 @@ class ClaimFile(pytest.File):
         except (ImportError, ValueError) as error:
             raise self.CollectError(str(error)) from None
         for selected in found:
-            for tier in _tiers(self.config):
+            for tier in self._tiers(selected.claim.id):
                 yield ClaimItem.from_parent(self, name=f"{selected.claim.id}[{tier}]", selected=selected, tier=tier)
 
     def _argument(self) -> str:
@@ -91,14 +93,30 @@ class ClaimFile(pytest.File):
         relative = os.path.relpath(self.path, self.config.invocation_params.dir)
         return str(self.path) if relative.startswith(os.pardir) else relative
 
+    def _tiers(self, claim: str) -> Sequence[str]:
+        """The tiers at which a claim is collected: those that are asked for, else the first."""
+        if self.config.option.claim_tier is not None:
+            return (self.config.option.claim_tier,)
+        named = self._named()
+        asked = [tier for tier in TIERS if f"{claim}[{tier}]" in named or _selects(self.config.option.markexpr, tier)]
+        return asked or TIERS[:1]
 
-def _tiers(config: pytest.Config) -> Sequence[str]:
-    """The tiers at which claims are collected: all of them where a marker or a name will select among them."""
-    if config.option.claim_tier is not None:
-        return (config.option.claim_tier,)
-    asked = set(re.findall(r"\w+", config.option.markexpr or ""))
-    asked |= {tier for tier in TIERS for argument in config.args if argument.endswith(f"[{tier}]")}
-    return TIERS if asked & set(TIERS) else TIERS[:1]
+    def _named(self) -> set[str]:
+        """The names of the tests of this file that the command line names."""
+        folder = self.config.invocation_params.dir
+        arguments = (argument.partition("::") for argument in self.config.args)
+        return {name for file, _, name in arguments if os.path.abspath(folder / file) == str(self.path)}
+
+
+def _selects(markers: str, tier: str) -> bool:
+    """Whether an expression of ``-m`` selects claims for this tier, and not those that have no tier."""
+    try:
+        expression = Expression.compile(markers)
+    except Exception:  # of a class that depends on pytest's version; pytest says itself what is wrong
+        return False
+    return expression.evaluate(lambda name, /, **_: name in ("claim", tier)) and not expression.evaluate(
+        lambda name, /, **_: name == "claim"
+    )
 
 
 class ClaimItem(pytest.Item):

@@ -12,7 +12,7 @@ from theory.claim import Claim
 from theory.engine import Programs
 from theory.instances import CaseRows, Group, make_groups, write_down
 from theory.kinds.kind import STATEMENT
-from theory.measurements import take_rows
+from theory.measurements import take
 from theory.verdict import Replay
 
 
@@ -67,7 +67,7 @@ def falsify(claim: Claim, *, steps: int, seed: int, data: Dataset) -> Iterator[C
 
 
 def _closest(programs: Programs, group: Group, case: CaseRows, steps: int) -> Closest:
-    raw, keys = take_rows((group.raw, group.keys), case.rows)
+    raw, keys = take((group.raw, group.keys), case.rows)
     start = search(programs, STATEMENT, raw, keys, steps=0)
     end = search(programs, STATEMENT, raw, keys, steps=steps)
     if not (start.admissible.any() and end.admissible.any()):

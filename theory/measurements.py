@@ -20,18 +20,18 @@ Leaf = Any
 Record = TypeVar("Record")
 
 
-def take_rows(record: Record, rows: Any) -> Record:
-    """The record with these rows of each of its arrays.
+def take(record: Record, index: Any) -> Record:
+    """The record with this part of each of its arrays.
 
     Args:
         record: a pytree of arrays.
-        rows: what the arrays are indexed with: an index, a slice, or a boolean array.
+        index: what each array is indexed with: a whole number, a slice, an array, or a tuple of these.
 
     Example:
-        >>> take_rows({"x": np.arange(6).reshape(3, 2)}, np.array([True, False, True]))["x"].tolist()
+        >>> take({"x": np.arange(6).reshape(3, 2)}, np.array([True, False, True]))["x"].tolist()
         [[0, 1], [4, 5]]
     """
-    return jax.tree.map(lambda leaf: leaf[rows], record)
+    return jax.tree.map(lambda leaf: leaf[index], record)
 
 
 class SideArrays(NamedTuple):
@@ -183,7 +183,7 @@ class Joined(struct.PyTreeNode):
         for record, sizes in zip(self.records, self.sizes, strict=True):
             ends = np.cumsum([0, *(size for _, size in sizes)])
             for (name, _), (start, stop) in zip(sizes, itertools.pairwise(ends), strict=True):
-                named[name] = take_rows(record, (slice(None), slice(start, stop)))
+                named[name] = take(record, (slice(None), slice(start, stop)))
         return named
 
 

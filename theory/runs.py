@@ -14,7 +14,7 @@ from theory.checks import check_probabilities
 from theory.engine import Programs, tile_size
 from theory.instances import CaseRows, Group, in_32_bits, make_groups, write_down
 from theory.kinds.kind import STATEMENT, unmet
-from theory.measurements import Evaluation, TrialSums, largest_ratio, take_rows
+from theory.measurements import Evaluation, TrialSums, largest_ratio, take
 from theory.stages import StagedTrial
 from theory.verdict import Replay, Tier
 
@@ -132,7 +132,7 @@ class Runs:
         named = self._ordered(program(instances, group.keys, case.index, first, tiles))
         for name, sums in named.items():
             whose = f"{name!r} in the trial of {self.claim.id}"
-            self.claim.kind.check_trials(take_rows(sums, case.admissible), whose)
+            self.claim.kind.check_trials(take(sums, case.admissible), whose)
         return named
 
     def fresh_trials(
@@ -158,7 +158,7 @@ class Runs:
         order[case.rows] = served
         keys = group.keys[order]
         keys[case.rows, 1] += np.uint32(_FRESH) + (places // len(rows)).astype(np.uint32) * np.uint32(_STRETCH)
-        again = replace(group, instances=take_rows(group.instances, order), keys=keys)
+        again = replace(group, instances=take(group.instances, order), keys=keys)
         sums = self.trials(again, case, first=first, count=count, float32=float32)
 
         def merged(leaf: np.ndarray) -> np.ndarray:
@@ -186,13 +186,13 @@ class Runs:
         """
         count = len(group.keys)
         starts = np.unique(np.linspace(0, count - 1, min(count, MAX_STARTS)).astype(int))
-        reached = search(self._programs, statement, take_rows(group.raw, starts), group.keys[starts], steps=steps)
+        reached = search(self._programs, statement, take(group.raw, starts), group.keys[starts], steps=steps)
         row, component, start = reached.row, reached.component, int(starts[reached.row])
-        here = take_rows(reached.sides, slice(row, row + 1))
+        here = take(reached.sides, slice(row, row + 1))
         ratios = {}
         for case in group.cases:
             own = (starts >= case.rows.start) & (starts < case.rows.stop) & reached.admissible
-            ratios[case.name] = largest_ratio(take_rows(reached.sides.values, own))
+            ratios[case.name] = largest_ratio(take(reached.sides.values, own))
         if not reached.violating.any():
             return Searched(ratios, None, here, None)
         case = group.case_of(start)

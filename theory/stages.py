@@ -14,7 +14,7 @@ from theory.checks import check_sides
 from theory.claim import Claim, Instance, Sides
 from theory.engine import Program
 from theory.instances import Group, KeyData, chance_key
-from theory.measurements import Evaluation, assess, flatten, take_rows
+from theory.measurements import Evaluation, assess, flatten, take
 
 Rows = Int[np.ndarray, " rows"]
 
@@ -83,13 +83,13 @@ def evaluate(claim: Claim, trial: StagedTrial, group: Group) -> dict[str, Evalua
         group: the cases.
     """
     rows, origin = _drawing_rows(group)
-    drawn = _draw_all(claim, trial, take_rows(group.instances, rows), group.keys[rows])
-    results = _run_all(trial, group.instances, take_rows(drawn.shared, origin), drawn.arms, origin)
+    drawn = _draw_all(claim, trial, take(group.instances, rows), group.keys[rows])
+    results = _run_all(trial, group.instances, take(drawn.shared, origin), drawn.arms, origin)
     compare = _comparison(claim, trial)
 
     def compared(rows: Rows) -> dict[str, Evaluation]:
-        known = take_rows(drawn.known, origin[rows])
-        return compare(take_rows(group.instances, rows), take_rows(results, rows), known)
+        known = take(drawn.known, origin[rows])
+        return compare(take(group.instances, rows), take(results, rows), known)
 
     return _in_tiles(compared, min(claim.batch, len(origin)), len(origin))
 
@@ -113,7 +113,7 @@ def _draw_all(claim: Claim, trial: StagedTrial, instances: Instance, keys: KeyDa
     program = _drawing(claim.draw, trial.costly_draw)
 
     def draw(rows: Rows) -> Drawn:
-        drawn = program(take_rows(instances, rows), keys[rows])
+        drawn = program(take(instances, rows), keys[rows])
         return drawn if trial.select is all_arms else drawn._replace(arms=_mapped(trial.select)(drawn.arms))
 
     return _in_tiles(draw, min(claim.batch, len(keys)), len(keys))
@@ -126,8 +126,8 @@ def _run_all(trial: StagedTrial, instances: Instance, shared: Any, arms: Any, or
 
     def run(pairs: Rows) -> Any:
         row, place = np.divmod(pairs, count)
-        chosen = take_rows(arms, (origin[row], place))
-        return trial.needed(program(take_rows(instances, row), take_rows(shared, row), chosen))
+        chosen = take(arms, (origin[row], place))
+        return trial.needed(program(take(instances, row), take(shared, row), chosen))
 
     results = _in_tiles(run, TILE, len(origin) * count)
     return jax.tree.map(lambda leaf: leaf.reshape(len(origin), count, *leaf.shape[1:]), results)

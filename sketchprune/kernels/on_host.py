@@ -17,7 +17,7 @@ from sketchprune import _checks
 from sketchprune._boundary import checked
 from sketchprune._checksums import checksum
 from sketchprune._coupling import check_samples_apart
-from sketchprune._processes import check_same_in_every_process
+from sketchprune._processes import check_same_in_every_process, raised_in_every_process
 from sketchprune._static import static
 from sketchprune.kernels._blocks import Pair, Spans, block_pairs, cut
 from sketchprune.kernels._network import check_inputs, mask_leaves, outputs_of
@@ -45,6 +45,8 @@ class _Problem(NamedTuple):
         trace_outputs: Whether the trace over the outputs is meant.
         rows: The blocks of the rows.
         columns: The blocks of the columns.
+        shape: Of the kernel.
+        dtype: Of its entries.
     """
 
     apply: ApplyFn
@@ -57,6 +59,8 @@ class _Problem(NamedTuple):
     trace_outputs: bool
     rows: Spans
     columns: Spans
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 @checked
@@ -96,7 +100,9 @@ def ntk_on_host(
         block_size: Samples on one side of a block; by default as many as give a block 256 MiB in float32, or fewer
             so that each device has about four blocks.
         mesh: The devices, of any number of axes; by default all devices of all processes.
-        out: A .npy file to write, in place of an array in memory. It appears when it is complete.
+        out: A .npy file to write, in place of an array in memory. It appears when it is complete. Until then its
+            blocks are in a hidden file beside it, ``.NAME.….part``, which is left behind where a process is killed.
+            Of two calls that write one file at a time, that which ends last has it.
         progress: Called with the number of blocks that this process has finished, and with the number of its blocks.
 
     Returns:
@@ -106,7 +112,7 @@ def ntk_on_host(
     Raises:
         ValueError: As for `ntk`; for traced arguments; for ``out`` that is None with several processes, cannot be
             made, or is for a kernel in bfloat16, which .npy files do not have; and for processes that do not all
-            compute the same kernel.
+            compute the same kernel. A value that is refused in one process is refused in all.
         OSError: The file can be written no longer, such as on a full disk.
 
     Cost:
@@ -124,18 +130,40 @@ def ntk_on_host(
         >>> ntk_on_host(lambda w, x: x @ w, np.ones((2, 1), np.float32), x)[..., 0, 0].tolist()
         [[5.0, 11.0], [11.0, 25.0]]
     """
+    devices = jax.devices() if mesh is None else list(mesh.devices.flat)
+    with raised_in_every_process():
+        problem = _problem(apply, params, x1, x2, mask, trace_outputs, block_size, len(devices))
+    _check_processes(devices, out, block_size, trace_outputs, params=params, x1=x1, x2=x2, mask=mask)
+    if out is None:
+        kernel = np.empty(problem.shape, problem.dtype)
+        _compute(problem, devices, functools.partial(_put, kernel), progress)
+        return kernel
+    with new_npy(Path(out), problem.shape, problem.dtype) as write:
+        _compute(problem, devices, write, progress)
+    return np.load(out, mmap_mode="r")
+
+
+def _problem(
+    apply: ApplyFn,
+    params: Params,
+    x1: Inputs,
+    x2: Inputs | None,
+    mask: Mask | None,
+    trace_outputs: bool,
+    block_size: int | None,
+    devices: int,
+) -> _Problem:
+    """The kernel that is to be computed, once the arguments are checked; in blocks for so many devices."""
     check_inputs(x1, x2)
     if block_size is not None:
         _checks.whole("block_size", block_size, least=1)
     _check_known(params=params, x1=x1, x2=x2, mask=mask)
     masks, bounds = mask_leaves(params, mask)
     check_samples_apart(apply, params, x1, x2)
-    devices = jax.devices() if mesh is None else list(mesh.devices.flat)
-    _check_processes(devices, out, block_size, trace_outputs, params=params, x1=x1, x2=x2, mask=mask)
     outputs = outputs_of(apply, params, x1)
     shape = (len(x1), len(x1 if x2 is None else x2), *([] if trace_outputs else 2 * [outputs.shape[1]]))
-    size = _block_size(shape, len(devices), symmetric=x2 is None) if block_size is None else block_size
-    problem = _Problem(
+    size = _block_size(shape, devices, symmetric=x2 is None) if block_size is None else block_size
+    return _Problem(
         apply=static(apply),
         params=params,
         masks=masks,
@@ -146,14 +174,9 @@ def ntk_on_host(
         trace_outputs=trace_outputs,
         rows=cut(shape[0], size),
         columns=cut(shape[1], size),
+        shape=shape,
+        dtype=outputs.dtype,
     )
-    if out is None:
-        kernel = np.empty(shape, outputs.dtype)
-        _compute(problem, devices, functools.partial(_put, kernel), progress)
-        return kernel
-    with new_npy(Path(out), shape, outputs.dtype) as write:
-        _compute(problem, devices, write, progress)
-    return np.load(out, mmap_mode="r")
 
 
 def _check_known(**arguments: Any) -> None:

@@ -32,6 +32,13 @@ import sys
 def test_nothing_of_jax_is_there():
     assert "jax" not in sys.modules and "theory" not in sys.modules
 """
+MODES = """
+import pytest
+
+@pytest.mark.parametrize("mode", ["full", "plain"])
+def test_mode(mode):
+    pass
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -124,19 +131,35 @@ def test_settings_reach_the_verifier(pytester, monkeypatch):
         (["-m", "quick"], ["quick"]),
         (["-m", "standard"], ["standard"]),
         (["-m", "claim and (quick or full)"], ["quick", "full"]),
-        (["-m", "not full"], ["quick", "standard"]),
+        (["-m", "not full"], ["quick"]),
+        (["-m", "standard or not claim"], ["standard"]),
+        (["-m", "claim and not quick"], []),
+        (["-m", "full and skipif"], []),
         (["--claim-tier", "standard"], ["standard"]),
         (["--claim-tier", "standard", "-m", "quick"], []),
         (["claims_mine.py::my/good[full]"], ["full"]),
         (["claims_mine.py::my/good"], ["quick"]),
+        (["./claims_mine.py::my/good[full]", "claims_mine.py::my/false"], ["full"]),
+        (["claims_mine.py", "claims_other.py::my/good[full]"], ["quick"]),
+        (["claims_mine.py", "test_modes.py::test_mode[full]"], ["quick"]),
+        (["claims_mine.py::my/good", "claims_mine.py::my/false[full]"], ["quick"]),
     ],
 )
 def test_tiers_are_markers(pytester, words, tiers):
     """Of which only the cheapest is collected where none is asked for."""
-    (pytester.path / "claims_mine.py").write_text(FILE)
+    for name in ("claims_mine.py", "claims_other.py"):
+        (pytester.path / name).write_text(FILE)
+    (pytester.path / "test_modes.py").write_text(MODES)
     result = pytest_run(pytester, "--collect-only", "-q", "--strict-markers", *words)
     assert re.findall(r"^claims_mine.py::my/good\[(\w+)\]$", result.stdout.str(), re.MULTILINE) == tiers
     assert result.ret == (pytest.ExitCode.OK if tiers else pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
+def test_a_wrong_expression_of_markers_is_a_wrong_usage(pytester):
+    (pytester.path / "claims_mine.py").write_text(FILE)
+    result = pytest_run(pytester, "--collect-only", "-m", "full and (")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: Wrong expression passed to '-m'*"])
 
 
 def test_tiers_are_those_of_the_verifier(pytester):

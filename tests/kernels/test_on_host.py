@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import io
 import json
 
 import jax
@@ -114,14 +115,64 @@ def test_an_interrupted_call_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(_npy, "_write", full)
-    with pytest.raises(OSError, match=r"kernel.npy, which cannot be written \(No space left on device, in process 0"):
+    with pytest.raises(OSError, match=r"kernel.npy, which cannot be written \(No space left on device\)"):
         call()
     assert [each.name for each in tmp_path.iterdir()] == ["kernel.npy"] and path.read_text() == "old"
+
+
+def test_errors_of_the_caller_are_not_those_of_the_file(tmp_path):
+    apply, params, x = mlp(5)
+
+    def report(done, total):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError, match="Broken pipe"):
+        kernels.ntk_on_host(apply, params, x, block_size=2, out=tmp_path / "kernel.npy", progress=report)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_when_the_file_is_closed_is_one_of_the_file(tmp_path, monkeypatch):
+    """Network file systems may say only then that the disk is full."""
+
+    class OverQuota(io.BytesIO):
+        def close(self):
+            if not self.closed:
+                super().close()
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    def opened(path, mode):
+        return OverQuota() if mode == "r+b" else open(path, mode)
+
+    monkeypatch.setattr(_npy, "open", opened, raising=False)
+    apply, params, x = mlp(5)
+    with pytest.raises(OSError, match=r"kernel.npy, which cannot be written \(Disk quota exceeded\)"):
+        kernels.ntk_on_host(apply, params, x, out=tmp_path / "kernel.npy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_calls_that_write_one_file(tmp_path):
+    """Each writes a file of its own, and that which ends last takes the place of the other."""
+    apply, params, x = mlp(5)
+    path = tmp_path / "kernel.npy"
+    call = functools.partial(kernels.ntk_on_host, apply, params, block_size=2, out=path)
+    first = []
+
+    def other(done, total):
+        if not first:
+            first.append(np.array(call(x + 1)))
+
+    found = call(x, progress=other)
+    np.testing.assert_array_equal(found, kernels.ntk_on_host(apply, params, x, block_size=2))
+    np.testing.assert_array_equal(first[0], kernels.ntk_on_host(apply, params, x + 1, block_size=2))
+    assert [each.name for each in tmp_path.iterdir()] == ["kernel.npy"]
 
 
 def test_files_that_cannot_be_made(tmp_path, monkeypatch):
     apply, params, x = mlp(5)
     call = functools.partial(kernels.ntk_on_host, apply, params, x)
+    for folder in (".", "..", "/"):
+        with pytest.raises(ValueError, match=f"out is {folder}: Is a directory; it takes a file that can be written"):
+            call(out=folder)
     with pytest.raises(ValueError, match=f"out is {tmp_path}: Is a directory; it takes a file that can be written"):
         call(out=tmp_path)
     with pytest.raises(ValueError, match="none/k.npy: No such file or directory; it takes a file"):
@@ -133,6 +184,11 @@ def test_files_that_cannot_be_made(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="k.npy: the kernel takes 1,800 bytes, and 1,799 are free; it takes"):
         call(out=tmp_path / "k.npy")
     assert not list(tmp_path.iterdir())
+    for name in (".k.npy.ab.part", ".other.npy.ab.part"):
+        (tmp_path / name).touch()
+    message = "1,799 are free beside .k.npy.ab.part, left by killed calls unless one still runs; it takes a file"
+    with pytest.raises(ValueError, match=message):
+        call(out=tmp_path / "k.npy")
 
 
 def test_what_is_refused():
@@ -158,15 +214,21 @@ def test_two_processes_write_one_file(tmp_path):
     (apply, params, x), mask = kernel_process.arguments()
     expected = kernels.ntk(apply, params, x, mask=mask)
     shares = []
-    for process, (out, errors) in zip(processes, outputs, strict=True):
+    for number, (process, (out, errors)) in enumerate(zip(processes, outputs, strict=True)):
         assert process.returncode == 0, errors
-        (different, without_file, no_folder, full), left, reported, of_one, total = json.loads(out.splitlines()[-1])
+        told, left, reported, of_one, total = json.loads(out.splitlines()[-1])
+        different, without_file, no_folder, no_block, full, not_replaced, interrupted = told
         assert different.startswith("ValueError: the processes compute different kernels (x1: ")
         assert "; block_size: 2 in process 0, 3 in process 1); each takes the same arguments" in different
         assert without_file == "ValueError: out is None with 2 processes; it takes a file that all of them reach"
-        assert no_folder.endswith("none/kernel.npy: No such file or directory; it takes a file that can be written")
-        assert full.endswith("kernel.npy, which cannot be written (No space left on device, in process 1)")
-        assert full.startswith("OSError") and left == []
+        assert "none/kernel.npy: No such file or directory; it takes a file that can be written" in no_folder
+        where = " (in process 1)" if number == 0 else ""
+        assert no_block == f"ValueError: block_size is 0; it takes a whole number >= 1{where}"
+        assert full.startswith("OSError")
+        assert full.endswith(f"kernel.npy, which cannot be written (No space left on device){where}")
+        assert not_replaced.startswith("PermissionError" if number == 0 else "OSError")
+        assert "Operation not permitted" in not_replaced
+        assert interrupted.endswith(f"Broken pipe{where}") and left == []
         assert abs(total - expected.sum()) < 1e-10 * abs(expected).sum()
         shares.append((len(reported), reported[-1], of_one))
     # 6 blocks make 21 pairs, which are dealt out to four devices.

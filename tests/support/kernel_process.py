@@ -1,6 +1,6 @@
 """One of two processes that compute a kernel: `python kernel_process.py FOLDER COORDINATOR COUNT ID`.
 
-Prints as JSON what it is told where the processes do not make the same call or one cannot write, and how many blocks
+Prints as JSON what it is told where the processes do not make the same call or one of them fails, and how many blocks
 it computed.
 """
 
@@ -59,6 +59,14 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def forbidden(*_):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def broken_pipe(*_):
+    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
 if __name__ == "__main__":
     folder, coordinator, count, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     mesh.start(coordinator, count, number, timeout=240)
@@ -68,9 +76,13 @@ if __name__ == "__main__":
         told(lambda: run(out, scale=1.0 + number, block_size=2 + number)),
         told(lambda: run(None)),
         told(lambda: run(folder / "none" / "kernel.npy")),
+        told(lambda: run(out, block_size=2 - 2 * number)),
     ]
     with mock.patch.object(_npy, "_write", full_disk if number == 1 else _npy._write):
         messages.append(told(lambda: run(out)))
+    with mock.patch.object(_npy.os, "replace", forbidden):  # which process 0 calls
+        messages.append(told(lambda: run(out)))
+    messages.append(told(lambda: run(out, progress=broken_pipe if number == 1 else None)))
     left = sorted(path.name for path in folder.iterdir())
     kernel, reported = run(out)
     _, of_one = run(folder / "second.npy", mesh=of_process_0)

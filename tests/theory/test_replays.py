@@ -9,7 +9,7 @@ import pytest
 from tests.support.claims import DATA, FALSE, TINY, Vector, programs, toy, verdict
 from theory.claim import Case, Sides
 from theory.kinds import Bound, Expectation, Identity, Probability
-from theory.measurements import take_rows
+from theory.measurements import take
 from theory.runs import Runs
 from theory.verdict import REFUTED, SUPPORTED
 
@@ -23,7 +23,7 @@ def test_a_counterexample_can_be_made_again():
     claim = FALSE["identity"]
     found = verdict(claim).counterexample
     assert (found.case, found.found_by, found.component) == ("vector", "instance", 0)
-    raw = take_rows(instances(claim)[0].raw, found.instance)
+    raw = take(instances(claim)[0].raw, found.instance)
     assert found.values == {"x": raw.x.tolist(), "p": raw.p.tolist()}
     assert found.measured == pytest.approx(np.sum(raw.x) ** 2, rel=1e-14)
     assert found.theory == pytest.approx(np.sum(raw.x**2), rel=1e-14)
@@ -67,7 +67,7 @@ def test_the_counterexample_is_of_the_case_that_is_false(kind):
     assert [case.verdict for case in found.cases.values()] == [SUPPORTED, REFUTED]
     replay = found.counterexample
     assert replay.case == "second"
-    assert replay.values == {"x": take_rows(group.raw, TINY.instances + replay.instance).x.tolist(), "p": 0.5}
+    assert replay.values == {"x": take(group.raw, TINY.instances + replay.instance).x.tolist(), "p": 0.5}
     own = group.raw.x[TINY.instances :, 0]
     assert replay.measured == pytest.approx(own[replay.instance], rel=1e-6)
     if isinstance(kind, Bound | Identity):  # trials that are all alike decide nothing, and these nearly are

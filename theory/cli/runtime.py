@@ -107,8 +107,9 @@ def source_checksum() -> str:
     """
     theory = Path(__file__).parents[1]
     packages = [theory, theory.parent / "sketchprune"]
-    # How claims are dealt to shards is a JSON file.
-    files = sorted(file for package in packages for end in ("*.py", "*.json") for file in package.rglob(end))
+    # How claims are dealt to shards is a JSON file, and what `show` cites is in a bibliography.
+    ends = ("*.py", "*.json", "*.bib")
+    files = sorted(file for package in packages for end in ends for file in package.rglob(end))
     return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
 
 

@@ -23,7 +23,7 @@ from theory.engine import Programs
 from theory.instances import Group, field_names, top_field, write_down
 from theory.kinds.exact import worst_entry
 from theory.kinds.kind import STATEMENT, Kind
-from theory.measurements import Evaluation, take_rows
+from theory.measurements import Evaluation, take
 from theory.statistics import ROUNDING
 from theory.verdict import Replay
 
@@ -133,7 +133,7 @@ def _starts(search: "_Search", group: Group, found: Replay) -> Iterator[_Candida
     others = []
     for row, key in enumerate(group.keys):
         case = group.case_of(row)
-        others.append(_Candidate(take_rows(group.raw, row), key, case.name, row - case.rows.start))
+        others.append(_Candidate(take(group.raw, row), key, case.name, row - case.rows.start))
     excess = search.excesses([other.raw for other in others], group.keys)
     clear = [other for other, enough in zip(others, excess >= SUFFICIENT_EXCESS, strict=True) if enough]
     yield from sorted(clear, key=lambda other: search.cost(other.raw))[:SIMPLEST]
@@ -145,7 +145,7 @@ def _found(group: Group, found: Replay) -> _Candidate | None:
     if case is None:
         return None
     row = case.rows.start + found.instance
-    raw = _read(take_rows(group.raw, row), found)
+    raw = _read(take(group.raw, row), found)
     key = np.asarray(found.key, np.uint32) if found.key else group.keys[row]
     return None if raw is None else _Candidate(raw, key, found.case, found.instance)
 

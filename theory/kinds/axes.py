@@ -1,6 +1,7 @@
 """Where each case's estimate, interval and quantiles lie on its claim's axis, as fractions of the axis's length."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from theory.verdict import Verdict
 
 RATIO = "theory ÷ measured"
 """The caption of the axis of :func:`looseness` and of :func:`ratios`."""
+_MAX_END = sys.float_info.max / 4
+"""A linear axis ends here at the latest, so that its length is a finite number; what lies beyond is at its end."""
 Place = Callable[[float], float]
 """From a value to where it lies on an axis: 0 at the left end, 1 at the right one."""
 
@@ -75,8 +78,8 @@ def linear(
     if not shown:
         return None
     shown += [*marks, *(end for end in band if math.isfinite(end))]
-    low, high = min(shown), max(shown)
-    padding = 0.08 * (high - low) or 1.0
+    low, high = (min(_MAX_END, max(-_MAX_END, end)) for end in (min(shown), max(shown)))
+    padding = 0.08 * (high - low) or max(1.0, 1e-9 * abs(high))
     high += padding
     low = low - padding if floor is None else floor
 
@@ -106,7 +109,7 @@ def logarithmic(
     if not shown and not any(strip.point == 0 for strip in strips.values()):
         return None
     low = math.floor(min(math.log10(value) for value in [*shown, 0.5]))
-    high = math.ceil(max(math.log10(value) for value in [*shown, 2.0]))
+    high = min(math.ceil(max(math.log10(value) for value in [*shown, 2.0])), sys.float_info.max_10_exp)
 
     def place(value: float) -> float:
         return 0.0 if value <= 0 else min(1.0, max(0.0, (math.log10(value) - low) / (high - low)))
@@ -156,8 +159,9 @@ def round_values(low: float, high: float) -> list[float]:
     >>> round_values(-0.013, 0.052)
     [0.0, 0.02, 0.04]
     """
-    unit = 10.0 ** math.floor(math.log10((high - low) / 3))
-    step = unit * next(factor for factor in (5, 2, 1) if factor * unit * 3 <= (high - low) * (1 + 1e-9))
+    half = high / 2 - low / 2  # the whole length may be more than the largest number
+    unit = 10.0 ** math.floor(math.log10(half / 1.5))
+    step = unit * next(factor for factor in (5, 2, 1) if factor * unit * 1.5 * (1 - 1e-9) <= half)
     return [count * step for count in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 

@@ -9,7 +9,7 @@ from theory.kinds import exact
 from theory.kinds.axes import Axis, ratios
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import STATEMENT, Findings, Kind, Words
-from theory.measurements import Evaluation, take_rows
+from theory.measurements import Evaluation, take
 from theory.statistics import ROUNDING
 from theory.verdict import REFUTED, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
 
@@ -68,7 +68,7 @@ class Bound(Kind):
             admissible: which instances met the hypotheses.
         """
         verdict = exact.decide_inequality(sides, admissible)
-        if verdict.verdict == SUPPORTED and exact.is_vacuous(take_rows(sides, admissible).values):
+        if verdict.verdict == SUPPORTED and exact.is_vacuous(take(sides, admissible).values):
             return replace(verdict, verdict=VACUOUS)
         return verdict
 

@@ -11,7 +11,7 @@ from theory import statistics
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import Findings, Kind, Words, case_verdict, check_margin, limits, unmet
-from theory.measurements import Evaluation, take_rows
+from theory.measurements import Evaluation, take
 from theory.verdict import EFFECT_LEVEL, INCONCLUSIVE, REFUTED, SUPPORTED, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Effect(Kind):
             runs.progress(f"training for {', '.join(case.name for case in group.cases)}")
             evaluated.append((group, runs.evaluate(group)))
         for name in runs.statements:
-            arms = [_Arm(case, take_rows(sides[name], case.rows)) for group, sides in evaluated for case in group.cases]
+            arms = [_Arm(case, take(sides[name], case.rows)) for group, sides in evaluated for case in group.cases]
             effects = {arm.case.stream: arm for arm in arms if not arm.case.control}
             verdicts = {arm.case.name: self._verdict(arm, effects.get(arm.case.stream)) for arm in arms}
             found |= Findings({name: verdicts})
@@ -106,7 +106,7 @@ class Effect(Kind):
         """
         if not admissible.any():
             return unmet(admissible, method="paired")
-        kept = take_rows(sides, admissible)
+        kept = take(sides, admissible)
         differences = _differences(kept)
         mean, interval = statistics.mean_interval(differences, level)
         low, high = limits(interval)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from theory.kinds.kind import STATEMENT, Findings, case_verdict, unmet
-from theory.measurements import Evaluation, SideArrays, TrialSums, largest_ratio, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, largest_ratio, take
 from theory.statistics import ROUNDING
 from theory.verdict import INCONCLUSIVE, QUANTILES, REFUTED, SUPPORTED, CaseVerdict, Replay
 
@@ -46,11 +46,11 @@ def decide_equality(
     """
     if not admissible.any():
         return unmet(admissible, method=method)
-    kept = take_rows(sides, admissible)
+    kept = take(sides, admissible)
     residual = float(np.max(abs(kept.deviation)))
     decision = SUPPORTED if residual <= ROUNDING and not kept.broken.any() else REFUTED
     if decision == SUPPORTED and in_float32 is not None:
-        coarse = float(np.max(abs(take_rows(in_float32, admissible).deviation)))
+        coarse = float(np.max(abs(take(in_float32, admissible).deviation)))
         if coarse != 0 and not coarse >= MIN_RESIDUAL_SHRINKAGE * residual:
             decision = INCONCLUSIVE
     return case_verdict(decision, admissible, method=method, measured=residual, theory=ROUNDING)
@@ -69,7 +69,7 @@ def decide_inequality(sides: Evaluation, admissible: Admissible, *, method: str 
     """
     if not admissible.any():
         return unmet(admissible, method=method)
-    kept = take_rows(sides, admissible)
+    kept = take(sides, admissible)
     decision = REFUTED if kept.violated.any() or kept.broken.any() else SUPPORTED
     numbers = medians(kept.values, violated=np.asarray(kept.violated))
     return case_verdict(decision, admissible, method=method, resolution=largest_ratio(kept.values), **numbers)
@@ -160,8 +160,8 @@ def measure_group(
     found = {
         name: {
             case.name: decide(
-                take_rows(sides[name], case.rows),
-                None if in_float32 is None else take_rows(in_float32[name], case.rows),
+                take(sides[name], case.rows),
+                None if in_float32 is None else take(in_float32[name], case.rows),
                 case.admissible,
             )
             for case in group.cases
@@ -191,7 +191,7 @@ def counterexample(
     """
     for case in group.cases:
         if verdicts[case.name].verdict == REFUTED:
-            here = take_rows(sides, case.rows)
+            here = take(sides, case.rows)
             row, component = worst_entry(discrepancy(here), here.broken, case.admissible)
             return group.replay(case, row, component, here.pair(row, component), found_by)
     return None

@@ -10,7 +10,7 @@ from theory.kinds import exact, retrials, trials
 from theory.kinds.axes import Axis, Strip, linear, ratios
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import Findings, Words, check_relation, unmet
-from theory.measurements import Evaluation, TrialSums, take_rows
+from theory.measurements import Evaluation, TrialSums, take
 from theory.statistics import Interval, Relation
 from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, CaseVerdict, Tier, Verdict
 
@@ -102,7 +102,7 @@ class Expectation(trials.Sampled):
         """
         if not admissible.any():
             return unmet(admissible, method="none")
-        kept = take_rows(sums, admissible)
+        kept = take(sums, admissible)
         if kept.changed_scales.any():
             raise ValueError(
                 "scale in the trial changes from trial to trial, as |theory| may where no scale is given; it takes one "

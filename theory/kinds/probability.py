@@ -11,7 +11,7 @@ from theory.kinds import exact, retrials, trials
 from theory.kinds.axes import Axis, Strip, linear
 from theory.kinds.exact import Admissible
 from theory.kinds.kind import Findings, Words, unmet
-from theory.measurements import Evaluation, SideArrays, TrialSums, assess, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, assess, take
 from theory.verdict import INCONCLUSIVE, LEVEL, SUPPORTED, VACUOUS, CaseVerdict, Tier, Verdict
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Probability(trials.Sampled):
         """
         if not admissible.any():
             return unmet(admissible, method="none")
-        kept = take_rows(sums, admissible)
+        kept = take(sums, admissible)
         means = kept.means()
         judgement = self.judge(kept, tier, level)
         worst = judgement.worst

@@ -224,8 +224,8 @@ DEFECTS = (
     Defect(
         "a mutant is judged by the claim's sides in float32",
         file="theory/kinds/exact.py",
-        text="None if in_float32 is None else take_rows(in_float32[name], case.rows),",
-        replacement="None if in_float32 is None else take_rows(in_float32[STATEMENT], case.rows),",
+        text="None if in_float32 is None else take(in_float32[name], case.rows),",
+        replacement="None if in_float32 is None else take(in_float32[STATEMENT], case.rows),",
         tests=("tests/theory/test_precision.py::test_a_mutant_is_judged_by_its_own_float32_sides",),
     ),
     Defect(

@@ -1,12 +1,15 @@
 """How a command sets JAX up: devices, and a compilation cache that a kill does not spoil."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 
+from theory.cli import runtime
 from theory.cli.runtime import discard_cut_entries
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
@@ -44,6 +47,22 @@ def test_a_call_of_lapack_runs_in_one_thread(tmp_path):
     """Even where the library was loaded before the command sets up, with more threads."""
     found = run_python(THREADS_OF_BLAS, XDG_CACHE_HOME=str(tmp_path), OPENBLAS_NUM_THREADS="2")
     assert set(found.split()) == {"1"}
+
+
+@pytest.mark.parametrize("name", ["kinds/axes.py", "cli/seconds.json", "report/references.bib"])
+def test_every_source_counts_for_the_checksum(tmp_path, monkeypatch, name):
+    """In a copy of one of them, which changes and comes back."""
+    theory = Path(runtime.__file__).parents[1]
+    copy = tmp_path / "theory" / name
+    copy.parent.mkdir(parents=True)
+    shutil.copy(theory / name, copy)
+    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "theory" / "cli" / "runtime.py"))
+    before = runtime.source_checksum()
+    content = copy.read_bytes()
+    copy.write_bytes(content + b" ")
+    assert runtime.source_checksum() != before
+    copy.write_bytes(content)
+    assert runtime.source_checksum() == before
 
 
 def test_entries_that_a_kill_cut_short_are_discarded(tmp_path):

@@ -12,7 +12,7 @@ from scipy import stats
 
 from theory import statistics
 from theory.kinds import Effect, Expectation, Probability
-from theory.measurements import Evaluation, SideArrays, TrialSums, take_rows
+from theory.measurements import Evaluation, SideArrays, TrialSums, take
 from theory.verdict import INCONCLUSIVE, LEVEL, REFUTED, SUPPORTED, TIERS, Tier
 
 CLAIMS, INSTANCES = 2000, 4
@@ -32,7 +32,7 @@ def simulate(kind, sums, tier, level):
     claims = sums.trials.shape[2]
     decisions = np.full(claims, str(INCONCLUSIVE), "U12")
     for look in range(len(tier.looks)):
-        found = kind.judge(take_rows(sums, look), tier, level * claims).decisions
+        found = kind.judge(take(sums, look), tier, level * claims).decisions
         decisions = np.where(decisions == INCONCLUSIVE, found, decisions)
     return decisions
 
@@ -167,14 +167,14 @@ def test_components_share_the_level():
     squares = rng.chisquare(255, shape) + deviation**2 / 256
     refuted = 0
     for one, square in zip(deviation, squares, strict=True):
-        sums = take_rows(sums_of(tier, shape[1:], deviation=one, squares=square), 0)
+        sums = take(sums_of(tier, shape[1:], deviation=one, squares=square), 0)
         refuted += Expectation().decide(sums, np.ones(INSTANCES, bool), tier, level=0.05).verdict == REFUTED
     assert refuted <= most(claims=400)
 
 
 def test_a_single_trial_decides_nothing():
     for width in (1.0, np.nan):
-        sums = take_rows(sums_of(Tier("one", 1, (1,), 0.1, 0), (1, 1), deviation=0.0, width=width), 0)
+        sums = take(sums_of(Tier("one", 1, (1,), 0.1, 0), (1, 1), deviation=0.0, width=width), 0)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert Expectation().decide(sums, np.ones(1, bool), TINY).verdict == INCONCLUSIVE

@@ -27,7 +27,7 @@ import numpy as np
 from theory.kinds.axes import logarithmic, Strip
 from theory.kinds.exact import counterexample
 from theory.kinds.kind import Findings, Kind, Words, case_verdict
-from theory.measurements import take_rows
+from theory.measurements import take
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Approximation(Kind):
         for group in runs.groups:
             sides = runs.evaluate(group)
             verdicts = {
-                name: {case.name: self.decide(take_rows(own, case.rows), case.admissible) for case in group.cases}
+                name: {case.name: self.decide(take(own, case.rows), case.admissible) for case in group.cases}
                 for name, own in sides.items()
             }
             example = counterexample(group, verdicts["claim"], sides["claim"], self.discrepancy, found_by="instance")
@@ -59,7 +59,7 @@ class Approximation(Kind):
         return np.exp(abs(np.log(sides.values.measured / sides.values.theory)))
 
     def decide(self, sides, admissible):
-        worst = float(self.discrepancy(take_rows(sides, admissible)).max())
+        worst = float(self.discrepancy(take(sides, admissible)).max())
         word = "SUPPORTED" if worst <= self.factor else "REFUTED"
         return case_verdict(word, admissible, method="factor", measured=worst, theory=self.factor)
 
