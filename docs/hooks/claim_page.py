@@ -81,11 +81,12 @@ def _facts(claim: Claim, verdict: Verdict) -> str:
     rows = [
         ("verdict", badge(verdict)),
         ("expected", expected.get(claim.expected, claim.expected)),
+        ("says nothing on", ", ".join(name for name, case in verdict.cases.items() if case.verdict == "VACUOUS")),
         ("kind", f"{claim.kind.words.name}: {cell(claim.kind.meaning)}"),
         ("looseness", number(verdict.looseness)),
         ("resolution", number(verdict.resolution)),
     ]
-    shown = [f"| **{name}** | {value} |" for name, value in rows if value != "–"]
+    shown = [f"| **{name}** | {value} |" for name, value in rows if value not in ("", "–")]
     return "\n".join(["| | |", "|---|---|", *shown])
 
 
@@ -110,7 +111,7 @@ def _tightness(claim: Claim, verdict: Verdict) -> str:
     loose = {name: case.looseness for name, case in verdict.cases.items() if case.looseness == case.looseness}
     vacuous = [name for name, case in verdict.cases.items() if case.verdict == "VACUOUS"]
     words = []
-    if claim.kind.words.name in ("bound", "probability") and verdict.verdict != "REFUTED" and loose:
+    if claim.kind.words.name == "bound" and verdict.verdict != "REFUTED" and loose:
         tight = min(loose, key=lambda name: loose[name])
         words.append(f"The theory is tightest on *{tight}*, {number(loose[tight])} times what was measured.")
     if vacuous:

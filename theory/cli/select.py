@@ -207,7 +207,11 @@ def _matching(pattern: str, items: Sequence[Selected], owner: str) -> list[Selec
         )
     ids = [item.claim.id for item in items]
     near = difflib.get_close_matches(pattern, [*ids, *families], n=3, cutoff=0.5)
-    hint = f" (nearest: {', '.join(near)})" if near else "; `sketchprune list` shows those of the catalogue"
+    hint = "; `sketchprune list` shows those of the catalogue"
+    if near:
+        hint = f" (nearest: {', '.join(near)})"
+    elif len(ids) <= 10:
+        hint = f", of {', '.join(ids)}"
     raise ValueError(f"selection is {pattern!r}, an unknown claim; it takes an id or a pattern{hint}")
 
 
