@@ -1,11 +1,14 @@
-"""Runs the benchmarks named on the command line, or all of them; ``compare`` shows what earlier runs found."""
+"""Runs the benchmarks named on the command line, or those of speed; ``compare`` shows what earlier runs found."""
 
 import importlib
+import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -20,7 +23,7 @@ BENCHMARKS = tuple(
 )
 """The name of every benchmark."""
 COMPARE = "compare"
-_HINT = f"(of {', '.join(BENCHMARKS)}; default: all)"
+_HINT = f"(of {', '.join(BENCHMARKS)}; default: all that measure speed)"
 
 
 def run(
@@ -32,7 +35,7 @@ def run(
     first nothing runs: the history of each number is shown, by machine.
 
     Args:
-        names: which benchmarks.
+        names: which benchmarks; without names those that measure speed run, and others, which take hours, do not.
     """
     comparing = names[:1] == (COMPARE,)
     subjects = names[1:] if comparing else names
@@ -44,7 +47,29 @@ def run(
         return _compare(subjects)
     if len(subjects) == 1:
         return _run_one(subjects[0])
-    return max(subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode for name in subjects or BENCHMARKS)
+    if subjects:
+        return _run_each(subjects)
+    speed = [name for name in BENCHMARKS if _has_rows(name)]
+    status = _run_each(speed)
+    others = ", ".join(name for name in BENCHMARKS if name not in speed)
+    print(f"left out, since they take hours: {others}; python -m benchmarks NAME runs one of them")
+    return status
+
+
+def _run_each(subjects: Sequence[str]) -> int:
+    """Run benchmarks in a process each, all of them also where some fail."""
+    codes = {name: subprocess.run([sys.executable, "-m", "benchmarks", name]).returncode for name in subjects}
+    failed = ", ".join(f"{name} (return code {code})" for name, code in codes.items() if code)
+    if failed:
+        print(f"error: these failed: {failed}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _has_rows(name: str) -> bool:
+    """Whether a benchmark measures rows, by its source: imported, all of them would share this process's devices."""
+    spec = importlib.util.find_spec(f"benchmarks.{name}")
+    assert spec is not None and spec.origin is not None  # BENCHMARKS are modules of this folder
+    return re.search(r"^def rows\(", Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def _run_one(name: str) -> int:
@@ -56,7 +81,7 @@ def _run_one(name: str) -> int:
     found = _record.measured(name, module.rows())
     _record.keep(found, _results.FOLDER)
     _console().print(_tables.run_table(found))
-    return 0
+    return 1 if found.failed else 0
 
 
 def _compare(subjects: Sequence[str]) -> int:

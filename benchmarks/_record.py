@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 OURS = "sketchprune"
 """What rows of the library itself are measured by."""
@@ -98,6 +100,7 @@ class Run:
         seconds: time of the whole run.
         memory_mib: peak of the process.
         rows: what was measured.
+        failed: the error that ended the run before its last row; empty where all were measured.
     """
 
     subject: str
@@ -109,10 +112,11 @@ class Run:
     seconds: float
     memory_mib: float
     rows: tuple[Row, ...]
+    failed: str = ""
 
     def line(self) -> str:
-        """The run as one line of JSON. What was not measured is left out."""
-        return json.dumps(_known(dataclasses.asdict(self)), ensure_ascii=False, sort_keys=True)
+        """The run as one line of JSON. What was not measured is left out; NaN and infinities are texts."""
+        return json.dumps(_known(dataclasses.asdict(self)), ensure_ascii=False, sort_keys=True, allow_nan=False)
 
     @classmethod
     def parse(cls, line: str) -> "Run":
@@ -135,15 +139,22 @@ class Run:
 def measured(subject: str, rows: Iterable[Row]) -> Run:
     """The run of a subject: its rows, which are measured now, and where they were.
 
+    Where a row fails, the run has those before it, and says what failed.
+
     Args:
         subject: the name of the benchmark.
         rows: measured one by one as they are asked for.
     """
     started = time.perf_counter()
     found: list[Row] = []
-    for row in rows:
-        found.append(row)
-        print(f"{subject}: {row.what}, {row.by}", file=sys.stderr)
+    failed = ""
+    try:
+        for row in rows:
+            found.append(row)
+            print(f"{subject}: {row.what}, {row.by}", file=sys.stderr)
+    except Exception as error:  # rows may fail in any way, and those before are worth keeping
+        traceback.print_exc()
+        failed = f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - started
     from theory.cli import runtime
 
@@ -157,6 +168,7 @@ def measured(subject: str, rows: Iterable[Row]) -> Run:
         seconds=round(seconds, 1),
         memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         rows=tuple(found),
+        failed=failed,
     )
 
 
@@ -188,18 +200,24 @@ def kept(folder: Path, subjects: Sequence[str] = ()) -> list[Run]:
 
 
 def _row(target: dict[str, Any] | None = None, **fields: Any) -> Row:
+    """A row of its fields, in which NaN and infinities are texts."""
+    for name in (*get_args(Quantity), "compile_s"):
+        if name in fields:
+            fields[name] = float(fields[name])
     return Row(target=None if target is None else Target(**target), **fields)
 
 
 def _known(value: Any) -> Any:
-    """The same without entries that are None or empty texts."""
+    """The same without entries that are None or empty texts, and with texts for numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
     if isinstance(value, dict):
         return {name: _known(entry) for name, entry in value.items() if entry is not None and entry != ""}
     return [_known(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _commit() -> str:
-    """The commit of the sources, with "+" where files differ from it; "unknown" outside a checkout."""
+    """The commit of the sources, with "+" where files differ from it or modules are new; else "unknown"."""
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -208,7 +226,8 @@ def _commit() -> str:
     try:
         # Results are written by the runs themselves.
         changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/results")
-        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+        new = git("ls-files", "--others", "--exclude-standard", "--", ":(top)*.py")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed or new else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,7 +1,8 @@
 """Runs as tables: one run, and the history of each number over runs."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +15,10 @@ _NAMED: Mapping[Quantity, str] = {"roofline": "roofline ", "error": "error ", "m
 """The numbers that a target names, since their units do not say which they are."""
 
 
+Better = Literal["larger", "smaller", "nearer to 1"]
+"""Which of two numbers is the better one."""
+
+
 class History(NamedTuple):
     """One number over all runs on one machine.
 
@@ -24,7 +29,7 @@ class History(NamedTuple):
         by: who does it.
         quantity: which number of the row.
         numbers: one for each run that has it, the oldest first.
-        larger_is_better: the direction.
+        better: the direction.
     """
 
     subject: str
@@ -33,12 +38,14 @@ class History(NamedTuple):
     by: str
     quantity: Quantity
     numbers: tuple[float, ...]
-    larger_is_better: bool
+    better: Better
 
     @property
     def best(self) -> float:
         """The best of the numbers."""
-        return max(self.numbers) if self.larger_is_better else min(self.numbers)
+        if self.better == "nearer to 1":
+            return min(self.numbers, key=_factor_from_1)
+        return max(self.numbers) if self.better == "larger" else min(self.numbers)
 
     @property
     def change(self) -> float:
@@ -53,7 +60,7 @@ def histories(runs: Iterable[Run]) -> list[History]:
         runs: the oldest first.
     """
     found: dict[tuple[str, str, str, str, Quantity], list[float]] = {}
-    larger: dict[tuple[str, str, str, str, Quantity], bool] = {}
+    better: dict[tuple[str, str, str, str, Quantity], Better] = {}
     for run in runs:
         for row in run.rows:
             for quantity in _HISTORY:
@@ -61,15 +68,22 @@ def histories(runs: Iterable[Run]) -> list[History]:
                 if number is not None:
                     name = run.subject, run.hardware, row.what, row.by, quantity
                     found.setdefault(name, []).append(number)
-                    larger[name] = _larger_is_better(quantity, row.target)
-    return [History(*name, tuple(numbers), larger[name]) for name, numbers in found.items()]
+                    better[name] = _better(quantity, row.target)
+    return [History(*name, tuple(numbers), better[name]) for name, numbers in found.items()]
 
 
-def _larger_is_better(quantity: Quantity, target: Target | None) -> bool:
+def _better(quantity: Quantity, target: Target | None) -> Better:
     """What a target asks of the number; else a peer should take long, and everything else be small."""
     if target is not None and target.of == quantity:
-        return target.least is not None
-    return quantity == "ratio"
+        if target.least is not None and target.most is not None:
+            return "nearer to 1"
+        return "smaller" if target.least is None else "larger"
+    return "larger" if quantity == "ratio" else "smaller"
+
+
+def _factor_from_1(number: float) -> float:
+    """How far a number is from 1, as the logarithm of the factor between them."""
+    return abs(math.log(number)) if number > 0 else math.inf
 
 
 def run_table(run: Run) -> Table:
@@ -95,6 +109,7 @@ def run_table(run: Run) -> Table:
     title = (
         f"{run.subject} on {run.hardware}, {run.at[:10]}, {run.commit}, jax {run.versions.get('jax', '?')}; "
         f"load {run.load:g}, {run.seconds:.0f} s, peak {run.memory_mib:,.0f} MiB"
+        + (f"; [red]failed after {len(run.rows)} rows: {escape(run.failed)}[/red]" if run.failed else "")
     )
     table = Table("what", *shown, title=title, title_justify="left")
     before = None

@@ -92,7 +92,7 @@ def rows() -> Iterator[Row]:
             functools.partial(numpy, threads=None, batch=AT_ONCE, count=AT_ONCE),
         ),
     }
-    roof = products(size=1024)
+    roof = products()
     timings = in_turns({name: run for name, (_, run) in runs.items()} | {roof.name: roof.run})
     values = np.asarray(ours.run(), np.float64)
     for name, (count, run) in runs.items():

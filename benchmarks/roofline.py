@@ -14,8 +14,8 @@ def rows() -> Iterator[Row]:
     roofs = {
         "an operation of a matrix product, float32": _roofs.products(),
         "an operation of a matrix product, bfloat16": _roofs.products(jnp.bfloat16),
-        "a byte through memory, arrays of 64 MiB": _roofs.memory(),
-        "a byte through memory, arrays of 1 MiB": _roofs.memory(2**18),
+        "a byte through memory, arrays larger than caches": _roofs.memory(),
+        "a byte through memory, arrays of 1 MiB": _roofs.cached_memory(),
         "a random word of 32 bits": _roofs.random_words(),
         "a number read at a random place of a small table": _roofs.lookups(),
         "a call of a compiled program": _roofs.calls(),

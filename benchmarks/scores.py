@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._operations import product_operations
-from benchmarks._peers import absent, torch
+from benchmarks._peers import Torch, absent, torch
 from benchmarks._record import OURS, Row, Target
 from benchmarks._roofs import memory, products
 from benchmarks._timing import in_turns
@@ -39,10 +39,11 @@ def selection() -> Iterator[Row]:
     }
     targets = {"jnp.argsort": Target("ratio", least=10), "torch.topk": Target("ratio", least=2)}
     if (peer := torch()) is not None:
-        tensor = peer.tensor(np.asarray(values))
-        runs["torch.topk"] = lambda: peer.topk(tensor, keep, sorted=False).indices.numpy()
+        tensor, name = peer.tensor(np.asarray(values)), peer.named("torch.topk")
+        runs[name] = peer.waiting(lambda: peer.module.topk(tensor, keep, sorted=False).indices)
+        targets[name] = targets.pop("torch.topk")
     what = f"{DENSITY:.0%} of {SCORES / 1e6:.1f} million scores kept"
-    roof = memory(SCORES)
+    roof = memory()
     timings = in_turns(runs | {roof.name: roof.run}, rounds=3)  # argsort takes seconds
     smallest = np.partition(np.asarray(values), SCORES - keep)[SCORES - keep]  # these scores have no ties
     wrong = np.mean(np.asarray(runs[OURS]()) != (np.asarray(values) >= smallest))
@@ -75,7 +76,7 @@ def synflow() -> Iterator[Row]:
 
     runs: dict[str, Callable[[], Any]] = {OURS: run}
     if (peer := torch()) is not None:
-        runs["PyTorch"] = torch_synflow(peer, params, counts[:TIMED])
+        runs[peer.named("PyTorch")] = torch_synflow(peer, params, counts[:TIMED])
     roof = products()
     timings = in_turns(runs | {roof.name: roof.run})
     what, seconds = f"SynFlow on VGG-16, one round of {ROUNDS}", timings[OURS].seconds / TIMED
@@ -94,8 +95,9 @@ def synflow() -> Iterator[Row]:
     if peer is None:
         yield absent(what, "PyTorch", target)
         return
-    other = timings["PyTorch"]
-    yield Row(what, "PyTorch", other.seconds / TIMED, ratio=other.over(timings[OURS]), target=target)
+    name = peer.named("PyTorch")
+    other = timings[name]
+    yield Row(what, name, other.seconds / TIMED, ratio=other.over(timings[OURS]), target=target)
 
 
 def _error(apply: ApplyFn, params: Params, x: jax.Array) -> float:
@@ -111,15 +113,15 @@ def _error(apply: ApplyFn, params: Params, x: jax.Array) -> float:
     return float(max(worst))
 
 
-def torch_synflow(peer: Any, params: Params, counts: np.ndarray) -> Callable[[], None]:
+def torch_synflow(peer: Torch, params: Params, counts: np.ndarray) -> Callable[[], None]:
     """The same rounds in PyTorch: masks on the weights, their absolute values, one backward pass, a global top-k."""
-    functional = peer.nn.functional
+    module, functional = peer.module, peer.module.nn.functional
     convolutions = [
         peer.tensor(np.asarray(params[f"Conv_{i}"]["kernel"]).transpose(3, 2, 0, 1).copy()) for i in range(13)
     ]
     weights = [*convolutions, peer.tensor(np.asarray(params["Dense_0"]["kernel"]).T.copy())]
     pool_after = {1, 3, 6, 9, 12}
-    ones = peer.ones(1, 3, 32, 32)
+    ones = module.ones(1, 3, 32, 32, device=peer.device)
 
     def prune_to(keep: int, kept: list[Any]) -> None:
         sizes = [(weight * mask).abs().requires_grad_() for weight, mask in zip(weights, kept, strict=True)]
@@ -129,13 +131,13 @@ def torch_synflow(peer: Any, params: Params, counts: np.ndarray) -> Callable[[],
             x = functional.max_pool2d(x, 2) if i in pool_after else x
         (x.mean((2, 3)) @ sizes[-1].T).sum().backward()
         found = [(size.grad * size).detach() for size in sizes]
-        threshold = peer.topk(peer.cat([score.ravel() for score in found]), keep, sorted=False).values.min()
+        threshold = module.topk(module.cat([score.ravel() for score in found]), keep, sorted=False).values.min()
         for mask, score in zip(kept, found, strict=True):
             mask.copy_(score >= threshold)
 
     def run() -> None:
-        kept = [peer.ones_like(weight) for weight in weights]
+        kept = [module.ones_like(weight) for weight in weights]
         for keep in counts:
             prune_to(int(keep), kept)
 
-    return run
+    return peer.waiting(run)

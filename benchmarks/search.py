@@ -1,6 +1,7 @@
 """The streamed search: next to matrix products and a NumPy loop, its memory, more devices, networks."""
 
 import functools
+import itertools
 import os
 import resource
 import statistics
@@ -15,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import _peers
-from benchmarks._peers import absent
+from benchmarks._peers import Torch, absent, torch
 from benchmarks._record import OURS, Row, Target
 from benchmarks._roofs import products
+from benchmarks._timing import in_turns
 from benchmarks.linear import AT_ONCE, BUDGET, FEATURES, LOOPED, OPERATIONS, SAMPLES, WHAT, loop
 from sketchprune import data, laws, models, search, sketch, train
 from sketchprune.search import SearchResult
@@ -45,6 +46,8 @@ MAX_LOSS = 0.1
 """The loss of speed on two devices that is allowed."""
 LOOP, BATCHES, PEER = "NumPy loop, one core or all", f"NumPy, {AT_ONCE:,} masks at once", "torch.func.vmap"
 NETWORK_MASKS = 512
+TORCH_MASKS = 256
+"""Masks that PyTorch vectorises over."""
 DENSITY = 0.1
 STEPS = 50
 BATCH = 256
@@ -77,10 +80,8 @@ def search_linear(num_masks: int) -> SearchResult:
 
 
 def product_rate() -> float:
-    """Operations a second of a matrix product, over all devices."""
-    if jax.default_backend() == "cpu":
-        return products(size=1024).rate()  # on all cores already, which the devices share
-    return products(size=8192).rate() * jax.device_count()
+    """Operations a second of a matrix product, over all devices; those of a CPU share cores that one product uses."""
+    return products().rate() * (1 if jax.default_backend() == "cpu" else jax.device_count())
 
 
 def rows() -> Iterator[Row]:
@@ -103,19 +104,19 @@ def linear() -> Iterator[Row]:
     count = PART if on_cpu else ACCELERATOR_MASKS
     numpy = functools.partial(loop, model.x, model.w, p)
     results: list[SearchResult] = []
-    products: list[float] = []
+    rates: list[float] = []
     took: dict[str, list[float]] = {LOOP: [], BATCHES: []}
     for _ in range(ROUNDS if on_cpu else 2):
-        products.append(product_rate())
+        rates.append(product_rate())
         results.append(search_linear(count))
         # Where other work uses the cores, the threads of a product wait for one another, and one thread is faster.
         threads = (functools.partial(numpy, threads=number) for number in (None, 1))
         took[LOOP].append(min(_seconds(run) for run in threads) / LOOPED)
         took[BATCHES].append(_seconds(functools.partial(numpy, threads=None, batch=AT_ONCE, count=AT_ONCE)) / AT_ONCE)
-    products.append(product_rate())
+    rates.append(product_rate())
 
     ours = [1 / result.rate for result in results]
-    least = [2 * OPERATIONS / (before + after) for before, after in zip(products, products[1:], strict=False)]
+    least = [2 * OPERATIONS / (before + after) for before, after in itertools.pairwise(rates)]
     yield Row(
         WHAT,
         seconds=statistics.median(ours),
@@ -200,47 +201,46 @@ def networks() -> Iterator[Row]:
         f"after {STEPS} steps": (
             search.trained_loss(apply, loss, params, (x, y), optax.sgd(0.1), STEPS), STEPS, NETWORK_MASKS),
     }  # fmt: skip
-    other = torch_rate([np.asarray(leaf) for leaf in jax.tree.leaves(params)], np.asarray(x), np.asarray(y))
+    peer = torch()
     for name, (objective, steps, count) in objectives.items():
         what = f"the loss of a mask of 64-64-64-10 {name}, {BATCH} digits"
-        rate = search.best(objective, law, count, key=jax.random.key(0)).rate
-        yield Row(what, seconds=1 / rate)
-        if other is None:
+        # name -> run, and how many masks it evaluates
+        runs: dict[str, tuple[Callable[[], Any], int]] = {
+            OURS: (functools.partial(search.best, objective, law, count, key=jax.random.key(0)), count)
+        }
+        if peer is not None:
+            weights = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+            losses = torch_losses(peer, weights, np.asarray(x), np.asarray(y), steps)
+            runs[peer.named(PEER)] = losses, TORCH_MASKS
+        timings = in_turns({by: run for by, (run, _) in runs.items()}, rounds=ROUNDS)
+        for by, (_, done) in runs.items():
+            ratio = None if by == OURS else timings[by].over(timings[OURS]) * count / done
+            yield Row(what, by, timings[by].seconds / done, ratio=ratio)
+        if peer is None:
             yield absent(what, PEER)
-        else:
-            slow = other(steps)
-            yield Row(what, PEER, 1 / slow, ratio=rate / slow)
 
 
-def torch_rate(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> Callable[[int], float] | None:
-    """Masks a second of the same in PyTorch, vectorised over a tile of masks; None without PyTorch."""
-    torch = _peers.torch()
-    if torch is None:
-        return None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    inputs, labels = torch.tensor(x, device=device), torch.tensor(y, device=device).long()
-    start = [torch.tensor(weight, device=device) for weight in weights]
+def torch_losses(peer: Torch, weights: list[np.ndarray], x: np.ndarray, y: np.ndarray, steps: int) -> Callable[[], Any]:
+    """The losses of a tile of masks in PyTorch, vectorised over it: drawn, and trained for some steps."""
+    module = peer.module
+    inputs, labels = peer.tensor(x), peer.tensor(y).long()
+    start = [peer.tensor(weight) for weight in weights]
 
     def loss(layers: Any) -> Any:
         hidden = inputs
         for layer in layers[:-1]:
-            hidden = torch.relu(hidden @ layer)
-        return torch.nn.functional.cross_entropy(hidden @ layers[-1], labels)
+            hidden = module.relu(hidden @ layer)
+        return module.nn.functional.cross_entropy(hidden @ layers[-1], labels)
 
-    def trained(kept: Any, steps: int) -> Any:
+    def trained(*kept: Any) -> Any:
         layers = [weight * mask for weight, mask in zip(start, kept, strict=True)]
         for _ in range(steps):
-            slopes = torch.func.grad(loss)(layers)
+            slopes = module.func.grad(loss)(layers)
             layers = [w - 0.1 * g * mask for w, g, mask in zip(layers, slopes, kept, strict=True)]
         return loss(layers)
 
-    def rate(steps: int) -> float:
-        took = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            kept = [(torch.rand(256, *w.shape, device=device) < DENSITY).float() for w in start]
-            torch.vmap(lambda *mask: trained(mask, steps))(*kept).cpu()
-            took.append(time.perf_counter() - begin)
-        return 256 / min(took)
+    def run() -> Any:
+        kept = [(module.rand(TORCH_MASKS, *w.shape, device=peer.device) < DENSITY).float() for w in start]
+        return module.vmap(trained)(*kept)
 
-    return rate
+    return peer.waiting(run)

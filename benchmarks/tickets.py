@@ -1,6 +1,6 @@
 """Training inside a random mask, 16 seeds at once: RigL, iterative magnitude pruning and edge-popup, next to loops.
 
-The loops are one over seeds of the same program for one seed, and the same algorithms in PyTorch, whose CPU build is no
+The loops are one over seeds of the same program for one seed, and the same algorithms in PyTorch, which is no
 dependency of the project: ``uv pip install torch`` into its environment to compare.
 """
 
@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array
 
 from benchmarks._operations import product_operations
-from benchmarks._peers import absent, torch
+from benchmarks._peers import Torch, absent, torch
 from benchmarks._record import OURS, Row
 from benchmarks._roofs import products
 from benchmarks._timing import in_turns
@@ -29,6 +29,7 @@ SOURCE, FINAL = 0.5, 0.1
 EVERY, FRACTION = 10, 0.3
 ROUNDS = 2
 """Of iterative magnitude pruning, each after a training of all steps."""
+LOOP = "PyTorch loop, one core"
 OPTIMIZER = optax.sgd(RATE, MOMENTUM)
 
 
@@ -94,20 +95,21 @@ def gradients(name: str) -> int:
 class Peer:
     """The searches in PyTorch, on the numbers of one seed: dense layers without biases, masks on weights."""
 
-    def __init__(self, module: Any, batch: Batch, seed: Setting, keeps: np.ndarray):
+    def __init__(self, library: Torch, batch: Batch, seed: Setting, keeps: np.ndarray):
         tensors = [
-            [module.tensor(np.asarray(tree[f"Dense_{i}"]["kernel"])) for i in range(len(WIDTHS))]
+            [library.tensor(np.asarray(tree[f"Dense_{i}"]["kernel"])) for i in range(len(WIDTHS))]
             for tree in (seed.params, seed.source, seed.start)
         ]
-        self.module, self.keeps = module, [int(keep) for keep in keeps]
+        self.module, self.device = library
+        self.keeps = [int(keep) for keep in keeps]
         self.weights, self.source, self.start = tensors
-        self.x, self.y = module.tensor(np.asarray(batch[0])), module.tensor(np.asarray(batch[1])).long()
+        self.x, self.y = library.tensor(np.asarray(batch[0])), library.tensor(np.asarray(batch[1])).long()
 
     def loss(self, step: int, weights: list[Any]) -> Any:
         """The loss on the batch of a step."""
         per_epoch = len(self.x) // BATCH
         if step % per_epoch == 0:
-            self.order = self.module.randperm(len(self.x))
+            self.order = self.module.randperm(len(self.x), device=self.device)
         chosen = self.order[step % per_epoch * BATCH :][:BATCH]
         x = self.x[chosen]
         for weight in weights[:-1]:
@@ -132,7 +134,7 @@ class Peer:
         flat = self.module.cat(
             [value.masked_fill(~mask, -np.inf).ravel() for value, mask in zip(values, inside, strict=True)]
         )
-        chosen = self.module.zeros(len(flat), dtype=self.module.bool)
+        chosen = self.module.zeros(len(flat), dtype=self.module.bool, device=self.device)
         chosen[self.module.topk(flat, keep, sorted=False).indices] = True
         parts = chosen.split([value.numel() for value in values])
         return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
@@ -175,7 +177,8 @@ class Peer:
         """Train scores, with the straight-through gradient."""
         frozen = [weight * mask for weight, mask in zip(self.weights, self.source, strict=True)]
         scores, optimizer = self.trainable(
-            [self.module.rand(weight.shape) / weight.shape[0] ** 0.5 for weight in frozen], self.source
+            [self.module.rand(weight.shape, device=self.device) / len(weight) ** 0.5 for weight in frozen],
+            self.source,
         )
         for step in range(STEPS):
             used = self.largest([score.detach() for score in scores], self.keeps[-1], self.source)
@@ -190,23 +193,23 @@ class Peer:
             optimizer.step()
 
 
-def peer_runs(module: Any, batch: Batch, seeds: Setting, keeps: np.ndarray) -> dict[str, Callable[[], None]]:
+def peer_runs(library: Torch, batch: Batch, seeds: Setting, keeps: np.ndarray) -> dict[str, Callable[[], None]]:
     """Name -> the search of some seeds in PyTorch, one after another, on one core."""
     peers = [
-        Peer(module, batch, jax.tree.map(lambda leaf, number=number: leaf[number], seeds), keeps)
+        Peer(library, batch, jax.tree.map(lambda leaf, number=number: leaf[number], seeds), keeps)
         for number in range(TORCH_SEEDS)
     ]
 
     def run(search: Callable[[Peer], None]) -> None:
         # Layers this small are slower on several threads, and far slower where others use the cores.
-        before = module.get_num_threads()
-        module.set_num_threads(1)
+        before = library.module.get_num_threads()
+        library.module.set_num_threads(1)
         for peer in peers:
             search(peer)
-        module.set_num_threads(before)
+        library.module.set_num_threads(before)
 
     methods = {"RigL": Peer.rigl, "iterative magnitude": Peer.iterative, "edge-popup": Peer.edge_popup}
-    return {name: functools.partial(run, method) for name, method in methods.items()}
+    return {name: library.waiting(functools.partial(run, method)) for name, method in methods.items()}
 
 
 def rows() -> Iterator[Row]:
@@ -229,7 +232,7 @@ def rows() -> Iterator[Row]:
             "loop over jitted single runs": (functools.partial(_loop, alone, singles), SEEDS),
         }
         if peer is not None:
-            runs["PyTorch loop, one core"] = (in_torch[name], TORCH_SEEDS)
+            runs[peer.named(LOOP)] = (in_torch[name], TORCH_SEEDS)
         timings = in_turns({key: run for key, (run, _) in runs.items()} | {roof.name: roof.run}, rounds=3)
         what = f"{name} of 64-{'-'.join(map(str, WIDTHS))}, {gradients(name)} steps, {SEEDS} seeds at once"
         for key, (_, done) in runs.items():
@@ -240,7 +243,7 @@ def rows() -> Iterator[Row]:
             else:
                 yield Row(what, key, seconds, ratio=timings[key].over(timings[OURS]) * SEEDS / done)
         if peer is None:
-            yield absent(what, "PyTorch loop, one core")
+            yield absent(what, LOOP)
 
 
 def _loop(alone: Callable[[Setting], train.Ticket], seeds: Sequence[Setting]) -> list[train.Ticket]:

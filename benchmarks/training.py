@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from benchmarks._operations import product_operations
-from benchmarks._peers import absent, torch
+from benchmarks._peers import Torch, absent, torch
 from benchmarks._record import OURS, Row, Target
 from benchmarks._roofs import products
 from benchmarks._timing import in_turns
@@ -27,7 +27,7 @@ TORCH_STEPS = 60
 """Steps of PyTorch's vmap a round; each costs the same."""
 LEAST = 4
 """How many times as fast as the better of PyTorch's loops 64 networks have to be trained."""
-LOOPS = {"PyTorch loop, all cores": os.cpu_count() or 1, "PyTorch loop, one core": 1}
+LOOP = "PyTorch loop"
 OPTIMIZER = optax.sgd(RATE, MOMENTUM)
 
 
@@ -137,8 +137,8 @@ def rows() -> Iterator[Row]:
             roof=roof.name,
             error=_error(posed) if count == 1 else None,
         )
-        loops = [name for name in LOOPS if name in runs]
-        better = min(loops, key=lambda name: timings[name].seconds, default=None)
+        looped = [] if peer is None else list(loops(peer))
+        better = min(looped, key=lambda name: timings[name].seconds, default=None)
         target = Target("ratio", least=LEAST) if count == 64 else None
         for name, (_, done) in runs.items():
             if name != OURS:
@@ -148,7 +148,7 @@ def rows() -> Iterator[Row]:
                 compile_s = timing.compile_s if name == "plain jax.vmap" else None
                 yield Row(what, name, timing.seconds / done, compile_s, ratio, target=asked)
         if peer is None:
-            yield absent(what, "PyTorch loop", target)
+            yield absent(what, LOOP, target)
 
 
 def _error(posed: Problem) -> float:
@@ -170,65 +170,72 @@ def _error(posed: Problem) -> float:
 # --- The same in PyTorch
 
 
-def _in_torch(peer: Any, posed: Problem, count: int) -> dict[str, tuple[Callable[[], Any], float]]:
+def _in_torch(peer: Torch, posed: Problem, count: int) -> dict[str, tuple[Callable[[], Any], float]]:
     """Name -> a run in PyTorch, and how many networks it trains."""
     looped = min(count, LOOPED)
     loop = functools.partial(torch_loop, peer, posed, looped)
     runs: dict[str, tuple[Callable[[], Any], float]] = {
-        name: (functools.partial(loop, threads=threads), looped) for name, threads in LOOPS.items()
+        name: (peer.waiting(functools.partial(loop, threads=threads)), looped) for name, threads in loops(peer).items()
     }
-    vmapped = functools.partial(torch_vmap, peer, posed, count, steps=TORCH_STEPS)
-    return runs | {"torch.func.vmap": (vmapped, count * TORCH_STEPS / STEPS)}
+    vmapped = peer.waiting(functools.partial(torch_vmap, peer, posed, count, steps=TORCH_STEPS))
+    return runs | {peer.named("torch.func.vmap"): (vmapped, count * TORCH_STEPS / STEPS)}
 
 
-def torch_loop(peer: Any, posed: Problem, count: int, *, threads: int) -> None:
+def loops(peer: Torch) -> dict[str, int]:
+    """Name of a row -> threads of the loop; on a GPU the host only starts the work, and one thread does that."""
+    if peer.device == "cuda":
+        return {peer.named(LOOP): 1}
+    return {peer.named(f"{LOOP}, all cores"): os.cpu_count() or 1, peer.named(f"{LOOP}, one core"): 1}
+
+
+def torch_loop(peer: Torch, posed: Problem, count: int, *, threads: int) -> None:
     """Mask by mask: gradients and weights are masked."""
-    before = peer.get_num_threads()
-    peer.set_num_threads(threads)
+    before = peer.module.get_num_threads()
+    peer.module.set_num_threads(threads)
     inputs, labels = peer.tensor(np.asarray(posed.x)), peer.tensor(np.asarray(posed.y)).long()
     layers = range(len(WIDTHS))
     for number in range(count):
-        net = peer.nn.Sequential()
+        net = peer.module.nn.Sequential()
         kept = [peer.tensor(np.asarray(posed.stack[f"Dense_{i}"]["kernel"][number]).T.copy()) for i in layers]
         for i in layers:
-            dense = peer.nn.Linear(*reversed(kept[i].shape))
-            with peer.no_grad():
+            dense = peer.module.nn.Linear(*reversed(kept[i].shape), device=peer.device)
+            with peer.module.no_grad():
                 weight = peer.tensor(np.asarray(posed.params[f"Dense_{i}"]["kernel"]).T.copy())
                 dense.weight.copy_(weight * kept[i])
                 dense.bias.zero_()
             net.append(dense)
             if i < layers[-1]:
-                net.append(peer.nn.ReLU())
+                net.append(peer.module.nn.ReLU())
         weights = [part.weight for part in net if hasattr(part, "weight")]
-        optimizer = peer.optim.SGD(net.parameters(), RATE, MOMENTUM)
+        optimizer = peer.module.optim.SGD(net.parameters(), RATE, MOMENTUM)
         for chosen in _batches(peer, len(inputs), STEPS):
             optimizer.zero_grad()
-            peer.nn.functional.cross_entropy(net(inputs[chosen]), labels[chosen]).backward()
+            peer.module.nn.functional.cross_entropy(net(inputs[chosen]), labels[chosen]).backward()
             for weight, mask in zip(weights, kept, strict=True):
                 weight.grad *= mask
             optimizer.step()
-    peer.set_num_threads(before)
+    peer.module.set_num_threads(before)
 
 
-def torch_vmap(peer: Any, posed: Problem, count: int, *, steps: int) -> None:
+def torch_vmap(peer: Torch, posed: Problem, count: int, *, steps: int) -> None:
     """All networks at once: torch.func.vmap of a gradient, then one update of the stacked weights."""
     inputs, labels = peer.tensor(np.asarray(posed.x)), peer.tensor(np.asarray(posed.y)).long()
     layers = range(len(WIDTHS))
     stacked = posed.masks(count)
     kept = [peer.tensor(np.asarray(stacked[f"Dense_{i}"]["kernel"], np.float32)) for i in layers]
     weights = [peer.tensor(np.asarray(posed.params[f"Dense_{i}"]["kernel"])) * kept[i] for i in layers]
-    biases = [peer.zeros(count, width) for width in WIDTHS]
-    masked = [*kept, *(peer.ones(count, 1) for _ in layers)]
+    biases = [peer.module.zeros(count, width, device=peer.device) for width in WIDTHS]
+    masked = [*kept, *(peer.module.ones(count, 1, device=peer.device) for _ in layers)]
     params = [*weights, *biases]
-    momenta = [peer.zeros_like(param) for param in params]
+    momenta = [peer.module.zeros_like(param) for param in params]
 
     def loss(params: Any, x: Any, y: Any) -> Any:
         for i in layers:
             x = x @ params[i] + params[len(WIDTHS) + i]
             x = x.relu() if i < layers[-1] else x
-        return peer.nn.functional.cross_entropy(x, y)
+        return peer.module.nn.functional.cross_entropy(x, y)
 
-    slopes = peer.func.vmap(peer.func.grad(loss), in_dims=(0, None, None))
+    slopes = peer.module.func.vmap(peer.module.func.grad(loss), in_dims=(0, None, None))
     for chosen in _batches(peer, len(inputs), steps):
         found = slopes(params, inputs[chosen], labels[chosen])
         for param, momentum, slope, mask in zip(params, momenta, found, masked, strict=True):
@@ -236,11 +243,11 @@ def torch_vmap(peer: Any, posed: Problem, count: int, *, steps: int) -> None:
             param.sub_(momentum, alpha=RATE)
 
 
-def _batches(peer: Any, samples: int, steps: int) -> Iterator[Any]:
+def _batches(peer: Torch, samples: int, steps: int) -> Iterator[Any]:
     """The samples of each step, in a new order each epoch."""
     per_epoch = samples // BATCH
-    order = peer.randperm(samples)
+    order = peer.module.randperm(samples, device=peer.device)
     for step in range(steps):
         if step and step % per_epoch == 0:
-            order = peer.randperm(samples)
+            order = peer.module.randperm(samples, device=peer.device)
         yield order[step % per_epoch * BATCH :][:BATCH]

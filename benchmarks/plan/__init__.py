@@ -27,7 +27,7 @@ CHECKPOINT_SECONDS = 60
 def rows() -> Iterator[Row]:
     """The model against this machine, then the plans."""
     product, words, lookups, memory = (
-        _roofs.products(size=1024), _roofs.random_words(), _roofs.lookups(), _roofs.memory(2**18)
+        _roofs.products(), _roofs.random_words(), _roofs.lookups(), _roofs.cached_memory()
     )  # fmt: skip
     # Most of what is no product is the generator's arithmetic.
     thousand = cost(lambda key: jax.random.bits(key, (1000,)), jax.random.key(0)).elementwise

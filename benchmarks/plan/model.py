@@ -47,11 +47,6 @@ class Prediction(NamedTuple):
         """Time of one unit."""
         return sum(self.parts.values())
 
-    @property
-    def bound(self) -> str:
-        """The part that takes longest."""
-        return max(self.parts, key=lambda part: self.parts[part])
-
     def share(self, part: str) -> float:
         """The fraction of the time that a part takes.
 
@@ -93,6 +88,5 @@ def predicted(work: Work, chip: Chip, chips: int) -> Prediction:
     parts = {name: seconds / chips for name, seconds in on_device(work.cost, work.units, chip.rates).items()}
     units = chips * work.units_per_call
     parts["host"] = (chip.call + work.host(chips)) / units
-    # Each chip receives what the others send.
-    parts["exchange"] = (chips - 1) * work.exchanged / chip.interconnect / units
+    parts["exchange"] = chip.exchange_seconds(chips, work.exchanged) / units
     return Prediction(parts)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from jax import lax
 
-from benchmarks import _timing, scaling
+from benchmarks import _roofs
+from benchmarks import paths as path_benchmark
 from benchmarks._exponents import exponent
 from benchmarks._operations import product_operations
 from benchmarks._roofs import Roof
-from benchmarks._timing import Timing, in_turns, prepared
+from benchmarks._timing import Prepared, Timing, in_turns, prepared
 from benchmarks.paths import gram_matrix, trace_in_float64
 from sketchprune import paths
+from tests.support.clock import Clock
 
 
 @pytest.mark.parametrize(("power", "factor"), [(0.0, 3.0), (1.0, 0.5), (2.5, 1e-9), (-1.0, 4.0)])
@@ -35,23 +37,6 @@ def test_exponents_of_power_laws_are_exact(power, factor):
 def test_numbers_without_a_slope_are_refused(sizes, costs, message):
     with pytest.raises(ValueError, match=message):
         exponent(sizes, costs)
-
-
-class Clock:
-    """A clock that each call moves on by what it takes."""
-
-    def __init__(self, monkeypatch):
-        self.now, self.calls = 0.0, []
-        monkeypatch.setattr(_timing.time, "perf_counter", lambda: self.now)
-
-    def taking(self, name, seconds):
-        times = iter(seconds)
-
-        def run():
-            self.calls.append(name)
-            self.now += next(times)
-
-        return run
 
 
 def test_functions_run_in_turns_for_about_as_long(monkeypatch):
@@ -88,6 +73,29 @@ def test_a_share_of_a_roof_is_work_a_second_over_work_a_second():
     assert roof.share(30.0, Timing(0, (3.0,)), Timing(0, (2.0,))) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("memory", "size"), [(2**40, 32), (8 * 4 * 8, 16)])
+def test_a_roof_grows_until_a_call_takes_long_enough_or_memory_ends(monkeypatch, memory, size):
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(_roofs, "_memory_bytes", lambda: memory)
+
+    def make(size):
+        return Prepared(clock.taking("roof", itertools.repeat(size * 2e-4)), 0.0, size)
+
+    roof = _roofs._grown("roof", make, lambda size: 3 * size, size=4)
+    before = clock.now
+    roof.run()
+    assert (roof.work, clock.now - before) == (3 * size, pytest.approx(size * 2e-4))
+
+
+def test_the_memory_roof_is_measured_on_more_than_caches_hold(monkeypatch):
+    entries = []
+    monkeypatch.setattr(_roofs, "_memory_bytes", lambda: 0)
+    monkeypatch.setattr(_roofs.jnp, "ones", lambda size: entries.append(size) or np.ones(1, np.float32))
+    works = [_roofs.memory().work, _roofs.cached_memory().work]
+    assert [4 * size for size in entries] == [2**28, 2**20]
+    assert works == [8 * 8 * 2**26, 16 * 8 * 2**18]
+
+
 def test_a_prepared_function_runs_and_knows_its_memory():
     run = prepared(lambda x: x + 1, jnp.zeros(256, jnp.float32))
     assert run.run().tolist() == [1.0] * 256
@@ -115,39 +123,17 @@ def test_operations_of_products_count_loops_and_the_largest_branch():
     assert product_operations(unknown, a, b, trips=6) == 6 * 2 * 3 * 5 * 7
 
 
-def test_every_cost_that_is_measured_is_stated():
-    for growth in scaling.growths():
-        assert len(scaling.stated_cost(growth.function)) > 1, growth.function
-        assert len(set(growth.sizes)) >= 3
-
-
-def test_the_stated_cost_is_the_first_sentence():
-    def function():
-        """One line.
-
-        Cost: O(d) for each
-            pass. More of it.
-        """
-
-    def of_time():
-        """One line.
-
-        Cost:
-            Memory: much. Time: d for each
-            pass.
-
-        Source: none.
-        """
-
-    assert scaling.stated_cost(function) == "O(d) for each pass"
-    assert scaling.stated_cost(of_time) == "d for each pass"
-    with pytest.raises(ValueError, match="whose docstring has no Cost; it takes one that has"):
-        scaling.stated_cost(Clock)
-
-
 def test_references_of_the_path_kernel_agree_with_all_paths():
     rng = np.random.default_rng(0)
     weights = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 4), (4, 2), (2, 2))]
     listed = paths.enumerate_paths(weights)
     assert trace_in_float64(weights) == pytest.approx(float(jnp.sum(listed.jacobian**2)), rel=1e-5)
     np.testing.assert_allclose(gram_matrix(weights), listed.gram, rtol=2e-5, atol=1e-5)
+
+
+def test_rows_of_the_eigenvalue_say_what_their_errors_do_not_show(monkeypatch):
+    monkeypatch.setattr(path_benchmark, "in_turns", lambda runs, rounds: in_turns(runs, rounds=1))
+    weights = [np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((4, 4), (4, 2))]
+    rows = list(path_benchmark._eigenvalue_rows(weights))
+    assert rows[0].note.startswith("32 products") and rows[0].error < 1e-4
+    assert all(row.note.endswith("error against our own products in float64") for row in rows)

@@ -8,7 +8,7 @@ from jax import lax
 
 from benchmarks import plan
 from benchmarks.plan import model, programs
-from benchmarks.plan.chips import CHIPS, Chip, Rates
+from benchmarks.plan.chips import CHIPS, POD, Chip, Rates
 from benchmarks.plan.costs import Cost, collective_bytes, cost
 from benchmarks.plan.model import Prediction, Work, on_device, predicted
 from sketchprune.search import mesh as meshes
@@ -16,7 +16,7 @@ from sketchprune.search._program import SearchProgram
 from sketchprune.search._tiles import MAX_TILES_PER_CALL, Chunking
 
 RATES = Rates(products=100.0, elementwise=10.0, lookups=1.0, memory=1000.0)
-CHIP = Chip("chip", RATES, memory=1e9, interconnect=50.0, call=0.5, source="", assumed="")
+CHIP = Chip("chip", RATES, memory=1e9, interconnect=50.0, node=3, network=10.0, call=0.5, source="", assumed="")
 COST = Cost(products=200.0, elementwise=10.0, lookups=3.0, bytes=500.0, memory=64)
 
 
@@ -103,8 +103,7 @@ def test_chips_share_work_and_the_host_does_not():
     one, four = predicted(work, CHIP, 1), predicted(work, CHIP, 4)
     assert one.parts == pytest.approx(on_device(COST, 2, RATES) | {"host": (0.5 + 0.1) / 10, "exchange": 0.0})
     expected = {"products": 0.25, "elementwise": 0.125, "lookups": 0.375, "memory": 0.0625}
-    assert four.parts == pytest.approx(expected | {"host": (0.5 + 0.4) / 40, "exchange": 3 * 100 / 50 / 40})
-    assert four.bound == "lookups"
+    assert four.parts == pytest.approx(expected | {"host": (0.5 + 0.4) / 40, "exchange": (2 / 50 + 1 / 10) * 100 / 40})
     assert four.share("lookups") == pytest.approx(0.375 / four.seconds)
     with pytest.raises(ValueError, match="chips is 0; it takes a whole number >= 1"):
         predicted(work, CHIP, 0)
@@ -149,11 +148,20 @@ def test_chips_have_figures_and_sources():
     for chip in CHIPS:
         assert all(np.isfinite(rate) and rate > 0 for rate in (*chip.rates, chip.memory, chip.interconnect, chip.call))
         assert "http" in chip.source and chip.assumed
+        # A plan with a second node needs the rate between nodes.
+        assert np.isfinite(chip.exchange_seconds(POD, 1.0)), chip.name
+
+
+def test_no_more_than_eight_gpus_exchange_at_the_rate_of_a_node():
+    (h200,) = (chip for chip in CHIPS if chip.name == "H200")
+    assert h200.exchange_seconds(8, 1.0) == 7 / h200.interconnect
+    assert h200.exchange_seconds(POD, 1.0) == 7 / h200.interconnect + 248 / h200.network
+    assert h200.network < h200.interconnect and "network" in h200.assumed
 
 
 def test_a_prediction_adds_its_parts():
     found = Prediction({"a": 1.0, "b": 3.0})
-    assert (found.seconds, found.bound, found.share("a")) == (4.0, "b", 0.25)
+    assert (found.seconds, found.share("a")) == (4.0, 0.25)
 
 
 def test_merging_takes_longer_for_more_devices():

@@ -4,6 +4,8 @@ import dataclasses
 import io
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -46,6 +48,18 @@ def test_runs_are_appended_and_read_by_subject_in_order(tmp_path):
     assert _record.kept(tmp_path / "nothing") == []
 
 
+def test_numbers_that_json_does_not_have_come_back_as_well():
+    run = run_of([Row("a", seconds=math.nan, ratio=math.inf, value=-math.inf, compile_s=math.nan)])
+
+    def refused(token):
+        raise AssertionError(f"{token} is no JSON")
+
+    json.loads(run.line(), parse_constant=refused)
+    (row,) = Run.parse(run.line()).rows
+    assert math.isnan(row.seconds) and math.isnan(row.compile_s)
+    assert (row.ratio, row.value) == (math.inf, -math.inf)
+
+
 @pytest.mark.parametrize("line", ["", "[]", "{}", '{"rows": 3}', '{"rows": [{"nothing": 1}]}', "no JSON"])
 def test_what_is_no_run_is_refused(line):
     with pytest.raises(ValueError, match="line is .*; it takes a run as one line of JSON"):
@@ -85,6 +99,44 @@ def test_measured_takes_the_rows_in_order_and_says_where():
     assert Run.parse(run.line()) == run
 
 
+def failing_rows():
+    yield ROWS[0]
+    raise RuntimeError("out of [memory]")
+
+
+def test_a_row_that_fails_leaves_those_before_it(capsys):
+    run = _record.measured("sorting", failing_rows())
+    assert (run.rows, run.failed) == (ROWS[:1], "RuntimeError: out of [memory]")
+    assert "Traceback" in capsys.readouterr().err
+    assert Run.parse(run.line()) == run
+    assert "failed after 1 rows: RuntimeError: out of [memory]" in " ".join(text(_tables.run_table(run)).split())
+
+
+def git(folder, *words):
+    options = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", *options, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_commit_with_changed_or_new_modules_is_marked(tmp_path, monkeypatch):
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    monkeypatch.setattr(_record, "__file__", str(folder / "_record.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert _record._commit() == "unknown"
+    git(tmp_path, "init")
+    (folder / "old.py").write_text("1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    clean = _record._commit()
+    (folder / "notes.txt").write_text("no module")
+    assert not clean.endswith("+") and _record._commit() == clean
+    (folder / "new.py").write_text("2\n")
+    assert _record._commit() == clean + "+"
+    (folder / "new.py").unlink()
+    (folder / "old.py").write_text("3\n")
+    assert _record._commit() == clean + "+"
+
+
 def test_the_table_of_a_run_leaves_empty_columns_out():
     shown = text(_tables.run_table(run_of()))
     assert all(word in shown for word in ("2 ms", "10.0x", "40% memory", "1.0e-07", "12 MiB", "missed", "met"))
@@ -117,6 +169,15 @@ def test_the_better_direction_is_that_of_the_target():
     (history,) = _tables.histories(run_of(row) for row in rows)
     assert history.best == 1.0
     assert math.isnan(history._replace(numbers=(0.0, 1.0)).change)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "best"), [((0.95, 3.0), 0.95), ((3.0, 0.5), 0.5), ((0.25, 3.0), 3.0), ((0.0, 9.0), 9.0)]
+)
+def test_the_best_of_a_target_with_two_sides_is_nearest_to_1(numbers, best):
+    target = Target("ratio", least=1 / 1.5, most=1.5)
+    (history,) = _tables.histories(run_of([Row("a", ratio=ratio, target=target)]) for ratio in numbers)
+    assert history.best == best
 
 
 @pytest.mark.parametrize(
@@ -155,6 +216,47 @@ def test_a_benchmark_with_rows_is_kept_and_printed(folder, monkeypatch, capsys):
     assert all(word in shown for word in ("first", "best", "last", "20 ms"))
 
 
+def test_a_benchmark_that_fails_is_kept_and_fails(folder, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.roofline.rows", failing_rows)
+    assert command.run(("roofline",)) == 1
+    assert [run.failed for run in _record.kept(folder)] == ["RuntimeError: out of [memory]"]
+    assert "sorting" in capsys.readouterr().out
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The names of benchmarks that are started in processes, which return codes that a test may set."""
+    codes: dict[str, int] = {}
+    names = []
+
+    def run(words):
+        assert words[:-1] == [sys.executable, "-m", "benchmarks"]
+        names.append(words[-1])
+        return subprocess.CompletedProcess(words, codes.get(words[-1], 0))
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    return names, codes
+
+
+@pytest.mark.parametrize("code", [1, -9, -11])
+def test_a_subject_that_fails_or_is_killed_fails_the_command_and_is_named(started, capsys, code):
+    names, codes = started
+    assert command.run(("linear", "ntk")) == 0
+    codes["linear"] = code
+    assert command.run(("linear", "ntk")) == 1
+    assert f"error: these failed: linear (return code {code})" in capsys.readouterr().err
+    assert names == ["linear", "ntk"] * 2
+
+
+def test_without_names_the_benchmarks_of_speed_run(started, capsys):
+    names, _ = started
+    assert command.run() == 0
+    others = ["defects", "odd_data", "seconds", "verifier"]
+    assert sorted([*names, *others]) == sorted(command.BENCHMARKS)
+    said = capsys.readouterr().out
+    assert f"left out, since they take hours: {', '.join(others)}; python -m benchmarks NAME" in said
+
+
 def test_unknown_benchmarks_and_damaged_records_are_refused(folder, capsys):
     assert command.run(("compare", "nothing")) == 2
     assert "names holds 'nothing'; it takes" in capsys.readouterr().err
@@ -171,4 +273,5 @@ def test_every_benchmark_has_rows_or_keeps_what_it_finds_itself():
     for name in command.BENCHMARKS:
         module = importlib.import_module(f"benchmarks.{name}")
         assert callable(getattr(module, "rows", None) or module.main), name
+        assert command._has_rows(name) is hasattr(module, "rows")
     assert OURS == "sketchprune"
