@@ -102,13 +102,18 @@ def write_down(
         sides: what was measured of it, and what the theory says.
         found_by: how it was found.
     """
-    values: dict[str, Any] = {}
-    for field, leaf in zip(field_names(raw), jax.tree.leaves(raw), strict=True):
-        array = np.asarray(leaf[row])
-        small = array.size <= MAX_REPLAYED_ENTRIES
-        values[field] = array.tolist() if small else f"{array.dtype} {list(array.shape)}"
+    values = as_lists(jax.tree.map(lambda leaf: leaf[row], raw))
     measured, theory = sides
     return Replay(case, instance, found_by, component, measured, theory, values)
+
+
+def as_lists(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree by name, small ones as nested lists, large ones as their dtype and shape."""
+    arrays = {name: np.asarray(leaf) for name, leaf in zip(field_names(tree), jax.tree.leaves(tree), strict=True)}
+    return {
+        name: array.tolist() if array.size <= MAX_REPLAYED_ENTRIES else f"{array.dtype} {list(array.shape)}"
+        for name, array in arrays.items()
+    }
 
 
 def field_names(instance: Instance) -> list[str]:

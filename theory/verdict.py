@@ -219,6 +219,7 @@ class Replay(_Record):
         smaller: the smallest counterexample that shrinking reached from this one; None where it does not apply.
         certificate: of a shrunk counterexample; else None.
         program: of a shrunk counterexample, a Python file that prints both sides; else empty.
+        drawn: of a shrunk counterexample, what its key drew, such as the mask, as ``values`` are; else empty.
     """
 
     case: str
@@ -232,6 +233,7 @@ class Replay(_Record):
     smaller: "Replay | None" = None
     certificate: Certificate | None = None
     program: str = ""
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Replay":

@@ -9,12 +9,13 @@ import jax
 
 from sketchprune import data as datasets
 from sketchprune.data import Dataset
-from theory.claim import Claim
+from theory.claim import Claim, key_alone
 from theory.counterexamples.certify import certify
 from theory.counterexamples.replay import python_file
 from theory.counterexamples.shrink import Remembered, shrink, tried_again
+from theory.counterexamples.tracing import draw
 from theory.engine import Programs
-from theory.instances import Group
+from theory.instances import Group, as_lists
 from theory.kinds.kind import STATEMENT, Findings
 from theory.runs import Runs
 from theory.verdict import REFUTED, TIERS, Decision, Replay, Tier, Verdict
@@ -121,7 +122,11 @@ def _smaller(claim: Claim, groups: Sequence[Group], example: Replay) -> Replay |
     if shrunk is None:
         return None
     certificate = certify(claim, shrunk.raw, shrunk.key, enumerated=shrunk.enumerated)
-    return replace(shrunk.replay, certificate=certificate, program=python_file(claim, shrunk, certificate))
+    program = python_file(claim, shrunk, certificate)
+    random = not shrunk.enumerated and claim.draw is not key_alone
+    drawn = as_lists({"draw": draw(claim, shrunk.raw, shrunk.key)}) if random else {}
+    named = {name.replace("['draw']", "draw", 1): values for name, values in drawn.items()}
+    return replace(shrunk.replay, certificate=certificate, program=program, drawn=named)
 
 
 _digits = functools.cache(datasets.load)

@@ -124,14 +124,16 @@ def _counterexample(claim: Claim, found: Replay) -> list[str]:
     shown = found.smaller or found
     parts = [f"Case *{shown.case}*, component {shown.component}: measured **{shown.measured}**, theory "
              f"**{shown.theory}**{', after making it smaller' if found.smaller else ''}."]  # fmt: skip
-    names = [name for name in shown.values if name.split(".")[0] in claim.movable_fields] or list(shown.values)
+    arrays = {**shown.values, **shown.drawn}
+    names = [name for name in arrays if name.split(".")[0] in claim.movable_fields] or list(shown.values)
+    names += shown.drawn
     lines = [
-        f"{name} = {array_text(shown.values[name])}".replace("\n", "\n" + " " * (len(name) + 3))
+        f"{name} = {array_text(arrays[name])}".replace("\n", "\n" + " " * (len(name) + 3))
         for name in names
-        if not isinstance(shown.values[name], str)
+        if not isinstance(arrays[name], str)
     ]
     pictures = [f"<figure>{picture}<figcaption>{caption}</figcaption></figure>" for caption, picture in heat_maps(
-        {name: shown.values[name] for name in names})]  # fmt: skip
+        {name: arrays[name] for name in names})]  # fmt: skip
     parts.append(f'<div class="maps">{"".join(pictures)}</div>')
     parts.append("```\n" + "\n".join(lines) + "\n```")
     if shown.certificate is not None:

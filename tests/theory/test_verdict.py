@@ -62,7 +62,7 @@ def test_verdicts_survive_json(counterexample):
     if counterexample is not None:
         assert list(fields["counterexample"]) == [
             "case", "instance", "found_by", "component", "measured", "theory", "values", "key", "smaller",
-            "certificate", "program",
+            "certificate", "program", "drawn",
         ]  # fmt: skip
 
 

@@ -30,6 +30,22 @@ class Traced(NamedTuple):
     outputs: Any
 
 
+def draw(claim: Claim, raw: Instance, key: UInt32[np.ndarray, " words"]) -> Any:
+    """The outcome that a key draws for an instance, in float64.
+
+    Args:
+        claim: the claim.
+        raw: the instance, as a case makes it.
+        key: the data of the key.
+    """
+
+    def drawn(raw: Instance, words: Any) -> Any:
+        return claim.draw(claim.prepare(raw), chance_key(words))
+
+    with jax.enable_x64(True):
+        return jax.jit(drawn)(raw, jnp.asarray(key))
+
+
 def trace(claim: Claim, raw: Instance, key: UInt32[np.ndarray, " words"], *, enumerated: bool) -> Traced:
     """Preparation, hypotheses and trial of a claim on one instance, in float64.
 
@@ -40,16 +56,13 @@ def trace(claim: Claim, raw: Instance, key: UInt32[np.ndarray, " words"], *, enu
         enumerated: whether the sides are expectations over all outcomes.
     """
 
-    def draw(raw: Instance, words: Any) -> Any:
-        return claim.draw(claim.prepare(raw), chance_key(words))
-
     def sides(raw: Instance, outcome: Any) -> Any:
         instance = claim.prepare(raw)
         found = expected_sides(claim, instance)[0] if enumerated else trial_sides(claim, instance, outcome)
         return is_admissible(claim, instance), found[STATEMENT]
 
     with jax.enable_x64(True):
-        outcome = None if enumerated else jax.jit(draw)(raw, jnp.asarray(key))
+        outcome = None if enumerated else draw(claim, raw, key)
         program, shapes = jax.make_jaxpr(sides, return_shape=True)(raw, outcome)
     drawn = jax.tree.leaves(outcome)
     return Traced(

@@ -230,5 +230,7 @@ def _counterexample(claim: Claim, verdict: Verdict) -> Mapping[str, Any] | None:
 
 
 def _shown(found: Replay) -> dict[str, Any]:
-    texts = {name: array_text(values) for name, values in found.values.items()}
-    return asdict(found) | {"values": texts, "maps": heat_maps(found.values)}
+    texts, drawn = (
+        {name: array_text(values) for name, values in arrays.items()} for arrays in (found.values, found.drawn)
+    )
+    return asdict(found) | {"values": texts, "drawn": drawn, "maps": heat_maps({**found.values, **found.drawn})}

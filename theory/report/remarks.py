@@ -113,7 +113,7 @@ def _shrunk(item: Selected, found: Replay) -> Iterable[Text]:
     yield Text(f"    made smaller: case {found.case}, from instance {found.instance}, component {found.component}")
     movable = [name for name in found.values if top_field(name) in item.claim.movable_fields]
     shown = {name: found.values[name] for name in movable} or found.values
-    yield from _cut_short(instance_lines(replace(found, values=shown)))
+    yield from _cut_short(instance_lines(replace(found, values={**shown, **found.drawn})))
     if found.certificate is not None:
         yield Text(f"    {found.certificate.text}", style="bold" if found.certificate.certified else "")
 

@@ -95,6 +95,15 @@ def test_an_enumerated_expectation_is_certified():
     assert found.certified and found.margin == pytest.approx(1 - float(v.p), rel=1e-12)
 
 
+def test_a_counterexample_shows_what_was_drawn():
+    """The coins, beside the instance; an enumerated or a deterministic one has drawn nothing."""
+    claim = toy(Bound(), lambda v, c: Sides(jnp.sum(c) + 0.5, jnp.sum(c) * 1.0), draw=coins)
+    smaller = verdict(claim).counterexample.smaller
+    drawn = np.asarray(smaller.drawn["draw"])
+    assert list(smaller.drawn) == ["draw"] and smaller.theory == drawn.sum() and smaller.measured == drawn.sum() + 0.5
+    assert verdict(FALSE["bound"]).counterexample.smaller.drawn == {}
+
+
 def test_what_was_drawn_is_data():
     """The coins of the draw, and the uniform number of a key."""
     claim = toy(Bound(), lambda v, c: Sides(jnp.sum(c) + 0.5, jnp.sum(c) * 1.0), draw=coins)
