@@ -19,6 +19,9 @@ from sketchprune.data import Dataset, load
 from theory.claim import Claim
 from theory.report.run import Selected
 
+CATALOGUE_NAME = "the catalogue"
+"""What messages call the claims that ship."""
+
 
 def select(selection: Sequence[str], catalogue: Sequence[Claim]) -> tuple[Selected, ...]:
     """The claims that a selection names, each once, in the order in which it names them.
@@ -34,13 +37,13 @@ def select(selection: Sequence[str], catalogue: Sequence[Claim]) -> tuple[Select
     """
     chosen: dict[str, Selected] = {}
     shipped = [Selected(claim, claim.id) for claim in catalogue]
-    _check_unique(shipped, "the catalogue")
+    _check_unique(shipped, CATALOGUE_NAME)
     for word in selection or ("*",):
         path, _, pattern = word.partition("::")
         if path.endswith(".py"):
             found = _matching(pattern or "*", claims_of(path, catalogue), path)
         else:
-            found = _matching(word, shipped, "the catalogue")
+            found = _matching(word, shipped, CATALOGUE_NAME)
         chosen |= {item.argument: item for item in found}
     _check_unique(chosen.values(), "the selection")
     return tuple(chosen.values())
@@ -207,11 +210,8 @@ def _matching(pattern: str, items: Sequence[Selected], owner: str) -> list[Selec
         )
     ids = [item.claim.id for item in items]
     near = difflib.get_close_matches(pattern, [*ids, *families], n=3, cutoff=0.5)
-    hint = "; `sketchprune list` shows those of the catalogue"
-    if near:
-        hint = f" (nearest: {', '.join(near)})"
-    elif len(ids) <= 10:
-        hint = f", of {', '.join(ids)}"
+    known = "; `sketchprune list` shows those of the catalogue" if owner == CATALOGUE_NAME else f", of {', '.join(ids)}"
+    hint = f" (nearest: {', '.join(near)})" if near else known
     raise ValueError(f"selection is {pattern!r}, an unknown claim; it takes an id or a pattern{hint}")
 
 

@@ -78,6 +78,7 @@ def test_a_file_that_changed_is_another_selection(file):
         ("sketch/unbaised", r"selection is 'sketch/unbaised', an unknown claim; .* \(nearest: sketch/unbiased"),
         ("sketch", r"an unknown claim; it takes an id or a pattern \(nearest: sketch/\*"),
         ("zzz", r"an unknown claim; .*; `sketchprune list` shows"),
+        ("my_bounds.py::TOP", r"an unknown claim; it takes an id or a pattern, of my/one, my/two, your/three"),
         (
             "paths/*",
             r"'paths/\*', which matches nothing; it takes a pattern of the ids in the catalogue: sketch/\*, tangent/\*",
