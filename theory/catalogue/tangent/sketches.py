@@ -23,7 +23,7 @@ def masked_kernel(tangent: Tangent, mask: Float[Array, " P"]) -> Float[Array, "N
     """The sketched kernel Θ̂ = J diag(m) Jᵀ = Σ m_i J_iJ_iᵀ: one matrix product for many masks."""
     rows = tangent.jacobian
     products = (rows[:, None] * rows).reshape(-1, mask.shape[0])
-    return (products @ mask).reshape(len(rows), len(rows))
+    return jnp.matmul(products, mask).reshape(len(rows), len(rows))
 
 
 def spectral_norm(symmetric: Float[Array, "N N"]) -> Float[Array, ""]:
