@@ -114,9 +114,11 @@ def _selects(markers: str, tier: str) -> bool:
         expression = Expression.compile(markers)
     except Exception:  # of a class that depends on pytest's version; pytest says itself what is wrong
         return False
-    return expression.evaluate(lambda name, /, **_: name in ("claim", tier)) and not expression.evaluate(
-        lambda name, /, **_: name == "claim"
-    )
+
+    def selects(*names: str) -> bool:
+        return expression.evaluate(lambda name, /, **_: name in names)
+
+    return selects("claim", tier) and not selects("claim")
 
 
 class ClaimItem(pytest.Item):

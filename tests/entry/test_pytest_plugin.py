@@ -160,6 +160,7 @@ def test_a_wrong_expression_of_markers_is_a_wrong_usage(pytester):
     result = pytest_run(pytester, "--collect-only", "-m", "full and (")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: Wrong expression passed to '-m'*"])
+    assert "SyntaxError" not in result.stdout.str()
 
 
 def test_tiers_are_those_of_the_verifier(pytester):
