@@ -61,7 +61,7 @@ class TracedFunction:
     def data_checksum(self) -> str:
         """A checksum of the arrays that the value is computed from."""
         parts = _parts(self.instructions.jaxpr, self.constants)
-        return f"{checksum([constants for _, constants in parts]):08x}"
+        return f"{checksum([array for _, constants in parts for array in constants]):08x}"
 
 
 _METHODS: dict[tuple[int, Any], Callable[[Any], Any]] = {}
