@@ -15,7 +15,7 @@ from theory.engine import Programs, tile_size
 from theory.instances import CaseRows, Group, in_32_bits, make_groups, write_down
 from theory.kinds.kind import STATEMENT, unmet
 from theory.measurements import Evaluation, TrialSums, largest_ratio, take
-from theory.stages import StagedTrial
+from theory.staged import StagedTrial
 from theory.verdict import Replay, Tier
 
 _FRESH = 2**31

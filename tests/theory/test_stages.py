@@ -12,7 +12,7 @@ from theory import Case, Claim, Effect, Sides, check_claim, stages, verify
 from theory.claim import Source
 from theory.engine import Programs
 from theory.runs import Runs
-from theory.stages import Drawn, StagedTrial
+from theory.staged import Drawn, StagedTrial
 from theory.verdict import Tier
 
 TINY = Tier("tiny", instances=2, looks=(2,), tolerance=0.1, search_steps=1, seeds=5)

@@ -193,13 +193,13 @@ def test_the_conv_net_takes_images(dataset):
     assert unmet == {name for name in found if "conv net" in name and dataset is PLAIN} and len(unmet) in (0, 3)
 
 
-def test_the_quick_tier_takes_fewer_seeds_where_they_decide_as_well():
+def test_the_quick_tier_takes_fewer_seeds_of_some_effects():
     """And says so in the note. The other tiers have no fewer."""
     for claim in (drawing.RANDOMISED_BEATS_TOP, drawing.REWEIGHTED_BEATS_TOP):
         few = claim is drawing.REWEIGHTED_BEATS_TOP
         counts = [claim.kind.count_instances(TIERS[name]) for name in ("quick", "standard", "full")]
         assert counts == [8 if few else 16, 32, 64]
-        assert ("half of the seeds" in claim.note) is few
+        assert ("half of its seeds" in claim.note) is few
 
 
 def test_controls_have_the_seeds_of_their_case():

@@ -20,7 +20,7 @@ from theory.catalogue.effects.seeds import (
     stacked_scores,
 )
 from theory.claim import Claim, Sides, Source
-from theory.stages import Drawn
+from theory.staged import Drawn
 
 DATA_FREE = named_scores("magnitude", "synflow", "synflow_l2")
 DENSITIES = (0.5, 0.1, 0.02)

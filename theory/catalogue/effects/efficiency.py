@@ -23,7 +23,7 @@ from theory.catalogue.effects.seeds import (
     stacked_scores,
 )
 from theory.claim import Claim, Sides, Source
-from theory.stages import Drawn
+from theory.staged import Drawn
 
 
 def efficiency_predicts(

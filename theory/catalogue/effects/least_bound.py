@@ -9,7 +9,7 @@ from sketchprune.types import Key, Mask
 from theory.catalogue.effects.drawing import LOW_DENSITIES
 from theory.catalogue.effects.seeds import SCORED_SAMPLES, STEPS, Seed, Trained, drawn, effect_claim, stacked
 from theory.claim import Claim, Sides, Source
-from theory.stages import Drawn
+from theory.staged import Drawn
 
 SAMPLES = 16
 """How many of the training images the bound is for; their outputs are the size of its kernel."""

@@ -24,7 +24,7 @@ from theory.catalogue.effects.seeds import (
     stacked_scores,
 )
 from theory.claim import Claim, Sides, Source
-from theory.stages import Drawn
+from theory.staged import Drawn
 
 PRUNERS = named_scores(
     "random", "magnitude", "snip", "grasp", "synflow", "synflow_l2", "path_trace", "trace_drop", "ntk_sap"

@@ -18,7 +18,7 @@ from theory.catalogue.effects.seeds import (
     stacked,
 )
 from theory.claim import Claim, Sides, Source
-from theory.stages import Drawn
+from theory.staged import Drawn
 
 DENSITIES = (0.1, 0.05, 0.02)
 CONTROLS = {", shuffled over all layers": SHUFFLED}

@@ -25,7 +25,7 @@ from sketchprune.data import Dataset
 from sketchprune.types import ApplyFn, Inputs, Key, Mask, Params, ScoreFn, Scores
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Effect
-from theory.stages import Drawn, StagedTrial, all_arms
+from theory.staged import Drawn, StagedTrial, all_arms
 
 NETWORKS = {
     "": functools.partial(models.mlp, 64, 64, bias=False),

@@ -26,7 +26,7 @@ from theory.catalogue.effects.seeds import (
     training_options,
 )
 from theory.claim import Claim, Sides, Source
-from theory.stages import Drawn
+from theory.staged import Drawn
 
 SOURCE_DENSITY = 0.5
 FINAL_DENSITY = 0.1
