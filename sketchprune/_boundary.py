@@ -114,6 +114,7 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
+@functools.cache
 def _argument(hint: Any) -> _Argument:
     """What an argument of that annotation takes."""
     options = tuple(option for option in _options(hint) if option is not type(None))
