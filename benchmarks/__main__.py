@@ -35,7 +35,7 @@ def run(
     first nothing runs: the history of each number is shown, by machine.
 
     Args:
-        names: which benchmarks; without names those that measure speed run, and others, which take hours, do not.
+        names: which benchmarks; without names those that measure speed run. The others take up to hours.
     """
     comparing = names[:1] == (COMPARE,)
     subjects = names[1:] if comparing else names
@@ -52,7 +52,7 @@ def run(
     speed = [name for name in BENCHMARKS if _has_rows(name)]
     status = _run_each(speed)
     others = ", ".join(name for name in BENCHMARKS if name not in speed)
-    print(f"left out, since they take hours: {others}; python -m benchmarks NAME runs one of them")
+    print(f"left out, since they measure no speed: {others}; python -m benchmarks NAME runs one of them")
     return status
 
 

@@ -19,8 +19,9 @@ from theory import CATALOGUE
 from theory.claim import Claim
 from theory.cli import runtime
 from theory.engine import Programs
+from theory.kinds.kind import STATEMENT
 from theory.verdict import REFUTED, TIERS
-from theory.verification import verify_with
+from theory.verification import decisions
 
 SEEDS = 5
 TIER = replace(TIERS["quick"], name="odd data", instances=8, looks=(32, 128, 512))
@@ -89,7 +90,7 @@ def _words(claim: Claim) -> dict[str, list[str]]:
     words = {}
     for name in ODD:
         data = odd(name)
-        words[name] = [str(verify_with(programs, TIER, seed, data).verdict) for seed in range(SEEDS)]
+        words[name] = [str(decisions(programs, TIER, seed, data)[STATEMENT]) for seed in range(SEEDS)]
     return words
 
 

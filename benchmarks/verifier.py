@@ -24,9 +24,10 @@ from theory.claim import Claim
 from theory.cli import runtime
 from theory.cli.ordered_map import ordered_map
 from theory.engine import Programs
+from theory.kinds.kind import STATEMENT
 from theory.statistics import binomial_interval
 from theory.verdict import REFUTED, TIERS
-from theory.verification import verify_with
+from theory.verification import decisions
 
 SEEDS = 200
 BATCH = 50
@@ -78,11 +79,11 @@ def _counted(claim: Claim, data: Dataset, counts: Counts, target: int) -> Counts
     """The counts after further seeds, up to ``target``; the programs are compiled once for all of them."""
     counts, programs, started = copy.deepcopy(counts), Programs(claim), time.perf_counter()
     for seed in range(counts["seeds"], target):
-        verdict = verify_with(programs, TIERS["quick"], seed, data)
-        if verdict.verdict != claim.expected:
-            counts["unexpected"][str(seed)] = str(verdict.verdict)
-        for name, decision in verdict.mutants.items():
-            if decision != REFUTED:
+        decided = decisions(programs, TIERS["quick"], seed, data)
+        if decided[STATEMENT] != claim.expected:
+            counts["unexpected"][str(seed)] = str(decided[STATEMENT])
+        for name in claim.mutants:
+            if decided[name] != REFUTED:
                 counts["survivors"][name].append(seed)
     seconds = counts["seconds"] + time.perf_counter() - started
     return counts | {"seeds": target, "seconds": round(seconds, 1)}

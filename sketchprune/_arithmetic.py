@@ -2,10 +2,14 @@
 
 import operator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+
+_LONG_ROW = 2**16
+"""Bytes of a row from which on a matrix is summed row by row."""
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
@@ -39,6 +43,21 @@ def decay_and_gain(rate: Float[Array, "*r"], steps: Int[Array, "*t"]) -> tuple[A
 def product(a: Array | np.ndarray, b: Array | np.ndarray) -> Array:
     """The matrix product a @ b in the full precision of its dtype, on every device."""
     return jnp.matmul(a, b, precision="highest")
+
+
+@jax.jit
+def column_squares(x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "d"]:
+    """The sum of squares of each column.
+
+    On a CPU, XLA sums a few columns at a time and so jumps from row to row. Where rows are long, each jump waits for
+    memory, and adding up whole rows is up to 40 times as fast.
+
+    >>> column_squares(jnp.array([[3.0, 0.0], [4.0, 1.0]])).tolist()
+    [25.0, 1.0]
+    """
+    if jax.default_backend() != "cpu" or x.shape[1] * x.dtype.itemsize < _LONG_ROW:
+        return jnp.sum(x**2, axis=0)
+    return lax.scan(lambda total, row: (total + row**2, None), jnp.zeros_like(x, shape=x.shape[1:]), x)[0]
 
 
 def count_true(*flags: Bool[Array, "..."]) -> Int[Array, "flags"]:

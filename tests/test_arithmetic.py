@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketchprune._arithmetic import decay_and_gain, ratio
+from sketchprune._arithmetic import _LONG_ROW, column_squares, decay_and_gain, ratio
 
 
 def test_ratio_at_zeros_and_nan():
@@ -31,3 +31,15 @@ def test_decay_over_many_steps_and_of_nan():
     decay, gain = decay_and_gain(jnp.array([1e-12, 0.0, 2.0, 2.0, jnp.nan]), jnp.array([10**12, 10**15, 4, 5, 2]))
     np.testing.assert_allclose(decay, [np.exp(-1), 1, 1, -1, np.nan], rtol=1e-11)
     np.testing.assert_allclose(gain, [-np.expm1(-1), 0, 0, 2, np.nan], rtol=1e-11)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("columns", [3, _LONG_ROW // 8])
+def test_column_squares_are_sums_over_rows_however_long(rows, columns):
+    x = np.random.default_rng(0).standard_normal((rows, columns))
+    weights = np.linspace(-1, 1, columns)
+    value, slope = jax.jit(jax.value_and_grad(lambda x: weights @ column_squares(x)))(x)
+    np.testing.assert_allclose(value, weights @ (x**2).sum(0), rtol=1e-11)
+    np.testing.assert_allclose(slope, 2 * weights * x, rtol=1e-14)
+    looped = "scan" in str(jax.make_jaxpr(column_squares)(x))
+    assert looped == (columns > 3)

@@ -104,6 +104,20 @@ def verify_with(
     )
 
 
+def decisions(programs: Programs, tier: Tier, seed: int, dataset: Dataset) -> dict[str, Decision]:
+    """What :func:`verify_with` decides of the claim ("claim") and of each mutant; counterexamples are left as they are.
+
+    Args:
+        programs: of the claim.
+        tier: how much work is done.
+        seed: what all random keys derive from.
+        dataset: the data set of the data cases.
+    """
+    with jax.enable_x64(True):
+        found = programs.claim.kind.measure(Runs(programs, tier, seed, dataset), tier)
+    return {statement: found.decision(statement) for statement in found.cases}
+
+
 def _with_memory(claim: Claim, found: Findings, remembered: Remembered) -> Findings:
     """The findings, with the verdict that a remembered counterexample gives where none was found."""
     before = found.cases[STATEMENT].get(remembered.case)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import masks
-from sketchprune._arithmetic import product
+from sketchprune._arithmetic import column_squares, product
 from sketchprune._boundary import checked
 from sketchprune.laws._joined import joined, split, tree_size
 from sketchprune.laws.items import Items
@@ -73,7 +73,7 @@ def tangent_items(jacobian: Float[Array | np.ndarray, "N P"]) -> Items:
     def gram() -> Float[Array, "P P"]:
         return product(j.T, j) ** 2
 
-    return Items(jnp.sum(j**2, axis=0) ** 2, combination, gram)
+    return Items(column_squares(j) ** 2, combination, gram)
 
 
 @checked

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from sketchprune import _checks
-from sketchprune._arithmetic import ratio
+from sketchprune._arithmetic import column_squares, ratio
 from sketchprune._boundary import checked
 from sketchprune.laws._joined import check_support, tree_sum
 from sketchprune.types import Matrix, Number, PerColumn
@@ -36,7 +36,7 @@ def magnitudes(x: Matrix, w: PerColumn) -> Float[Array, "d"]:
     >>> magnitudes(jnp.array([[3.0, 0.0], [4.0, 1.0]]), jnp.array([-1.0, 2.0])).tolist()
     [5.0, 2.0]
     """
-    squares = jnp.sum(x**2, axis=0)
+    squares = column_squares(x)
     empty = squares == 0
     return jnp.where(empty, 0, jnp.sqrt(jnp.where(empty, 1, squares))) * jnp.abs(w)
 

@@ -233,13 +233,15 @@ def _tiling(models: int, bytes_each: int, memory: int | None) -> tuple[int, int]
 
 def _bytes(recipe: Recipe, data: Batch, model: list[Any], key: Any) -> int:
     """What training holds of one model (its parameters, mask and state) at a time, by shapes alone."""
-
-    def held(params, mask, network, key, batch):
-        params, others, mask = floating(params, mask)
-        loss = recipe.on_floating(others).loss_and_state_on(batch, network, key)
-        value, pullback, network = jax.vjp(loss, params, has_aux=True)
-        return params, params, recipe.optimizer.init(params), mask, network, value, pullback
-
     batch = jax.tree.map(lambda values: values[: recipe.batch_size or len(values)], data)
-    found = jax.eval_shape(held, *model, key, batch)
+    found = _held.eval_shape(*model, key, batch, recipe=recipe)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found))
+
+
+@functools.partial(jax.jit, static_argnames="recipe")  # so that it is traced once for each recipe and shape
+def _held(params, mask, network, key, batch, *, recipe: Recipe):
+    """What is in memory at once in a step of one model."""
+    params, others, mask = floating(params, mask)
+    loss = recipe.on_floating(others).loss_and_state_on(batch, network, key)
+    value, pullback, network = jax.vjp(loss, params, has_aux=True)
+    return params, params, recipe.optimizer.init(params), mask, network, value, pullback

@@ -251,10 +251,10 @@ def test_a_subject_that_fails_or_is_killed_fails_the_command_and_is_named(starte
 def test_without_names_the_benchmarks_of_speed_run(started, capsys):
     names, _ = started
     assert command.run() == 0
-    others = ["defects", "odd_data", "seconds", "verifier"]
+    others = ["defects", "identities", "odd_data", "seconds", "verifier"]
     assert sorted([*names, *others]) == sorted(command.BENCHMARKS)
     said = capsys.readouterr().out
-    assert f"left out, since they take hours: {', '.join(others)}; python -m benchmarks NAME" in said
+    assert f"left out, since they measure no speed: {', '.join(others)}; python -m benchmarks NAME" in said
 
 
 def test_unknown_benchmarks_and_damaged_records_are_refused(folder, capsys):

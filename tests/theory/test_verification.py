@@ -27,7 +27,7 @@ from theory import verify
 from theory.claim import Case, Sides
 from theory.kinds import Bound, Expectation, Identity, Probability, Rate
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, UNMET, VACUOUS
-from theory.verification import verify_with
+from theory.verification import decisions, verify_with
 
 METHODS = {
     "identity": "rounding", "bound": "rounding", "equal": "asymptotic", "bounded": "empirical Bernstein",
@@ -53,6 +53,7 @@ def test_true_claims_are_supported_and_their_mutants_refuted(name):
 @pytest.mark.parametrize("name", ["identity", "bound", "equal", "probability", "rate", "effect"])
 def test_false_claims_are_refuted(name):
     found = verdict(FALSE[name])
+    assert decisions(programs(FALSE[name]), TINY, 0, DATA) == {"claim": REFUTED} | found.mutants
     assert found.verdict == REFUTED
     assert found.as_expected == (name == "effect")  # of an effect nothing is expected
     assert (found.counterexample is None) == (name in ("rate", "effect"))

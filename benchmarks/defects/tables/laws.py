@@ -195,8 +195,8 @@ DEFECTS = (
     Defect(
         "the items of a tangent kernel have ‖J_i‖² where they should have ‖J_i‖⁴",
         file="sketchprune/sketch/items.py",
-        text="Items(jnp.sum(j**2, axis=0) ** 2, combination, gram)",
-        replacement="Items(jnp.sum(j**2, axis=0), combination, gram)",
+        text="Items(column_squares(j) ** 2, combination, gram)",
+        replacement="Items(column_squares(j), combination, gram)",
         claims=("tangent/sketch-moment",),
         tests=("tests/sketch/test_sketch.py::test_items_are_their_vectors",),
     ),

@@ -12,10 +12,11 @@ from scipy import stats
 
 from sketchprune import data, prune, scores, sketch
 from tests.support import few, quick_jit, taken
-from theory import Case, Claim, Effect, Sides, verify
+from theory import CATALOGUE, Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import drawing, efficiency, path_traces, seeds
 from theory.catalogue.effects.rank_correlation import spearman
 from theory.instances import make_groups
+from theory.staged import StagedTrial
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, TIERS, UNMET, Tier
 
 RNG = np.random.default_rng(0)
@@ -211,3 +212,36 @@ def test_controls_have_the_seeds_of_their_case():
         np.testing.assert_array_equal(leaf[:2], leaf[2:4])
         np.testing.assert_array_equal(leaf[:2], leaf[4:])
     assert (group.raw.control != group.raw.control[0]).sum() == 4
+
+
+class Untouched:
+    """What may be handed on, but not looked at."""
+
+    def __eq__(self, other):
+        raise AssertionError("a draw looked at the control")
+
+    __hash__ = None
+
+
+STAGED = {claim.draw: claim for claim in CATALOGUE if isinstance(claim.trial, StagedTrial)}
+
+
+def traced_draw(draw):
+    instance = seeds.make_seed(RNG, data.load())
+    key = jax.random.key(0)
+    rest = {name: getattr(instance, name) for name in ("params", "redrawn", "x", "y")}
+    return jax.eval_shape(lambda rest: draw(instance.replace(control=Untouched(), **rest), key).arms, rest)
+
+
+@pytest.mark.parametrize("claim", STAGED.values(), ids=lambda claim: claim.id)
+def test_what_is_drawn_is_the_same_for_every_control(claim):
+    """The verifier draws once for an effect and its controls."""
+    assert jax.tree.leaves(traced_draw(claim.draw))
+
+
+def test_a_draw_that_looks_at_the_control_is_found():
+    def draw(instance, key):
+        return seeds.drawn(instance, seeds.tree_where(instance.control == seeds.SHUFFLED, {}, {}), key)
+
+    with pytest.raises(AssertionError, match="looked at the control"):
+        traced_draw(draw)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from theory.counterexamples.balls import interpreter, linalg
+from theory.counterexamples.balls import interpreter, products, spectra
 from theory.counterexamples.balls.arrays import NoBallVersion, Undecided, balls, elementwise, midpoints
 from theory.counterexamples.balls.interpreter import evaluate
 
@@ -129,7 +129,7 @@ def test_inputs_and_constants_are_exact():
 
 def test_multiple_eigenvalues_are_counted_and_narrow():
     with flint.ctx.workprec(256):
-        values = linalg.eigenvalues(balls(RANK_ONE))
+        values = spectra.eigenvalues(balls(RANK_ONE))
     np.testing.assert_allclose(midpoints(values), [0, 0, 0, 6], rtol=0, atol=1e-60)
     assert max(float(value.rad()) for value in values) < 1e-60
 
@@ -138,29 +138,29 @@ def test_eigenvalues_close_together_are_as_narrow_as_others():
     """Refined where they are apart, by rotations where they are not; either finds what the other one leaves."""
     turned = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
     with flint.ctx.workprec(256):
-        basis = linalg._orthonormal(balls(turned))
+        basis = spectra._orthonormal(balls(turned))
         values = balls([1.0, 1.0 + 2.0**-50, 1.0 + 2.0**-49, 2.0, 3.0])
-        matrix = linalg.product(basis * values, basis.T)
-        found = linalg.eigenvalues(elementwise(lambda ball: ball.mid(), matrix))
+        matrix = products.product(basis * values, basis.T)
+        found = spectra.eigenvalues(elementwise(lambda ball: ball.mid(), matrix))
     assert max(float(value.rad()) for value in found) < 1e-60
     assert max(float(abs(value.mid() - exact)) for value, exact in zip(found, values, strict=True)) < 1e-60
 
 
 @pytest.mark.parametrize("without", ["MAX_SWEEPS", "MAX_REFINEMENTS"])
 def test_eigenvalues_that_are_apart_need_one_method_alone(monkeypatch, without):
-    monkeypatch.setattr(linalg, without, 0)
+    monkeypatch.setattr(spectra, without, 0)
     with flint.ctx.workprec(256):
-        values = linalg.eigenvalues(balls(SYMMETRIC))
+        values = spectra.eigenvalues(balls(SYMMETRIC))
     assert max(float(value.rad()) for value in values) < 1e-60
 
 
 def test_enclosures_hold_however_far_the_iteration_came(monkeypatch):
     """From LAPACK's eigenvectors alone the balls are 1e-16 wide, and hold the eigenvalues and vectors still."""
     with flint.ctx.workprec(256):
-        values, vectors = linalg.eigh(balls(SYMMETRIC))
-        monkeypatch.setattr(linalg, "MAX_SWEEPS", 0)
-        monkeypatch.setattr(linalg, "MAX_REFINEMENTS", 0)
-        wide_values, wide_vectors = linalg.eigh(balls(SYMMETRIC))
+        values, vectors = spectra.eigh(balls(SYMMETRIC))
+        monkeypatch.setattr(spectra, "MAX_SWEEPS", 0)
+        monkeypatch.setattr(spectra, "MAX_REFINEMENTS", 0)
+        wide_values, wide_vectors = spectra.eigh(balls(SYMMETRIC))
         pairs = [*zip(wide_values, values, strict=True), *zip(wide_vectors.ravel(), vectors.ravel(), strict=True)]
         assert all(wide.contains(narrow) for wide, narrow in pairs)
         assert 1e-20 < max(float(wide.rad()) for wide, _ in pairs) < 1e-12
@@ -168,14 +168,14 @@ def test_enclosures_hold_however_far_the_iteration_came(monkeypatch):
 
 def test_eigenvectors_of_a_multiple_eigenvalue_are_undecided():
     with flint.ctx.workprec(128), pytest.raises(Undecided, match="eigh"):
-        linalg.eigh(balls(RANK_ONE[np.ix_([0, 1, 3], [0, 1, 3])]))
+        spectra.eigh(balls(RANK_ONE[np.ix_([0, 1, 3], [0, 1, 3])]))
 
 
 def test_parts_of_a_matrix_are_decomposed_by_themselves():
     """The eigenvalue 1 is double, but a part holds it once each."""
     matrix = np.diag([1.0, 0.0, 1.0])
     with flint.ctx.workprec(128):
-        values, vectors = linalg.eigh(balls(matrix))
+        values, vectors = spectra.eigh(balls(matrix))
     np.testing.assert_array_equal(midpoints(values), [0, 1, 1])
     np.testing.assert_array_equal(midpoints(vectors) @ np.diag([0, 1, 1]) @ midpoints(vectors).T, matrix)
 
