@@ -1,6 +1,7 @@
 """The report as one page: index.html, which needs no other file."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -67,6 +68,10 @@ def as_html(report: Report, changes: Comparison | str | None = None) -> str:
     return _templates().get_template("index.html").render(contents)
 
 
+_LOGARITHM = re.compile(r"(<mi>log</mi>|<msub><mi>log</mi><mn>2</mn></msub>)(?=<m(?:i|n|frac|sub|sup)>)")
+"""A logarithm whose argument follows without a bracket: the converter puts no space between the two."""
+
+
 def mathml(latex: str) -> Markup:
     r"""A formula as MathML.
 
@@ -79,7 +84,7 @@ def mathml(latex: str) -> Markup:
     text = convert(latex, display="block").replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     if "\\" in text or "&#x0005C;" in text:
         raise ValueError(f"statement is {latex!r}; it takes LaTeX that latex2mathml knows")
-    return Markup(text)
+    return Markup(_LOGARITHM.sub(r'\1<mspace width="0.17em"/>', text))
 
 
 @cache

@@ -229,6 +229,12 @@ def test_unknown_latex_is_an_error_and_the_page_shows_its_source():
     assert r"<code>\nosuchcommand &lt;x&gt;</code>" in as_html(Report(RUN, [(odd, verdict)]))
 
 
+@pytest.mark.parametrize("formula", [r"\log\frac1p", r"\log n", r"\log_2\frac1p"])
+def test_a_logarithm_is_apart_from_its_argument(formula):
+    assert re.search(r'log</mi>(<mn>2</mn></msub>)?<mspace width="0.17em"/>', mathml(formula))
+    assert "mspace" not in mathml(formula.replace("\\frac1p", "(p)").replace(" n", "(n)"))
+
+
 PAPERS = {
     "bar2023sketching", "gebhart2021paths", "gonon2024pathmetrics", "gadhikar2023random", "drineas2006matmul",
     "tropp2015concentration", "lee2019wide", "jacot2018ntk", "tanaka2020synflow", "lee2019snip",
