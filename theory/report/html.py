@@ -68,7 +68,7 @@ def as_html(report: Report, changes: Comparison | str | None = None) -> str:
     return _templates().get_template("index.html").render(contents)
 
 
-_LOGARITHM = re.compile(r"(<mi>log</mi>|<msub><mi>log</mi><mn>2</mn></msub>)(?=<m(?:i|n|frac|sub|sup)>)")
+_LOGARITHM = re.compile(r"((?<!<msub>)<mi>log</mi>|<msub><mi>log</mi><mn>2</mn></msub>)(?=<m(?:i|n|frac|sub|sup)>)")
 """A logarithm whose argument follows without a bracket: the converter puts no space between the two."""
 
 
