@@ -11,7 +11,6 @@ import pytest
 
 from sketchprune import models, train
 from sketchprune.models import patches
-from tests.support import quick_jit
 
 SMALL = {
     "linear": models.linear(3),
@@ -163,7 +162,7 @@ def test_lenet_by_patches_is_lenet(side, pooling):
     jax.tree.map(np.testing.assert_array_equal, params, same)
     assert "conv_general_dilated" not in str(jax.make_jaxpr(patched)(params, x))
     results = [
-        quick_jit(jax.value_and_grad(lambda params, run=run: jnp.sum(jnp.sin(run(params, x)))))(params)
+        jax.jit(jax.value_and_grad(lambda params, run=run: jnp.sum(jnp.sin(run(params, x)))))(params)
         for run in (apply, patched)
     ]
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), *results)

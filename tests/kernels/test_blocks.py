@@ -12,7 +12,7 @@ from jax import lax
 from sketchprune import kernels
 from sketchprune.kernels import _blocks, _plan, columns
 from sketchprune.kernels._blocks import cut
-from tests.support import normal, quick_jit
+from tests.support import normal
 from tests.support.networks import assert_same, instance, matrix, random_mask
 
 
@@ -32,7 +32,7 @@ def test_in_little_memory(monkeypatch):
     few_kept = random_mask(params, 1, density=0.2)
     sketch = random_mask(params, 2)
 
-    @quick_jit
+    @jax.jit
     def results(params, sketch):
         return (
             kernels.ntk(grouped, params, x),
@@ -43,7 +43,7 @@ def test_in_little_memory(monkeypatch):
         )
 
     whole, kept, crossed, norm, trace = results(params, sketch)
-    plain = quick_jit(functools.partial(kernels.ntk_reference, grouped))
+    plain = jax.jit(functools.partial(kernels.ntk_reference, grouped))
     assert_same(whole, plain(params, x, mask=jax.tree.map(jnp.ones_like, params)))
     assert_same(kept, plain(params, x, mask=jax.tree.map(jnp.float64, few_kept))[:, :3])
     theta = plain(params, x, mask=sketch)
@@ -121,7 +121,7 @@ def test_a_norm_counts_samples_of_overlapping_blocks_once():
 
     cuts = blocks_of(lambda: kernels.frobenius_norm(apply, params, x))
     assert [spans.starts.tolist() for spans in cuts] == [[0, 200, 399]]
-    theta = quick_jit(functools.partial(kernels.ntk_reference, apply, trace_outputs=True))(params, x)
+    theta = jax.jit(functools.partial(kernels.ntk_reference, apply, trace_outputs=True))(params, x)
     np.testing.assert_allclose(kernels.frobenius_norm(apply, params, x), jnp.linalg.norm(theta), rtol=1e-12)
 
 
@@ -138,7 +138,7 @@ def test_column_norms_count_samples_of_overlapping_blocks_once(monkeypatch):
     (spans,) = cuts
     assert (spans.starts.tolist(), spans.new.tolist()) == ([0, 3, 4], [0, 3, 6])
     norms = kernels.column_norms(apply, params, x)
-    jacobian = quick_jit(jax.jacrev(apply))(params, x)
+    jacobian = jax.jit(jax.jacrev(apply))(params, x)
     jax.tree.map(assert_same, norms, jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1)), jacobian))
 
 

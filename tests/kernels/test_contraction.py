@@ -10,7 +10,7 @@ import pytest
 from sketchprune import kernels
 from sketchprune.kernels import _plan
 from sketchprune.kernels._network import mask_leaves, network
-from tests.support import normal, quick_jit
+from tests.support import normal
 from tests.support.networks import assert_same
 
 PARAMS = {"first": normal(0, 64, 128), "last": normal(1, 128, 1), "scale": normal(2, 128)}
@@ -51,5 +51,5 @@ def test_gathered_columns_count_once(monkeypatch, stored, trace):
     assert len(gathered) == 3 and None not in gathered[::2]  # the first layer, and the scale, which is no layer's
     assert gathered[0].size > mask["first"].sum() and gathered[2].size > mask["scale"].sum()
     found = kernels.ntk(apply, PARAMS, X, mask=mask, trace_outputs=trace)
-    reference = quick_jit(functools.partial(kernels.ntk_reference, apply, trace_outputs=trace))
+    reference = jax.jit(functools.partial(kernels.ntk_reference, apply, trace_outputs=trace))
     assert_same(found, reference(PARAMS, X, mask=jax.tree.map(jnp.asarray, mask)))

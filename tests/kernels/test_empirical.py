@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sketchprune import kernels
-from tests.support import few, normal, quick_jit
+from tests.support import few, normal
 from tests.support.networks import NETWORKS, assert_same, instance, matrix, random_mask
 
 
@@ -21,7 +21,7 @@ def test_is_the_plain_kernel(name):
     apply, params, x = instance(name)
     few_kept, sketch = random_mask(params, 1, density=0.2), random_mask(params, 2)
 
-    @functools.partial(quick_jit, static_argnames="kernel")
+    @functools.partial(jax.jit, static_argnames="kernel")
     def results(params, sketch, *, kernel):
         found = {"sketch": kernel(apply, params, x, mask=sketch)}
         if name not in ("vgg", "resnet"):
@@ -60,7 +60,7 @@ def test_permuted_samples(order):
 def test_masked_is_the_kernel_of_the_kept_columns():
     apply, params, x = instance("mlp")
     mask = random_mask(params, 4, density=0.3)
-    jacobian = quick_jit(jax.jacrev(apply))(params, x)
+    jacobian = jax.jit(jax.jacrev(apply))(params, x)
     columns = jnp.concatenate(
         [
             j.reshape(*j.shape[:2], -1)[:, :, kept.reshape(-1)]
@@ -92,7 +92,7 @@ def test_can_be_differentiated():
         return jnp.sum(theta**2)
 
     actual, expected = (
-        quick_jit(jax.grad(functools.partial(total, kernel), argnums=(0, 1)))(params, sketch)
+        jax.jit(jax.grad(functools.partial(total, kernel), argnums=(0, 1)))(params, sketch)
         for kernel in (functools.partial(kernels.ntk, block_size=2), kernels.ntk_reference)
     )
     jax.tree.map(assert_same, actual, expected)
@@ -138,7 +138,7 @@ def test_linen_nnx_and_plain_agree():
 def test_float32_is_close(name):
     apply, params, x = instance(name)
     single = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-    kernel = quick_jit(functools.partial(kernels.ntk, apply))
+    kernel = jax.jit(functools.partial(kernels.ntk, apply))
     theta = kernel(single, x.astype(jnp.float32))
     assert theta.dtype == jnp.float32
     assert_same(theta, kernel(params, x), 1e-5)

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from sketchprune import kernels, laws, sketch
-from tests.support import close, flat, quick_jit
+from tests.support import close, flat
 from tests.support.networks import instance, random_mask
 
 LAWS = {
@@ -42,7 +42,7 @@ def test_errors_of_laws_are_those_of_the_explicit_jacobian(name, masked):
     apply, params, x = instance(name)
     mask = random_mask(params, 3) if masked else None
 
-    @quick_jit
+    @jax.jit
     def errors(params, chances):
         items = kernels.ntk_items(apply, params, x, mask=mask)
         expected = explicit_items(apply, params, x, flat(mask) if masked else 1.0)
@@ -61,14 +61,12 @@ def test_combinations_and_gram_matrix():
     """Coefficients may be negative; known or traced."""
     apply, params, x = instance("mlp")
     items = kernels.ntk_items(apply, params, x)
-    expected = quick_jit(
-        lambda c: (lambda items: (items.combination(c), items.gram()))(explicit_items(apply, params, x))
-    )
+    expected = jax.jit(lambda c: (lambda items: (items.combination(c), items.gram()))(explicit_items(apply, params, x)))
     coefficients = jax.tree.map(lambda draws: 1 - draws, random_mask(params, 4))
     assert min(leaf.min() for leaf in jax.tree.leaves(coefficients)) < 0
     size, gram = expected(flat(coefficients))
     close(items.combination(coefficients), size)
-    close(quick_jit(items.combination)(coefficients), size)
+    close(jax.jit(items.combination)(coefficients), size)
     close(items.gram(), gram)
 
 

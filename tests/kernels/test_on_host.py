@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from sketchprune import kernels
 from sketchprune.kernels import _npy
-from tests.support import kernel_process, normal, quick_jit, search_process, without_type_checks
+from tests.support import kernel_process, normal, search_process, without_type_checks
 from tests.support.networks import assert_same, instance, random_mask
 
 
@@ -41,7 +41,7 @@ def test_is_the_kernel_in_every_form(mask, second, trace_outputs):
     mask = {None: None, "few": random_mask(PARAMS, 1, density=0.2), "sketch": random_mask(PARAMS, 2)}[mask]
     options = {"mask": mask, "trace_outputs": trace_outputs}
     found = kernels.ntk_on_host(grouped, PARAMS, X, second, block_size=2, mesh=over(3), **options)
-    plain = quick_jit(functools.partial(kernels.ntk_reference, grouped, trace_outputs=trace_outputs))
+    plain = jax.jit(functools.partial(kernels.ntk_reference, grouped, trace_outputs=trace_outputs))
     ones = jax.tree.map(jnp.ones_like, PARAMS)
     assert isinstance(found, np.ndarray)
     assert_same(found, plain(PARAMS, X, second, mask=ones if mask is None else jax.tree.map(jnp.float64, mask)))

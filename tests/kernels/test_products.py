@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketchprune import kernels
-from tests.support import normal, quick_jit
+from tests.support import normal
 from tests.support.networks import assert_same, instance, matrix, random_mask
 
 
@@ -16,7 +16,7 @@ from tests.support.networks import assert_same, instance, matrix, random_mask
 def test_products_trace_norms_and_spectrum(name):
     apply, params, x = instance(name)
 
-    @quick_jit
+    @jax.jit
     def results(params, vector, mask):
         functions = (kernels.trace, kernels.frobenius_norm, kernels.extreme_eigenvalues)
         theta = kernels.ntk_reference(apply, params, x, mask=mask)
@@ -41,8 +41,8 @@ def test_column_norms_are_those_of_the_jacobian(name):
     def outputs(params):
         return apply({**whole, **params}, x)
 
-    squares = jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1)), quick_jit(jax.jacrev(outputs))(params))
-    norms = quick_jit(lambda params: kernels.column_norms(apply, params, x))(whole)
+    squares = jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1))(jax.jacrev(outputs))(params))
+    norms = jax.jit(lambda params: kernels.column_norms(apply, params, x))(whole)
     assert jax.tree.map(jnp.shape, norms) == jax.tree.map(jnp.shape, whole)
     if steps is not None:
         assert not norms.pop("steps").any()

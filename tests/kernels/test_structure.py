@@ -13,7 +13,7 @@ from jax import lax
 
 from sketchprune.kernels.sensitivities import sensitivities
 from sketchprune.kernels.structure import read
-from tests.support import few, normal, quick_jit
+from tests.support import few, normal
 
 
 def check_form(apply, params, x):
@@ -21,7 +21,7 @@ def check_form(apply, params, x):
     structure = read(apply, params, x[:1])
     leaves, tree = jax.tree.flatten(params)
 
-    @quick_jit
+    @jax.jit
     def both(leaves, sample):
         found = sensitivities(structure, leaves, sample)
         expected = jax.jacrev(lambda leaves: apply(tree.unflatten(leaves), sample)[0])(leaves)
@@ -129,8 +129,8 @@ def check_form_loosely(apply, params, x):
     """For networks that compute in float32 inside."""
     structure = read(apply, params, x)
     leaves, tree = jax.tree.flatten(params)
-    found = quick_jit(lambda leaves: sensitivities(structure, leaves, x))(leaves)
-    expected = quick_jit(jax.jacrev(lambda leaves: apply(tree.unflatten(leaves), x)[0]))(leaves)
+    found = jax.jit(lambda leaves: sensitivities(structure, leaves, x))(leaves)
+    expected = jax.jit(jax.jacrev(lambda leaves: apply(tree.unflatten(leaves), x)[0]))(leaves)
     for layer, a, g in zip(structure.layers, found.inputs, found.outputs, strict=True):
         columns = jax.vmap(lambda *own, layer=layer: layer.columns(own))(*expected)
         np.testing.assert_allclose(abs(jnp.einsum("qti,kqtj->kqji", a, g)), abs(columns), atol=1e-5)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from sketchprune import masks, paths
-from tests.support import close, flat, normal, quick_jit
+from tests.support import close, flat, normal
 
 
 def test_paths_make_the_network_and_its_jacobian(small, mask):
     """f = Σ features·values and ∂f/∂θ = features · jacobian, on the kept columns."""
     x = normal(0, 3, *small.input_shape)
 
-    @quick_jit
+    @jax.jit
     def both(params, mask):
         found = small.paths(params, mask)
         masked = params if mask is None else masks.apply(params, mask)
@@ -45,7 +45,7 @@ def test_linear_networks_have_every_path_active():
     x = normal(3, 5, 3)
     units = []
 
-    @quick_jit
+    @jax.jit
     def both(weights):
         found = paths.enumerate_paths(weights)
         units.append(found.units)
@@ -62,7 +62,7 @@ def test_enumeration_under_jit_and_vmap():
     def gram(first, second, kept):
         return paths.enumerate_paths([first, second], [kept, None]).gram
 
-    alone, every = quick_jit(gram), quick_jit(jax.vmap(gram))(*weights, kept)
+    alone, every = jax.jit(gram)(jax.vmap(gram))(*weights, kept)
     for at in range(5):
         close(every[at], alone(weights[0][at], weights[1][at], kept[at]))
     close(every[0], gram(weights[0][0], weights[1][0], kept[0]))

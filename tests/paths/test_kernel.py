@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sketchprune import paths
-from tests.support import close, few, flat, normal, quick_jit, taken
+from tests.support import close, few, flat, normal, taken
 from tests.support.path_networks import SMALL_NETWORKS, relu_network
 
 
-@functools.partial(quick_jit, static_argnames="small")
+@functools.partial(jax.jit, static_argnames="small")
 def listed(small, params, mask, u):
     """Values v_p, the Jacobian with √u of the input that each path starts from, and that input."""
     found = small.paths(params, mask)
@@ -22,7 +22,7 @@ def listed(small, params, mask, u):
     return found.values, jnp.sqrt(start)[:, None] * found.jacobian, start
 
 
-@functools.partial(quick_jit, static_argnames="small")
+@functools.partial(jax.jit, static_argnames="small")
 def formulas(small, params, mask, u, vector):
     """All that is found without listing paths."""
     arguments, options = (small.apply, params, small.input_shape), {"u": u, "mask": mask}
@@ -161,7 +161,7 @@ def test_jit_and_vmap(name):
         arguments = small.apply, params, small.input_shape
         return paths.path_norm(*arguments, 2, mask=mask), paths.trace(*arguments, mask=mask)
 
-    every = quick_jit(jax.vmap(both))(stacked, kept)
+    every = jax.jit(jax.vmap(both))(stacked, kept)
     for at in range(3):
         alone = both(*jax.tree.map(jnp.asarray, taken((stacked, kept), at)))
         close([leaf[at] for leaf in every], alone, 1e-14)
@@ -176,6 +176,6 @@ def test_the_norm_is_differentiable():
     def norm(params, u):
         return paths.path_norm(small.apply, params, small.input_shape, 2, u=u)
 
-    in_params, in_u = quick_jit(jax.grad(norm, argnums=(0, 1)))(params, u)
+    in_params, in_u = jax.jit(jax.grad(norm, argnums=(0, 1)))(params, u)
     close(flat(in_params), 2 * values @ jacobian)
     close(jnp.sum(in_u), np.sum(values**2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sketchprune import paths
-from tests.support import close, flat, normal, quick_jit
+from tests.support import close, flat, normal
 
 INPUTS = 3
 PARAMS = {"w": normal(1, INPUTS, 4), "b": normal(2, 4), "v": normal(3, 2, 2), "c": normal(4, 2)}
@@ -54,7 +54,7 @@ def stacked(tree):
     return flat([tree[name] for name in "wbvc"])
 
 
-@quick_jit
+@jax.jit
 def formulas(params, mask, u, vector):
     """All that is found without listing paths."""
     arguments, options = (pooled, params, (INPUTS,)), {"u": u, "mask": mask, **ALLOWED}
@@ -86,7 +86,7 @@ def test_the_trace_is_the_derivative_of_the_network_of_squares():
 
     params = {"conv": {"kernel": normal(1, 3, 3, 1, 2), "bias": normal(2, 2)}, "v": normal(3, 8, 3), "c": normal(4, 3)}
 
-    @quick_jit
+    @jax.jit
     def both(params):
         squares = jax.tree.map(jnp.square, params)
         slopes = jax.grad(lambda squares: jnp.sum(conv(squares, jnp.ones((1, 4, 4, 1)))))(squares)

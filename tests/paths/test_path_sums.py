@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 
 from sketchprune import paths
-from tests.support import close, quick_jit
+from tests.support import close
 
 WEIGHTS = np.array([[0.5, -1.5], [0.0, 2.0], [-0.75, 1.25]])
 INPUT = np.array([0.5, 2.0, 1.5])
@@ -37,7 +37,7 @@ OPERATIONS = {
 def test_operations_on_path_sums():
     """Without activations, a network at |θ|³ and |c|³ sums to R_3(θ; u)."""
 
-    @quick_jit
+    @jax.jit
     def both(weights, u):
         norms, sums = [], []
         for operation in OPERATIONS.values():

@@ -2,12 +2,12 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sketchprune import paths
-from tests.support import quick_jit
 from tests.support.path_networks import relu_network
 
 
@@ -52,7 +52,7 @@ def test_deep_and_sparse_in_float32():
     coarse = [jnp.asarray(w, jnp.float32) for w in params]
     options = {"mask": [jnp.asarray(m) for m in kept], "log": True}
 
-    @quick_jit
+    @jax.jit
     def found(params):
         norms = [paths.path_norm(relu_network, params, (100,), power, **options) for power in (1, 2)]
         return jnp.stack([*norms, paths.trace(relu_network, params, (100,), **options)])
@@ -67,7 +67,7 @@ def test_sums_that_grow_with_each_layer_do_not_overflow():
     """Eighteen layers of width n whose weights are all a, after an input of ones: R_q = n Π n a^q."""
     params = [jnp.full((64, 64), a, jnp.float32) for a in (0.95, 19.0) for _ in range(9)]
 
-    @quick_jit
+    @jax.jit
     def found(params):
         return jnp.stack([paths.path_norm(relu_network, params, (64,), power, log=True) for power in (1, 2)])
 
@@ -78,7 +78,7 @@ def test_sums_that_grow_with_each_layer_do_not_overflow():
 DEPTH = 8
 
 
-@quick_jit
+@jax.jit
 def logarithms(params, mask, u):
     """log R_2, log Tr Π and log λ_1."""
     arguments, options = (relu_network, params, u.shape), {"u": u, "mask": mask, "log": True}

@@ -11,7 +11,7 @@ import pytest
 
 from sketchprune import masks, scores
 from sketchprune.testing import check_score
-from tests.support import close, flat, normal, quick_jit
+from tests.support import close, flat, normal
 
 KEY = jax.random.key(3)
 FLOWS = ("synflow", "synflow_l2", "path_trace", "trace_drop")
@@ -73,7 +73,7 @@ def test_other_leaves_may_be_pruned():
     given = scores.grasp(biased, mean_loss, BIASED, BATCH, prunable={"w": True, "b": True, "v": False})
     jax.tree.map(np.testing.assert_array_equal, found, given)
 
-    @quick_jit
+    @jax.jit
     def expected(own):
         def half_square(own):
             slopes = jax.grad(lambda own: mean_loss(biased(BIASED | own, BATCH[0]), BATCH[1]))(own)
@@ -210,7 +210,7 @@ def test_the_loss_sees_all_outputs_at_once(block_size):
     def uneven(outputs, y):
         return jnp.log(jnp.sum((outputs - y) ** 2))
 
-    @quick_jit
+    @jax.jit
     def program(params):
         objective = jax.grad(lambda params: uneven(apply(params, BATCH[0]), BATCH[1]))
         gradient = objective(params)
@@ -232,7 +232,7 @@ def test_kernel_scores_add_up_over_samples():
     def apply(params, x):
         return jax.nn.relu(x @ params[0]) @ params[1]
 
-    @quick_jit
+    @jax.jit
     def program(params):
         trace = [scores.ntk_trace(apply, None, params, (part, None)) for part in (x, *jnp.split(x, 2))]
         sap = [scores.ntk_sap(apply, None, params, (part, None), key=KEY) for part in (x, jnp.concatenate([x, x]))]
@@ -272,6 +272,6 @@ def test_memory_does_not_grow_with_the_samples(name):
     def run(params, batch, key):
         return scores.SCORES[name](wide, mean_loss, params, batch, key=key)
 
-    held = quick_jit(run).lower(params, batch, KEY).compile().memory_analysis().temp_size_in_bytes
+    held = jax.jit(run).lower(params, batch, KEY).compile().memory_analysis().temp_size_in_bytes
     layer = 256 * 512 * 8
     assert held < 5 * layer

@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from sketchprune import masks, scores
-from tests.support import close, flat, normal, quick_jit
+from tests.support import close, flat, normal
 from tests.support.path_networks import SMALL_NETWORKS
 
 KEY = jax.random.key(3)
@@ -84,7 +84,7 @@ def test_grasp_takes_biases_and_norm_scales_as_constants():
     kept = {"w": normal(8, 3, 4) > -1, "v": normal(9, 4, 2) > -1}
     mask = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params) | kept
 
-    @quick_jit
+    @jax.jit
     def expected(kernels):
         masked = masks.apply(kernels, kept)
 
@@ -119,7 +119,7 @@ def test_every_score_is_its_formula(name):
     ones = jnp.ones_like(x), batch[1]
     dead = jax.tree.map(jnp.zeros_like, params)
 
-    @quick_jit
+    @jax.jit
     def program(params, batch, mask):
         return all_scores(small, params, batch, mask), by_paths(small, params, batch, mask)
 
@@ -142,7 +142,7 @@ def test_flows_start_from_ones_by_default_and_need_no_mask():
     params, x = (normal(2, 4, 2),), normal(3, 5, 4)
     small, batch = SMALL_NETWORKS["linear"], (x, None)
 
-    @quick_jit
+    @jax.jit
     def both(params):
         flows = [scores.SCORES[name] for name in FLOWS]
         whole = jax.tree.map(jnp.ones_like, params)
@@ -167,7 +167,7 @@ def test_the_perturbation_averages_to_the_trace_of_the_kernel():
         jacobian = jax.jacrev(apply)(masked, x)
         return sum(jnp.sum((j * f * m) ** 2) for j, f, m in zip(jacobian, factors, kept, strict=True))
 
-    expected = abs(flat(quick_jit(jax.grad(trace))(jax.tree.map(jnp.ones_like, params))))
+    expected = abs(flat(jax.jit(jax.grad(trace))(jax.tree.map(jnp.ones_like, params))))
     found = flat(scores.ntk_sap(apply, None, params, (x, None), mask=kept, key=KEY, draws=4000))
     live = np.isfinite(found)
     np.testing.assert_allclose(found[live], expected[live], atol=0.1 * float(expected.max()))
@@ -196,7 +196,7 @@ def test_without_paths_synflow_is_that_of_its_authors():
     params["norm"] = {"scale": normal(8, 4), "bias": normal(9, 4)}
     batch = jnp.ones((2, 3)), None
 
-    @quick_jit
+    @jax.jit
     def program(params):
         size = jax.tree.map(abs, params)
         gradient = jax.grad(lambda size: jnp.sum(apply(size, jnp.ones((1, 3)))))(size)
@@ -233,7 +233,7 @@ def test_dead_units_before_a_maximum():
     params = [abs(normal(1, 3, 6)), abs(normal(2, 3, 2))]
     mask = [jnp.ones((3, 6), bool).at[:, 5].set(False), jnp.ones((3, 2), bool).at[0].set(False)]
     squares = [(w * m) ** 2 for w, m in zip(params, mask, strict=True)]
-    expected = quick_jit(jax.grad(lambda s: jnp.sum(apply(s, jnp.ones((1, 3))))))(squares)
-    found = quick_jit(functools.partial(scores.path_trace, apply, None))(params, (jnp.ones((1, 3)), None), mask=mask)
+    expected = jax.jit(jax.grad(lambda s: jnp.sum(apply(s, jnp.ones((1, 3))))))(squares)
+    found = jax.jit(functools.partial(scores.path_trace, apply, None))(params, (jnp.ones((1, 3)), None), mask=mask)
     for leaf, score, kept in zip(expected, found, mask, strict=True):
         close(score[kept], leaf[kept], rtol=1e-11)

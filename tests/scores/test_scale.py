@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sketchprune import masks, scores
-from tests.support import quick_jit
 from tests.support.path_networks import relu_network
 
 FLOWS = {
@@ -18,7 +17,7 @@ FLOWS = {
 FORMS = ("authors", "later")
 
 
-@quick_jit
+@jax.jit
 def all_flows(params, kept, batch):
     """Every flow from the data, and the other forms of SynFlow-L2."""
     found = {name: score(relu_network, None, params, batch, mask=kept, inputs="data") for name, score in FLOWS.items()}
@@ -50,7 +49,7 @@ def test_sparse_layers_in_float32():
     params = [scale * rng.uniform(0.5, 1.5, (20, 20)) for scale in scales]
     kept = [np.eye(20)[rng.permutation(20)] > 0 for _ in scales]
 
-    @quick_jit
+    @jax.jit
     def flows(params, kept):
         batch = jnp.ones((1, 20), jnp.float32), None
         found = {}
@@ -76,7 +75,7 @@ def test_what_is_pruned_has_no_say_in_the_scale():
     mask = [jnp.ones((1, 2), bool), jnp.eye(2) > 0, jnp.ones((2, 1), bool)]
     params = jax.tree.map(lambda w: w.astype(jnp.float32), params)
 
-    @quick_jit
+    @jax.jit
     def program(params, mask):
         batch = jnp.ones((1, 1)), None
         trace = scores.path_trace(relu_network, None, params, batch, mask=mask)

@@ -16,7 +16,6 @@ What every test may need stands here, and each other subject has a module of its
 """
 
 import contextlib
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +23,7 @@ import numpy as np
 from hypothesis import settings
 from jaxtyping import config
 
-# --- Compilation and hypothesis settings
-
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""``jax.jit`` that compiles in half the time, for programs that run once."""
+# --- Hypothesis settings
 
 
 def few(max_examples):

@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from sketchprune import prune, train
-from tests.support import quick_jit
 from tests.support.ticket_networks import EVERY, KEEP, STEPS, counts, mean_square, network, problem
 
 RATE, MOMENTUM = 0.3, 0.9
@@ -17,7 +16,7 @@ PARAMS, SOURCE, FIRST, DATA = jax.tree.map(np.asarray, problem())
 LAYERS = ("first", "second")
 
 
-@quick_jit
+@jax.jit
 def value_and_gradient(params):
     return jax.value_and_grad(lambda params: mean_square(network(params, DATA[0]), DATA[1]))(params)
 

@@ -7,7 +7,7 @@ import pytest
 
 from sketchprune import laws, lottery, paths, prune, scores, train
 from sketchprune.data import Dataset
-from tests.support import quick_jit, taken
+from tests.support import taken
 from theory.catalogue.effects import least_bound, path_traces, ratios, seeds, tickets
 from theory.claim import Source
 
@@ -25,7 +25,7 @@ def layers(mask):
 @pytest.mark.parametrize("rule", ["balanced", "pyramidal"])
 def test_masks_of_two_rules_keep_the_same_counts(rule):
     """As drawn they keep the density exactly; with their flow preserved, as many as each other, and no less."""
-    pairs = quick_jit(lambda instance, key: ratios.masks_of_rules(instance, rule, key))(INSTANCE, KEY)
+    pairs = jax.jit(lambda instance, key: ratios.masks_of_rules(instance, rule, key))(INSTANCE, KEY)
     for row, density in enumerate(ratios.DENSITIES):
         drawn, preserved = (
             [layers(jax.tree.map(lambda leaf, at=(flow, row, arm): leaf[at], pairs)) for arm in (0, 1)]
@@ -68,7 +68,7 @@ def test_tickets_lie_inside_their_source_and_have_one_count(name, monkeypatch):
     assert 0.4 * SIZE < sum(leaf.sum() for leaf in layers(sparse)) < 0.6 * SIZE
     sources = seeds.stacked(jax.tree.map(np.ones_like, sparse), sparse)
     keeps = jnp.array([schedule(size, keep) for size in (SIZE, SIZE // 2)])
-    found = quick_jit(jax.vmap(lambda source, keeps: search(INSTANCE, source, keeps, KEY)))(sources, keeps)
+    found = jax.jit(jax.vmap(lambda source, keeps: search(INSTANCE, source, keeps, KEY)))(sources, keeps)
     for arm in range(2):
         mask, params = layers(taken(found.mask, arm)), layers(taken(found.params, arm))
         assert sum(leaf.sum() for leaf in mask) == keep
@@ -92,7 +92,7 @@ def test_arms_are_what_was_found_and_controls_are_what_becomes_of_it():
         id="my/search", title="A search", source=Source("evci2020rigl"), note="",
     )  # fmt: skip
 
-    @quick_jit
+    @jax.jit
     def run(control):
         instance = INSTANCE.replace(control=control)
         return claim.trial(instance, claim.draw(instance, KEY))["claim"]
@@ -112,7 +112,7 @@ def test_how_far_the_trace_and_the_weights_move(monkeypatch):
     trial = path_traces.TRACE_MOVES.trial
     draw = path_traces._draw_top((("magnitude", scores.magnitude),))
 
-    @quick_jit
+    @jax.jit
     def program(instance, key):
         shared, arms, _ = draw(instance, key)
         results = jax.vmap(lambda mask: trial.run(instance, shared, mask))(arms)
@@ -130,7 +130,7 @@ def test_how_far_the_trace_and_the_weights_move(monkeypatch):
 
 def test_masks_of_the_least_bound_and_of_its_rivals_keep_the_same_counts():
     keeps = jnp.asarray(prune.exponential_schedule(SIZE, 200, 2))
-    own = quick_jit(least_bound.least_bound_mask)(INSTANCE, keeps)
+    own = jax.jit(least_bound.least_bound_mask)(INSTANCE, keeps)
     for mask in own, least_bound.snip_mask(INSTANCE, 200), least_bound.synflow_mask(INSTANCE, 200):
         assert sum(leaf.sum() for leaf in layers(mask)) == 200
     assert all(leaf.any() for leaf in layers(own))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sketchprune import data, prune, scores, sketch
-from tests.support import few, quick_jit, taken
+from tests.support import few, taken
 from theory import CATALOGUE, Case, Claim, Effect, Sides, verify
 from theory.catalogue.effects import drawing, efficiency, path_traces, seeds
 from theory.catalogue.effects.rank_correlation import spearman
@@ -86,7 +86,7 @@ def test_masks_and_efficiencies_are_those_of_the_scores():
     checked = ("magnitude", "grasp", "synflow")
     table = {name: scores.SCORES[name] for name in (*checked, "ntk_trace")}
 
-    @quick_jit
+    @jax.jit
     def program(instance, key):
         found = efficiency.masks_of_scores(instance, key, table), seeds.stacked_scores(instance, table, key)
         return *found, jax.jacrev(instance.apply)(instance.params, instance.x[0][:64])

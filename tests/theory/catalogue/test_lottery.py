@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 
 from sketchprune import data
-from tests.support import quick_jit
 from theory.catalogue.lottery import densities, masks
 
 digits = cache(data.load)
@@ -46,7 +45,7 @@ def test_path_quantities_are_sums_over_paths(case):
         slopes = [c * math.prod(factors[:at] + factors[at + 1 :]) for at, c in enumerate(fixed)]
         kept = sum(slope**2 for slope, i in zip(slopes, weight, strict=True) if mask[i])
         expected += [value != 0, abs(value) * first[path[0]], value**2 * u, kept * u, sum(s**2 for s in slopes) * u]
-    found, with_pruned = quick_jit(densities.path_quantities)(net, mask)
+    found, with_pruned = jax.jit(densities.path_quantities)(net, mask)
     np.testing.assert_allclose([*found, with_pruned], expected, rtol=1e-12)
 
 
@@ -68,7 +67,7 @@ def test_the_deviation_counts_the_weights_of_all_layers():
 
 def test_rates_of_connectivity_are_those_of_independent_units():
     kernels = masks.CONNECTIVITY.cases[0].make(rng(), digits())
-    trial = quick_jit(masks.CONNECTIVITY.trial)
+    trial = jax.jit(masks.CONNECTIVITY.trial)
     rates = trial(kernels, jax.random.key(0))["claim"].delta.reshape(2, 7)
     for delta, found in zip(masks.DELTAS, rates, strict=True):
         exact = np.array([1 - (1 - delta / units) ** units for units in (16, 10)])
@@ -78,7 +77,7 @@ def test_rates_of_connectivity_are_those_of_independent_units():
 def test_units_are_connected_above_the_critical_density():
     """As often as the exact probability says; and the library's masks as well."""
     kernels = masks.CONNECTIVITY.cases[0].make(rng(), digits())
-    sides = quick_jit(jax.vmap(lambda key: masks.CONNECTIVITY.trial(kernels, key)["claim"]))(
+    sides = jax.jit(jax.vmap(lambda key: masks.CONNECTIVITY.trial(kernels, key)["claim"]))(
         jax.random.split(jax.random.key(1), 2000)
     )
     failed = np.asarray(sides.measured > sides.theory).mean(axis=0).reshape(2, 7)

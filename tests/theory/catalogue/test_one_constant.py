@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sketchprune import data
-from tests.support import quick_jit
 from theory.catalogue.lottery import one_constant
 from theory.catalogue.lottery.one_constant import SUBSET_SUM_CONSTANT
 from theory.counterexamples import certify
@@ -66,7 +65,7 @@ def test_the_counterexample_is_certified():
 
 
 def test_a_law_of_items_must_be_spread_and_n_large_enough():
-    met = quick_jit(lambda items: [holds(items) for holds in SUBSET_SUM_CONSTANT.hypotheses.values()])
+    met = jax.jit(lambda items: [holds(items) for holds in SUBSET_SUM_CONSTANT.hypotheses.values()])
     items = one_constant._few(np.random.default_rng(0), data.load())
     assert met(items) == [True, True]
     assert met(items.replace(quantiles=0 * items.quantiles)) == [False, True]

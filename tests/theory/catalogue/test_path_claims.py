@@ -1,11 +1,11 @@
 """Claims of the paths/ family: their theory against path sums written out in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sketchprune import data, paths
-from tests.support import quick_jit
 from theory.catalogue.paths.error import PRUNING_ERROR, flow_through
 
 
@@ -27,7 +27,7 @@ def test_a_mask_takes_the_paths_through_pruned_weights_from_the_path_norm(number
         lost += u[start] * size * (net.masks[:, used].min(axis=1) == 0)
         flow[used] += mean[start] * size
 
-    @quick_jit
+    @jax.jit
     def norm(theta, mask, u):
         return paths.path_norm(net.apply, theta, u.shape, 1, u=u, mask=mask)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sketchprune import data, paths
-from tests.support import quick_jit
 from theory.catalogue.paths.cases import ALL, CLEAR
 from theory.catalogue.paths.listing import list_paths, path_features
 from theory.catalogue.paths.networks import WIDTHS
@@ -20,7 +19,7 @@ def rng(*seed):
     return np.random.default_rng([7, *seed])
 
 
-@quick_jit
+@jax.jit
 def listing(net):
     found = list_paths(net)
     return found, path_features(net, found), net.run(net.masked, net.x)
@@ -32,7 +31,7 @@ def test_the_listed_paths_are_those_of_the_library(case):
     net = case.make(rng(), digits())
     theirs = []
 
-    @quick_jit
+    @jax.jit
     def library(theta, kept, x):
         layers = [
             paths.Edges(theta, index, c, c.shape[1:])
@@ -67,7 +66,7 @@ def test_the_convolution_is_one():
     def convolve(x, kernel, stride, padding):
         return jax.lax.conv_general_dilated(x, kernel, (stride,), [padding], dimension_numbers=("NWC", "WIO", "NWC"))
 
-    @quick_jit
+    @jax.jit
     def both(net):
         first = jax.nn.relu(convolve(net.x[..., None], net.masked[:8].reshape(4, 1, 2), 3, (1, 1)))
         second = jax.nn.relu(convolve(first, net.masked[8:16].reshape(2, 2, 2), 1, (1, 0)))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sketchprune import data
-from tests.support import quick_jit
 from theory.catalogue.sketch import training
 from theory.catalogue.sketch.cases import draw_instance
 from theory.catalogue.tangent import sketches, speed
@@ -22,9 +21,7 @@ def test_training_may_keep_columns_of_zeros_alone():
     mask = np.zeros(64)
     mask[:3] = 1
     with jax.enable_x64(True):
-        sides = quick_jit(lambda *a: training._at_t(*a)["claim"])(
-            jax.tree.map(jnp.asarray, instance), jnp.asarray(mask)
-        )
+        sides = jax.jit(lambda *a: training._at_t(*a)["claim"])(jax.tree.map(jnp.asarray, instance), jnp.asarray(mask))
     expected = np.full(len(training.TIMES), instance.y @ instance.y)
     np.testing.assert_allclose(sides.measured, expected, rtol=1e-12)
     np.testing.assert_allclose(sides.theory, expected, rtol=1e-12)

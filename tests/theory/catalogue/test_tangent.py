@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from sketchprune import data
-from tests.support import quick_jit
 from theory.catalogue.tangent import trained_means, training
 
 
@@ -15,7 +14,7 @@ def test_training_errors_and_their_bounds(number):
     case = trained_means.TRAINING_ERROR_RIDGE.cases[number]
     network = case.make(np.random.default_rng(1), data.load())
 
-    @quick_jit
+    @jax.jit
     def both(network, key):
         ridge = trained_means._ridge_bounds(network)
         kept = trained_means._draw_mask(ridge, key)

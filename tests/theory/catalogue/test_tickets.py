@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sketchprune import data, lottery
-from tests.support import quick_jit
 from theory.catalogue.lottery import connection, containment, hitting, perturbation, strong_tickets, subset_sums
 
 digits = cache(data.load)
@@ -78,7 +77,7 @@ def test_items_are_kept_in_order():
 def test_the_items_of_a_trial_are_those_that_chance_keeps():
     """That n items are drawn, and 12 for a mutant, changes which of the first kept items count."""
     items = uniform_items(0.7).replace(epsilon=np.asarray(0.2), count=np.asarray(13))
-    trial = quick_jit(subset_sums._thinning)
+    trial = jax.jit(subset_sums._thinning)
     for seed in range(12):
         key = jax.random.key(seed)
         kept, counts = items.draw_thinned(jax.random.split(key)[0], subset_sums.MAX_DRAWN)

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from sketchprune import data
-from tests.support import quick_jit
 from theory.catalogue.sketch import tails
 from theory.catalogue.tangent import tails as tangent_tails
 from theory.catalogue.tangent.cases import linearise
@@ -32,7 +31,7 @@ def test_a_part_of_the_bound_fails_too_often(claim, name, factor):
     counts = np.arange(budget + 1)
     masks = np.zeros((len(counts), instance.w.size))
     masks[:, 0], masks[:, 1] = counts / (budget * rate), (budget - counts) / (budget * (1 - rate))
-    sides = quick_jit(lambda instance, masks: jax.vmap(lambda mask: claim.trial(instance, mask)["claim"])(masks))
+    sides = jax.jit(lambda instance, masks: jax.vmap(lambda mask: claim.trial(instance, mask)["claim"])(masks))
     measured, theory, *_, delta = jax.device_get(sides(jax.tree.map(jnp.asarray, instance), jnp.asarray(masks)))
     chances = stats.binom.pmf(counts, budget, rate)
     assert np.all(chances @ (measured > theory) <= delta[0])
@@ -67,7 +66,7 @@ def test_the_note_on_what_is_loose_in_the_bound(delta):
 
 def test_orthogonal_columns_make_the_matrix_bound_nearly_tight():
     network = make(tangent_tails.SKETCH_SPECTRAL, "orthogonal")
-    tangent = jax.device_get(quick_jit(linearise)(network))
+    tangent = jax.device_get(jax.jit(linearise)(network))
     size, budget, delta = len(network.x), int(network.budget), 0.01
     np.testing.assert_array_equal(tangent.jacobian, np.eye(size))
     counts = np.random.default_rng(0).multinomial(budget, np.full(size, 1 / size), 50_000)
