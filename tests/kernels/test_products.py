@@ -41,7 +41,7 @@ def test_column_norms_are_those_of_the_jacobian(name):
     def outputs(params):
         return apply({**whole, **params}, x)
 
-    squares = jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1))(jax.jacrev(outputs))(params))
+    squares = jax.tree.map(lambda j: jnp.sum(j**2, axis=(0, 1)), jax.jit(jax.jacrev(outputs))(params))
     norms = jax.jit(lambda params: kernels.column_norms(apply, params, x))(whole)
     assert jax.tree.map(jnp.shape, norms) == jax.tree.map(jnp.shape, whole)
     if steps is not None:

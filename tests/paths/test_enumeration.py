@@ -62,7 +62,7 @@ def test_enumeration_under_jit_and_vmap():
     def gram(first, second, kept):
         return paths.enumerate_paths([first, second], [kept, None]).gram
 
-    alone, every = jax.jit(gram)(jax.vmap(gram))(*weights, kept)
+    alone, every = jax.jit(gram), jax.jit(jax.vmap(gram))(*weights, kept)
     for at in range(5):
         close(every[at], alone(weights[0][at], weights[1][at], kept[at]))
     close(every[0], gram(weights[0][0], weights[1][0], kept[0]))

@@ -13,6 +13,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from sketchprune import kernels
@@ -83,7 +84,9 @@ if __name__ == "__main__":
     with mock.patch.object(_npy.os, "replace", forbidden):  # which process 0 calls
         messages.append(told(lambda: run(out)))
     messages.append(told(lambda: run(out, progress=broken_pipe if number == 1 else None)))
+    multihost_utils.sync_global_devices("all calls have ended")
     left = sorted(path.name for path in folder.iterdir())
+    multihost_utils.sync_global_devices("no call has begun")
     kernel, reported = run(out)
     _, of_one = run(folder / "second.npy", mesh=of_process_0)
     print(json.dumps([messages, left, reported, len(of_one), float(kernel.sum())]), flush=True)
