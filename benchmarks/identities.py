@@ -10,9 +10,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from rich.console import Console
 
-from benchmarks import _record, _results, _tables
 from benchmarks._record import Row
 from sketchprune import data
 from theory.catalogue import CATALOGUE
@@ -35,14 +33,7 @@ def identities() -> Iterator[tuple[Claim, Case]]:
                 yield claim, case
 
 
-def main():
-    """Measure the residuals, keep them and print them."""
-    found = _record.measured("identities", _residuals())
-    _record.keep(found, _results.FOLDER)
-    Console().print(_tables.run_table(found))
-
-
-def _residuals() -> Iterator[Row]:
+def rows() -> Iterator[Row]:
     """The residual of one instance of each case."""
     digits = data.load("digits")
     for claim, case in identities():

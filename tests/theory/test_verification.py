@@ -40,6 +40,7 @@ def test_true_claims_are_supported_and_their_mutants_refuted(name):
     claim, found = KINDS[name], verdict(KINDS[name])
     assert found.verdict == SUPPORTED and found.as_expected and not found.undecided
     assert found.mutants == dict.fromkeys(claim.mutants, REFUTED)
+    assert decisions(programs(claim), TINY, 0, DATA) == {"claim": SUPPORTED} | found.mutants
     assert (found.id, found.kind, found.expected) == (claim.id, claim.kind.words.name, claim.expected)
     assert found.counterexample is None and found.elapsed_s > 0
     (case,) = found.cases.values()

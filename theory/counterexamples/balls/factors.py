@@ -22,7 +22,14 @@ def cholesky(matrix: Balls) -> Balls:
 
 
 def triangular_solve(params: dict[str, Any], a: Balls, b: Balls) -> Balls:
-    """x with op(A) x = b, or x op(A) = b, for a triangular A."""
+    """x with op(A) x = b, or x op(A) = b, for a triangular A.
+
+    Args:
+        params: of the primitive of this name: the side, the triangle, whether A is transposed, whether its diagonal
+            is one.
+        a: A, [n, n].
+        b: [n, columns], or [rows, n] where A is on the right.
+    """
     if not params["left_side"]:
         flipped = {**params, "left_side": True, "transpose_a": not params["transpose_a"]}
         return triangular_solve(flipped, a, b.T).T

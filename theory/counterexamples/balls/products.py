@@ -9,7 +9,12 @@ from theory.counterexamples.balls.arrays import Balls
 
 
 def dot_general(params: dict[str, Any], operands: list[Any]) -> Any:
-    """Products of batches of matrices."""
+    """Products of batches of matrices, as the primitive of this name computes them.
+
+    Args:
+        params: of the primitive; its ``dimension_numbers`` say which axes are contracted, and which are of the batch.
+        operands: two arrays, of balls or of numbers.
+    """
     (contract_left, contract_right), (batch_left, batch_right) = params["dimension_numbers"]
     left, free_left = _as_matrices(operands[0], batch_left, contract_left, contracted_last=True)
     right, free_right = _as_matrices(operands[1], batch_right, contract_right, contracted_last=False)
@@ -35,7 +40,12 @@ def _as_matrices(
 
 
 def product(a: Balls, b: Balls) -> Balls:
-    """The product of two matrices."""
+    """The product of two matrices, each entry one dot product of balls.
+
+    Args:
+        a: [rows, inner].
+        b: [inner, columns].
+    """
     rows, inner, columns = *a.shape, b.shape[1]
     result = np.empty((rows, columns), object)
     if not inner:
