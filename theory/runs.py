@@ -49,7 +49,7 @@ class Runs:
         instances_per_case: instances of each case.
         groups: the cases that run, in groups whose instances have one shape.
         unmade: cases that run and have no instance, by name: an UNMET verdict with the reason.
-        sampled_cases: how many of the cases are not enumerable.
+        sampled_cases: how many of the cases are not enumerable and have an admissible instance.
         progress: takes a few words that say what is being measured.
     """
 
@@ -78,7 +78,8 @@ class Runs:
         make = programs.prepare_and_check
         self.groups, unmade = make_groups(claim, self.instances_per_case, seed, dataset, make, long=tier.long)
         self.unmade = {name: unmet(np.zeros(0, bool), method="none", reason=why) for name, why in unmade.items()}
-        self.sampled_cases = sum(len(group.cases) for group in self.groups if not group.enumerable)
+        sampled = [case for group in self.groups if not group.enumerable for case in group.cases]
+        self.sampled_cases = sum(bool(case.admissible.any()) for case in sampled)
         self._programs = programs
 
     def evaluate(self, group: Group, *, float32: bool = False) -> dict[str, Evaluation]:
@@ -112,9 +113,9 @@ class Runs:
         return self._ordered(self._programs.evaluate_at(argument)(group.instances, group.keys))
 
     def whole_tiles(self, trials: int) -> int:
-        """The largest number of trials per instance, at most ``trials``, that fills tiles; one tile at least."""
+        """The smallest number of trials per instance, at least ``trials``, that fills tiles."""
         size = tile_size(self.claim, self.instances_per_case)
-        return max(trials // size, 1) * size
+        return -(-trials // size) * size
 
     def trials(self, group: Group, case: CaseRows, *, first: int, count: int, float32: bool) -> dict[str, TrialSums]:
         """Sums over trials on each instance of a case.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from statistics import median_high
 from typing import Any
@@ -62,7 +62,7 @@ class Tier:
         search_steps: gradient steps of the search for counterexamples.
         seeds: instances per case of an effect, whose trials train networks.
         few_seeds: the same of effects that ask for few seeds; 0 for as many as others have.
-        min_trials: trials, over all cases of a claim, that run before any of its cases may stop.
+        min_trials: trials, over all cases of a claim, that run before the first look; none for observations.
         long: whether cases that are marked as long run.
     """
 
@@ -75,6 +75,11 @@ class Tier:
     few_seeds: int = 0
     min_trials: int = 0
     long: bool = False
+
+    def with_min_trials(self, instances: int) -> "Tier":
+        """The tier, without looks before ``min_trials`` trials have run on that many instances together."""
+        first = -(-self.min_trials // max(instances, 1))
+        return replace(self, looks=tuple(sorted({max(look, first) for look in self.looks})))
 
 
 TIERS = {

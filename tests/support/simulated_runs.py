@@ -22,7 +22,7 @@ class SimulatedRuns(Runs):
 
     def __init__(self, draw, tier: Tier, *, instances=None, **sides):
         self.draw, self.sides = draw, sides
-        self.claim = SimpleNamespace(id="simulated/claim")
+        self.claim = SimpleNamespace(id="simulated/claim", expected="SUPPORTED")
         self.statements = ("claim",)
         self.instances_per_case = count = instances or tier.instances
         self.sampled_cases = 1

@@ -74,7 +74,7 @@ def test_sums_over_trials_are_those_of_the_trials():
     claim = toy(Expectation(), unbiased, draw=coins, mutants=("not reweighted",), batch=16, cases=(VECTOR, LONGER))
     programs = Programs(claim)
     runs = Runs(programs, TINY, 0, DATA)
-    assert runs.whole_tiles(1) == 4 and runs.whole_tiles(11) == 8 and runs.sampled_cases == 2
+    assert runs.whole_tiles(1) == 4 and runs.whole_tiles(11) == 12 and runs.sampled_cases == 2
     group = runs.groups[1]
     (case,) = group.cases
     found = runs.trials(group, case, first=4, count=8, float32=False)

@@ -88,6 +88,14 @@ def test_tiers_look_at_powers_of_two(tier: Tier):
     assert all(look & (look - 1) == 0 for look in tier.looks)
 
 
+def test_no_look_comes_before_the_least_number_of_trials():
+    tier = replace(TIERS["standard"], looks=(128, 256, 1024), min_trials=100_000)
+    assert tier.with_min_trials(1024).looks == (128, 256, 1024)
+    assert tier.with_min_trials(3 * 128).looks == (261, 1024)
+    assert tier.with_min_trials(50).looks == (2000,)
+    assert replace(tier, min_trials=0).with_min_trials(1).looks == tier.looks
+
+
 def test_verdicts_are_equal_where_all_numbers_are_or_are_none():
     again = replace(CASE, looseness=float("nan"), resolution=float("nan"), interval=(0.4, float("nan")))
     same = replace(again, looseness=-float("nan"), contrast=float("nan"), interval=(0.4, -float("nan")))

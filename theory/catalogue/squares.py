@@ -1,10 +1,15 @@
-"""Squared norms, and the squared loss on which linear and linearised models are trained."""
+"""Squared norms, and the linear model and squared loss with which linear and linearised models are trained."""
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from sketchprune.types import Number
+
+
+def predict(params: Float[Array, " d"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """Xw, with the arguments in the order that training takes."""
+    return x @ params
 
 
 def squared(values: Float[Array | np.ndarray, "..."]) -> Float[Array, ""]:

@@ -45,6 +45,8 @@ def measure(
     Returns:
         All that is found, with a verdict on every case.
     """
+    if runs.claim.expected is not None:  # an observation, which verifies nothing, has no least number of trials
+        tier = tier.with_min_trials(runs.instances_per_case * runs.sampled_cases)
     for group in runs.groups:
         if group.enumerable:
             continue

@@ -154,9 +154,8 @@ def measure_group(
         target = runs.whole_tiles(look)
         if target == done:
             continue
-        enough = done * runs.instances_per_case * runs.sampled_cases >= tier.min_trials
         for case in group.cases:
-            if enough and case.name in sums and not _pending(earlier | found, case.name):
+            if case.name in sums and not _pending(earlier | found, case.name):
                 continue
             runs.progress(f"case {case.name}, {target:,} trials an instance")
             more = runs.trials(group, case, first=done, count=target - done, float32=float32)

@@ -15,7 +15,7 @@ from sketchprune._boundary import checked
 
 _NODES_AT_ONCE = 128
 """Nodes whose bounds are computed together."""
-_DESCENT_STEPS = 40
+_DESCENT_STEPS = 15
 """Steps of descent in a relaxed 0/1 problem. More steps tighten the bound; any number gives a valid one."""
 
 

@@ -128,7 +128,7 @@ def test_training_on_all_images_is_training_on_the_compressed_ones():
 
     def descend(x, y):
         loss = squares.stepped_half_squares
-        fit = partial(train.fit, training.predict, loss, start, optimizer=optax.sgd(1.0), steps=200)
+        fit = partial(train.fit, squares.predict, loss, start, optimizer=optax.sgd(1.0), steps=200)
         return fit((x, squares.with_step(y, step)), mask=kept)
 
     (compressed, losses), (raw, raw_losses) = descend(x, y), descend(pixels, targets)

@@ -1,11 +1,15 @@
 """Claims of the tangent/ family: both of their sides against NumPy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sketchprune import data
-from theory.catalogue.tangent import trained_means, training
+from sketchprune import data, train
+from theory.catalogue.squares import squared, stepped_half_squares, with_step
+from theory.catalogue.tangent import trained_means
+from theory.catalogue.tangent.cases import unflatten
+from theory.catalogue.tangent.training import linear_model
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
@@ -18,7 +22,7 @@ def test_training_errors_and_their_bounds(number):
     def both(network, key):
         ridge = trained_means._ridge_bounds(network)
         kept = trained_means._draw_mask(ridge, key)
-        return ridge, kept, trained_means.trained_errors(ridge.tangent, kept, training.linear_model(network))
+        return ridge, kept, trained_means.linear_errors(ridge.tangent, kept)
 
     ridge, kept, errors = jax.device_get(both(network, jax.random.key(0)))
     tangent = ridge.tangent
@@ -39,3 +43,33 @@ def test_training_errors_and_their_bounds(number):
     free = np.eye(len(change)) - chosen @ np.linalg.pinv(chosen)
     best = [np.sum((free @ y) ** 2) for y in (change, change + jacobian @ weights)]
     np.testing.assert_allclose(errors, best, atol=1e-3 * ridge.sizes.max())
+
+
+def test_training_in_the_span_of_the_kept_columns_is_training_of_the_kept_weights():
+    """Step for step, on a network where training is far from its end after all its steps."""
+    network = trained_means.SPARSE_MLP.make(np.random.default_rng(6), data.load())
+    network = jax.tree.map(jnp.asarray, network)
+    model = linear_model(network)
+
+    @jax.jit
+    def both(key):
+        ridge = trained_means._ridge_bounds(network)
+        tangent, kept = ridge.tangent, trained_means._draw_mask(ridge, key)
+        samples = network.x, with_step(network.y, trained_means.step_size(tangent, kept))
+        mask = unflatten(network, kept)
+
+        def error(start):
+            def changed(change, x):
+                return model(jax.tree.map(jnp.add, unflatten(network, start), change), x)
+
+            none = jax.tree.map(jnp.zeros_like, network.layers)
+            optimizer, steps = trained_means.OPTIMIZER, trained_means.STEPS
+            change, _ = train.fit(changed, stepped_half_squares, none, samples, optimizer, steps, mask=mask)
+            return squared(changed(change, network.x) - network.y)
+
+        errors = jax.vmap(error)(trained_means.starts(tangent, kept))
+        return errors, trained_means.linear_errors(tangent, kept), ridge.sizes
+
+    errors, found, sizes = jax.device_get(both(jax.random.key(0)))
+    assert errors.min() > 1e-6 * sizes.max(), errors
+    np.testing.assert_allclose(found, errors, rtol=1e-8)

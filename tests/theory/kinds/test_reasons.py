@@ -80,3 +80,14 @@ def test_the_resolution_of_a_probability_is_the_largest_refuted_factor():
     found = verdict(KINDS["probability"], tier=replace(TINY, looks=(4096,)))
     (resolution,) = (case.resolution for case in found.cases.values())
     assert resolution in Probability.counted_factors and 0.8 < resolution < 1
+
+
+@pytest.mark.parametrize(("expected", "trials"), [("SUPPORTED", 16 * 313), (None, 16 * 32)])
+def test_a_theorem_is_not_decided_before_the_least_number_of_trials(expected, trials):
+    tier = replace(SHORT, looks=(32, 1024), min_trials=5000)
+    runs = SimulatedRuns(normal(np.random.default_rng(0), np.full((16, 1), -5.0)), tier)
+    runs.claim.expected = expected
+    kind = Expectation("at most")
+    found = retrials.measure(runs, tier, kind, float32=False, found=Findings.none(runs.statements))
+    decided = found.cases["claim"]["simulated"]
+    assert (decided.verdict, decided.trials) == (SUPPORTED, trials)

@@ -22,18 +22,13 @@ from theory.catalogue.sketch.cases import (  # fmt: skip
     some_item,
 )
 from theory.catalogue.sketch.moments import BAR
-from theory.catalogue.squares import squared, stepped_half_squares, with_step
+from theory.catalogue.squares import predict, squared, stepped_half_squares, with_step
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Bound, Expectation
 
 VectorMask = Bool[Array, " d"] | Float[Array, " d"]
 STEPS = 10_000
 """Training stops after this many steps, or earlier when the gradient vanishes."""
-
-
-def predict(params: Float[Array, " d"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """Xw, with the arguments in the order that training takes."""
-    return x @ params
 
 
 def trained_weights(x: Matrix, y: PerRow, kept: VectorMask) -> Float[Array, " d"]:

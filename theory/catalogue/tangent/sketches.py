@@ -20,10 +20,8 @@ from theory.kinds import Expectation
 
 
 def masked_kernel(tangent: Tangent, mask: Float[Array, " P"]) -> Float[Array, "N N"]:
-    """The sketched kernel Θ̂ = J diag(m) Jᵀ = Σ m_i J_iJ_iᵀ: one matrix product for many masks."""
-    rows = tangent.jacobian
-    products = (rows[:, None] * rows).reshape(-1, mask.shape[0])
-    return jnp.matmul(products, mask).reshape(len(rows), len(rows))
+    """The sketched kernel Θ̂ = J diag(m) Jᵀ = Σ m_i J_iJ_iᵀ."""
+    return jnp.matmul(tangent.jacobian * mask, tangent.jacobian.T)
 
 
 def spectral_norm(symmetric: Float[Array, "N N"]) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from sketchprune import laws, train
 from sketchprune.data import Dataset
 from sketchprune.types import Key
-from theory.catalogue.squares import squared, stepped_half_squares, with_step
+from theory.catalogue.squares import predict, squared, stepped_half_squares, with_step
 from theory.catalogue.tangent.cases import (  # fmt: skip
     CONV,
     NON_ZERO,
@@ -25,6 +25,7 @@ from theory.catalogue.tangent.cases import (  # fmt: skip
     Network,
     Rng,
     Tangent,
+    Weights,
     apply_with,
     draw_network,
     linearise,
@@ -32,7 +33,6 @@ from theory.catalogue.tangent.cases import (  # fmt: skip
     unflatten,
 )
 from theory.catalogue.tangent.sketches import BAR, masked_kernel
-from theory.catalogue.tangent.training import Apply, linear_model
 from theory.claim import Case, Claim, Sides
 from theory.kinds import Expectation
 
@@ -87,47 +87,45 @@ def _draw_mask(ridge: Ridge, key: Key) -> Float[Array, " P"]:
     return laws.Poisson(ridge.rates, binary=True).sample(key)
 
 
-def trained_errors(
-    tangent: Tangent,
-    kept: Float[Array, " P"],
-    model: Apply,
-    *,
-    optimizer: optax.GradientTransformation = OPTIMIZER,
-    steps: int = STEPS,
-) -> Float[Array, "2"]:
-    """‖f − y‖² after training the kept weights of the model, others frozen at their start or set to zero."""
-    network = tangent.network
-    # Gershgorin's bound on the largest eigenvalue of the pruned kernel.
+def starts(tangent: Tangent, kept: Float[Array, " P"]) -> Float[Array, "2 P"]:
+    """The weights from which training starts: pruned ones frozen as they are, or set to zero."""
+    weights = _weights(tangent.network)
+    return jnp.stack([weights, kept * weights])
+
+
+def step_size(tangent: Tangent, kept: Float[Array, " P"]) -> Float[Array, ""]:
+    """One over Gershgorin's bound on the largest eigenvalue of the pruned kernel."""
     largest = jnp.max(jnp.sum(abs(masked_kernel(tangent, kept)), axis=1))
-    step = 1 / jnp.where(largest > 0, largest, 1)
-    mask = unflatten(network, kept)
+    return 1 / jnp.where(largest > 0, largest, 1)
+
+
+def linear_errors(tangent: Tangent, kept: Float[Array, " P"]) -> Float[Array, "2"]:
+    """‖f − y‖² of the linearised network after training the kept weights, from either start.
+
+    Gradient descent with momentum is the same in all orthonormal coordinates, and never leaves the span of the kept
+    rows of J. So N numbers are trained, the coordinates in that span, instead of P weights.
+    """
+    step = step_size(tangent, kept)
+    columns = jnp.linalg.qr((kept * tangent.jacobian).T, mode="r").T
 
     def error(start: Float[Array, " P"]) -> Float[Array, ""]:
-        """The error at the end of training from this start."""
-
-        def changed(change: tuple[Array, ...], x: Array) -> Array:
-            return model(jax.tree.map(jnp.add, unflatten(network, start), change), x)
-
-        none = jax.tree.map(jnp.zeros_like, network.layers)
-        size = jnp.linalg.norm(changed(none, network.x) - network.y)
-        change, *_ = train.converge(
-            changed,
+        target = tangent.jacobian @ (_weights(tangent.network) - start) - tangent.residual
+        found, *_ = train.converge(
+            predict,
             stepped_half_squares,
-            none,
-            (network.x, with_step(network.y, step)),
-            optimizer,
-            steps,
-            mask=mask,
-            tolerance=TOLERANCE * jnp.sqrt(step) * size,
+            jnp.zeros(columns.shape[1], columns.dtype),
+            (columns, with_step(target, step)),
+            OPTIMIZER,
+            STEPS,
+            tolerance=TOLERANCE * jnp.sqrt(step) * jnp.linalg.norm(target),
         )
-        return squared(changed(change, network.x) - network.y)
+        return squared(columns @ found - target)
 
-    weights = _weights(network)
-    return jax.vmap(error)(jnp.stack([weights, kept * weights]))
+    return jax.vmap(error)(starts(tangent, kept))
 
 
 def _ridge(ridge: Ridge, kept: Float[Array, " P"]) -> dict[str, Sides]:
-    measured = trained_errors(ridge.tangent, kept, linear_model(ridge.tangent.network))
+    measured = linear_errors(ridge.tangent, kept)
     right = Sides(measured, ridge.bounds, scale=ridge.sizes, range=ridge.sizes)
     return {
         "claim": right,
@@ -204,11 +202,34 @@ NETWORK_OPTIMIZER = optax.adam(0.05)
 """Gradient descent at the step size of the linearised network may diverge, since the network's kernel moves."""
 
 
+def network_errors(tangent: Tangent, kept: Float[Array, " P"]) -> Float[Array, "2"]:
+    """‖f − y‖² of the network itself after training the kept weights, from either start."""
+    network = tangent.network
+    apply = apply_with(network.activation)
+    step, mask = step_size(tangent, kept), unflatten(network, kept)
+
+    def error(start: Float[Array, " P"]) -> Float[Array, ""]:
+        def changed(change: Weights, x: Array) -> Array:
+            return apply(jax.tree.map(jnp.add, unflatten(network, start), change), x)
+
+        none = jax.tree.map(jnp.zeros_like, network.layers)
+        change, *_ = train.converge(
+            changed,
+            stepped_half_squares,
+            none,
+            (network.x, with_step(network.y, step)),
+            NETWORK_OPTIMIZER,
+            NETWORK_STEPS,
+            mask=mask,
+            tolerance=TOLERANCE * jnp.sqrt(step) * jnp.linalg.norm(changed(none, network.x) - network.y),
+        )
+        return squared(changed(change, network.x) - network.y)
+
+    return jax.vmap(error)(starts(tangent, kept))
+
+
 def _network_ridge(ridge: Ridge, kept: Float[Array, " P"]) -> dict[str, Sides]:
-    network = ridge.tangent.network
-    model = apply_with(network.activation)
-    measured = trained_errors(ridge.tangent, kept, model, optimizer=NETWORK_OPTIMIZER, steps=NETWORK_STEPS)
-    return {"claim": Sides(measured, ridge.bounds, scale=ridge.sizes)}
+    return {"claim": Sides(network_errors(ridge.tangent, kept), ridge.bounds, scale=ridge.sizes)}
 
 
 TRAINING_ERROR_RIDGE_NETWORK = Claim(
