@@ -62,7 +62,7 @@ class Tier:
         search_steps: gradient steps of the search for counterexamples.
         seeds: instances per case of an effect, whose trials train networks.
         few_seeds: the same of effects that ask for few seeds; 0 for as many as others have.
-        min_trials: trials, over all cases of a claim, that run before the first look; none for observations.
+        min_trials: trials, over all cases of a claim, that run before the first look; observations take fewer.
         long: whether cases that are marked as long run.
     """
 

@@ -45,7 +45,9 @@ def measure(
     Returns:
         All that is found, with a verdict on every case.
     """
-    if runs.claim.expected is not None:  # an observation, which verifies nothing, has no least number of trials
+    if runs.claim.expected is None:  # an observation, which verifies nothing, is looked at once
+        tier = replace(tier, looks=tier.looks[:1])
+    else:
         tier = tier.with_min_trials(runs.instances_per_case * runs.sampled_cases)
     for group in runs.groups:
         if group.enumerable:
@@ -90,6 +92,7 @@ class _SecondStage:
         verdict = replace(
             verdict,
             verdict=REFUTED,
+            reason="",  # of what the first stage left open
             measured=sides[0],
             theory=sides[1],
             interval=limits(judgement.interval, worst),

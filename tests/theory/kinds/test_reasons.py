@@ -91,3 +91,10 @@ def test_a_theorem_is_not_decided_before_the_least_number_of_trials(expected, tr
     found = retrials.measure(runs, tier, kind, float32=False, found=Findings.none(runs.statements))
     decided = found.cases["claim"]["simulated"]
     assert (decided.verdict, decided.trials) == (SUPPORTED, trials)
+
+
+def test_one_bad_instance_refutes_and_leaves_no_reason_of_the_undecided_mean():
+    means = np.where(np.arange(16) == 3, 3.0, -0.35)[:, None]  # the average of all is within the tolerance
+    refuted = case(Expectation("at most"), normal(np.random.default_rng(0), means))
+    assert (refuted.verdict, refuted.method) == (REFUTED, "asymptotic, one instance")
+    assert not refuted.reason
