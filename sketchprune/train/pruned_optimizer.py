@@ -37,23 +37,23 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 
     u = û where m ≠ 0, and −θ elsewhere, where û is the optimiser's update of m∘θ for the gradient m∘g.
 
-    So weights that are pruned and not zero yet become zero at the first update. Momentum, weight decay, schedules,
-    noise and line searches revive nothing, since the optimiser sees zero weights and zero gradients there, and its
-    state there is that of a new start. What is kept moves as in a network of these weights alone, unless the optimiser
-    draws random numbers or averages over a whole leaf, as Adafactor does.
+    **Pruned weights** become zero at the first update. Momentum, weight decay, schedules, noise and line searches
+    revive nothing: the optimiser sees zero weights and zero gradients there, and its state there is that of a new
+    start. NaN and infinity cannot be removed by an update; start from ``masks.apply(params, mask)``.
 
-    A mask of numbers, such as a sketch, says which weights are kept and nothing else: the parameters are those of the
-    pruned network, so start from ``masks.apply(params, mask)``, once. NaN and infinity cannot be removed by an update,
-    so from these only that start makes zero.
+    **Kept weights** move as in a network of these weights alone, unless the optimiser draws random numbers or averages
+    over a whole leaf, as Adafactor does.
 
-    Wrap the whole optimiser: what comes after it in an ``optax.chain`` changes the update. It may stand inside
-    ``optax.MultiSteps`` (pruned weights that are not zero then wait for the first update that is not skipped) and
-    ``optax.multi_transform``, and may contain them. Of a pruned optimiser that is pruned once more, both masks keep
-    what is kept. Leaves that are no floating arrays are left alone.
+    **A mask of numbers**, such as a sketch, says which weights are kept and nothing else. Its values enter once, by
+    starting from ``masks.apply(params, mask)``.
 
-    The mask is part of the state, so one compiled step serves all masks, checkpoints contain it, and
-    ``state = replace_mask(state, new_mask)`` changes it during training, as RigL does: weights that are new start with
-    a state of the optimiser as at its start, and those that are gone are forgotten.
+    **Combining.** Wrap the whole optimiser: what comes after it in an ``optax.chain`` would change its update. It may
+    stand inside ``optax.MultiSteps`` (pruned weights then become zero at the first update that is not skipped) and
+    ``optax.multi_transform``, and may contain them. If a pruned optimiser is pruned once more, what both masks keep is
+    kept.
+
+    **Changing the mask.** The mask is part of the state, so one compiled step serves all masks, checkpoints contain it,
+    and :func:`replace_mask` changes it during training, as RigL does.
 
     Args:
         optimizer: an optax optimiser.
@@ -61,6 +61,7 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 
     Returns:
         An optax optimiser whose ``update`` needs the parameters. Extra arguments are passed on, ``grad`` restricted.
+        Leaves that are no floating arrays are left alone.
 
     Raises:
         ValueError: for a mask with negative numbers, NaN or infinity; by ``init`` for one that is not shaped like the
@@ -94,9 +95,9 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 def replace_mask(state: Any, mask: Mask) -> Any:
     """The state of an optimiser with another mask wherever there is one from :func:`pruned`.
 
-    Weights that are kept from now on start with a state of the optimiser as at its start, and at zero, since the last
-    update put them there. Those that are pruned from now on are zero after the next update; ``masks.apply(params,
-    mask)`` removes them at once, before the next gradient.
+    Weights that are kept from now on start at zero, where the last update put them, and with the optimiser's state as
+    at its start. Those that are pruned from now on are forgotten by the optimiser and zero after the next update;
+    ``masks.apply(params, mask)`` removes them at once, before the next gradient.
 
     Args:
         state: of :func:`pruned`, or of any optax optimiser that contains it, such as ``optax.MultiSteps``.
