@@ -1,5 +1,6 @@
 """Loading of data sets, and their training and test parts, which never overlap."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -161,7 +162,7 @@ def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def _part(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The chosen samples."""
-    return dataset.replace(x=dataset.x[chosen], y=dataset.y[chosen])  # pyright: ignore[reportAttributeAccessIssue]
+    return dataclasses.replace(dataset, x=dataset.x[chosen], y=dataset.y[chosen])
 
 
 def _digits() -> Dataset:
