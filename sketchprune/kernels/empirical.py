@@ -107,7 +107,21 @@ def compiled_ntk(
     trace_outputs: bool,
     block_size: int | None,
 ) -> Float[Array, "..."]:
-    """The kernel, written block by block; without ``x2`` each block is written to its mirrored place as well."""
+    """The kernel, written block by block; without ``x2`` each block is written to its mirrored place as well.
+
+    Args:
+        apply: the network, hashable.
+        params: the parameters.
+        masks: the mask's leaves, from ``mask_leaves``.
+        x1: samples [N, ...].
+        x2: samples [M, ...], or None for ``x1``.
+        bounds: how many weights each leaf keeps at most, from ``mask_leaves``; None where unknown.
+        trace_outputs: as for `ntk`.
+        block_size: as for `ntk`.
+
+    Returns:
+        As `ntk`.
+    """
     with jax.default_matmul_precision("highest"):
         net = network(apply, params, masks, x1, bounds=bounds)
         outputs = () if trace_outputs else (net.outputs, net.outputs)

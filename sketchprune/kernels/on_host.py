@@ -28,7 +28,7 @@ from sketchprune.types import ApplyFn, Inputs, Mask, Params
 _MAX_BLOCK = 2**26
 """Numbers in a block of the kernel: 256 MiB in float32."""
 _BLOCKS_PER_DEVICE = 4
-"""At least so many blocks are computed by each device where there are enough samples, so that all have work."""
+"""Blocks for each device, at least, if there are enough samples: so all devices have work."""
 
 
 class _Problem(NamedTuple):
@@ -157,7 +157,7 @@ def _problem(
     block_size: int | None,
     devices: int,
 ) -> _Problem:
-    """The kernel that is to be computed, once the arguments are checked; in blocks for so many devices."""
+    """The kernel that is to be computed, once the arguments are checked, in blocks for this number of devices."""
     check_inputs(x1, x2)
     if block_size is not None:
         _checks.whole("block_size", block_size, least=1)

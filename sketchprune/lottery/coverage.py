@@ -52,12 +52,11 @@ def covering_radii(
 ) -> Float[Array, "*instances n+1"]:
     """The largest distance of a point of [−½, ½] to the subset sums of the first k items, for k = 0, …, n.
 
-    max over z ∈ [−½, ½] of min_S |z − Σ_{i∈S} x_i|: every z is within ε of a sum just when this is at most ε. It
-    falls with k, from ½ at k = 0. Values above the resolution are exact. A value at or below the resolution says that
-    the radius is at most the resolution, and no more.
+    max over z ∈ [−½, ½] of min_S |z − Σ_{i∈S} x_i|, so every z is within ε of a sum if and only if this is at most ε.
 
-    A gap between sums that is longer than twice the resolution holds a point of the grid with that spacing, so only
-    the neighbours of grid points are searched for, and no more once the radius is at most the resolution.
+    It falls with k, from ½ at k = 0. Values above the resolution are exact; a value at or below it says only that the
+    radius is at most the resolution. (A gap between sums that is longer than twice the resolution holds a point of the
+    grid with that spacing, so only neighbours of grid points are searched for.)
 
     Args:
         items: [*instances, n], 1 to 20 numbers for each instance.

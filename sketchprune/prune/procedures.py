@@ -239,7 +239,7 @@ def _scored(params, batch, mask, key, *, score, apply, loss, prunable) -> tuple[
 def _round(
     params, batch, mask, left, key, keep, *, score, apply, loss, sampler, prunable, groups
 ) -> tuple[Mask, ScoreFacts, Int[Array, "leaves"]]:
-    """What is left after a round, of what the rounds before left of the mask; facts and counts of what is selected."""
+    """One round: what is left of the mask, what is wrong with the scores, and how many weights each leaf keeps."""
     score_key, sampler_key = _split(key)
     # The weights of a sketch stay: jnp.where keeps the dtype of the mask, which masks.apply on it would not.
     mask = left if mask is None else jax.tree.map(lambda kept, m: jnp.where(kept, m, jnp.zeros_like(m)), left, mask)

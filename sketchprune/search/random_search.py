@@ -2,8 +2,10 @@
 
 Mask i of a search is ``law.sample(mask_key(key, i))``, made where it is used and never stored. Masks are evaluated in
 fixed tiles of 256, with one compiled program for any number of them, and the tiles are summed up in the order of their
-masks. Results are therefore the same, bit for bit, for any batch, any number of devices of one kind, any number of
-processes, and after a restart.
+masks.
+
+Results are therefore the same, bit for bit, for any batch, any number of devices of one kind, any number of processes,
+and after a restart.
 """
 
 import math

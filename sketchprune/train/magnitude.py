@@ -45,9 +45,9 @@ def iterative_magnitude(
 ) -> Ticket:
     """Trains, keeps the ``keeps[r]`` weights of the largest |w|, and trains again from an earlier point, R times over.
 
-    ``rewind=k`` goes back to the weights and the optimiser's state after step k of the first training; later trainings
-    are the rest of it. k = 0 is the lottery ticket procedure. ``rewind=None`` goes on with the weights as they are.
-    In both cases the optimiser forgets what it knew of weights that are pruned.
+    ``rewind=k`` goes back to the weights and the optimiser's state after step k of the first training, and the next
+    training takes the remaining steps; k = 0 is the lottery ticket procedure. ``rewind=None`` continues from the
+    weights as they are. In both cases the optimiser forgets what it knew of weights that are pruned.
 
     Args:
         apply: the network.
@@ -65,8 +65,8 @@ def iterative_magnitude(
         prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
-        The ticket after the last training: k + (R + 1)(steps − k) losses, where k = 0 without rewinding. Once a weight
-        is NaN the network and its losses are, whatever is rewound.
+        The ticket after the last training, with k + (R + 1)(steps − k) losses; without rewinding k is 0 here. If a
+        weight is ever NaN, so are the network and its losses from then on, whatever is rewound.
 
     Raises:
         ValueError: as :func:`sketchprune.train.fit`; for ``rewind`` out of range; and for counts that grow or start

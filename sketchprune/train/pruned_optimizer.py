@@ -131,7 +131,18 @@ def replace_mask(state: Any, mask: Mask) -> Any:
 def update_kept(
     optimizer: optax.GradientTransformationExtraArgs, updates: Params, state: PrunedState, params: Params, **extra: Any
 ) -> tuple[Params, PrunedState]:
-    """The update that `pruned` documents."""
+    """The update that `pruned` documents.
+
+    Args:
+        optimizer: an optimiser that takes extra arguments.
+        updates: the gradient, of pruned weights too.
+        state: of :func:`pruned`.
+        params: the parameters.
+        extra: what the optimiser takes besides, such as ``value``.
+
+    Returns:
+        The updates and the next state.
+    """
     kept = state.mask
     if "grad" in extra:
         extra["grad"] = restrict(extra["grad"], kept)
@@ -146,7 +157,18 @@ def update_kept(
 
 
 def support(params: Params, mask: Mask) -> Mask:
-    """Which weights a mask keeps, as booleans; refuses one that is not shaped like the parameters."""
+    """Which weights a mask keeps, as booleans; refuses one that is not shaped like the parameters.
+
+    Args:
+        params: the parameters.
+        mask: booleans or numbers.
+
+    Returns:
+        A pytree of booleans.
+
+    Raises:
+        ValueError: for another structure or shape, naming the leaf.
+    """
     _checks.same_structure("mask", mask, "params", params, is_leaf=_is_placeholder)
 
     def leaf(path: Any, own: Any, mask: Any) -> Any:
@@ -161,7 +183,15 @@ def support(params: Params, mask: Mask) -> Mask:
 
 
 def restrict(tree: Params, kept: Mask) -> Params:
-    """The values where booleans keep them and zero elsewhere, a NaN included; leaves that are not floating whole."""
+    """The values where booleans keep them and zero elsewhere, a NaN included; leaves that are not floating whole.
+
+    Args:
+        tree: parameters, gradients or updates.
+        kept: booleans, from :func:`support`.
+
+    Returns:
+        A tree like the first.
+    """
 
     def leaf(values: Any, kept: Any) -> Any:
         return jnp.where(kept, values, 0) if is_floating(values) and not _is_placeholder(kept) else values
@@ -170,11 +200,19 @@ def restrict(tree: Params, kept: Mask) -> Params:
 
 
 def forgetting(optimizer: optax.GradientTransformation, params: Params, kept: Mask) -> Callable[[Any], Any]:
-    """A function that puts a fresh state of the optimiser in the place of what it knows of weights that are not kept.
+    """A function that resets the optimiser's state, for weights that are not kept, to that of a new start.
 
-    What belongs to weights are the parts with the structure of the parameters, whose leaves have their shapes, perhaps
-    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.) An optimiser of some of the weights
-    has a placeholder where the others are.
+    The parts that belong to weights are those with the structure of the parameters, and leaves of their shapes, perhaps
+    with more axes in front. (optax.tree.map_params does not find those of L-BFGS.) An optimiser of some of the weights
+    has placeholders for the others.
+
+    Args:
+        optimizer: the optimiser.
+        params: the parameters, zero where nothing is kept.
+        kept: booleans, from :func:`support`.
+
+    Returns:
+        ``forget(state) -> state``.
     """
     structure = jax.tree.structure(kept, is_leaf=_is_placeholder)
     fresh = optimizer.init(params)
@@ -196,7 +234,7 @@ def forgetting(optimizer: optax.GradientTransformation, params: Params, kept: Ma
 
 
 def _follows_shapes(optimizer: optax.GradientTransformation, params: Params, fresh: Any) -> Any:
-    """Of each leaf of a fresh state, whether it may be shaped by the parameters.
+    """Whether each leaf of a fresh state may be shaped by the parameters.
 
     Where the parameters are one bare array any leaf of the state has their structure, such as the ten numbers of
     L-BFGS beside ten weights. There the state of parameters with more entries tells.
