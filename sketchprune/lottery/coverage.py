@@ -1,8 +1,8 @@
 """How subset sums of random numbers cover [−½, ½]: radii, hitting numbers, gaps, and random thinning of the items.
 
-Instances lie on leading axes and are worked through in chunks of about 32 MiB, however many they are (under
-``jax.vmap`` each function does that many times over: rather give leading axes). Results are exact up to the rounding
-of the sums, in the dtype of the items.
+Instances lie on leading axes and are worked through in chunks of about 32 MiB. Give leading axes in place of
+``jax.vmap``, under which each function uses that memory many times over. Results are exact up to the rounding of the
+sums, in the dtype of the items.
 """
 
 import math

@@ -127,7 +127,7 @@ def iterative(
         ValueError: as `one_shot`, naming the round; for counts that grow; and for a sampler that kept another number of
             weights than it was asked for.
 
-    Cost: one score a round.
+    Cost: one score for each round.
     Source: tanaka2020synflow, paths/critical-compression.
 
     >>> from sketchprune import scores

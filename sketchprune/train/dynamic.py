@@ -96,7 +96,7 @@ def rigl(
             ``start`` that is not shaped like the parameters or keeps something outside the source. Where these are
             traced, what lies outside is left out.
 
-    Cost: one gradient a step, two selections a change of the mask.
+    Cost: one gradient for each step, two selections for each change of the mask.
     Source: evci2020rigl, lottery/sparse-to-sparse-rigl.
 
     >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))

@@ -115,9 +115,10 @@ def fit(
             shaped like the parameters, a state of another optimiser or number of samples, and an ``apply`` that returns
             a state of other shapes or dtypes than ``network_state``.
 
-    Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape. On a
-        CPU ``lax.conv`` is slow inside a loop: five times slower for two layers of 8 and 16 channels on 28 x 28 images.
-        :func:`sketchprune.models.patch_convolution` is not; ``docs/guides/networks.md`` says how flax takes it.
+    Cost: one gradient for each step, and one copy of the state. Compiled once for each apply, loss, optimizer and
+        shape. On a CPU ``lax.conv`` is slow inside a loop: five times slower for two layers of 8 and 16 channels on
+        28 x 28 images. :func:`sketchprune.models.patch_convolution` is not; ``docs/guides/networks.md`` says how flax
+        takes it.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -165,7 +166,7 @@ def converge(
     Raises:
         ValueError: as `fit`.
 
-    Cost: one gradient a step. Compiled as `fit`.
+    Cost: one gradient for each step. Compiled as `fit`.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2

@@ -72,7 +72,7 @@ def iterative_magnitude(
         ValueError: as :func:`sketchprune.train.fit`; for ``rewind`` out of range; and for counts that grow or start
             above what the source keeps. Where that is traced, all of it is kept.
 
-    Cost: one gradient a step, one selection a round.
+    Cost: one gradient for each step, one selection for each round.
     Source: frankle2019lottery, lottery/sparse-to-sparse-imp.
 
     >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))
@@ -140,7 +140,7 @@ def gradual_magnitude(
         ValueError: as :func:`sketchprune.train.fit`; for rounds that do not fit into the steps; and for counts that
             grow or start above what the source keeps. Where that is traced, all of it is kept.
 
-    Cost: one gradient a step, one selection a round.
+    Cost: one gradient for each step, one selection for each round.
     Source: zhu2018prune, lottery/sparse-to-sparse-gradual.
 
     >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))

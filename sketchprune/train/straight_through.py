@@ -73,7 +73,7 @@ def edge_popup(
         ValueError: as :func:`sketchprune.train.fit`, without a key, and for a ``keep`` above what the source keeps;
             where that is traced, all of it is used.
 
-    Cost: one gradient and one selection a step.
+    Cost: one gradient and one selection for each step.
     Source: ramanujan2020hidden, lottery/edge-popup.
 
     >>> data = (jnp.eye(3), jnp.array([2.0, 0.0, 0.0]))
