@@ -44,8 +44,8 @@ def ntk(
     Θ[n, m, k, l] = Σ_i m_i ∂f_k(x1_n)/∂θ_i ∂f_l(x2_m)/∂θ_i.
 
     The mask selects columns of the Jacobian and does not change ``params``: for the kernel of a pruned network pass
-    `masks.apply(params, mask)` as well. Fast are dense layers and convolutions, which are found in the jaxpr of
-    ``apply`` (see `kernels.structure`); whatever else has parameters takes the plain Jacobian.
+    `masks.apply(params, mask)` as well. Dense layers and convolutions are fast; they are found in the jaxpr of
+    ``apply`` (see `kernels.structure`). Whatever else has parameters takes the plain Jacobian.
 
     See also `ntk_reference`, the plain version for everything, and `ntk_on_host`, for kernels larger than a device.
 

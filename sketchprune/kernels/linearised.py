@@ -47,8 +47,8 @@ def flow(
 
     f_t = y + e^{−Θt}(f_0 − y), with ``kernel`` Θ, ``outputs`` f_0 and ``targets`` y.
 
-    With ``cross`` Θ_* and ``cross_outputs`` f_0* it is the outputs at other points, f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0),
-    where φ_t(λ) = (1 − e^{−λt})/λ.
+    With ``cross`` Θ_* and ``cross_outputs`` f_0* it returns the outputs at other points,
+    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), where φ_t(λ) = (1 − e^{−λt})/λ.
 
     **Singular kernels.** Θ may be any symmetric positive semi-definite matrix. Eigenvalues up to r ε λ_max count as
     zero, for a matrix of size r and the dtype's ε. In their directions f_t = f_0, and other points do not change, since

@@ -146,8 +146,8 @@ class Poisson(struct.PyTreeNode, eq=False):
         since training sees only what is kept.
 
         Columns with π_i = 1 enter without penalty; zero columns and columns with π_i = 0 do not enter. Both limits are
-        exact, because not the formula is evaluated but the least-squares problem min_z ‖[U√π; √(1−π)]z − [y; 0]‖², u_i
-        = x_i/‖x_i‖, is solved.
+        exact: instead of the formula, the least-squares problem min_z ‖[U√π; √(1−π)]z − [y; 0]‖² is solved, with
+        u_i = x_i/‖x_i‖.
 
         Args:
             x: [n, d], with one column for each item; the rates are one vector.

@@ -116,7 +116,7 @@ def iterative(
             `linear_schedule` or `one_at_a_time_schedule`.
         mask: what is pruned already. If it is a sketch, each round scores the weights that are left at its values.
         key: for the score and the sampler, which get another part of it in each round.
-        sampler: `top` by default, or another one that keeps exact counts. The weights that it gives are dropped.
+        sampler: `top` by default, or another one that keeps exact counts. Of a sketch, the values are dropped.
         prunable: as for `one_shot`.
         groups: as for `one_shot`.
 

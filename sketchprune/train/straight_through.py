@@ -48,8 +48,8 @@ def edge_popup(
 
     Scores start uniform on [0, 1/√fan-in), where the fan-in is the product of all axes but the last. The published form
     keeps a fraction of each layer: give ``keep`` as a pytree of counts. With one count for all layers, scores compete
-    across layers in units of 1/√fan-in: each layer keeps the same fraction at the start, and training may empty a
-    layer, which no gradient passes any more.
+    across layers in units of 1/√fan-in: each layer keeps the same fraction at the start. Training may then empty a
+    layer, and no gradient passes an empty one.
 
     Leaves that are never pruned, such as biases, are trained; close over them in ``apply`` to freeze them.
 
