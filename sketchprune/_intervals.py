@@ -18,6 +18,6 @@ def student_half_width(count: Any, deviation: Any, level: float) -> Any:
         The half width, at least 0; NaN below two numbers.
 
     >>> round(float(student_half_width(2, 1.0, 0.05)), 3)
-    8.984
+    8.985
     """
     return -special.stdtrit(np.subtract(count, 1), level / 2) * deviation / np.sqrt(count)
