@@ -57,7 +57,7 @@ class Row:
         by: who does it: the library, a peer, or another way of the library.
         seconds: time of one, in the steady state: the median over rounds in which all ways take turns.
         compile_s: seconds of tracing and compilation, or of a first call beyond a later one.
-        ratio: how many times as long as the library it takes: the median over rounds.
+        ratio: time of the peer over ours, above 1 where ours is faster: the median over rounds.
         roofline: the fraction of what the machine can do at most, measured in the same run.
         roof: what that is, such as "matrix products".
         error: the largest relative error against a reference in float64.

@@ -14,7 +14,7 @@ from benchmarks._timing import Prepared, Timing, in_turns, prepared
 _LEAST_S = 5e-3
 """How long a call of a roof takes at least, so that starting it does not count."""
 _MEMORY_PART = 8
-"""Of the memory of the device a roof takes at most one part of so many."""
+"""A roof takes at most one part in this number of the device's memory."""
 _TABLE = 1024
 _LARGE, _CACHED = 2**26, 2**18
 """Entries of an array that is larger than caches, 256 MiB, and of one that stays in them, 1 MiB."""

@@ -98,7 +98,7 @@ def run_table(run: Run) -> Table:
         "a second": lambda row: f"{1 / row.seconds:,.4g}" if row.seconds else "",
         "value": lambda row: number("value", row.value),
         "compile": lambda row: number("seconds", row.compile_s),
-        "ours is": lambda row: number("ratio", row.ratio),
+        "peer / ours": lambda row: number("ratio", row.ratio),
         "of roofline": lambda row: f"{number('roofline', row.roofline)} {row.roof}".strip(),
         "error": lambda row: number("error", row.error),
         "memory": lambda row: number("memory_mib", row.memory_mib),

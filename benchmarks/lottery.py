@@ -181,17 +181,49 @@ def comparisons() -> list[Comparison]:
 
     hitting = functools.partial(lottery.hitting_numbers, epsilons=[EPSILON])
     return [
-        Comparison(f"a mask of {weights(small):,} weights", masked(small, BATCH), BATCH,
-            lambda: [masks_in_numpy(rng, small) for _ in range(each)], each, REQUIRED, words(small, BATCH)),
-        Comparison(f"a mask of {weights(large):,} weights", masked(large, LARGE_BATCH), LARGE_BATCH,
-            lambda: [masks_in_numpy(rng, large) for _ in range(8)], 8, None, words(large, LARGE_BATCH)),
-        Comparison("an embedding", prepared(embeddings, made), BATCH,
-            every(functools.partial(embedding_in_numpy, layers), some), each, REQUIRED),
-        Comparison(f"a nearest subset, n = {ITEMS}", prepared(lottery.nearest_subset, items, wanted), INSTANCES,
-            every(nearest_in_numpy, items[:each], wanted[:each, 0]), each, None),
-        Comparison(f"a hitting number, n = {ITEMS}", prepared(hitting, items), INSTANCES,
-            every(hitting_in_numpy, items[:each]), each, None),
-    ]  # fmt: skip
+        Comparison(
+            f"a mask of {weights(small):,} weights",
+            masked(small, BATCH),
+            BATCH,
+            lambda: [masks_in_numpy(rng, small) for _ in range(each)],
+            each,
+            REQUIRED,
+            words(small, BATCH),
+        ),
+        Comparison(
+            f"a mask of {weights(large):,} weights",
+            masked(large, LARGE_BATCH),
+            LARGE_BATCH,
+            lambda: [masks_in_numpy(rng, large) for _ in range(8)],
+            8,
+            None,
+            words(large, LARGE_BATCH),
+        ),
+        Comparison(
+            "an embedding",
+            prepared(embeddings, made),
+            BATCH,
+            every(functools.partial(embedding_in_numpy, layers), some),
+            each,
+            REQUIRED,
+        ),
+        Comparison(
+            f"a nearest subset, n = {ITEMS}",
+            prepared(lottery.nearest_subset, items, wanted),
+            INSTANCES,
+            every(nearest_in_numpy, items[:each], wanted[:each, 0]),
+            each,
+            None,
+        ),
+        Comparison(
+            f"a hitting number, n = {ITEMS}",
+            prepared(hitting, items),
+            INSTANCES,
+            every(hitting_in_numpy, items[:each]),
+            each,
+            None,
+        ),
+    ]
 
 
 def weights(shapes: Shapes) -> int:

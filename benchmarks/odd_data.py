@@ -27,8 +27,23 @@ SEEDS = 5
 TIER = replace(TIERS["quick"], name="odd data", instances=8, looks=(32, 128, 512))
 RESULTS = _results.FOLDER / "odd_data.json"
 
-ODD = ("5x4", "3x200", "60x2", "rank-1", "one-class", "equal-columns", "constant", "zero", "one-sample", "two-samples",
-       "one-hot", "1e8", "1e-8", "1e-160", "normal")  # fmt: skip
+ODD = (
+    "5x4",
+    "3x200",
+    "60x2",
+    "rank-1",
+    "one-class",
+    "equal-columns",
+    "constant",
+    "zero",
+    "one-sample",
+    "two-samples",
+    "one-hot",
+    "1e8",
+    "1e-8",
+    "1e-160",
+    "normal",
+)
 """Names of data sets."""
 
 

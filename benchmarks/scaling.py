@@ -62,7 +62,7 @@ def growths() -> list[Growth]:
         Growth(search.linear_error, "n", (512, 1024, 2048), lambda n: _errors(512, n)),
         Growth(search.best, "num_masks", (2**12, 2**14, 2**16), _search),
         Growth(train.fit_many, "models", (8, 32, 128), _fit_many),
-    ]  # fmt: skip
+    ]
 
 
 def rows() -> Iterator[Row]:
@@ -213,9 +213,9 @@ def _fit_many(count: int) -> Callable[[], Any]:
     x, y = _gaussian(64, 64), jnp.zeros(64, jnp.int32)
     apply, params = models.initial(models.mlp(64, 64, 10, bias=False), jax.random.key(0), x)
     keep = prune.count(params, 0.2)
-    drawn = jax.vmap(
-        lambda key: prune.one_shot(scores.random, apply, None, params, (x, None), keep, key=key)
-    )(jax.random.split(jax.random.key(1), count))  # fmt: skip
+    drawn = jax.vmap(lambda key: prune.one_shot(scores.random, apply, None, params, (x, None), keep, key=key))(
+        jax.random.split(jax.random.key(1), count)
+    )
     optimizer = optax.sgd(0.1)
     return lambda: train.fit_many(
         apply, train.cross_entropy, params, (x, y), optimizer, 50, mask=drawn, key=jax.random.key(0), batch_size=32

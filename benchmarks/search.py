@@ -199,8 +199,11 @@ def networks() -> Iterator[Row]:
     objectives = {
         "at initialisation": (search.initial_loss(apply, loss, params, (x, y)), 0, 64 * NETWORK_MASKS),
         f"after {STEPS} steps": (
-            search.trained_loss(apply, loss, params, (x, y), optax.sgd(0.1), STEPS), STEPS, NETWORK_MASKS),
-    }  # fmt: skip
+            search.trained_loss(apply, loss, params, (x, y), optax.sgd(0.1), STEPS),
+            STEPS,
+            NETWORK_MASKS,
+        ),
+    }
     peer = torch()
     for name, (objective, steps, count) in objectives.items():
         what = f"the loss of a mask of 64-64-64-10 {name}, {BATCH} digits"

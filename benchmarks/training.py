@@ -156,9 +156,14 @@ def _error(posed: Problem) -> float:
 
     def losses(params: Params, x: jax.Array) -> np.ndarray:
         fitted = train.fit(
-            posed.apply, train.cross_entropy, params, (x, posed.y), OPTIMIZER, 10,
+            posed.apply,
+            train.cross_entropy,
+            params,
+            (x, posed.y),
+            OPTIMIZER,
+            10,
             mask=jax.tree.map(lambda leaf: leaf[0], posed.stack),
-        )  # fmt: skip
+        )
         return np.asarray(fitted[1], np.float64)
 
     found = losses(posed.params, posed.x)

@@ -1,9 +1,9 @@
-"""The verifier, measured as one measures a test: how often it is wrong on true claims, and how often it finds what is.
+"""The verifier, measured as a statistical test is: how often it is wrong on true claims, and what it fails to refute.
 
-Every claim of the catalogue but the effects, of which nothing is expected, is verified at the quick tier with many
+Every claim of the catalogue except the effects, which have no expected verdict, is verified at the quick tier with many
 seeds. The programs of a claim are compiled once, so that another seed is cheap. What is found is written to
-``benchmarks/results/verifier.json`` after each claim, and a run that was interrupted goes on from there. Then the
-defects of :mod:`benchmarks.defects` are planted that have no result yet.
+``benchmarks/results/verifier.json`` after each claim, and a run that was interrupted goes on from there. At the end the
+defects of :mod:`benchmarks.defects` that have no result yet are planted.
 """
 
 import copy

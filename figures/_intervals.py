@@ -2,7 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
+
+from sketchprune._intervals import student_half_width
 
 
 def mean_interval(values: Float[np.ndarray, "seeds ..."]) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
@@ -17,6 +18,5 @@ def mean_interval(values: Float[np.ndarray, "seeds ..."]) -> tuple[Float[np.ndar
     none = np.where(count > 0, 0.0, np.nan)
     mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1) + none
     squares = (np.where(known, values - mean, 0) ** 2).sum(axis=0)
-    degrees = np.maximum(count - 1, 1)
-    half = special.stdtrit(degrees, 0.975) * np.sqrt(squares / degrees / np.maximum(count, 1))
+    half = student_half_width(np.maximum(count, 1), np.sqrt(squares / np.maximum(count - 1, 1)), 0.05)
     return mean, np.where(count > 1, half, np.nan)

@@ -1,4 +1,4 @@
-"""How the figures of trained networks are drawn: a line a pruner, in the colour of its first trace."""
+"""How the figures of trained networks are drawn: a line for each pruner, in the colour of its first trace."""
 
 from typing import Any, NamedTuple
 

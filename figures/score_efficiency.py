@@ -120,13 +120,26 @@ def _write_names(axes: Axes, names: np.ndarray, y: np.ndarray, errors: Float[np.
     line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.3, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
     for name, at, height in zip(names[order], y[order], spread, strict=True):
         axes.annotate(
-            name, (1, at), (1.08, height), xycoords=("axes fraction", "data"), textcoords="axes fraction",
-            va="center", fontsize="small", annotation_clip=False, arrowprops=line,
-        )  # fmt: skip
+            name,
+            (1, at),
+            (1.08, height),
+            xycoords=("axes fraction", "data"),
+            textcoords="axes fraction",
+            va="center",
+            fontsize="small",
+            annotation_clip=False,
+            arrowprops=line,
+        )
     axes.text(1.51, 1.06, "mean error", transform=axes.transAxes, ha="right", va="center", fontsize="small")
     for column, means, look in zip((1.39, 1.51), errors, PANELS.values(), strict=True):
         for mean, height in zip(means[order], spread, strict=True):
             axes.text(
-                column, height, f"{mean:.2f}", transform=axes.transAxes, color=look.colour,
-                ha="right", va="center", fontsize="small",
-            )  # fmt: skip
+                column,
+                height,
+                f"{mean:.2f}",
+                transform=axes.transAxes,
+                color=look.colour,
+                ha="right",
+                va="center",
+                fontsize="small",
+            )

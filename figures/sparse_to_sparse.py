@@ -15,7 +15,7 @@ from figures._config import BySize, Config, Scale
 from figures._style import BLUE, GREEN, PURPLE, RED, WIDTH, Look, style
 from sketchprune import laws, prune, scores, sweep, train
 from sketchprune.sweep import Problem, Training
-from sketchprune.sweep.problem import AVERAGED_SAMPLES
+from sketchprune.sweep.problem import AVERAGED_SAMPLES, correct
 from sketchprune.types import Key, Mask, Params
 from theory.statistics import mean_interval
 
@@ -173,7 +173,7 @@ def _accuracy(problem: Problem, params: Params) -> Array:
     x, y = problem.test
     reference = problem.train[0][:AVERAGED_SAMPLES]
     outputs = lax.map(lambda x: problem.outputs(params, x[None], reference)[0], x, batch_size=256)
-    return jnp.mean((jnp.argmax(outputs, axis=1) == y) & jnp.isfinite(outputs).all(axis=1))  # diverged: none is right
+    return jnp.mean(correct(outputs, y))
 
 
 @style()

@@ -8,7 +8,7 @@ import pkgutil
 from types import ModuleType
 
 __version__ = "0.1.0"
-__all__ = [module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"]  # pyright: ignore[reportUnsupportedDunderAll] - it reads literal lists only
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -51,7 +51,7 @@ def checked(function: _F) -> _F:
 
     @functools.cache
     def arguments() -> dict[str, tuple[_Argument, Any]]:
-        """Of each argument what it takes, and its default; made at the first call, when all names are known."""
+        """What each argument takes, and its default; made at the first call, when all names are known."""
         hints = typing.get_type_hints(function)
         named = {name: each.default for name, each in parameters.items() if each.kind is not each.VAR_KEYWORD}
         return {name: (_argument(hints[name]), default) for name, default in named.items() if name in hints}

@@ -11,7 +11,7 @@ Atom = Var | Literal
 _CALLS = {
     primitives.jit_p, primitives.closed_call_p, primitives.remat_p, primitives.custom_jvp_call_p,
     primitives.custom_vjp_call_p,
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 """Primitives that call a jaxpr of their own once. A general reduction has a jaxpr as well, and is no call."""
 
 

@@ -1,9 +1,9 @@
 """Which leaves of a parameter pytree have derivatives, and how to take them out and put others in their place.
 
-A leaf is differentiable when its dtype is floating. Everything else is left alone by the whole library, by the
-functions below: integer counters, random keys, booleans. It is never pruned or differentiated, and masks are all ones
-there. What is no array at all, such as the activations in an equinox module, cannot enter a compiled program:
-`check_params` refuses it and says how to take it out.
+A leaf is differentiable when its dtype is floating. Other arrays (integer counters, random keys, booleans) are left
+alone by the whole library: they are never pruned or differentiated, and masks are all ones there. What is no array at
+all, such as the activations in an equinox module, cannot enter a compiled program: `check_params` refuses it and says
+how to take it out.
 """
 
 from collections.abc import Callable, Sequence

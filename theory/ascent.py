@@ -95,11 +95,11 @@ def beyond_rounding(
     *,
     enumerated: bool,
 ) -> Evaluation:
-    """The sides, of whose violations those are left that changing the inputs by rounding errors does not explain.
+    """The sides, with those violations removed that rounding of the inputs may explain.
 
     Where both sides nearly vanish, what is left of them may be rounding of what was subtracted before, and no scale
     says how large that is. So the instances are evaluated again with each number changed by a few units in its last
-    place. A violation counts where measured − theory is much larger than what that changes of it.
+    place. A violation counts only if measured − theory is much larger than the change that this makes.
 
     Args:
         programs: of the claim.
@@ -108,6 +108,9 @@ def beyond_rounding(
         keys: the data of their keys.
         sides: of the statement on these instances, in float64.
         enumerated: whether the sides are expectations over all outcomes.
+
+    Returns:
+        The sides, of which only ``violated`` may differ.
 
     Cost:
         Three more evaluations where there are violations; none where there are not.

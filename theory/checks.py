@@ -41,8 +41,12 @@ def require(holds: bool, name: str, value: Any, takes: str):
 
 def check_source(source: "Source"):
     """Refuse fields of a source that are of another type."""
-    require(isinstance(source.key, str) and bool(source.key.strip()), "key of a source", source.key,
-            "a key of references.bib, or what the paper is called")  # fmt: skip
+    require(
+        isinstance(source.key, str) and bool(source.key.strip()),
+        "key of a source",
+        source.key,
+        "a key of references.bib, or what the paper is called",
+    )
     words = get_args(type(source).__annotations__["status"])
     require(source.status in words, f"status of the source {source.key!r}", source.status, _one_of(words))
     require(isinstance(source.locus, str), f"locus of the source {source.key!r}", source.locus, "a text")

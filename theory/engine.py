@@ -22,12 +22,15 @@ class Program:
     """A function of host arrays to host arrays, compiled once per shape; any thread may call it.
 
     A program runs in one thread, so that several can run at once. In jaxlib 0.10 a LAPACK call hands its batch to XLA's
-    pool of threads, and blocks the thread it runs in until the pool has done it. A program in several threads can block
-    all of them by itself; and programs of one thread each deadlock where as many run at once as the pool has threads,
-    so :func:`theory.cli.runtime.configure` gives it more. That module has a script which shows the deadlock. Source:
-    ``ParallelBatchMap`` in https://github.com/jax-ml/jax/blob/jax-v0.10.2/jaxlib/cpu/lapack_kernels.cc, and
-    https://github.com/jax-ml/jax/issues/39292, which is about the same calls.
+    pool of threads, and blocks the thread it runs in until the pool has done it. There are two ways to deadlock:
 
+    - A program in several threads can block all threads of the pool by itself. Hence one thread for each program.
+    - As many programs of one thread each can block them when they run at once. Hence
+      :func:`theory.cli.runtime.configure` gives the pool more threads; that module has a script which shows the
+      deadlock.
+
+    Source: ``ParallelBatchMap`` in https://github.com/jax-ml/jax/blob/jax-v0.10.2/jaxlib/cpu/lapack_kernels.cc, and
+        https://github.com/jax-ml/jax/issues/39292, which is about the same calls.
     """
 
     def __init__(self, function: Callable, *, optimised: bool = True):
@@ -189,7 +192,7 @@ def expected_sides(claim: Claim, instance: Instance) -> tuple[dict[str, SideArra
 
 
 def _over_outcomes(claim: Claim, instance: Instance, key: Array) -> tuple[Joined, tuple[Array, Array]]:
-    """The same, assessed."""
+    """The expectation over all outcomes, assessed, with the outcomes' probabilities; takes a key as a trial does."""
     sides, probabilities = expected_sides(claim, instance)
     return join(sides).map(assess), probabilities
 

@@ -22,7 +22,7 @@ from theory.claim import Case, Claim, Instance, NoInstance
 from theory.verdict import Replay
 
 MAX_REPLAYED_ENTRIES = 2**14
-"""A replay writes down arrays of at most so many entries; of larger ones the dtype and the shape."""
+"""Entries of the largest array that a replay writes down; for larger ones it has the dtype and the shape."""
 _32_BITS = {np.dtype("float64"): np.float32, np.dtype("int64"): np.int32}
 
 KeyData = UInt32[np.ndarray, "instances words"]

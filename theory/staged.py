@@ -32,10 +32,11 @@ def all_arms(arms: Any) -> Any:
 class StagedTrial:
     """A trial that runs each of the arms which were drawn, and compares the results.
 
-    As a function it is a trial like any other. The verifier compiles the stages one by one: claims with the same
-    ``run`` share its program, and claims with the same ``draw`` share that one too. Cases of one stream share what was
-    drawn for the first of them, so that a control costs its runs alone; ``draw`` must not look at what the control
-    changes.
+    As a function it is a trial like any other. The verifier compiles the stages one by one, so that work is shared:
+
+    - Claims with the same ``run`` share its program, and claims with the same ``draw`` share that one too.
+    - Cases of one stream share what was drawn for the first of them, so that a control costs its runs alone. ``draw``
+      must not look at what the control changes.
 
     Attributes:
         run: ``run(instance, shared, arm) -> result``, a named tuple; for one arm.

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Real
 from scipy import special  # scipy.stats has the same quantiles and takes a second to import
 
+from sketchprune._intervals import student_half_width
 from theory.verdict import INCONCLUSIVE, REFUTED, SUPPORTED, Decision
 
 Relation = Literal["equal", "at most"]
@@ -104,10 +105,13 @@ def root_mean_square_limit(
 ) -> np.ndarray:
     """An upper limit of the root mean square of E z_i over instances i: what their average may hide.
 
-    U = (1/I) Σ_i (mean_i² − variance_i/n_i), the average product of two different trials of an instance, estimates
-    B² = (1/I) Σ_i (E z_i)² without bias, with the variance v + 4 B² max_i(variance_i/n_i)/I at most, where
-    v = Σ_i 2 variance_i²/(n_i(n_i − 1))/I². The limit is the largest B with B² − U ≤ √(2 log(1/level)) times the
-    square root of that. It is asymptotic in the number of trials.
+    It is the largest B with B² − U ≤ √(2 log(1/level) (v + 4 B² max_i(variance_i/n_i)/I)), where
+
+    - U = (1/I) Σ_i (mean_i² − variance_i/n_i), the average product of two different trials of an instance, estimates B²
+      = (1/I) Σ_i (E z_i)² without bias;
+    - v = Σ_i 2 variance_i²/(n_i(n_i − 1))/I²; the bracket bounds the variance of U.
+
+    The limit is asymptotic in the number of trials.
 
     Args:
         trials: number of trials n_i, instances first.
@@ -170,7 +174,7 @@ def mean_interval(values: Real[np.ndarray, " n"], level: float) -> tuple[float, 
     mean = float(values.mean())
     if values.size < 2:
         return mean, Interval(np.array(-np.inf), np.array(np.inf))
-    half = -special.stdtrit(values.size - 1, level / 2) * values.std(ddof=1) / np.sqrt(values.size)
+    half = student_half_width(values.size, values.std(ddof=1), level)
     return mean, Interval(np.array(mean - half), np.array(mean + half))
 
 

@@ -84,8 +84,12 @@ def _check_words(claim: Claim):
     _require(claim, bool(claim.sources), "sources is (); it takes at least one Source")
     for source in claim.sources:
         known = source.key in references() or not _BIBLIOGRAPHY_KEY.fullmatch(source.key)
-        _require(claim, bool(source.key.strip()) and known, f"key of a source is {source.key!r}, which is not in "
-                 "references.bib; it takes a key that is there, or what the paper is called")  # fmt: skip
+        _require(
+            claim,
+            bool(source.key.strip()) and known,
+            f"key of a source is {source.key!r}, which is not in "
+            "references.bib; it takes a key that is there, or what the paper is called",
+        )
     false = any(source.status == "known-false" for source in claim.sources)
     if claim.expected is not None:
         expected = "REFUTED" if false else "SUPPORTED"

@@ -33,9 +33,10 @@ def verify(
     """Measure both sides of a claim on its cases, and decide the claim and each of its mutants.
 
     Trials run in compiled tiles and stop at the first of the tier's looks at which everything is decided. The same
-    claim, tier, seed and data give the same verdict whatever else is verified. Nothing needs to be set by the caller:
-    x64 is on inside, in this thread alone, and as it was afterwards; several threads may verify at once. Compiled
-    programs are released at the end.
+    claim, tier, seed and data give the same verdict whatever else is verified.
+
+    The caller sets nothing up: x64 is on inside, in this thread alone, and afterwards as it was before. Several threads
+    may verify at once. Compiled programs are released at the end.
 
     Args:
         claim: what to verify.

@@ -27,8 +27,11 @@ CHECKPOINT_SECONDS = 60
 def rows() -> Iterator[Row]:
     """The model against this machine, then the plans."""
     product, words, lookups, memory = (
-        _roofs.products(), _roofs.random_words(), _roofs.lookups(), _roofs.cached_memory()
-    )  # fmt: skip
+        _roofs.products(),
+        _roofs.random_words(),
+        _roofs.lookups(),
+        _roofs.cached_memory(),
+    )
     # Most of what is no product is the generator's arithmetic.
     thousand = cost(lambda key: jax.random.bits(key, (1000,)), jax.random.key(0)).elementwise
     roofs = product, words._replace(work=words.work * thousand / 1000), lookups, memory

@@ -83,7 +83,7 @@ def masks() -> Planned:
 
 @functools.cache
 def merge_seconds(devices: int) -> float:
-    """Seconds in which this host merges what a call of the search found on so many devices; measured once.
+    """Seconds in which this host merges what one call of the search finds on all devices; measured once.
 
     Args:
         devices: of the whole search.
@@ -133,9 +133,16 @@ def trained_masks() -> Planned:
 
     def fit(mask, key):
         return train.fit(
-            posed.apply, train.cross_entropy, posed.params, (posed.x, posed.y), training.OPTIMIZER, STEPS,
-            mask=mask, key=key, batch_size=training.BATCH,
-        )  # fmt: skip
+            posed.apply,
+            train.cross_entropy,
+            posed.params,
+            (posed.x, posed.y),
+            training.OPTIMIZER,
+            STEPS,
+            mask=mask,
+            key=key,
+            batch_size=training.BATCH,
+        )
 
     stack = posed.masks(MODELS)
     found = cost(jax.vmap(fit, (0, None)), stack, posed.key)

@@ -19,6 +19,12 @@ TEST_NAMES = ("x_test", "y_test")
 def training_names(found: Any) -> tuple[str, str]:
     """The names of samples and labels among those found; of the first that are there in part, where none are whole.
 
+    Args:
+        found: names of arrays; what ``in`` works on.
+
+    Returns:
+        The names of the samples and of the labels, a pair of ``NAMES``.
+
     >>> training_names({"x_test", "y_test", "x_train", "y_train"})
     ('x_train', 'y_train')
     """
@@ -35,6 +41,9 @@ def from_arrays(source: str, names: Sequence[str], arrays: Mapping[str, Any], na
         names: of the samples and of the labels.
         arrays: by name; what NumPy makes arrays of.
         name: of the data set.
+
+    Returns:
+        The data set, with samples [n, d] and labels [n] in int64.
 
     Raises:
         ValueError: An array is missing or malformed; the message names it.
@@ -63,6 +72,9 @@ def like_training(found: Dataset, training: Dataset, source: str, names: Sequenc
         training: the training set.
         source: what messages call where they are.
         names: what messages call the samples and the labels.
+
+    Returns:
+        The test set.
 
     Raises:
         ValueError: Samples of another shape, and labels that are not among the classes of the training set.

@@ -26,6 +26,9 @@ def training_set(path: Path) -> Dataset:
     Args:
         path: A folder or a file that exists.
 
+    Returns:
+        The data set, named after the file or folder.
+
     Raises:
         ValueError: Something is missing, unreadable or malformed; the message names the file.
     """
@@ -37,6 +40,9 @@ def has_test_set(path: Path) -> bool:
 
     Args:
         path: What :func:`training_set` has read.
+
+    Returns:
+        A boolean.
     """
     if not path.is_dir():
         return bool(set(TEST_NAMES) & _names(path))
@@ -49,6 +55,9 @@ def test_set(path: Path, training: Dataset) -> Dataset:
     Args:
         path: A folder, or a file with a test set.
         training: What :func:`training_set` has read.
+
+    Returns:
+        The data set, with the name, dtype and classes of the training set.
 
     Raises:
         ValueError: As :func:`training_set`; and for samples of another shape, and labels that are not among the classes

@@ -1,5 +1,6 @@
 """Loading of data sets, and their training and test parts, which never overlap."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,23 +18,20 @@ TEST_FRACTION = 0.2
 
 
 def load(source: str | Path | Mapping[str, Any] = "digits", split: Literal["train", "test"] | None = None) -> Dataset:
-    """A data set: the embedded digits, an .npz file, a folder of MNIST or CIFAR binary files, or arrays by name.
+    """A data set: the embedded digits, an .npz file, arrays by name, or a folder of MNIST or CIFAR binary files.
 
-    - "digits": scikit-learn's 1,797 images of 8x8 pixels with values 0 to 16, in float64; nothing is downloaded.
-    - An .npz file: an array ``x`` of numbers, [n, d], [n, h, w] or [n, h, w, c], and ``y`` with n labels 0, 1, …; and
-      perhaps a test set, ``x_test`` and ``y_test``. Floating dtypes are kept; whole numbers become float64. Samples and
-      labels may also be called ``x_train`` and ``y_train``, as in Keras's mnist.npz, or ``data`` (or ``images``) and
-      ``target``, as in scikit-learn.
-    - A mapping with arrays of these names, such as a scikit-learn Bunch. For tables see :func:`from_table`.
-    - A folder with the files of MNIST (train-images and train-labels in IDX form, plain or .gz), CIFAR-10
-      (data_batch_1.bin to data_batch_5.bin) or CIFAR-100 (train.bin, fine labels): pixels 0 to 255 in float32. Their
-      test sets are t10k-images and t10k-labels, test_batch.bin and test.bin.
+    - "digits": scikit-learn's 1,797 images of 8x8 pixels, 0 to 16 in float64. Nothing is downloaded.
+    - An .npz file: ``x`` [n, d], [n, h, w] or [n, h, w, c], and ``y``, n labels 0, 1, …; perhaps ``x_test`` and
+      ``y_test``. Floating dtypes are kept, whole numbers become float64. The names of Keras's mnist.npz (``x_train``,
+      ``y_train``) and of scikit-learn (``data`` or ``images``, ``target``) work too.
+    - A mapping of such arrays, such as a scikit-learn Bunch. For tables see :func:`from_table`.
+    - A folder: MNIST (train-images and train-labels in IDX form, plain or .gz), CIFAR-10 (data_batch_1.bin to
+      data_batch_5.bin) or CIFAR-100 (train.bin, fine labels), with the test sets t10k-images and t10k-labels,
+      test_batch.bin and test.bin. Pixels are 0 to 255 in float32.
 
-    Pickles are not read: that would run any code that is in them.
-
-    Without ``split`` it is all of the digits, or the training files, or the training arrays. With it, it is one of two
-    parts without a sample in common: what comes with a test set is trained on whole, and the digits and other arrays
-    are divided by :func:`hold_out`, always in the same way.
+    The parts "train" and "test" have no sample in common. A test set that comes with the data is the test part;
+    otherwise :func:`hold_out` divides the data, always in the same way. Pickles are not read: they would run any code
+    that is in them.
 
     Args:
         source: "digits", a path, or arrays by name.
@@ -74,6 +72,9 @@ def has_test_set(source: str | Path | Mapping[str, Any]) -> bool:
 
     Args:
         source: "digits", a path, or arrays by name.
+
+    Returns:
+        A boolean.
 
     Example:
         >>> has_test_set("digits")
@@ -161,7 +162,7 @@ def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def _part(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The chosen samples."""
-    return dataset.replace(x=dataset.x[chosen], y=dataset.y[chosen])  # pyright: ignore[reportAttributeAccessIssue]
+    return dataclasses.replace(dataset, x=dataset.x[chosen], y=dataset.y[chosen])
 
 
 def _digits() -> Dataset:

@@ -18,6 +18,9 @@ def gaussian(key: Key, n: int, d: int) -> Float[Array, "n d"]:
         n: The number of samples.
         d: The number of features.
 
+    Returns:
+        [n, d].
+
     Example:
         >>> gaussian(jax.random.key(0), 3, 2).shape
         (3, 2)
@@ -31,6 +34,12 @@ def standardise(x: Float[Array | np.ndarray, "n d"]) -> Float[Array, "n d"]:
 
     (x − mean)/√(mean of squares of x − mean), whatever the size of the numbers: no square overflows or underflows.
     Constant columns become zero columns, exactly.
+
+    Args:
+        x: Samples [n, d].
+
+    Returns:
+        [n, d], in the dtype of x.
 
     Cost:
         n d.
@@ -53,6 +62,9 @@ def one_hot(y: Int[Array | np.ndarray, "n"], num_classes: int) -> Float[Array, "
         y: Labels [n].
         num_classes: The number of columns.
 
+    Returns:
+        [n, num_classes], in JAX's default floating dtype; a row of zeros for a label out of range.
+
     Example:
         >>> one_hot(jnp.array([1, 0]), 2).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
@@ -67,6 +79,9 @@ def one_vs_rest(y: Int[Array | np.ndarray, "n"], label: int | Int[Array, ""]) ->
     Args:
         y: Labels [n].
         label: The one that gets +1.
+
+    Returns:
+        [n], in JAX's default floating dtype.
 
     Example:
         >>> one_vs_rest(jnp.array([1, 0, 2]), 1).tolist()

@@ -133,7 +133,7 @@ def fold_pairs(
 
 
 def _blocking(plan: Plan, samples: int, *, symmetric: bool, block_size: int | None) -> _Blocking:
-    """As much at once as memory allows; smaller blocks where a symmetric kernel is worth cutting."""
+    """The largest blocks that fit into memory; smaller ones where cutting a symmetric kernel saves work."""
     store_all = samples * plan.stored <= _plan.MAX_STORED
     passed = max(_plan.MAX_STORED // plan.passing, 1)
     if block_size is not None:

@@ -110,10 +110,12 @@ def _count_kept(mask: Any) -> int | None:
 def _stable_bounds(kept: Sequence[int | None], leaves: Sequence[Any]) -> tuple[int | None, ...]:
     """Bounds on the numbers kept that are the same for nearly all random masks of one law.
 
-    Compiled programs depend on these bounds, so masks of one density should share them. The bound of a leaf is what
-    a random mask keeps of it at most, up to four standard deviations, at the density of all leaves together rounded
-    up to a power of 2^(1/4). In a leaf that keeps more, the density is doubled until the bound holds. In a leaf of
-    which more than 64 entries are expected it is halved while the leaf keeps no more than half of them.
+    Compiled programs depend on these bounds, so masks of one density should share them. A leaf's bound is what a random
+    mask keeps of it at most, up to four standard deviations, at a density that starts from that of all leaves together,
+    rounded up to a power of 2^(1/4):
+
+    - If the leaf keeps more than the bound, the density is doubled until it does not.
+    - While more than 64 entries are expected and the leaf keeps at most half of them, the density is halved.
     """
     sizes = [jnp.size(leaf) for count, leaf in zip(kept, leaves, strict=True) if count is not None]
     total = sum(count for count in kept if count is not None)

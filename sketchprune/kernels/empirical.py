@@ -1,12 +1,12 @@
 """Empirical neural tangent kernels Θ = J diag(m) Jᵀ, whole and by their Frobenius norm.
 
-J is the Jacobian of the outputs [N, K] in all P floating parameters, at exactly the parameters given. Integer and
-other leaves without derivatives, and the mask's leaves for them, count for nothing. NaN and infinity in parameters
+J is the Jacobian of the outputs [N, K] in all P floating parameters, at exactly the parameters given. Leaves without
+derivatives, such as integers, do not count, and neither do the mask's leaves for them. NaN and infinity in parameters
 or inputs pass through: the entries that they touch are NaN.
 
-Programs are compiled once for each ``apply`` and shape, and masks of nearly equal density share them. As under
-`jax.jit`, arrays that ``apply`` closes over (running averages, say) are those of the first call: when they change,
-pass a new function. The programs keep ``apply`` and these arrays alive until `jax.clear_caches`.
+Programs are compiled once for each ``apply`` and shape; masks of nearly equal density share them. As under `jax.jit`,
+arrays that ``apply`` closes over (running averages, say) are those of the first call: when they change, pass a new
+function. The programs keep ``apply`` and these arrays alive until `jax.clear_caches`.
 """
 
 import functools
@@ -43,18 +43,19 @@ def ntk(
 
     Θ[n, m, k, l] = Σ_i m_i ∂f_k(x1_n)/∂θ_i ∂f_l(x2_m)/∂θ_i.
 
-    The mask selects columns of the Jacobian at ``params``, which it leaves as they are: for the kernel of a pruned
-    network pass `masks.apply(params, mask)` as well. Dense layers and convolutions are found in the jaxpr of
-    ``apply`` (see `kernels.structure`); whatever else has parameters takes the plain Jacobian. `ntk_reference` is
-    the plain version for everything, and `ntk_on_host` is for kernels larger than a device.
+    The mask selects columns of the Jacobian and does not change ``params``: for the kernel of a pruned network pass
+    `masks.apply(params, mask)` as well. Dense layers and convolutions are fast; they are found in the jaxpr of
+    ``apply`` (see `kernels.structure`). Whatever else has parameters takes the plain Jacobian.
+
+    See also `ntk_reference`, the plain version for everything, and `ntk_on_host`, for kernels larger than a device.
 
     Args:
         apply: ``apply(params, x) -> [N, K]``, which must treat samples one by one; it is called on single samples.
         params: The parameters, any pytree.
         x1: Samples [N, ...].
         x2: Samples [M, ...] of the same shape; ``x1`` by default, when half of the kernel is computed.
-        mask: Booleans or floating numbers shaped like ``params``. Where its values are known (no trace) and few
-            are not zero, the kept columns are gathered; otherwise Hadamard products take it whole.
+        mask: Booleans or floating numbers shaped like ``params``. A mask that is mostly zero is faster where its values
+            are known (no trace): the kept columns are gathered.
         trace_outputs: Return Σ_k Θ[n, m, k, k] instead.
         block_size: Samples in a block; by default as many as memory and caches allow.
 
@@ -63,14 +64,18 @@ def ntk(
         precision "highest".
 
     Raises:
-        ValueError: A mask or inputs that do not fit, no samples, complex parameters, or outputs that are not real
-            and [N, K].
+        ValueError: A mask or inputs that do not fit, no samples, complex parameters, or outputs that are not real and
+            [N, K].
 
     Cost:
-        Memory: the kernel, and under 1 GiB beside it in float32, or K times the largest leaf that is no layer's.
-        Time: a forward pass and K pullbacks for each sample (for each block it meets, where what is stored of all
-        samples would exceed 256 MiB). Then for each pair of samples and each weight matrix [a, b] at one position
-        a + K² b multiply-adds; under a mask a b + K² b, or K² times the columns kept.
+        Memory: the kernel, and under 1 GiB beside it in float32, or K times the largest leaf outside dense layers and
+            convolutions.
+
+        Time for each sample: a forward pass and K pullbacks; once for each block that it meets, if all samples together
+        would store more than 256 MiB.
+
+        Time for each pair of samples and each weight matrix [a, b] at one position: a + K² b multiply-adds without a
+        mask; under a mask a b + K² b, or K² times the columns kept.
 
     Source:
         jacot2018ntk; checked by tangent/closed-form.
@@ -102,7 +107,21 @@ def compiled_ntk(
     trace_outputs: bool,
     block_size: int | None,
 ) -> Float[Array, "..."]:
-    """The kernel, written block by block; without ``x2`` each block is written to its mirrored place as well."""
+    """The kernel, written block by block; without ``x2`` each block is written to its mirrored place as well.
+
+    Args:
+        apply: the network, hashable.
+        params: the parameters.
+        masks: the mask's leaves, from ``mask_leaves``.
+        x1: samples [N, ...].
+        x2: samples [M, ...], or None for ``x1``.
+        bounds: how many weights each leaf keeps at most, from ``mask_leaves``; None where unknown.
+        trace_outputs: as for `ntk`.
+        block_size: as for `ntk`.
+
+    Returns:
+        As `ntk`.
+    """
     with jax.default_matmul_precision("highest"):
         net = network(apply, params, masks, x1, bounds=bounds)
         outputs = () if trace_outputs else (net.outputs, net.outputs)

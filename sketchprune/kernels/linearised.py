@@ -1,9 +1,10 @@
 """Training of the linearised network: gradient flow and descent in closed form, and the network itself.
 
-Near parameters θ_0 a network is f(θ_0) + J(θ − θ_0). Under the sum loss ½‖f − y‖² its outputs follow the kernel
-Θ = JJᵀ alone, so the closed forms take a kernel: dense, pruned, sketched or infinite-width. `linearise` gives the
-same model as a function of its parameters, for any optimiser: it is the measured side of claims about the closed
-forms.
+Near parameters θ_0 a network is f(θ_0) + J(θ − θ_0). Under the sum loss ½‖f − y‖² its outputs follow the kernel Θ = JJᵀ
+alone, so the closed forms take a kernel: dense, pruned, sketched or infinite-width.
+
+`linearise` gives the same model as a function of its parameters, for any optimiser. Claims about the closed forms
+measure it.
 """
 
 import math
@@ -44,22 +45,24 @@ def flow(
 ) -> Float[Array, "..."]:
     """Outputs of the linearised model under gradient flow on the sum loss ½‖f − y‖², at the given times.
 
-    f_t = y + e^{−Θt}(f_0 − y), with ``kernel`` Θ, ``outputs`` f_0 and ``targets`` y. At other points, with ``cross``
-    Θ_* and ``cross_outputs`` f_0*, the result is f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), φ_t(λ) = (1 − e^{−λt})/λ.
+    f_t = y + e^{−Θt}(f_0 − y), with ``kernel`` Θ, ``outputs`` f_0 and ``targets`` y.
 
-    Valid for a symmetric positive semi-definite Θ, singular or not. Eigenvalues up to r ε λ_max (r the size of the
-    matrix, ε the dtype's) count as zero. There f_t = f_0, and other points get nothing, since the rows of Θ_* lie
-    in the range of Θ when both are blocks of one such kernel. NaN gives NaN.
+    With ``cross`` Θ_* and ``cross_outputs`` f_0* it returns the outputs at other points,
+    f_t* = f_0* + Θ_* φ_t(Θ)(y − f_0), where φ_t(λ) = (1 − e^{−λt})/λ.
 
-    Relative precision is kept in f_t − y when ``targets`` is zero: to follow a residual far below y, pass f_0 − y
-    as ``outputs``.
+    **Singular kernels.** Θ may be any symmetric positive semi-definite matrix. Eigenvalues up to r ε λ_max count as
+    zero, for a matrix of size r and the dtype's ε. In their directions f_t = f_0, and other points do not change, since
+    the rows of Θ_* lie in the range of Θ when both are blocks of one kernel. NaN gives NaN.
+
+    **Small residuals.** f_t − y keeps its relative precision only if ``targets`` is zero: to follow a residual far
+    below y, pass f_0 − y as ``outputs`` and zero as ``targets``.
 
     Args:
         kernel: Θ, [n, n, k, k], [nk, nk], or [n, n] for a kernel that all outputs share.
         outputs: f_0 at the training points, [n, k] or [n].
         targets: y, shaped like ``outputs``.
-        times: One number or an array of any shape, infinity allowed. Time is that of the sum loss: under the mean
-            over N numbers, divide it by N.
+        times: One number or an array of any shape, infinity allowed. Time is that of the sum loss: under the mean over
+            N numbers, divide it by N.
         cross: Θ_* between other points and the training points.
         cross_outputs: f_0 at the other points, [m, k] or [m].
 
@@ -67,8 +70,8 @@ def flow(
         f_t, or f_t* with ``cross``, with the shape of ``times`` in front, in the common dtype of the other arrays.
 
     Raises:
-        ValueError: Shapes that do not fit, no samples, negative or NaN times, and a kernel that is not symmetric or
-            has an eigenvalue below −√ε λ_max. Values are not looked at under a trace.
+        ValueError: Shapes that do not fit, no samples, negative or NaN times, and a kernel that is not symmetric or has
+            an eigenvalue below −√ε λ_max. Values are not looked at under a trace.
 
     Cost:
         r³ for the eigenvectors and r² for every time and output; r = n for a shared kernel, else nk.
@@ -146,9 +149,9 @@ def linearise(apply: ApplyFn, params: Params) -> ApplyFn:
 
     f_lin(θ, x) = f(θ_0, x) + J(θ_0, x)(θ − θ_0), θ_0 the ``params`` given here.
 
-    At θ_0 it is f, and its Jacobian is J(θ_0, x) at every θ, so any optimiser trains it as it trains f. Leaves that
-    are not floating (integer counters, keys) stay as they are in ``params``. Valid where ``apply`` is
-    differentiable; ReLU has derivative 0 at 0, as in `jax.nn.relu`. Works under jit, vmap and grad.
+    At θ_0 it equals f. Its Jacobian is J(θ_0, x) at every θ, so any optimiser can train it. Leaves that are not
+    floating (integer counters, keys) stay as they are in ``params``. Valid where ``apply`` is differentiable; ReLU has
+    derivative 0 at 0, as in `jax.nn.relu`. Works under jit, vmap and grad.
 
     Args:
         apply: ``apply(params, x) -> [n, k]``.

@@ -28,7 +28,7 @@ from sketchprune.types import ApplyFn, Inputs, Mask, Params
 _MAX_BLOCK = 2**26
 """Numbers in a block of the kernel: 256 MiB in float32."""
 _BLOCKS_PER_DEVICE = 4
-"""At least so many blocks are computed by each device where there are enough samples, so that all have work."""
+"""Blocks for each device, at least, if there are enough samples: so all devices have work."""
 
 
 class _Problem(NamedTuple):
@@ -81,14 +81,15 @@ def ntk_on_host(
 
     Θ[n, m, k, l] = Σ_i m_i ∂f_k(x1_n)/∂θ_i ∂f_l(x2_m)/∂θ_i.
 
-    For kernels that no device can hold. Each device computes one block of samples with another at a time, and
-    finished blocks go to the host while the next ones are computed. Equal to `ntk` to rounding, whatever the devices
-    and the blocks.
+    For kernels that no device can hold. Each device computes one block of samples with another at a time, and finished
+    blocks go to the host while the next ones are computed. Equal to `ntk` to rounding, whatever the devices and the
+    blocks.
 
-    Of several processes (see `search.mesh.start`) each makes this call with the same arguments and computes its share
-    of the blocks. Then ``out`` is needed, a file on a file system that all of them reach. Nothing is kept of a call
-    that is interrupted. Where that would be a loss, compute strips, ``ntk_on_host(apply, params, x[a:b], x, …)``, in
-    a file each.
+    With several processes (see `search.mesh.start`), each makes this call with the same arguments and computes its
+    share of the blocks. ``out`` is then needed, on a file system that all of them reach.
+
+    An interrupted call keeps nothing. For very long calls compute strips, each in its own file: ``ntk_on_host(apply,
+    params, x[a:b], x, …)``.
 
     Args:
         apply: ``apply(params, x) -> [N, K]``, samples one by one.
@@ -97,30 +98,33 @@ def ntk_on_host(
         x2: Samples [M, ...] of the same shape; ``x1`` by default, when half of the kernel is computed.
         mask: Booleans or floating numbers shaped like ``params``.
         trace_outputs: Return Σ_k Θ[n, m, k, k] instead.
-        block_size: Samples on one side of a block; by default as many as give a block 256 MiB in float32, or fewer
-            so that each device has about four blocks.
+        block_size: Samples on one side of a block; by default blocks of 256 MiB in float32, or smaller ones if each
+            device would get fewer than about four.
         mesh: The devices, of any number of axes; by default all devices of all processes.
-        out: A .npy file to write, in place of an array in memory. It appears when it is complete. Until then its
-            blocks are in a hidden file beside it, ``.NAME.….part``, which is left behind where a process is killed.
-            Of two calls that write one file at a time, that which ends last has it.
-        progress: Called with the number of blocks that this process has finished, and with the number of its blocks.
+        out: A .npy file to write, in place of an array in memory. It appears when it is complete; until then its blocks
+            are in a hidden file beside it, ``.NAME.….part``, which a process that is killed leaves behind. If two calls
+            write one file, the later one to end replaces it.
+        progress: ``progress(done, total)``, the blocks that this process has finished and all of its blocks.
 
     Returns:
         Θ as [N, M, K, K], or [N, M] with ``trace_outputs``, in the dtype of the outputs: an array in memory, or with
-        ``out`` a memory map of the file, which can be read but not written.
+        ``out`` a read-only memory map of the file.
 
     Raises:
-        ValueError: As for `ntk`; for traced arguments; for ``out`` that is None with several processes, cannot be
-            made, or is for a kernel in bfloat16, which .npy files do not have; and for processes that do not all
-            compute the same kernel. A value that is refused in one process is refused in all.
+        ValueError: As for `ntk`; for traced arguments; for ``out`` that is None with several processes, cannot be made,
+            or is for a kernel in bfloat16, which .npy files do not have; and for processes that compute different
+            kernels. What one process refuses, all refuse.
         OSError: The file can be written no longer, such as on a full disk.
 
     Cost:
-        Time: that of `ntk` over the number of devices, and the forward pass and the K pullbacks of a sample once for
-        each block that it meets. Memory of each device: 1 GiB in float32 and three blocks. Memory of the host: three
-        blocks for each of its devices, and the kernel where there is no ``out``. Measured with 10,000 images of
-        Fashion-MNIST and an MLP 784-128-10, all pairs of outputs in a file of 40 GB: 73 s of one CPU core in 7
-        minutes on a busy machine, and 0.9 GiB at most.
+        Time: that of `ntk` over the number of devices, with the forward pass and the K pullbacks of a sample once for
+            each block that it meets.
+
+        Memory: 1 GiB in float32 and three blocks on each device; on the host three blocks for each of its devices, and
+            the kernel where there is no ``out``.
+
+        Measured with 10,000 images of Fashion-MNIST and an MLP 784-128-10, all pairs of outputs in a file of 40 GB: 73
+        s of one CPU core in 7 minutes on a busy machine, and 0.9 GiB at most.
 
     Source:
         jacot2018ntk; checked by tangent/closed-form.
@@ -153,7 +157,7 @@ def _problem(
     block_size: int | None,
     devices: int,
 ) -> _Problem:
-    """The kernel that is to be computed, once the arguments are checked; in blocks for so many devices."""
+    """The kernel that is to be computed, once the arguments are checked, in blocks for this number of devices."""
     check_inputs(x1, x2)
     if block_size is not None:
         _checks.whole("block_size", block_size, least=1)

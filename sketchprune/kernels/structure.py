@@ -4,12 +4,12 @@ A parameter leaf that one product consumes (`dot_general`, or `conv_general_dila
 
     J[k, q, j, i] = Σ_t a[q, t, i] g[k, q, t, j].
 
-Here a is the input of the product and g the sensitivity of output k to its result. The index q runs over groups, t
-over positions (one for a dense layer on a vector), i over inputs or patch entries, and j over outputs. Everything
-that the kernels compute faster than through the plain Jacobian follows from this form. A bias is the weight of an
-input that is always one. A leaf that is consumed in any other way is left to plain differentiation.
+Here a is the input of the product and g the sensitivity of output k to its result. The index q runs over groups, t over
+positions (one for a dense layer on a vector), i over inputs or patch entries, and j over outputs. A bias is the weight
+of an input that is always one. A leaf that is consumed in any other way is left to plain differentiation.
 
-All functions here speak of one sample; callers vmap over samples.
+Everything that the kernels compute faster than through the plain Jacobian follows from this form. All functions here
+are about one sample; callers vmap over samples.
 """
 
 import itertools

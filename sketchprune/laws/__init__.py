@@ -1,4 +1,4 @@
-"""Laws of random masks: one file a law, with its sampling, inclusion, exact error, enumeration and training bound."""
+"""Laws of random masks, a file for each: sampling, inclusion, exact error, enumeration, training bound."""
 
 from sketchprune._names import own_names
 from sketchprune.laws.counts import layer_counts as layer_counts

@@ -27,6 +27,9 @@ def size(params: Params, prunable: Prunable = None) -> int:
         params: the parameters.
         prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`.
 
+    Returns:
+        The number of prunable weights.
+
     Raises:
         ValueError: for an empty leaf.
 
@@ -47,6 +50,9 @@ def count(params: Params, density: float, prunable: Prunable = None) -> int:
         params: the parameters.
         density: the fraction of prunable weights that is kept, in (0, 1].
         prunable: as for :func:`size`.
+
+    Returns:
+        round(density · size), at least 1.
 
     Raises:
         ValueError: for a density out of range, and for one that keeps no weight.
@@ -192,7 +198,14 @@ def _named_leaves(params: Params) -> tuple[list[str], list[Any]]:
 
 @checked
 def check_leaves(params: Params) -> None:
-    """Refuses parameters without floating leaves, and floating leaves that are empty."""
+    """Refuses parameters without floating leaves, and floating leaves that are empty.
+
+    Args:
+        params: the parameters.
+
+    Raises:
+        ValueError: naming the leaf.
+    """
     check_real("params", params)
     for name, leaf in zip(*_named_leaves(params), strict=True):
         if is_floating(leaf) and not leaf.size:
@@ -200,7 +213,19 @@ def check_leaves(params: Params) -> None:
 
 
 def check_rounds(keeps: Any, available: PyTree[int]) -> Any:
-    """The counts of all rounds as arrays; refuses those that grow, or start above what is available of each leaf."""
+    """The counts of all rounds as arrays; refuses those that grow, or start above what is available of each leaf.
+
+    Args:
+        keeps: as a caller gave them: one array of counts, or a pytree of arrays, one for each leaf.
+        available: the prunable weights of each leaf; 0 for leaves that are never pruned.
+
+    Returns:
+        The same structure, with arrays of JAX.
+
+    Raises:
+        ValueError: for counts that grow, are negative or start above what is available, for leaves of different length,
+            and for a pytree of another structure.
+    """
     by_layer = jax.tree.structure(keeps) == jax.tree.structure(available) and all(map(np.ndim, jax.tree.leaves(keeps)))
     if not by_layer and isinstance(keeps, Sequence):
         keeps = np.asarray(keeps)

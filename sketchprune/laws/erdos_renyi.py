@@ -1,4 +1,4 @@
-"""Erdős–Rényi masks: random masks at a density a layer, independent entries or exact counts."""
+"""Erdős–Rényi masks: random masks with a density for each layer, of independent entries or of exact counts."""
 
 import functools
 import math
@@ -342,7 +342,7 @@ def _densities(
     order: Sequence[str] | None,
     prunable: Prunable,
 ) -> PyTree[float]:
-    """One density a leaf: by the rule where pruning touches it, else 1."""
+    """One density for each leaf: by the rule where pruning touches it, else 1."""
     leaves, structure = jax.tree.flatten(params)
     layers = layer_order(params, rule, order, prunable)
     found = layer_densities(rule, [jnp.shape(leaves[i]) for i in layers], density, redistribute=redistribute)

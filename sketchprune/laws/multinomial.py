@@ -86,10 +86,10 @@ class Multinomial(struct.PyTreeNode, eq=False):
     def sample(self, key: Key) -> Mask:
         """One mask, in the dtype of the probabilities but at least float32.
 
-        Draws take the probabilities as whole numbers of a unit, 2^-31 in float32 and 2^-63 in float64, over the sum
-        of those; an item that may be drawn has one unit or more. m_i divides by that p_i, and is unbiased however
-        small the given one, up to the last of the 32 or 64 bits that draw. Under a trace a NaN probability gives a
-        NaN entry.
+        Probabilities are rounded to whole multiples of 2^-31 in float32 and 2^-63 in float64, at least one for an item
+        that may be drawn, and divided by their sum. m_i divides by the rounded p_i, so the mask is unbiased however
+        small the given p_i is, up to the last of the 32 or 64 random bits. Under a trace a NaN probability gives a NaN
+        entry.
 
         Args:
             key: a key of jax.random.

@@ -142,10 +142,12 @@ class Poisson(struct.PyTreeNode, eq=False):
     def training_bound(self, x: Matrix, y: PerRow) -> Float[Array, ""]:
         """An upper bound on the expected ‖Xu − y‖² when the kept columns are trained: yᵀ(I + XD⁻¹Xᵀ)⁻¹y.
 
-        D = diag((1/π_i − 1)‖x_i‖²): the least E‖X(m∘w) − y‖² over all w. Columns with π_i = 1 enter without penalty,
-        zero columns and columns with π_i = 0 not at all. These limits are met exactly, because the least-squares
-        problem min_z ‖[U√π; √(1−π)]z − [y; 0]‖², u_i = x_i/‖x_i‖, is solved in place of the formula. The same for
-        binary masks, since training sees only what is kept.
+        D = diag((1/π_i − 1)‖x_i‖²). The bound is the least E‖X(m∘w) − y‖² over all w, and the same for binary masks,
+        since training sees only what is kept.
+
+        Columns with π_i = 1 enter without penalty; zero columns and columns with π_i = 0 do not enter. Both limits are
+        exact: instead of the formula, the least-squares problem min_z ‖[U√π; √(1−π)]z − [y; 0]‖² is solved, with
+        u_i = x_i/‖x_i‖.
 
         Args:
             x: [n, d], with one column for each item; the rates are one vector.

@@ -11,6 +11,15 @@ from sketchprune._boundary import checked
 def all_subsets(count: int) -> Bool[Array, "subsets items"]:
     """All 2^d subsets of d items: subset k keeps the items at which k has a bit, the lowest bit first.
 
+    Args:
+        count: d, the number of items.
+
+    Returns:
+        [2^d, d] booleans.
+
+    Raises:
+        ValueError: for a count that is no whole number >= 0.
+
     >>> all_subsets(2).tolist()
     [[False, False], [True, False], [False, True], [True, True]]
     """

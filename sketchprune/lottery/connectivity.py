@@ -303,9 +303,14 @@ def sufficient_copies(
 ) -> tuple[int, ...]:
     """How many copies of each unit a random source needs to contain a target with probability at least 1 − δ.
 
-    For a target of depth L with m_l non-zero weights in layer l and a source of depth L + 1: q_L = 1,
-    q_{l−1} ≥ log(L m_l q_l/δ)/log(1/(1 − p_{l+1})) for l ≥ 2, and q_0 ≥ log(L m_1 q_1/δ)/log(1/(1 − p_1 p_2)), with
-    2L for L when inputs are signed. All are at least 1, also behind a layer without weights. Works on the host.
+    The target has depth L and m_l non-zero weights in layer l; the source has depth L + 1. The numbers q_L, …, q_0 are
+    the smallest integers ≥ 1 with
+
+    - q_L = 1,
+    - q_{l−1} ≥ log(L m_l q_l/δ)/log(1/(1 − p_{l+1})) for l ≥ 2,
+    - q_0 ≥ log(L m_1 q_1/δ)/log(1/(1 − p_1 p_2)), with 2L for L when inputs are signed.
+
+    Works on the host.
 
     Args:
         nonzeros: m_1, …, m_L, the non-zero weights of each layer of the target.

@@ -1,8 +1,8 @@
 """How subset sums of random numbers cover [−½, ½]: radii, hitting numbers, gaps, and random thinning of the items.
 
-Instances lie on leading axes and are worked through in chunks of about 32 MiB, however many they are (under
-``jax.vmap`` each function does that many times over: rather give leading axes). Results are exact up to the rounding
-of the sums, in the dtype of the items.
+Instances lie on leading axes and are worked through in chunks of about 32 MiB. Give leading axes in place of
+``jax.vmap``, under which each function uses that memory many times over. Results are exact up to the rounding of the
+sums, in the dtype of the items.
 """
 
 import math
@@ -52,12 +52,11 @@ def covering_radii(
 ) -> Float[Array, "*instances n+1"]:
     """The largest distance of a point of [−½, ½] to the subset sums of the first k items, for k = 0, …, n.
 
-    max over z ∈ [−½, ½] of min_S |z − Σ_{i∈S} x_i|: every z is within ε of a sum just when this is at most ε. It
-    falls with k, from ½ at k = 0. Values above the resolution are exact. A value at or below the resolution says that
-    the radius is at most the resolution, and no more.
+    max over z ∈ [−½, ½] of min_S |z − Σ_{i∈S} x_i|, so every z is within ε of a sum if and only if this is at most ε.
 
-    A gap between sums that is longer than twice the resolution holds a point of the grid with that spacing, so only
-    the neighbours of grid points are searched for, and no more once the radius is at most the resolution.
+    It falls with k, from ½ at k = 0. Values above the resolution are exact; a value at or below it says only that the
+    radius is at most the resolution. (A gap between sums that is longer than twice the resolution holds a point of the
+    grid with that spacing, so only neighbours of grid points are searched for.)
 
     Args:
         items: [*instances, n], 1 to 20 numbers for each instance.

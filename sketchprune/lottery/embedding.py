@@ -83,10 +83,12 @@ def embed(
 ) -> Embedding:
     """The weights of a masked source network that make it compute the target's function, where they exist.
 
-    Layer 1 of the source copies the inputs: relu(x − lower), which undoes the shift in the next biases, or relu(x)
-    and relu(−x) when inputs are signed. Layer l + 1 holds copies of the units of layer l of the target. A copy is
-    live when each of its non-zero weights finds a kept edge from a live copy of that input; it uses the first one.
-    Copy c of unit u is unit u·q + c of its layer, q = width // units; units left over stay 0.
+    - Layer 1 of the source copies the inputs: relu(x − lower), which the next biases undo, or relu(x) and relu(−x) when
+      inputs are signed.
+    - Layer l + 1 holds copies of the units of layer l of the target: copy c of unit u is unit u·q + c, with q = width
+      // units. Units left over stay 0.
+    - A copy is live when each of its non-zero weights finds a kept edge from a live copy of that input; it uses the
+      first one.
 
     Biases of the source are free. With ``signed=False`` the function is the target's where x ≥ lower.
 

@@ -51,9 +51,11 @@ def random_source(
 ) -> tuple[Float[Array, "_ _"], ...]:
     """The random weights of a source network for :func:`strong_ticket`, before it is masked.
 
-    For layer l of the target, of n inputs: a kernel [n, n·M] of signs a_r, in which units j·M, …, j·M + M − 1 belong
-    to input j, and a kernel [n·M, units] of weights b ~ U[−4w, 4w], w = max|W_l|. All signs are +1, but in the first
-    layer they alternate when inputs are signed.
+    For layer l of the target, with n inputs, there are two kernels:
+
+    - [n, n·M], signs a_r: units j·M, …, j·M + M − 1 belong to input j. All are +1, except that in the first layer they
+      alternate when inputs are signed.
+    - [n·M, units], weights b ~ U[−4w, 4w] with w = max|W_l|.
 
     Args:
         key: layer l = 1, …, L of the target uses ``fold_in(key, l − 1)``.
@@ -103,21 +105,23 @@ def strong_ticket(
 ) -> StrongTicket:
     """The mask inside a random sparse network that approximates a target, weight by weight.
 
-    Of source layer 2l − 1, each input j of target layer l owns width // inputs units, of which only the edge from j
-    (weight a_r) may stay: they compute relu(a_r x_j). For each weight W_ij those edges of layer 2l (weights b_ir) stay
-    whose products |a_r| b_ir sum nearest to W_ij, out of at most ``max_items`` with a_r > 0 and both edges kept by the
-    source's masks. When inputs are signed, those with a_r < 0 sum to −W_ij in the first layer. Units left over and
-    edges that no weight uses are pruned.
+    In source layer 2l − 1 each input j of target layer l owns width // inputs units, which compute relu(a_r x_j): of
+    the edges into them only that from j (weight a_r) may stay. In layer 2l each weight W_ij keeps a subset of the edges
+    from these units to output i (weights b_ir):
 
-    Nothing fails when a weight has few products to choose from: its error is large, and the bounds say so. A weight of
-    0 gets no edge and no error.
+    - The subset is that whose products |a_r| b_ir sum nearest to W_ij, out of at most ``max_items`` products with a_r >
+      0 and both edges kept by the source's masks.
+    - When inputs are signed, those with a_r < 0 sum to −W_ij in the first layer.
+
+    Units left over and edges that no weight uses are pruned. A weight with few products to choose from is no error: its
+    approximation is coarse, and the bounds say so. A weight of 0 gets no edge and is exact.
 
     Args:
         target: L kernels [inputs, units], ReLU between the layers.
         source: 2L kernels, of which kernel 2l has the units of target layer l; for example a :func:`random_source`.
         masks: 2L masks of the source.
-        activations: [L], upper bounds of |x| and of the target's hidden activations, layer by layer, on the inputs
-            that the bound shall speak of; see :func:`largest_activations` and :func:`activation_bounds`.
+        activations: [L], upper bounds of |x| and of the target's hidden activations, layer by layer, on the inputs for
+            which the bounds shall hold; see :func:`largest_activations` and :func:`activation_bounds`.
         signed: whether inputs may be negative.
         max_items: products that a weight chooses from at most, 1 to 20.
         tolerance: take the first subset within this error of the weight, not the nearest one; one number or [L].

@@ -1,9 +1,10 @@
 """Subset sums of up to 20 numbers, exactly: the subset whose sum is nearest to a target.
 
-Items are split in two halves. The sums of one half are sorted, those of the other are searched for among them, so
-that 2^n sums never exist. Instances lie on leading axes and are worked through in chunks of about 32 MiB, however many
-they are (under ``jax.vmap`` each function does that many times over: rather give leading axes). Results are exact up
-to the rounding of the sums, in the dtype of the items.
+Items are split in two halves. The sums of one half are sorted, and those of the other are searched for among them, so
+2^n sums never exist at once. Results are exact up to the rounding of the sums, in the dtype of the items.
+
+Instances lie on leading axes and are worked through in chunks of about 32 MiB. Give leading axes in place of
+``jax.vmap``, under which each function uses that memory many times over.
 """
 
 import math
@@ -49,8 +50,8 @@ def nearest_subset(
     """For each target the subset whose sum is nearest to it, or the first one that is near enough.
 
     Subsets are ordered by Σ 2^i over their items i. The first one is taken whose error is at most the larger of the
-    tolerance and the least error: with tolerance 0 the nearest one, and of equally near ones the first. Items that
-    are 0 are then never taken, and the target 0 gets the empty subset.
+    tolerance and the least error. With tolerance 0 this is the nearest subset, the first of equally near ones; items
+    that are 0 are then never taken, and the target 0 gets the empty subset.
 
     Args:
         items: [*instances, n], 1 to 20 numbers of either sign for each instance.

@@ -27,18 +27,17 @@ Block = tuple[int, ...]
 def group_scores(scores: Scores, groups: Groups, prunable: Prunable = None) -> Scores:
     """The score of each group of weights: the sum of the scores of its weights.
 
-    Of a kernel [..., inputs, outputs], whose last two axes are a matrix (of a convolution one for each position of its
-    filter), ``groups`` is one of
+    The last two axes of a kernel [..., inputs, outputs] are a matrix; a convolution has one for each position of its
+    filter. ``groups`` is one of
 
     - "columns": the weights into one unit, kernel[..., :, j], at each position by itself;
-    - "rows": the weights out of one input, kernel[..., i, :], likewise;
+    - "rows": the weights out of one input, kernel[..., i, :], at each position by itself;
     - "channels": all weights into one output channel, kernel[..., j]; of a dense layer these are the columns;
-    - a tuple, the lengths of blocks along the last axes, with None for a whole axis and 1 along the axes before:
-      (4, 4) for squares, (4, 1) for four inputs of one unit, (None, None, None, 1) for channels.
+    - a tuple, the lengths of blocks along the last axes, with None for a whole axis and 1 along the axes before: (4, 4)
+      for squares, (4, 1) for four inputs of one unit, (None, None, None, 1) for channels.
 
-    Groups are selected as weights are (:func:`sketchprune.prune.select`), and :func:`spread` makes a mask of weights of
-    it. Weights that are pruned already (−inf) count as 0, and a group of such alone is −inf; a weight that is never
-    pruned (+inf) keeps its group. A NaN stays one. A sum that overflows is the largest finite number.
+    :func:`sketchprune.prune.select` selects groups as it selects weights, and :func:`spread` makes a mask of weights of
+    the selection.
 
     Args:
         scores: a pytree of floats.
@@ -48,6 +47,9 @@ def group_scores(scores: Scores, groups: Groups, prunable: Prunable = None) -> S
 
     Returns:
         A pytree of at least float32: each leaf has as many axes as that of the scores, and an entry for each block.
+        Weights that are pruned already (−inf) count as 0, and a group of nothing else is −inf. A group with a weight
+        that is never pruned (+inf) is +inf, and one with a NaN is NaN. A sum that overflows is the largest finite
+        number.
 
     Raises:
         ValueError: for scores that are no floats, for groups of another name, with lengths below 1 or with more axes
@@ -140,6 +142,9 @@ def to_rows(values: Shaped[Array, "..."], block: Block) -> Shaped[Array, "groups
         values: of a leaf.
         block: the lengths of a group, which divide those of the leaf.
 
+    Returns:
+        [groups, entries of a group].
+
     >>> to_rows(jnp.arange(8).reshape(2, 4), (2, 2)).tolist()
     [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
@@ -155,6 +160,9 @@ def from_rows(rows: Shaped[Array, "groups _"], shape: tuple[int, ...], block: Bl
         rows: the entries of each group.
         shape: of the array.
         block: the lengths of a group, which divide those of the array.
+
+    Returns:
+        The array of that shape.
 
     >>> from_rows(to_rows(jnp.arange(8).reshape(2, 4), (2, 2)), (2, 4), (2, 2)).tolist()
     [[0, 1, 2, 3], [4, 5, 6, 7]]

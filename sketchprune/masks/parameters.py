@@ -16,10 +16,11 @@ from sketchprune.types import Mask, Params, Prunable
 def prunable(params: Params, which: Prunable = None) -> PyTree[bool]:
     """Which leaves pruning touches: by default those with two axes or more, or the only leaf.
 
-    Biases and norm scales, which have one axis, are then not pruned. Scores, `prune` and laws take ``which`` as their
-    argument ``prunable``, so that any layer can stay dense and biases can be pruned too. Leaves that are no floating
-    numbers, such as counters, random keys and functions, are never pruned, whatever ``which`` says; but where none is
-    floating all count, so that a mask of booleans may stand for the parameters.
+    By default biases and norm scales, which have one axis, are not pruned. Scores, `prune` and laws take ``which`` as
+    their argument ``prunable``, to keep any layer dense or to prune biases too.
+
+    Leaves that are no floating numbers, such as counters and random keys, are never pruned, whatever ``which`` says.
+    Only where no leaf is floating do all count, so that a mask of booleans may stand for the parameters.
 
     Args:
         params: the parameters, of which only shapes and dtypes count.

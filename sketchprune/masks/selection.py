@@ -60,6 +60,10 @@ def keep_top_unchecked(
     Args:
         leaves: the scores.
         keep: how many finite scores are kept.
+
+    Returns:
+        The mask of each leaf, empty where some score is NaN; whether each leaf has a NaN, [leaves]; and how many scores
+        are finite.
     """
     dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
     codes = [_ordered_code(leaf.astype(dtype).ravel()) for leaf in leaves]

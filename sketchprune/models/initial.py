@@ -17,10 +17,12 @@ from sketchprune.types import ApplyFn, Inputs, Key, Params
 def initial(model: nn.Module, key: Key, x: Inputs) -> tuple[ApplyFn, Params]:
     """``apply(params, x) -> [n, k]`` and random parameters, for inputs like x and in their dtype.
 
-    Batch normalisation uses running averages, which ``apply`` closes over and never updates: mean 0 and variance 1, so
-    that it is one scale (and shift) for each channel and the network stays homogeneous. :func:`with_averages` takes
-    the averages of data instead, and :func:`in_training_mode` those of each batch. A model without batch normalisation
-    gives the same ``apply`` each time, so that what was compiled for it is used again.
+    Batch normalisation uses running averages, which ``apply`` closes over and never updates: mean 0 and variance 1. It
+    is then one scale (and shift) for each channel, and the network stays homogeneous. To use other averages, see
+    :func:`with_averages` (those of some data) and :func:`in_training_mode` (those of each batch).
+
+    Without batch normalisation ``apply`` is the same function for equal models, so that compiled programs are used
+    again.
 
     Args:
         model: A flax module of :mod:`sketchprune.models`, or any whose other collections are constants.
@@ -81,12 +83,14 @@ def with_averages(model: nn.Module, params: Params, x: Float[Array | np.ndarray,
 @checked
 @functools.lru_cache
 def in_training_mode(model: nn.Module) -> ApplyFn:
-    """``apply`` whose batch normalisation has the averages of the very batch, as in training.
+    """``apply`` whose batch normalisation has the averages of the batch, as in training.
 
-    The outputs of a sample then depend on its batch, so this is for training (``train.fit``); kernels, flows and scores
-    of many samples take samples one by one. Running averages are not kept: after training :func:`with_averages` takes
-    the averages of data for evaluation. For another flax module with collections that change, close over them:
-    ``lambda params, x: module.apply({"params": params, **collections}, x, mutable=list(collections))[0]``.
+    The outputs of a sample then depend on its batch. Use it for training (``train.fit``); kernels, flows and scores of
+    many samples take samples one by one. Running averages are not kept: for evaluation after training,
+    :func:`with_averages` takes those of some data.
+
+    For another flax module with collections that change, close over them: ``lambda params, x: module.apply({"params":
+    params, **collections}, x, mutable=list(collections))[0]``.
 
     Args:
         model: A model with ``norm=True``.

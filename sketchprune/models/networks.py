@@ -26,6 +26,9 @@ def linear(outputs: int = 10, *, bias: bool = True, ntk: bool = False) -> nn.Mod
         bias: Whether it has biases.
         ntk: Whether it is in the NTK parameterisation.
 
+    Returns:
+        The module, for inputs [n, ...] and outputs [n, outputs].
+
     Example:
         >>> import jax
         >>> params = jax.eval_shape(linear().init, jax.random.key(0), jnp.ones((2, 8, 8, 1)))["params"]
@@ -43,6 +46,9 @@ def mlp(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
         *widths: The width of each layer, the number of outputs last.
         bias: Whether it has biases.
         ntk: Whether it is in the NTK parameterisation.
+
+    Returns:
+        The module, for inputs [n, ...] and outputs [n, last width].
 
     Raises:
         ValueError: No width.
@@ -76,6 +82,9 @@ def lenet(
         patches: Compute the same function of the same parameters by :func:`patch_convolution`, for training many
             networks at a time.
 
+    Returns:
+        The module, for images [n, h, w, c] and outputs [n, outputs].
+
     Example:
         >>> import jax
         >>> params = jax.eval_shape(lenet().init, jax.random.key(0), jnp.ones((1, 28, 28, 1)))["params"]
@@ -97,6 +106,9 @@ def vgg11(
         ntk: As for :func:`vgg16`.
         norm: As for :func:`vgg16`.
         pooling: As for :func:`vgg16`.
+
+    Returns:
+        The module, for images [n, h, w, c] and outputs [n, outputs].
     """
     return Vgg(stages=_VGG11_STAGES, outputs=outputs, bias=bias, ntk=ntk, norm=norm, pooling=pooling)
 
@@ -116,6 +128,9 @@ def vgg16(
         ntk: Whether it is in the NTK parameterisation.
         norm: Whether batch normalisation follows each convolution; see :func:`initial`.
         pooling: "average" or "max".
+
+    Returns:
+        The module, for images [n, h, w, c] and outputs [n, outputs].
 
     Example:
         >>> import jax
@@ -145,6 +160,9 @@ def resnet20(
         norm: Whether batch normalisation follows each convolution; see :func:`initial`.
         width: The channels of the first three blocks; the next three have twice, the last three four times as many.
 
+    Returns:
+        The module, for images [n, h, w, c] and outputs [n, outputs].
+
     Example:
         >>> import jax
         >>> params = jax.eval_shape(resnet20().init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))["params"]
@@ -164,6 +182,9 @@ def patch_net(*widths: int, bias: bool = True, ntk: bool = False) -> nn.Module:
             the dense layer at the end.
         bias: Whether it has biases.
         ntk: Whether it is in the NTK parameterisation.
+
+    Returns:
+        The module, for images [n, h, w, c] and outputs [n, last width].
 
     Raises:
         ValueError: Fewer than two widths.

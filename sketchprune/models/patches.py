@@ -64,6 +64,9 @@ def convolve_patches(x: Array | np.ndarray, kernel: Array, strides: Any, padding
         padding: "SAME" or "VALID".
         **options: What else flax hands on; dilations and the number of groups are ones.
 
+    Returns:
+        Images, as :func:`patch_convolution`.
+
     Raises:
         ValueError: Strides, dilations or groups.
     """
@@ -75,7 +78,15 @@ def convolve_patches(x: Array | np.ndarray, kernel: Array, strides: Any, padding
 
 
 def pool_patches(x: Float[Array | np.ndarray, "n h w c"], pooling: str) -> Float[Array, "n h1 w1 c"]:
-    """Pooling by two as a reshape, since a window reduction is slow inside a scan too; an odd last pixel is dropped."""
+    """Pooling by two as a reshape, since a window reduction is slow inside a scan too; an odd last pixel is dropped.
+
+    Args:
+        x: Images [n, h, w, c].
+        pooling: "average"; anything else takes the maximum.
+
+    Returns:
+        Images [n, h // 2, w // 2, c].
+    """
     samples, height, width, channels = x.shape
     height = height // 2
     width = width // 2

@@ -1,12 +1,12 @@
 """Evaluates the jaxpr of a network on sums over paths, at any scale.
 
-A network without activations is a sum over paths of products of weights and of fixed coefficients, such as those of
-an average pooling. `Reader` evaluates the jaxpr of ``apply`` with |·|^q of weights and coefficients in their place
-and without activations: the result is the sum of |v_p|^q u_p. How each primitive acts on such sums is in the table of
-rules at the end of this file.
+A network without activations is a sum over paths of products of weights and of fixed coefficients, such as those of an
+average pooling. `Reader` evaluates the jaxpr of ``apply`` without activations, and with |·|^q of weights and
+coefficients in their place. The result is the sum of |v_p|^q u_p. The table of rules at the end of this file says how
+each primitive acts on such sums.
 
-The sums travel as an array and a power of two. After each product the array is rescaled, so that its largest entry
-lies between 1 and 2: neither depth nor sparsity makes it overflow or underflow.
+The sums travel as an array and a power of two. After each product the array is rescaled, so that its largest entry lies
+between 1 and 2: neither depth nor sparsity makes it overflow or underflow.
 """
 
 import functools
@@ -216,7 +216,7 @@ def _padded(_: Reader, operation: _Operation) -> PathSum | None:
 
 
 def _relu(_: Reader, operation: _Operation) -> PathSum | None:
-    """The maximum with zero is a ReLU, which the linear network leaves out; not so a maximum of weights and zero."""
+    """The maximum of paths and zero is a ReLU, which is left out; None for other maxima, as of weights and zero."""
     if not any(_is_zero(operand) for operand in operation.operands):
         return None
     term = next(operand for operand in operation.operands if isinstance(operand, PathSum))
@@ -273,12 +273,12 @@ def _subtracted(reader: Reader, operation: _Operation) -> PathSum:
     """
     term, shift = operation.operands
     from_paths = isinstance(term, PathSum) and term.from_input
-    if reader.allow_max_and_bias and from_paths and not (isinstance(shift, PathSum) and shift.from_input):
-        if not _is_zero(shift):
-            raise ValueError(
-                "apply subtracts a shift, as batch normalisation does whose running means are not zero; it takes means "
-                "of zero, since no sum over paths is left otherwise"
-            )
+    constant = not (isinstance(shift, PathSum) and shift.from_input)
+    if reader.allow_max_and_bias and from_paths and constant and not _is_zero(shift):
+        raise ValueError(
+            "apply subtracts a shift, as batch normalisation does whose running means are not zero; it takes means "
+            "of zero, since no sum over paths is left otherwise"
+        )
     return _added(reader, operation)
 
 

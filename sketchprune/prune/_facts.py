@@ -52,7 +52,7 @@ def kept_counts(mask: Mask, prunable: PyTree[bool]) -> Int[Array, "leaves"]:
 
 
 def check_scores(tree: Params, facts: ScoreFacts, keep: Any, where: str, prunable: PyTree[bool]) -> None:
-    """Refuses scores that select nothing, of all layers or of one with a count of its own. Not under a trace.
+    """Refuses scores that select nothing, in all layers together or in one with a count of its own; not under a trace.
 
     Args:
         tree: a pytree of the parameters' structure, for the names of leaves.

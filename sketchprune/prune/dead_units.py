@@ -41,20 +41,24 @@ def remove_dead_units(
 ) -> Compact:
     """The smaller network that computes what the pruned one does, without the hidden units that do nothing.
 
-    A unit (of a convolution: a channel) without outgoing weights is left out, and so is one without incoming weights,
-    whose output is the constant activation(bias): what it adds to the next layer goes into that layer's bias. Where
-    the constant is not 0 and the next layer has no bias or is a convolution, whose borders see less of it, the unit
-    stays. What is cut off by that is left out too. Inputs and outputs stay, and one unit of a layer that would have
-    none.
+    These units (of a convolution: channels) are left out, and whatever is cut off by that:
 
-    The network is a chain: dense layers, or convolutions and then dense layers, each with or without a bias, and
-    between them nothing but the activation, pooling and flattening of images with channels last. That is tried on
-    ``x``, with units of each layer in another order and with dead units cut off; what fails is refused. What cannot be
-    seen there is a forward pass that depends on the number of units, as with ``ntk=True`` or a layer norm: the smaller
-    network is then another function.
+    - units without outgoing weights;
+    - units without incoming weights, whose output is the constant activation(bias). What it adds to the next layer goes
+      into that layer's bias. Such a unit stays if its constant is not 0 and the next layer has no bias, or is a
+      convolution, whose borders see less of it.
 
-    Not for traced values, since the shapes depend on the mask. The smaller network of a flax module is a module of the
-    widths that are left.
+    Inputs and outputs stay, and at least one unit of each layer.
+
+    **Which networks.** A chain: dense layers, or convolutions and then dense layers, each with or without a bias, and
+    between them nothing but the activation, pooling and flattening of images with channels last. This is tried on
+    ``x``, with the units of each layer in another order and with dead units cut off; what fails is refused.
+
+    **Not noticed** is a forward pass that depends on the number of units, as with ``ntk=True`` or a layer norm: the
+    smaller network is then another function.
+
+    Not for traced values, since the shapes depend on the mask. For a flax network, make a module of the widths that are
+    left.
 
     Args:
         apply: the network.

@@ -38,14 +38,12 @@ def least_bound(
     min over Σπ_i ≤ s of tᵀ(I + Θ_c)⁻¹t, where Θ_c = J diag(c) Jᵀ, c_i = π_i/((1 − π_i)‖J_i‖²) and t = y − f + Jθ.
 
     This bounds the expected error ‖f − y‖² of the linearised network after training, when weight i is kept with
-    probability π_i and is 0 otherwise. Leaves that are never pruned have the rate 0.99.
+    probability π_i and is 0 otherwise. Leaves that are never pruned have the rate 0.99. Training may leave the linear
+    regime, and so rounds, each of which linearises anew, make better masks than one. tangent/least-bound-snip and
+    tangent/least-bound-synflow compare it with SNIP and SynFlow.
 
-    Each step makes the weights best for the rates, with one kernel, one Cholesky decomposition and one vector-Jacobian
-    product, and then the rates best for the weights: in proportion to ‖J_i‖|v_i|, up to 0.99. At the end of a round the
-    weights of the largest ‖J_i‖|v_i| are kept, and the network that is left is linearised anew.
-
-    The bound holds in the linear regime, which training may leave, and so rounds that re-linearise make better masks
-    than one. The effects say how they fare beside SNIP and SynFlow.
+    Each step takes the best weights for the rates, and then the best rates for the weights, in proportion to ‖J_i‖|v_i|
+    and at most 0.99. At the end of a round the weights of the largest ‖J_i‖|v_i| are kept.
 
     Args:
         apply: the network, ``apply(params, x) -> [n, k]``.
@@ -63,7 +61,8 @@ def least_bound(
         ValueError: for counts that grow or exceed what may be kept, steps < 1, targets of another shape than the
             outputs, a network that couples samples, and a bound that is NaN.
 
-    Cost: rounds·steps kernels of the batch under a mask, and as many Cholesky decompositions of [nk, nk].
+    Cost: for each step of each round a kernel of the batch under a mask, a Cholesky decomposition of [nk, nk] and a
+        vector-Jacobian product.
     Source: tangent/training-error-ridge, tangent/least-bound-snip, tangent/least-bound-synflow, moka2022combss.
 
     >>> x, y = jnp.eye(3), jnp.array([[1.0], [-3.0], [2.0]])
@@ -130,8 +129,11 @@ def _round(
         (slopes,) = jax.vjp(lambda params: apply(params, x), at)[1](residual.reshape(outputs.shape))
         return jax.tree.map(
             lambda odd, slope, norm, there: jnp.where(there, odd * abs(slope) / jnp.where(norm > 0, norm, 1), 0),
-            odds, slopes, norms, present,
-        )  # fmt: skip
+            odds,
+            slopes,
+            norms,
+            present,
+        )
 
     def rates(sizes: PyTree) -> PyTree:
         """The best rates for the weights; those of leaves that are never pruned stay."""
@@ -144,6 +146,8 @@ def _round(
     last = sizes(lax.fori_loop(0, steps - 1, lambda _, rate: rates(sizes(rate)), uniform))
     scores = jax.tree.map(
         lambda size, kept, may: jnp.where(kept, size, -jnp.inf) if may else jnp.full_like(size, jnp.inf),
-        last, left, pruned,
-    )  # fmt: skip
+        last,
+        left,
+        pruned,
+    )
     return with_ones(masks.keep_top(scores, keep), others), last

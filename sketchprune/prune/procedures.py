@@ -4,8 +4,8 @@
 each layer is pruned by itself (:func:`layer_counts`). Leaves that are never pruned have the count 0 there.
 
 With ``groups`` whole groups of weights are kept or pruned, such as channels (:func:`sketchprune.masks.group_scores`),
-and ``keep`` counts groups: :func:`size`, :func:`count` and :func:`layer_counts` of
-``masks.group_scores(params, groups)`` say how many there are, and how many a density keeps.
+and ``keep`` counts groups. To count them, pass ``masks.group_scores(params, groups)`` to :func:`size`, :func:`count` or
+:func:`layer_counts` in place of the parameters.
 """
 
 import functools
@@ -46,30 +46,30 @@ def one_shot(
 ) -> Mask:
     """Scores once and selects once: by default the ``keep`` highest scores.
 
-    Works under jit and vmap, where values are not checked; ``keep`` may then be traced. Options of a score are bound by
-    ``functools.partial``, and compared by value where they can be hashed.
+    Works under jit and vmap, where ``keep`` may be traced and values are not checked. Bind options of a score with
+    ``functools.partial``.
 
     Args:
         score: one of :mod:`sketchprune.scores`, or any function with their signature.
         apply: the network.
-        loss: the loss; None for a score without use for it.
-        params: its parameters.
+        loss: the loss; None for a score that does not use it.
+        params: the parameters.
         batch: inputs and targets.
         keep: how many weights (or groups) are kept, in all or for each leaf.
         mask: what is pruned already: the pruned network is scored, and pruned further.
         key: for the score and the sampler, which each get a part of it.
         sampler: `top` by default, or one made by `proportional`.
-        prunable: which leaves may be pruned, as for `masks.prunable`; the score takes it too.
+        prunable: which leaves may be pruned, as for `masks.prunable`; passed on to the score.
         groups: what is pruned as a whole, as for `masks.group_scores`; None for single weights.
 
     Returns:
         A mask, as the sampler makes it.
 
     Raises:
-        ValueError: for scores that are NaN (naming the leaf), infinite where they should rank weights, or all zero; for
-            empty leaves; for too large a ``keep``; without a key where the sampler draws.
+        ValueError: for scores that are NaN (naming the leaf), all zero, or infinite where they should rank weights; for
+            an empty leaf; for a ``keep`` that is too large; and without a key where the sampler draws.
 
-    Cost: one score. Compiled once for each score, apply and loss.
+    Cost: one score. Compiled once for each score (with its options), apply and loss.
 
     >>> from sketchprune import scores
     >>> batch = (jnp.ones((1, 3)), None)
@@ -103,20 +103,20 @@ def iterative(
 ) -> Mask:
     """Scores and selects round after round, each time scoring the network that is left.
 
-    Runs as a loop over one compiled round. Under jit or vmap it is one ``lax.scan``, in which convolutions are many
-    times slower on a CPU and values are not checked.
+    Runs as a loop over one compiled round. Under jit or vmap it is one ``lax.scan``, in which values are not checked
+    and convolutions are many times slower on a CPU.
 
     Args:
         score: as for `one_shot`.
         apply: the network.
-        loss: the loss; None for a score without use for it.
-        params: its parameters.
+        loss: the loss; None for a score that does not use it.
+        params: the parameters.
         batch: inputs and targets.
-        keeps: how many weights (or groups) are left after each round, exactly, in all or for each leaf:
-            `exponential_schedule`, `linear_schedule` or `one_at_a_time_schedule`.
-        mask: what is pruned already. Of a sketch each round scores at the weights that are left of it.
+        keeps: how many weights (or groups) are left after each round, in all or for each leaf: `exponential_schedule`,
+            `linear_schedule` or `one_at_a_time_schedule`.
+        mask: what is pruned already. If it is a sketch, each round scores the weights that are left at its values.
         key: for the score and the sampler, which get another part of it in each round.
-        sampler: one that keeps exact counts, `top` by default. Weights that it gives are dropped.
+        sampler: `top` by default, or another one that keeps exact counts. Of a sketch, the values are dropped.
         prunable: as for `one_shot`.
         groups: as for `one_shot`.
 
@@ -127,7 +127,7 @@ def iterative(
         ValueError: as `one_shot`, naming the round; for counts that grow; and for a sampler that kept another number of
             weights than it was asked for.
 
-    Cost: one score a round.
+    Cost: one score for each round.
     Source: tanaka2020synflow, paths/critical-compression.
 
     >>> from sketchprune import scores
@@ -239,7 +239,7 @@ def _scored(params, batch, mask, key, *, score, apply, loss, prunable) -> tuple[
 def _round(
     params, batch, mask, left, key, keep, *, score, apply, loss, sampler, prunable, groups
 ) -> tuple[Mask, ScoreFacts, Int[Array, "leaves"]]:
-    """What is left after a round, of what the rounds before left of the mask; facts and counts of what is selected."""
+    """One round: what is left of the mask, what is wrong with the scores, and how many weights each leaf keeps."""
     score_key, sampler_key = _split(key)
     # The weights of a sketch stay: jnp.where keeps the dtype of the mask, which masks.apply on it would not.
     mask = left if mask is None else jax.tree.map(lambda kept, m: jnp.where(kept, m, jnp.zeros_like(m)), left, mask)

@@ -231,36 +231,44 @@ def _with_conventions(formula: Callable[..., Params], uses: Uses, needs_key: str
         chosen = _hashable_options(formula, options_of, options)
         key = None if needs_key is None else _checks.needed(key, needs_key)
         check("key", key, Key | None)
-        x: Any = None
-        y: Any = None
-        if uses != "params":
-            check("apply", apply, ApplyFn)
-            x, y = _inputs_and_targets(batch)
-        if uses == "batch":
-            check("loss", loss, LossFn)
-            _check_as_many(x, y)
-        if uses != "params":
+        apply, loss, x, y = _used(uses, apply, loss, batch)
+        if apply is not None:
             check_samples_apart(apply, params, x)
         return _compiled(
             params,
             x,
-            y if uses == "batch" else None,
+            y,
             mask,
             key,
             formula=formula,
-            apply=None if uses == "params" else static(apply),
-            loss=static(loss) if uses == "batch" else None,
+            apply=None if apply is None else static(apply),
+            loss=None if loss is None else static(loss),
             options=chosen,
             block_size=block_size,
             prunable=tuple(jax.tree.leaves(masks.prunable(params, prunable))),
         )
 
     common = [each for name, each in inspect.signature(Score.__call__).parameters.items() if name != "self"]
-    scored.__signature__ = inspect.Signature([*common[:-1], *options_of.values()], return_annotation=Scores)  # pyright: ignore[reportAttributeAccessIssue]
-    scored.uses = uses  # pyright: ignore[reportAttributeAccessIssue]
-    # For the contract check: blocks must not change a score.
-    scored.with_block_size = functools.partial(_with_conventions, formula, uses, needs_key)  # pyright: ignore[reportAttributeAccessIssue]
+    vars(scored).update(
+        __signature__=inspect.Signature([*common[:-1], *options_of.values()], return_annotation=Scores),
+        uses=uses,
+        # For the contract check: blocks must not change a score.
+        with_block_size=functools.partial(_with_conventions, formula, uses, needs_key),
+    )
     return scored
+
+
+def _used(uses: Uses, apply: Any, loss: Any, batch: Any) -> tuple[Any, Any, Any, Any]:
+    """What a score uses of the network, the loss, the inputs and the targets, checked; None for the rest."""
+    if uses == "params":
+        return None, None, None, None
+    check("apply", apply, ApplyFn)
+    x, y = _inputs_and_targets(batch)
+    if uses == "inputs":
+        return apply, None, x, None
+    check("loss", loss, LossFn)
+    _check_as_many(x, y)
+    return apply, loss, x, y
 
 
 def _check_parameters(params: Params, mask: Mask | None, prunable: Prunable) -> None:

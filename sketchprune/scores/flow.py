@@ -3,16 +3,16 @@
 A flow goes through the network with its activations left out, from one input of ones, or with ``inputs="data"`` from
 the mean of |x|^q over the batch, q being the power of the weights. Flows use neither ``loss`` nor targets nor ``key``.
 
-They hold at any scale. Scores are exact while the largest lies within about 1e-10 and 1e19 in float32 (1e-77 and 1e154
-in float64); beyond that all of them are multiplied by one power of two that brings it there. Within a layer the limits
-are those of `sketchprune.paths`.
+**Scale.** Scores are exact while the largest lies between about 1e-10 and 1e19 in float32 (1e-77 and 1e154 in float64).
+Beyond that all of them are multiplied by one power of two that brings it there. Within a layer the limits are those of
+`sketchprune.paths`.
 
-What has no paths goes through as in the code of SynFlow's authors: max pooling passes on its largest entry, and a bias
-or shift b is an edge |b|^q from an input of one.
+**Max pooling and biases** have no paths. As in the code of SynFlow's authors, max pooling passes on its largest entry,
+and a bias or shift b is an edge |b|^q from an input of one.
 
-Batch normalisation must have running means of zero, as at the start; others are refused with a ValueError. The authors'
-code subtracts the size of the mean there. Units then become negative and their ReLUs close, so that scores depend on
-these and add up to nothing: there is no flow of which theirs would be a case.
+**Batch normalisation** must have running means of zero, as at the start; others are refused with a ValueError. The
+authors' code subtracts the size of the mean there: units become negative, their ReLUs close, and the scores are no
+longer those of a flow.
 """
 
 from typing import NamedTuple
@@ -38,6 +38,9 @@ def synflow(net: Pruned, *, inputs: str = "ones") -> Params:
     Args:
         net: the network, its inputs and its mask.
         inputs: "ones", or "data" for the mean of |x| over the batch.
+
+    Returns:
+        Scores >= 0 shaped like the parameters, up to one power of two for all.
 
     Raises:
         ValueError: for another value of ``inputs``, and for networks whose outputs are no sums over paths, such as
@@ -69,6 +72,9 @@ def synflow_l2(net: Pruned, *, inputs: str = "ones", form: str = "conserved") ->
         inputs: "ones", or "data" for the mean over the batch of |x|^q, where q is that of R_q above.
         form: which of the three.
 
+    Returns:
+        Scores >= 0 shaped like the parameters, up to one power of two for all.
+
     Raises:
         ValueError: for another value of ``form``, and as `synflow`.
 
@@ -99,6 +105,9 @@ def path_trace(net: Pruned, *, inputs: str = "ones") -> Params:
         net: the network, its inputs and its mask.
         inputs: "ones", or "data" for the mean of x² over the batch.
 
+    Returns:
+        Scores >= 0 shaped like the parameters, up to one power of two for all.
+
     Raises:
         ValueError: as `synflow`, and where a path uses a weight twice.
 
@@ -123,6 +132,9 @@ def trace_drop(net: Pruned, *, inputs: str = "ones") -> Params:
     Args:
         net: the network, its inputs and its mask.
         inputs: "ones", or "data" for the mean of x² over the batch.
+
+    Returns:
+        Scores >= 0 shaped like the parameters, up to one power of two for all.
 
     Raises:
         ValueError: as `path_trace`.

@@ -16,6 +16,12 @@ def snip(net: Pruned) -> Params:
 
     ``apply`` is the network in evaluation mode: each sample is treated alone.
 
+    Args:
+        net: what is scored; in a call its parts come as ``(apply, loss, params, batch, mask=…, key=…)``.
+
+    Returns:
+        Scores >= 0 shaped like the parameters.
+
     Raises:
         ValueError: where ``apply`` couples the first and the last sample; not under a trace.
 
@@ -34,12 +40,19 @@ def grasp(net: Pruned) -> Params:
     """What the norm of the gradient needs (GraSP), θ_i (Hg)_i, with g and H the gradient and Hessian of the loss.
 
     Both are taken in the kept weights that may be pruned: biases and norm scales are constants here, as in the authors'
-    code. Removing weight i changes ‖g‖²/2 by −θ_i (Hg)_i to first order, so that what is kept by this score is what ‖g‖
-    needs. The paper removes its highest scores, which are the negative of these. Scores are signed, and ``key`` is not
-    used.
+    code. Scores are signed, and ``key`` is not used.
 
-    The authors divide the outputs by a temperature of 200 before the loss, which makes the loss nearly linear in them.
-    For their scores pass it on with the loss: ``lambda outputs, y: cross_entropy(outputs / 200, y)``.
+    **Sign.** Removing weight i changes ‖g‖²/2 by −θ_i (Hg)_i to first order, so the highest scores are the weights that
+    ‖g‖ needs. The paper's scores are the negative of these, and it removes the highest.
+
+    **Temperature.** The authors divide the outputs by 200 before the loss, which makes the loss nearly linear in them.
+    For their scores pass ``lambda outputs, y: cross_entropy(outputs / 200, y)`` as the loss.
+
+    Args:
+        net: what is scored; in a call its parts come as ``(apply, loss, params, batch, mask=…, key=…)``.
+
+    Returns:
+        Scores of either sign shaped like the parameters.
 
     Raises:
         ValueError: as `snip`, where ``apply`` couples samples.

@@ -17,6 +17,12 @@ def ntk_trace(net: Pruned) -> Params:
     Drawing weights in proportion to it is the optimal law for sketching the kernel. Neither ``loss`` nor targets nor
     ``key`` are used.
 
+    Args:
+        net: what is scored; in a call its parts come as ``(apply, loss, params, batch, mask=…, key=…)``.
+
+    Returns:
+        Scores >= 0 shaped like the parameters.
+
     Cost: that of `kernels.column_norms`.
     Source: bar2023sketching, tangent/sketch-moment.
 
@@ -30,13 +36,17 @@ def ntk_trace(net: Pruned) -> Params:
 def ntk_sap(net: Pruned, *, draws: int = 1) -> Params:
     """How the trace of the tangent kernel answers to a weight (NTK-SAP).
 
-    |∂/∂m_i Σ_n ‖d f(x_n; m∘(θ + εΔ))/dε‖²| at ε = 0, with Δ ~ N(0, I). On average over Δ the sum is Tr Θ of the pruned
-    network. It is the paper's finite difference in the limit ε → 0, which has no rounding errors of its own. Neither
-    ``loss`` nor targets are used.
+    |∂/∂m_i Σ_n ‖d f(x_n; m∘(θ + εΔ))/dε‖²| at ε = 0, with Δ ~ N(0, I).
+
+    Averaged over Δ, the sum is Tr Θ of the pruned network. The paper takes a finite difference in ε; this is its limit
+    ε → 0, without the rounding errors of a difference. Neither ``loss`` nor targets are used.
 
     Args:
         net: what is scored; in a call its parts come as ``(apply, loss, params, batch, mask=…, key=…)``.
         draws: how many perturbations are averaged over, each the same for all samples.
+
+    Returns:
+        Scores >= 0 shaped like the parameters.
 
     Raises:
         ValueError: without a key and for draws below 1.

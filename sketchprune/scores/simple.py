@@ -14,6 +14,12 @@ def random(net: Pruned) -> Params:
     The top of them is a uniformly random mask of its size. Only ``params`` and ``key`` are used, so ``apply``, ``loss``
     and ``batch`` may be None.
 
+    Args:
+        net: what is scored; in a call its parts come as ``(None, None, params, None, mask=…, key=…)``.
+
+    Returns:
+        Scores shaped like the parameters.
+
     Raises:
         ValueError: without a key.
 
@@ -33,6 +39,12 @@ def magnitude(net: Pruned) -> Params:
     """The size of a weight, |θ_i|.
 
     Only ``params`` is used, so ``apply``, ``loss`` and ``batch`` may be None.
+
+    Args:
+        net: what is scored; in a call its parts come as ``(None, None, params, None, mask=…)``.
+
+    Returns:
+        Scores >= 0 shaped like the parameters.
 
     Cost: O(d).
     Source: frankle2019lottery.

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Key as KeyArray
 
 from sketchprune.search import _bins
 from sketchprune.types import Key
@@ -95,13 +96,8 @@ def _on_device(evaluate, axes, num_best, chunking, key, high, low, per_device, n
     lanes = jnp.arange(per_step, dtype=jnp.int32)
 
     def values(offset: Int[Array, ""]) -> Float[Array, "masks"]:
-        place = low + (first + offset + lanes).astype(jnp.uint32)
-        carried = high + (place < low).astype(jnp.uint32)
-        keys = jax.vmap(functools.partial(mask_key, key))(carried, place)
-        if chunking.masks_at_once >= per_step:
-            return evaluate(keys, *constants)
-        parts = keys.reshape(-1, chunking.masks_at_once)
-        return lax.map(lambda some: evaluate(some, *constants), parts).reshape(-1)
+        keys = _mask_keys(key, high, low, first + offset + lanes)
+        return _in_parts(lambda some: evaluate(some, *constants), keys, chunking.masks_at_once)
 
     def step(carry):
         index, best, histogram, undefined, largest, sums = carry
@@ -138,6 +134,24 @@ def _on_device(evaluate, axes, num_best, chunking, key, high, low, per_device, n
         squares=squares,
         largest=lax.pmax(largest, axes),
     )
+
+
+def _mask_keys(
+    key: Key, high: UInt[Array, ""], low: UInt[Array, ""], places: Int[Array, "masks"]
+) -> KeyArray[Array, "masks"]:
+    """The keys of masks high·2^32 + low + places."""
+    place = low + places.astype(jnp.uint32)
+    carried = high + (place < low).astype(jnp.uint32)
+    return jax.vmap(functools.partial(mask_key, key))(carried, place)
+
+
+def _in_parts(
+    evaluate: Callable[[Array], Array], keys: KeyArray[Array, "masks"], at_once: int
+) -> Float[Array, "masks"]:
+    """The objectives of masks, no more of them at once than memory allows."""
+    if at_once >= len(keys):
+        return evaluate(keys)
+    return lax.map(evaluate, keys.reshape(-1, at_once)).reshape(-1)
 
 
 def _merge_best(num_best: int, held: _Ranked, new: _Ranked) -> _Ranked:

@@ -56,9 +56,10 @@ def start(
 ) -> Callable[[], None]:
     """Join this process to the others, so that the devices of all of them become one set.
 
-    To be called before anything that touches a device. Without arguments, they are read from the environment of Slurm's
-    srun or Open MPI's mpirun; in any other environment ``jax.distributed.initialize`` reads them itself, as on a TPU
-    pod. When they are known, the processes first meet over plain TCP: a process that does not come is then a
+    Call it before anything that touches a device. Without arguments they are read from the environment of Slurm's srun
+    or Open MPI's mpirun; in any other environment ``jax.distributed.initialize`` reads them itself, as on a TPU pod.
+
+    Where the arguments are known, the processes first meet over plain TCP. A process that does not come is then a
     TimeoutError, where JAX's own start would abort the interpreter.
 
     Args:

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from sketchprune import _checks, kernels, linalg, masks, train
-from sketchprune._arithmetic import product
+from sketchprune._arithmetic import column_squares, product
 from sketchprune._boundary import checked
 from sketchprune.types import ApplyFn, Batch, Inputs, LossFn, Mask, Params
 
@@ -123,7 +123,7 @@ def _kept_columns(
 
 def _residual_of_projection(columns: Float[Array, "n k"], vector: Float[Array, "n"]) -> Float[Array, "n"]:
     """The vector less its projection on the span of the columns, by modified Gram-Schmidt."""
-    norms = jnp.sqrt(jnp.sum(columns**2, axis=0))
+    norms = jnp.sqrt(column_squares(columns))
     rounding = max(columns.shape) * jnp.finfo(columns.dtype).eps * norms
 
     def project_out(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -2,8 +2,10 @@
 
 Mask i of a search is ``law.sample(mask_key(key, i))``, made where it is used and never stored. Masks are evaluated in
 fixed tiles of 256, with one compiled program for any number of them, and the tiles are summed up in the order of their
-masks. Results are therefore the same, bit for bit, for any batch, any number of devices of one kind, any number of
-processes, and after a restart.
+masks.
+
+Results are therefore the same, bit for bit, for any batch, any number of devices of one kind, any number of processes,
+and after a restart.
 """
 
 import math
@@ -113,6 +115,9 @@ def mask_key(key: Key, index: int) -> Key:
         key: the key of the search.
         index: the number of the mask, 0 to 2^64 - 1.
 
+    Returns:
+        One key.
+
     Example:
         >>> bool(mask_key(jax.random.key(0), 2**32) == mask_key(jax.random.key(0), 0))
         False
@@ -138,39 +143,35 @@ def best(
 
     min_{i < N} f(m_i), where m_i = law.sample(mask_key(key, i)).
 
-    Values have the dtype of the objective, at least float32. A NaN is counted and is never among the best; fewer than
-    ``num_best`` masks come back when fewer are defined. Of several processes each makes this call and gets the result.
-
-    The programs of the last four searches are kept: one more search with the same ``objective`` and ``law`` objects,
-    mesh and ``num_best`` compiles nothing. As under ``jax.jit``, what these functions read of Python's state is read
-    once.
+    A mask whose objective is NaN is counted, and is never among the best. With several processes, each makes this call
+    and gets the result.
 
     Args:
-        objective: a function mask -> one floating number, the less the better; see the objectives of this package.
+        objective: mask -> one floating number, smaller is better; see the objectives of this package.
         law: a law of :mod:`sketchprune.laws` (any object with ``sample(key)``), or a function key -> mask.
-        num_masks: total masks in this search; may be a float such as 1e6.
-        key: what all masks derive from, a threefry key (others draw differently when vectorised).
-        num_best: how many of the best masks are kept.
-        batch: masks between two returns to the host, a multiple of 256 for each device; by default about as many as
-            take half a second.
-        mesh: the devices, some of every process; by default all of them, :func:`sketchprune.search.mesh.over`.
-        checkpoint: a folder in which the search is kept, at its end too and when Ctrl-C interrupts it; a path of
-            ``etils.epath``, such as gs://bucket/folder where gcsfs is installed. When it holds a checkpoint of this
-            search, the search goes on from there, also to more masks than it had: the result is that of one search.
+        num_masks: total masks in this search, 1 to 2^63 - 1; may be a float such as 1e6.
+        key: one threefry key, from which all masks derive (other kinds draw differently when vectorised).
+        num_best: how many of the best masks are returned; fewer come back where the objective is NaN for the rest.
+        batch: masks between two returns to the host, a multiple of 256 for each device; None for about half a second.
+        mesh: the devices, at least one of every process; None for all, :func:`sketchprune.search.mesh.over`.
+        checkpoint: a folder, or a path of ``etils.epath`` (gs://bucket/folder needs gcsfs). The search is saved there
+            at intervals, at its end and on Ctrl-C. A search that is found there goes on, also to more masks than it
+            had.
         checkpoint_seconds: time between two checkpoints.
         progress: called between batches.
 
     Returns:
-        The best masks, and the statistics of all of them.
+        The best masks, and the statistics of all. Values have the dtype of the objective, at least float32.
 
     Raises:
-        ValueError: for num_masks < 1 or >= 2^63; num_best < 1 or above num_masks; another kind of key, batch or
-            objective than is said above, or an objective that is NaN everywhere; a mesh without a device of some
-            process; a checkpoint that is unreadable or of another search, or any for a search that calls back to
-            Python, or one that covers more than num_masks; and processes that do not all search for the same.
+        ValueError: for an argument outside the ranges above; an objective that is NaN for every mask; processes that
+            search for different things; a checkpoint that is unreadable, of another search or of more than
+            ``num_masks`` masks; and a checkpoint for a search that calls back to Python.
 
-    Cost: num_masks masks and objectives; memory of a few tiles of 256 masks (fewer where the device's memory asks for
-        it) and of the best.
+    Cost: num_masks masks and objectives; memory for the best and for a few tiles of 256 masks, fewer where the device
+        has little memory. The programs of the last four searches are kept: another search with the same ``objective``
+        and ``law`` objects, mesh and ``num_best`` compiles nothing. As under ``jax.jit``, the two functions are traced
+        once.
 
     Source: sketch/existence.
 

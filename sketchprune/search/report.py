@@ -70,6 +70,9 @@ def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]
     Args:
         result: what the search found.
         theory: what theory says, by name.
+
+    Returns:
+        The entries of the file.
     """
     best = zip(result.indices.tolist(), result.values.tolist(), strict=True)
     return {
@@ -91,7 +94,14 @@ def numbers(result: SearchResult, theory: Mapping[str, float]) -> dict[str, Any]
 
 
 def standard_error(result: SearchResult) -> float:
-    """The standard error of the mean, √(variance/count) over the finite values; NaN if there is none."""
+    """The standard error of the mean, √(variance/count) over the finite values; NaN if there is none.
+
+    Args:
+        result: what the search found.
+
+    Returns:
+        One number.
+    """
     finite = result.num_masks - result.undefined - result.infinite
     return math.sqrt(result.variance / finite) if finite else math.nan
 
@@ -112,6 +122,9 @@ def histogram(
         zero_mask: the objective of the zero mask; None where there is none.
         direct_masks: masks that were found without random ones; at most two of them are drawn.
         label: what the figure shows.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(5.5, 3.4), layout="constrained")
     axes = figure.subplots()

@@ -173,7 +173,7 @@ def chi_square(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
 
 @checked
 def efficiency(optimal: PyTree, probabilities: PyTree) -> Float[Array, ""]:
-    """What sampling by p achieves of sampling by p*: 1/(1 + χ²(p*‖p)), the ratio of the least Σa_i²/p_i to that of p.
+    """The efficiency of sampling by p, relative to p*: 1/(1 + χ²(p*‖p)), the ratio of the least Σa_i²/p_i to that of p.
 
     Args:
         optimal: p*, a pytree of probabilities.

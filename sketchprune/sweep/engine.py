@@ -18,7 +18,7 @@ from sketchprune import _checks, masks, prune, train
 from sketchprune._boundary import checked
 from sketchprune._cores import CORES
 from sketchprune.sweep.methods import DENSE, Method
-from sketchprune.sweep.problem import AVERAGED_SAMPLES, Problem
+from sketchprune.sweep.problem import AVERAGED_SAMPLES, Problem, correct
 from sketchprune.sweep.rows import Row, Run
 from sketchprune.types import Batch, Key, Mask, Params
 
@@ -72,12 +72,12 @@ def run(
 ) -> Iterator[list[Row]]:
     """Prunes, trains and tests every run of a sweep; yields the rows of a group of runs as soon as they are known.
 
-    Runs of one seed share the initial weights, the order of the batches and the samples that are scored. The chance of
-    a mask derives from the seed, the method's label and the density, so a run does not depend on the others, but for
-    rounding. The weights of a mask that is a sketch scale the initial weights.
+    Runs of one seed share the initial weights, the order of the batches and the samples that are scored. The key of a
+    mask derives from the seed, the method's label and the density, so a run does not depend on the others, except for
+    rounding. If a mask is a sketch, its values scale the initial weights.
 
-    Groups are the same in a sweep that goes on: a group of which some runs are missing is made again, and its missing
-    runs have the numbers, bit for bit, that they would have had.
+    A sweep that is continued has the same groups. A group of which some runs are missing is computed again, and the
+    missing runs get the numbers, bit for bit, that they would have had.
 
     Args:
         problem: The network, the data and the settings of training.
@@ -93,8 +93,8 @@ def run(
         ValueError: As :func:`runs`, before the first group.
 
     Cost:
-        One mask, ``steps`` gradients and one pass over both sets for each run. Groups hold at most 1 GiB of weights,
-        or one run.
+        One mask, ``steps`` gradients and one pass over both sets for each run. Groups hold at most 1 GiB of weights, or
+        one run.
     """
     plan = _plan(problem, methods, densities, seeds)
     return _groups(problem, plan, set(done))
@@ -273,15 +273,14 @@ def _totals(problem: Problem, params: Params, data: Batch) -> tuple[float, int]:
 
 @functools.partial(jax.jit, static_argnames=("problem", "size"))
 def _chunk_totals(params, data, train_x, first, *, problem: Problem, size: int) -> tuple[Array, Array]:
-    """Both sums over the samples from ``first`` on; an output that is NaN or infinite is no correct answer."""
+    """Both sums over the samples from ``first`` on."""
     # The last chunk is filled up with samples that came before, so that all chunks share one program.
     begin = jnp.minimum(first, len(data[0]) - size)
     x, y = (lax.dynamic_slice_in_dim(part, begin, size) for part in data)
     counted = begin + jnp.arange(size) >= first
     outputs = problem.outputs(params, x, train_x[:AVERAGED_SAMPLES])
     losses = jax.vmap(lambda one, label: train.cross_entropy(one[None], label[None]))(outputs, y)
-    right = (jnp.argmax(outputs, axis=1) == y) & jnp.isfinite(outputs).all(axis=1)
-    return jnp.where(counted, losses, 0).sum(), (right & counted).sum()
+    return jnp.where(counted, losses, 0).sum(), (correct(outputs, y) & counted).sum()
 
 
 def _row(problem: Problem, drawn: _Drawn, tested: _Tested, share: float) -> Row:

@@ -78,7 +78,7 @@ def scored(name: str, score: ScoreFn, *, sampler: str = "top", rounds: int = 1) 
         ValueError: Another sampler, and rounds below 1.
 
     Cost:
-        One score a round.
+        One score for each round.
 
     Example:
         >>> from sketchprune import scores, train

@@ -64,9 +64,10 @@ def looks(found: Sequence[Summary]) -> dict[str, Look]:
 def draw_accuracy(axes: Axes, found: Sequence[Summary], styles: Mapping[str, Look]) -> list[Line2D]:
     """Draws test accuracy against realised density on a log axis, and returns entries for a legend.
 
-    Points are means over seeds and bands 95 % intervals of the mean, where there are two seeds or more. The dense
-    network is a horizontal line. A cross is a density at which most networks have a layer without weights; a stroke at
-    the bottom is one at which no mask could be drawn for some seeds, which the mean leaves out.
+    - Points are means over seeds, and bands 95 % intervals of the mean, where there are two seeds or more.
+    - A horizontal line is the dense network.
+    - A cross is a density at which most networks have a layer without weights.
+    - A stroke at the bottom is a density at which no mask could be drawn for some seeds; the mean leaves these out.
 
     Args:
         axes: What is drawn on.

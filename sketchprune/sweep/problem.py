@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from sketchprune import _checks, models
 from sketchprune._boundary import checked
@@ -28,6 +28,23 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 MOMENTUM = 0.9
 AVERAGED_SAMPLES = 512
 """Training samples over which batch normalisation takes its averages when a trained network is tested."""
+
+
+def correct(outputs: Float[Array, "n k"], labels: Int[Array, "n"]) -> Bool[Array, "n"]:
+    """Which samples are classified right; with an output that is NaN or infinite, as of a diverged network, none is.
+
+    Args:
+        outputs: [n, k], one for each class.
+        labels: [n], from 0 to k − 1.
+
+    Returns:
+        A boolean for each sample.
+
+    Example:
+        >>> correct(jnp.array([[0.0, 1.0], [0.0, jnp.nan]]), jnp.array([1, 1])).tolist()
+        [True, False]
+    """
+    return (jnp.argmax(outputs, axis=1) == labels) & jnp.isfinite(outputs).all(axis=1)
 
 
 @dataclass(frozen=True)
@@ -162,7 +179,7 @@ def _has_norm(model: nn.Module) -> bool:
 
 
 def _fastest(model: nn.Module) -> nn.Module:
-    """The same function of the same parameters as it trains fastest: many kernels at once are slow on a CPU."""
+    """The same network in the form that trains fastest: a CPU is slow at convolutions with many kernels at once."""
     if isinstance(model, models.LeNet) and jax.default_backend() == "cpu":
         return model.clone(patches=True)
     return model

@@ -1,4 +1,4 @@
-"""The table of a sweep: one row a run, appended to a CSV file as runs come to their end."""
+"""The table of a sweep: one row for each run, appended to a CSV file as runs end."""
 
 import csv
 import dataclasses

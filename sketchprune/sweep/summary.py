@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy import special
-
 from sketchprune._boundary import checked
+from sketchprune._intervals import student_half_width
 from sketchprune.sweep.methods import label
 from sketchprune.sweep.rows import Row
 
@@ -97,7 +96,7 @@ def _summary(rows: Sequence[Row]) -> Summary:
         mean = fmean(accuracies)
     if len(trained) > 1:
         error = stdev(accuracies) / math.sqrt(len(trained))
-        half = float(-special.stdtrit(len(trained) - 1, LEVEL / 2)) * error
+        half = float(student_half_width(len(trained), stdev(accuracies), LEVEL))
     return Summary(
         *rows[0].run[:5],
         fmean(row.realised_density for row in trained) if trained else math.nan,

@@ -94,7 +94,7 @@ def largest(values: Params, keep: Keep, inside: Mask, chosen: Chosen) -> Mask:
 
 
 def on_floating_leaves(procedure: Callable[..., Ticket]) -> Callable[..., Ticket]:
-    """A procedure on the floating leaves alone, from one of all leaves: the others are put back, with a mask of ones.
+    """The procedure on the floating leaves alone; the other leaves are put back afterwards, with a mask of ones.
 
     Positional arguments are the parameters, the data, and what may be shaped like the parameters.
     """

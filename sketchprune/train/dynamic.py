@@ -65,11 +65,11 @@ def rigl(
     """RigL: drops the weights of the smallest |w|, and grows those of the largest |gradient|, of the whole source.
 
     n_l = ½ fraction (1 + cos(πt/until)) k_l, rounded: at each step t that is a multiple of ``every``, 0 < t < until,
-    layer l drops n_l of its k_l weights, and takes as many of the source that are not in use. Each layer keeps the
-    count that ``start`` gives it.
+    layer l drops n_l of its k_l weights and grows as many of the source that are not in use. Each layer keeps the count
+    that ``start`` gives it.
 
-    The gradient is that of the step's batch, and such a step does not move weights. New weights start at zero, with the
-    optimiser's state as at the start. A weight that is dropped and grown again in one step stays as it is.
+    The gradient is that of the step's batch, and a step that changes the mask does not move weights. New weights start
+    at zero, with the optimiser's state as at the start. A weight that is dropped and grown in one step stays as it is.
 
     Args:
         apply: the network.
@@ -78,7 +78,7 @@ def rigl(
         data: inputs and targets.
         optimizer: an optax optimiser; make it once.
         steps: how many steps are taken.
-        start: the mask that training starts with, inside the source; on leaves that are never pruned the source is.
+        start: the mask that training starts with, inside the source; leaves that are never pruned are as in the source.
             A random one is ``prune.one_shot(scores.random, None, None, params, None, counts, mask=mask, key=key)``.
         every: how many steps lie between two changes of the mask.
         until: the step from which the mask stays; None for three quarters of the steps, rounded down.
@@ -96,7 +96,7 @@ def rigl(
             ``start`` that is not shaped like the parameters or keeps something outside the source. Where these are
             traced, what lies outside is left out.
 
-    Cost: one gradient a step, two selections a change of the mask.
+    Cost: one gradient for each step, two selections for each change of the mask.
     Source: evci2020rigl, lottery/sparse-to-sparse-rigl.
 
     >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))

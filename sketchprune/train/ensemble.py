@@ -70,31 +70,31 @@ def fit_many(
 ) -> Fits:
     """Trains a stack of masks, initial weights and keys, each as :func:`fit` does, and measures them on the way.
 
-    ``params`` or ``mask``, or both, are stacks, with a first axis over the models; what is no stack is shared. A mask
-    leaf with one axis more than the weights is a stack on shared weights, one with an axis less is shared, and as many
-    axes mean that both are stacked. Flatten grids (seeds x densities) before the call.
+    A stack has a first axis over the models. Whether ``params`` and ``mask`` are stacks is read from their axes:
 
-    Models run in tiles under one vmapped program. On a CPU a thread for each core runs its own tiles. Results depend on
-    the tiles by rounding alone. This is a host function: inside a program, vmap :func:`fit`.
+    - a mask with one axis more than the weights: a stack of masks on shared weights;
+    - a mask with one axis less: a stack of weights under a shared mask;
+    - as many axes, or no mask: all that is given is a stack.
+
+    Flatten grids (seeds x densities) before the call. This is a host function: inside a program, vmap :func:`fit`.
 
     Args:
         apply: the network.
         loss: ``loss(outputs, targets)``, one number.
-        params: the start, one or a stack. Without a mask it is the stack, so that a bare vector is one of models with
-            one weight each.
-        data: inputs and targets.
+        params: the start, one or a stack.
+        data: inputs and targets, shared.
         optimizer: an optax optimiser; make it once.
         steps: how many steps are taken.
-        mask: one or a stack; None for all weights.
-        key: one for all, or one for each model; models with the same key see the same batches. One start and mask under
-            many keys takes a stack of that mask.
+        mask: what is kept, one or a stack; None for all weights.
+        key: one for all, or one for each model; models with the same key see the same batches. To train one start and
+            mask under many keys, repeat the mask in a stack.
         batch_size: how many samples a step sees; None for all.
-        evaluate: what is measured of one model, of its parameters, and of its state where ``network_state`` is given;
-            models of a tile are measured one after another.
+        evaluate: ``evaluate(params)``, what is measured of one model; ``evaluate(params, state)`` with
+            ``network_state``.
         checkpoints: after how many steps it is measured, in ascending order; 0 is the start.
-        memory: how many bytes of weights, optimiser state and saved activations all threads hold together. By default
-            1 MiB for each core, since what leaves a core's cache is slower, and 1 GiB on an accelerator. A tile has at
-            least one model; the evaluation of one model for each thread comes on top.
+        memory: bytes of weights, optimiser state and saved activations that all threads hold together, at least one
+            model for each thread. None for 1 MiB a core, since what leaves a core's cache is slower, and 1 GiB on an
+            accelerator. Evaluation comes on top, one model a thread.
         network_state: as for :func:`fit`; a stack where ``params`` is one, else shared. Models with the same key have
             the same dropout.
 
@@ -105,8 +105,9 @@ def fit_many(
         ValueError: as :func:`fit`, for stacks of different length, and for checkpoints that do not ascend within
             0..steps.
 
-    Cost: one gradient for each model and step; for convolutions on a CPU see :func:`fit`. Compiled once for each apply,
-    loss, optimizer, evaluate and shape.
+    Cost: one gradient for each model and step; for convolutions on a CPU see :func:`fit`. Models run in tiles, each one
+        vmapped program, on a CPU in a thread for each core; results depend on the tiles by rounding alone. Compiled
+        once for each apply, loss, optimizer, evaluate and shape.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -194,7 +195,7 @@ def _check_checkpoints(checkpoints: Sequence[int], steps: int, evaluate: Any) ->
 
 
 def _stacks(params: Params, mask: Mask | None, key: Keys | None, network_state: Any) -> tuple[tuple[bool, bool], int]:
-    """Whether params and mask are stacks, and of how many models."""
+    """Whether params and mask are stacks, and how many models they hold."""
     stacked = (True, False)
     if mask is not None:
         ranks = [jnp.ndim(jax.tree.leaves(tree)[0]) for tree in (params, mask)]

@@ -79,34 +79,32 @@ def fit(
 ) -> Fit:
     """Trains for a number of steps of an optax optimiser on ``loss(apply(params, x), y)``.
 
-    A step sees all data, or with ``batch_size`` the next slice of a permutation that is drawn from ``key`` for each
-    epoch. An epoch has ⌊n/batch_size⌋ batches, so it leaves n mod batch_size samples out, others each time. Leaves of
-    the parameters that are no floating arrays stay as they are.
+    **Batches.** A step sees all data, or with ``batch_size`` the next slice of a permutation that ``key`` draws for
+    each epoch. An epoch has ⌊n/batch_size⌋ batches and leaves out the n mod batch_size samples that remain.
 
-    With ``state`` training goes on where another fit ended, exactly: with the same data, key and batch size, 10 steps
-    and 10 more are 20 steps bit for bit. The mask may be another one, as from level to level of iterative pruning; what
-    the optimiser remembers of weights that are pruned since moves nothing. To rewind, go back to the parameters, and
-    the state, of an earlier fit.
+    **Continuing.** With ``state`` training goes on where another fit ended: with the same data, key and batch size, 10
+    steps and 10 more equal 20 steps bit for bit. The mask may be another one, as in iterative pruning: what the
+    optimiser remembers of weights that are pruned since moves nothing. To rewind, pass the parameters and the state of
+    an earlier fit.
 
-    A network with batch statistics or dropout is trained by ``apply(params, x, state=…, key=…) -> (outputs, state)``,
-    which ``network_state`` asks for: it is the first state, any pytree of arrays, and ``()`` where there is dropout
-    alone. Each step takes the state that the step before returned, and a key of its own made from ``key`` (None without
-    one). Nothing else in the library takes this form: kernels, paths and scores see ``apply(params, x)`` in evaluation
-    mode. ``docs/guides/networks.md`` has the lines for flax linen, flax nnx and equinox.
+    **Batch statistics and dropout.** With ``network_state`` the network is ``apply(params, x, state=…, key=…) ->
+    (outputs, state)``. Each step takes the state that the step before returned, and a key of its own made from ``key``
+    (None without one). Kernels, paths and scores take ``apply(params, x)`` in evaluation mode instead.
+    ``docs/guides/networks.md`` has the lines for flax linen, flax nnx and equinox.
 
     Args:
         apply: the network.
         loss: ``loss(outputs, targets)``, one number.
-        params: the start.
+        params: the start. Leaves that are no floating arrays stay as they are.
         data: inputs and targets of n samples.
-        optimizer: an optax optimiser. Optax makes a new object at each call, and a program is compiled for each object,
-            so make it once.
+        optimizer: an optax optimiser; make it once, because a program is compiled for each optimiser object.
         steps: how many steps are taken.
         mask: whose support is trained; None for all weights.
         key: for the batches, and for the network where ``network_state`` is given.
-        batch_size: how many samples a step sees; None for all.
+        batch_size: how many samples a step sees, 1..n; None for all.
         state: of the fit that ``params`` comes from; None for a new start.
-        network_state: the state of the network before the first step; None for a network without one.
+        network_state: the state of the network before the first step, any pytree of arrays; ``()`` for dropout alone;
+            None for a network without a state.
 
     Returns:
         A record that unpacks as ``params, losses``: the parameters, and the losses [steps] before each step, on the
@@ -117,11 +115,10 @@ def fit(
             shaped like the parameters, a state of another optimiser or number of samples, and an ``apply`` that returns
             a state of other shapes or dtypes than ``network_state``.
 
-    Cost: one gradient a step, and one copy of the state. Compiled once for each apply, loss, optimizer and shape. On a
-    CPU ``lax.conv`` is slow inside the loop of a program, here and in :func:`fit_many`: five times slower than outside
-    of it for two layers of 8 and 16 channels on 28 x 28 images, where the products of
-    :func:`sketchprune.models.patch_convolution` are not slowed down. ``docs/guides/networks.md`` says how flax takes
-    them.
+    Cost: one gradient for each step, and one copy of the state. Compiled once for each apply, loss, optimizer and
+        shape. On a CPU ``lax.conv`` is slow inside a loop: five times slower for two layers of 8 and 16 channels on
+        28 x 28 images. :func:`sketchprune.models.patch_convolution` is not; ``docs/guides/networks.md`` says how flax
+        takes it.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2
@@ -160,8 +157,8 @@ def converge(
         optimizer: an optax optimiser; make it once.
         max_steps: how many steps are taken at most; may be traced.
         mask: whose support is trained; None for all weights.
-        tolerance: by default 100 eps of the parameters' dtype times ‖g‖ at the start, about the rounding level of a
-            well-conditioned gradient.
+        tolerance: None for 100 ε ‖g_0‖, with g_0 the gradient at the start and ε of the parameters' dtype: about the
+            rounding error of a well-conditioned gradient.
 
     Returns:
         The parameters, the number of steps, and ‖g‖ at the end.
@@ -169,7 +166,7 @@ def converge(
     Raises:
         ValueError: as `fit`.
 
-    Cost: one gradient a step. Compiled as `fit`.
+    Cost: one gradient for each step. Compiled as `fit`.
 
     >>> data = (jnp.eye(2), jnp.ones(2))
     >>> loss = lambda outputs, y: jnp.sum((outputs - y) ** 2) / 2

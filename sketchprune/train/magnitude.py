@@ -45,9 +45,9 @@ def iterative_magnitude(
 ) -> Ticket:
     """Trains, keeps the ``keeps[r]`` weights of the largest |w|, and trains again from an earlier point, R times over.
 
-    ``rewind=k`` goes back to the weights and the optimiser's state after step k of the first training; later trainings
-    are the rest of it. k = 0 is the lottery ticket procedure. ``rewind=None`` goes on with the weights as they are.
-    In both cases the optimiser forgets what it knew of weights that are pruned.
+    ``rewind=k`` goes back to the weights and the optimiser's state after step k of the first training, and the next
+    training takes the remaining steps; k = 0 is the lottery ticket procedure. ``rewind=None`` continues from the
+    weights as they are. In both cases the optimiser forgets what it knew of weights that are pruned.
 
     Args:
         apply: the network.
@@ -65,14 +65,14 @@ def iterative_magnitude(
         prunable: which leaves may be pruned, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
-        The ticket after the last training: k + (R + 1)(steps − k) losses, where k = 0 without rewinding. Once a weight
-        is NaN the network and its losses are, whatever is rewound.
+        The ticket after the last training, with k + (R + 1)(steps − k) losses; without rewinding k is 0 here. If a
+        weight is ever NaN, so are the network and its losses from then on, whatever is rewound.
 
     Raises:
         ValueError: as :func:`sketchprune.train.fit`; for ``rewind`` out of range; and for counts that grow or start
             above what the source keeps. Where that is traced, all of it is kept.
 
-    Cost: one gradient a step, one selection a round.
+    Cost: one gradient for each step, one selection for each round.
     Source: frankle2019lottery, lottery/sparse-to-sparse-imp.
 
     >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))
@@ -140,7 +140,7 @@ def gradual_magnitude(
         ValueError: as :func:`sketchprune.train.fit`; for rounds that do not fit into the steps; and for counts that
             grow or start above what the source keeps. Where that is traced, all of it is kept.
 
-    Cost: one gradient a step, one selection a round.
+    Cost: one gradient for each step, one selection for each round.
     Source: zhu2018prune, lottery/sparse-to-sparse-gradual.
 
     >>> data = (jnp.eye(3), jnp.array([1.0, 2.0, 4.0]))

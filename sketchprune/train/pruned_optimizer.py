@@ -37,23 +37,23 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 
     u = û where m ≠ 0, and −θ elsewhere, where û is the optimiser's update of m∘θ for the gradient m∘g.
 
-    So weights that are pruned and not zero yet become zero at the first update. Momentum, weight decay, schedules,
-    noise and line searches revive nothing, since the optimiser sees zero weights and zero gradients there, and its
-    state there is that of a new start. What is kept moves as in a network of these weights alone, unless the optimiser
-    draws random numbers or averages over a whole leaf, as Adafactor does.
+    **Pruned weights** become zero at the first update. Momentum, weight decay, schedules, noise and line searches
+    revive nothing: the optimiser sees zero weights and zero gradients there, and its state there is that of a new
+    start. NaN and infinity cannot be removed by an update; start from ``masks.apply(params, mask)``.
 
-    A mask of numbers, such as a sketch, says which weights are kept and nothing else: the parameters are those of the
-    pruned network, so start from ``masks.apply(params, mask)``, once. NaN and infinity cannot be removed by an update,
-    so from these only that start makes zero.
+    **Kept weights** move as in a network of these weights alone, unless the optimiser draws random numbers or averages
+    over a whole leaf, as Adafactor does.
 
-    Wrap the whole optimiser: what comes after it in an ``optax.chain`` changes the update. It may stand inside
-    ``optax.MultiSteps`` (pruned weights that are not zero then wait for the first update that is not skipped) and
-    ``optax.multi_transform``, and may contain them. Of a pruned optimiser that is pruned once more, both masks keep
-    what is kept. Leaves that are no floating arrays are left alone.
+    **A mask of numbers**, such as a sketch, says which weights are kept and nothing else. Its values enter once, by
+    starting from ``masks.apply(params, mask)``.
 
-    The mask is part of the state, so one compiled step serves all masks, checkpoints contain it, and
-    ``state = replace_mask(state, new_mask)`` changes it during training, as RigL does: weights that are new start with
-    a state of the optimiser as at its start, and those that are gone are forgotten.
+    **Combining.** Wrap the whole optimiser: what comes after it in an ``optax.chain`` would change its update. It may
+    stand inside ``optax.MultiSteps`` (pruned weights then become zero at the first update that is not skipped) and
+    ``optax.multi_transform``, and may contain them. If a pruned optimiser is pruned once more, what both masks keep is
+    kept.
+
+    **Changing the mask.** The mask is part of the state, so one compiled step serves all masks, checkpoints contain it,
+    and :func:`replace_mask` changes it during training, as RigL does.
 
     Args:
         optimizer: an optax optimiser.
@@ -61,6 +61,7 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 
     Returns:
         An optax optimiser whose ``update`` needs the parameters. Extra arguments are passed on, ``grad`` restricted.
+        Leaves that are no floating arrays are left alone.
 
     Raises:
         ValueError: for a mask with negative numbers, NaN or infinity; by ``init`` for one that is not shaped like the
@@ -94,9 +95,9 @@ def pruned(optimizer: optax.GradientTransformation, mask: Mask) -> optax.Gradien
 def replace_mask(state: Any, mask: Mask) -> Any:
     """The state of an optimiser with another mask wherever there is one from :func:`pruned`.
 
-    Weights that are kept from now on start with a state of the optimiser as at its start, and at zero, since the last
-    update put them there. Those that are pruned from now on are zero after the next update; ``masks.apply(params,
-    mask)`` removes them at once, before the next gradient.
+    Weights that are kept from now on start at zero, where the last update put them, and with the optimiser's state as
+    at its start. Those that are pruned from now on are forgotten by the optimiser and zero after the next update;
+    ``masks.apply(params, mask)`` removes them at once, before the next gradient.
 
     Args:
         state: of :func:`pruned`, or of any optax optimiser that contains it, such as ``optax.MultiSteps``.
@@ -130,7 +131,18 @@ def replace_mask(state: Any, mask: Mask) -> Any:
 def update_kept(
     optimizer: optax.GradientTransformationExtraArgs, updates: Params, state: PrunedState, params: Params, **extra: Any
 ) -> tuple[Params, PrunedState]:
-    """The update that `pruned` documents."""
+    """The update that `pruned` documents.
+
+    Args:
+        optimizer: an optimiser that takes extra arguments.
+        updates: the gradient, of pruned weights too.
+        state: of :func:`pruned`.
+        params: the parameters.
+        extra: what the optimiser takes besides, such as ``value``.
+
+    Returns:
+        The updates and the next state.
+    """
     kept = state.mask
     if "grad" in extra:
         extra["grad"] = restrict(extra["grad"], kept)
@@ -145,7 +157,18 @@ def update_kept(
 
 
 def support(params: Params, mask: Mask) -> Mask:
-    """Which weights a mask keeps, as booleans; refuses one that is not shaped like the parameters."""
+    """Which weights a mask keeps, as booleans; refuses one that is not shaped like the parameters.
+
+    Args:
+        params: the parameters.
+        mask: booleans or numbers.
+
+    Returns:
+        A pytree of booleans.
+
+    Raises:
+        ValueError: for another structure or shape, naming the leaf.
+    """
     _checks.same_structure("mask", mask, "params", params, is_leaf=_is_placeholder)
 
     def leaf(path: Any, own: Any, mask: Any) -> Any:
@@ -160,7 +183,15 @@ def support(params: Params, mask: Mask) -> Mask:
 
 
 def restrict(tree: Params, kept: Mask) -> Params:
-    """The values where booleans keep them and zero elsewhere, a NaN included; leaves that are not floating whole."""
+    """The values where booleans keep them and zero elsewhere, a NaN included; leaves that are not floating whole.
+
+    Args:
+        tree: parameters, gradients or updates.
+        kept: booleans, from :func:`support`.
+
+    Returns:
+        A tree like the first.
+    """
 
     def leaf(values: Any, kept: Any) -> Any:
         return jnp.where(kept, values, 0) if is_floating(values) and not _is_placeholder(kept) else values
@@ -169,11 +200,19 @@ def restrict(tree: Params, kept: Mask) -> Params:
 
 
 def forgetting(optimizer: optax.GradientTransformation, params: Params, kept: Mask) -> Callable[[Any], Any]:
-    """A function that puts a fresh state of the optimiser in the place of what it knows of weights that are not kept.
+    """A function that resets the optimiser's state, for weights that are not kept, to that of a new start.
 
-    What belongs to weights are the parts with the structure of the parameters, whose leaves have their shapes, perhaps
-    with more axes in front. (optax.tree.map_params does not know those of L-BFGS.) An optimiser of some of the weights
-    has a placeholder where the others are.
+    The parts that belong to weights are those with the structure of the parameters, and leaves of their shapes, perhaps
+    with more axes in front. (optax.tree.map_params does not find those of L-BFGS.) An optimiser of some of the weights
+    has placeholders for the others.
+
+    Args:
+        optimizer: the optimiser.
+        params: the parameters, zero where nothing is kept.
+        kept: booleans, from :func:`support`.
+
+    Returns:
+        ``forget(state) -> state``.
     """
     structure = jax.tree.structure(kept, is_leaf=_is_placeholder)
     fresh = optimizer.init(params)
@@ -195,7 +234,7 @@ def forgetting(optimizer: optax.GradientTransformation, params: Params, kept: Ma
 
 
 def _follows_shapes(optimizer: optax.GradientTransformation, params: Params, fresh: Any) -> Any:
-    """Of each leaf of a fresh state, whether it may be shaped by the parameters.
+    """Whether each leaf of a fresh state may be shaped by the parameters.
 
     Where the parameters are one bare array any leaf of the state has their structure, such as the ten numbers of
     L-BFGS beside ten weights. There the state of parameters with more entries tells.

@@ -47,9 +47,9 @@ def edge_popup(
     straight-through gradient, of all weights of the source, in use or not.
 
     Scores start uniform on [0, 1/√fan-in), where the fan-in is the product of all axes but the last. The published form
-    keeps a fraction of each layer, which is a pytree of counts. With one count for all layers their scores compete in
-    units of 1/√fan-in, so that at the start each layer keeps the same fraction; training may still empty a layer, and
-    no gradient passes an empty one.
+    keeps a fraction of each layer: give ``keep`` as a pytree of counts. With one count for all layers, scores compete
+    across layers in units of 1/√fan-in: each layer keeps the same fraction at the start. Training may then empty a
+    layer, and no gradient passes an empty one.
 
     Leaves that are never pruned, such as biases, are trained; close over them in ``apply`` to freeze them.
 
@@ -67,13 +67,13 @@ def edge_popup(
         prunable: which leaves have scores, as for :func:`sketchprune.masks.prunable`.
 
     Returns:
-        The ticket, with exactly ``keep`` weights. Where a score is NaN the network and its losses are.
+        The ticket, with exactly ``keep`` weights. If a score is NaN, so are the network and its losses.
 
     Raises:
         ValueError: as :func:`sketchprune.train.fit`, without a key, and for a ``keep`` above what the source keeps;
             where that is traced, all of it is used.
 
-    Cost: one gradient and one selection a step.
+    Cost: one gradient and one selection for each step.
     Source: ramanujan2020hidden, lottery/edge-popup.
 
     >>> data = (jnp.eye(3), jnp.array([2.0, 0.0, 0.0]))

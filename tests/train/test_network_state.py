@@ -62,6 +62,17 @@ def test_recipes(name):
     assert (other.losses != again.losses).all()
 
 
+def test_the_recipe_for_pruning_at_initialisation():
+    """The first state prunes, and what is pruned stays zero in training."""
+    (pruning,) = re.findall(r"^To prune at initialisation.*?\n\n```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    names = recipe("nnx") | {"keep": 20}
+    exec(pruning, names)
+    mask = jax.tree.leaves(names["mask"])
+    assert sum(int(kept.sum()) for kept in mask if kept.ndim == 2) == 20
+    for weight, kept in zip(jax.tree.leaves(names["fit"].params), mask, strict=True):
+        assert (weight[~np.asarray(kept)] == 0).all()
+
+
 # --- By hand: a mean that is carried, and noise
 
 

@@ -14,8 +14,10 @@ def compare(first: _Report, second: _Report) -> int:
     """Compare two reports: verdicts that changed, looseness that drifted, seconds, and claims that one of them lacks.
 
     Exit status 0: every verdict on a claim, a case or a mutant of both reports is the same; 1: one changed; 2: wrong
-    usage. Looseness counts as drifted where it moved by more than 1 % between runs of the same seed, tier and data,
-    whose instances are the same, and else by more than a factor 2: other seeds move few cases as far at the quick tier.
+    usage.
+
+    Runs of the same seed, tier and data have the same instances: between them a looseness has drifted if it moved by
+    more than 1 %. Between other runs it has drifted if it moved by more than a factor 2, as few cases do.
 
     Args:
         first: the verdicts.json of a report.

@@ -1,8 +1,8 @@
 """The settings of the process in which a command runs JAX.
 
-XLA's CPU backend splits batched LAPACK and BLAS calls over its pool of threads, and the thread that makes such a call
-waits for the others. When every thread of the pool waits, none is left to do the work, and the process hangs without
-using the processor. This script shows it with jaxlib 0.10.2 on two cores, in most runs::
+**A deadlock.** XLA's CPU backend splits batched LAPACK and BLAS calls over its pool of threads, and the thread that
+makes such a call waits for the others. When every thread of the pool waits, none is left to do the work, and the
+process hangs without using the processor. This script shows it with jaxlib 0.10.2 on two cores, in most runs::
 
     import os
     os.environ["NPROC"] = "2"  # XLA reads the size of its pool from it
@@ -13,12 +13,12 @@ using the processor. This script shows it with jaxlib 0.10.2 on two cores, in mo
         jax.block_until_ready(solve(x))
 
 With the compiler option ``xla_cpu_multi_thread_eigen=False`` a program makes one such call at a time. The programs of
-the verifier are compiled with it (:class:`theory.engine.Program`), so that at most as many threads wait as claims are
+the verifier are compiled with it (:class:`theory.engine.Program`), so at most as many threads wait as claims are
 verified at once; :func:`configure` gives the pool that many threads more than there are cores.
 
-The LAPACK that JAX calls is SciPy's OpenBLAS, which has threads of its own. They wait for work by spinning: with claims
-on all cores they take several times the processor time of the work itself. So :func:`configure` leaves each call in the
-thread that makes it.
+**OpenBLAS.** The LAPACK that JAX calls is SciPy's OpenBLAS, which has threads of its own. They wait for work by
+spinning: with claims on all cores they take several times the processor time of the work itself. So :func:`configure`
+leaves each call in the thread that makes it.
 """
 
 import os
@@ -55,7 +55,7 @@ def configure(*, x64: bool | None = None, device_per_core: bool = False):
     """
     os.environ[_POOL_VARIABLE] = str(CORES + THREADS)
     import jax
-    import scipy.linalg  # noqa: F401  # so that its OpenBLAS is there to be told
+    import scipy.linalg  # noqa: F401 - loads the OpenBLAS whose threads are limited below
     import threadpoolctl
 
     threadpoolctl.threadpool_limits(1, user_api="blas")
@@ -137,7 +137,7 @@ def _use_compilation_cache():
     """Keep compiled programs on disk, in the user's cache folder unless JAX is told another; see configure."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue] - set at run time
         cache = cache_folder() / "xla"
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -167,5 +167,5 @@ def _num_devices_given() -> bool:
     """Whether the user has told JAX into how many devices it splits the CPU."""
     import jax
 
-    in_config = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue]
+    in_config = jax.config.jax_num_cpu_devices >= 0  # pyright: ignore[reportAttributeAccessIssue] - set at run time
     return in_config or "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

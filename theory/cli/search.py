@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from etils import epath
     from rich.console import Console
 
-    from sketchprune.search import Progress
+    from sketchprune.search import Progress, SearchResult
     from theory.cli.search_task import Task
 
 _COUNT = arg(metavar="COUNT")
@@ -172,7 +172,6 @@ def _run(task: "Task", num_masks: int, options: dict[str, Any], *, devices: int 
     """Search, print and write what was found; the exit status."""
     import jax
 
-    from sketchprune import search as library
     from theory.cli import search_folder
     from theory.cli.console import terminal
     from theory.cli.search_report import report_result
@@ -187,33 +186,44 @@ def _run(task: "Task", num_masks: int, options: dict[str, Any], *, devices: int 
         console.print(_opening(task, num_masks, used), soft_wrap=True)
         if resume and not done:
             console.print("nothing to resume: starts with the first mask")
+        options["progress"] = _reporter(console, task, num_masks, done, stack)
         try:
-            result = library.best(
-                task.problem.objective,
-                task.problem.law,
-                num_masks,
-                key=jax.random.key(task.seed),
-                mesh=library.mesh.over(used),
-                checkpoint=task.checkpoint,
-                progress=_reporter(console, task, num_masks, done, stack),
-                **options,
-            )
-        except KeyboardInterrupt:
-            if not first_process:
-                raise
-            raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.checkpoint))) from None
+            result = _searched(task, num_masks, used, options)
         except OSError as error:  # of the checkpoint
             kept = _interrupted(search_folder.masks_done(task.checkpoint))
             reason = f"out is {task.out}, which cannot be written ({error.strerror or error})"
             print(f"error: {reason}; {kept}", file=sys.stderr)
             return ExitStatus.UNEXPECTED
-        except RuntimeError:
-            if jax.process_count() > 1:
-                time.sleep(_NOTICE_S)  # where another process is gone, that is noticed now, and ends this one
-            raise
         if first_process:
             report_result(console, task, result)
     return ExitStatus.OK
+
+
+def _searched(task: "Task", num_masks: int, devices: list[Any], options: dict[str, Any]) -> "SearchResult":
+    """What the search finds; when it is interrupted, process 0 says how many masks are kept."""
+    import jax
+
+    from sketchprune import search as library
+    from theory.cli import search_folder
+
+    try:
+        return library.best(
+            task.problem.objective,
+            task.problem.law,
+            num_masks,
+            key=jax.random.key(task.seed),
+            mesh=library.mesh.over(devices),
+            checkpoint=task.checkpoint,
+            **options,
+        )
+    except KeyboardInterrupt:
+        if jax.process_index() != 0:
+            raise
+        raise KeyboardInterrupt(_interrupted(search_folder.masks_done(task.checkpoint))) from None
+    except RuntimeError:
+        if jax.process_count() > 1:
+            time.sleep(_NOTICE_S)  # where another process is gone, that is noticed now, and ends this one
+        raise
 
 
 def _open_folder(task: "Task", resume: bool, stack: ExitStack) -> int:

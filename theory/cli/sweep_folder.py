@@ -34,7 +34,7 @@ def seeds_of(shard: Shard, seed: int, count: int) -> list[int]:
 
 
 def rows(out: Path) -> list[Row]:
-    """The rows of all tables in the folder, by seed; of a run that is in two tables the first one found.
+    """The rows of all tables in the folder, by seed; a run that is in two tables is taken from the first.
 
     Args:
         out: the folder.

@@ -71,12 +71,12 @@ IDENTITIES = ("copy", "copy_p", "convert_element_type", "stop_gradient", "reduce
 _BINARY = {
     "add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "gt": ">",
     "ge": ">=", "eq": "==", "ne": "!=", "and": "&", "or": "|", "xor": "^",
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 _UNARY = {
     name: f"np.{name}({{1}})"
     for name in ("sign", "exp", "exp2", "expm1", "log", "log1p", "sqrt", "cbrt", "tanh", "sinh", "cosh", "sin", "cos",
                  "tan", "floor", "ceil", "square")
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 ELEMENTWISE = {
     **{name: f"{{0}} {sign} {{1}}" for name, sign in _BINARY.items()},
     **_UNARY,

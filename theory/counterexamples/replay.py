@@ -89,10 +89,18 @@ def _translated(claim: Claim, shrunk: Shrunk, traced: Traced) -> str:
     ]
     lines, (measured, theory) = source(_sides_alone(traced), inputs)
     given = [f"{name} = {literal(traced.inputs[number])}" for number, name in names.items()]
-    text = "\n".join([
-        *given, "", *lines, f"measured = {measured}", f"theory = {theory}", 'print("measured", *np.ravel(measured))',
-        'print("theory  ", *np.ravel(theory))', "",
-    ])  # fmt: skip
+    text = "\n".join(
+        [
+            *given,
+            "",
+            *lines,
+            f"measured = {measured}",
+            f"theory = {theory}",
+            'print("measured", *np.ravel(measured))',
+            'print("theory  ", *np.ravel(theory))',
+            "",
+        ]
+    )
     _check(text, shrunk)
     return text
 

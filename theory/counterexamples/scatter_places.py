@@ -24,9 +24,14 @@ def places_of_updates(
 
     def add(values: Any) -> Any:
         return lax.scatter_add(
-            np.zeros(shape), indices, values, params["dimension_numbers"], mode=params["mode"],
-            indices_are_sorted=False, unique_indices=False,
-        )  # fmt: skip
+            np.zeros(shape),
+            indices,
+            values,
+            params["dimension_numbers"],
+            mode=params["mode"],
+            indices_are_sorted=False,
+            unique_indices=False,
+        )
 
     read = jax.linear_transpose(add, jax.ShapeDtypeStruct(updates, np.float64))
     (found,) = read(1.0 + np.arange(np.prod(shape, dtype=int)).reshape(shape))

@@ -1,7 +1,8 @@
 """Counterexamples made smaller: fewer samples, features, units and layers, more zeros and ones, and rounder numbers.
 
 A counterexample to an identity or a bound is simplified step by step, as long as it still contradicts the statement
-beyond rounding and meets the hypotheses. What may change is what the claim says: its ``free`` fields and its ``axes``.
+beyond rounding and meets the hypotheses. The claim says what may change: its ``free`` fields and its ``axes``.
+
 Steps are tried in a fixed order and many at once, so that the same counterexample always shrinks to the same one.
 """
 

@@ -26,9 +26,16 @@ def _to_one_size(values: np.ndarray) -> np.ndarray:
 
 ZERO: Transform = np.zeros_like
 SIMPLER: tuple[Transform, ...] = (
-    ZERO, np.sign, np.abs, np.round, lambda values: np.round(2 * values) / 2, _to_one_size, _to_digits(1),
-    _to_digits(2), _to_digits(3),
-)  # fmt: skip
+    ZERO,
+    np.sign,
+    np.abs,
+    np.round,
+    lambda values: np.round(2 * values) / 2,
+    _to_one_size,
+    _to_digits(1),
+    _to_digits(2),
+    _to_digits(3),
+)
 """What is tried on entries, the simplest result first."""
 
 

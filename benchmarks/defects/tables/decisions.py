@@ -26,9 +26,9 @@ DEFECTS = (
     ),
     Defect(
         "Student's interval has n degrees of freedom",
-        file="theory/statistics.py",
-        text="special.stdtrit(values.size - 1, level / 2)",
-        replacement="special.stdtrit(values.size, level / 2)",
+        file="sketchprune/_intervals.py",
+        text="special.stdtrit(np.subtract(count, 1), level / 2)",
+        replacement="special.stdtrit(count, level / 2)",
         tests=(
             "tests/theory/test_statistics.py::test_students_interval_has_its_level_at_five_values",
             "tests/theory/test_statistics.py::test_slopes_of_exact_power_laws",

@@ -1,9 +1,11 @@
 """Infinite-width NTK and NNGP kernels of MLPs and CNNs through neural-tangents, on current JAX.
 
-The kernels are those of the NTK parameterisation: every weight and bias is standard normal at the start, and a layer
-is h_{l+1} = (σ_w/√n_l) W φ(h_l) + σ_b β. The first layer reads the input, h_1 = (σ_w/√n_0) W x + σ_b β. For a
-convolution n_l is the filter's size times the number of channels that it reads. All hidden widths go to infinity.
-The last layer has a σ_w of its own, 1 by default, as the networks of `sketchprune.models` have with ``ntk=True``.
+The kernels are those of the NTK parameterisation, in which every weight and bias is standard normal at the start:
+
+- the first layer reads the input, h_1 = (σ_w/√n_0) W x + σ_b β;
+- the others are h_{l+1} = (σ_w/√n_l) W φ(h_l) + σ_b β, and all hidden widths n_l go to infinity;
+- for a convolution n_l is the filter's size times the number of channels that it reads;
+- the last layer has a σ_w of its own, 1 by default, as the networks of `sketchprune.models` have with ``ntk=True``.
 """
 
 from sketchprune._names import own_names

@@ -25,12 +25,14 @@ def ntk(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None 
     Θ_∞(x, x') = lim Σ_i ∂_i f(x) ∂_i f(x') over all raw (standard normal) parameters.
 
     Over several outputs the kernel is Θ_∞ ⊗ I: the empirical [n, m, k, k] tends to Θ_∞ on its diagonal and to 0
-    elsewhere, and its trace tends to k Θ_∞. ReLU kernels of parallel inputs (the diagonal) carry a relative error
-    near √ε through an arc cosine: 10⁻⁹ in float64 and 10⁻⁴ in float32. NaN in an input gives NaN in its row.
+    elsewhere, and its trace tends to k Θ_∞.
+
+    ReLU kernels of parallel inputs (the diagonal) have a relative error near √ε from an arc cosine: 10⁻⁹ in float64 and
+    10⁻⁴ in float32. NaN in an input gives NaN in its row.
 
     Args:
-        network: What `mlp` or `cnn` return, or any kernel function of neural-tangents; or a sequence of widths,
-            hidden ones and then the outputs, which stands for ``mlp(len(widths))``: only their number matters.
+        network: What `mlp` or `cnn` return, or any kernel function of neural-tangents; or a sequence of widths, hidden
+            ones and then the outputs, which stands for ``mlp(len(widths))``: only their number matters.
         x1: Samples [n, ...].
         x2: Samples [m, ...] of the same shape; ``x1`` by default.
 
@@ -38,8 +40,8 @@ def ntk(network: KernelFn | Sequence[int], x1: Samples, x2: OtherSamples | None 
         Θ_∞ as [n, m], in the dtype of the inputs.
 
     Raises:
-        ValueError: No samples, inputs that are not floating, that differ in shape beyond the first axis, or that
-            are not of the network's rank.
+        ValueError: No samples, inputs that are not floating, that differ in shape beyond the first axis, or that are
+            not of the network's rank.
         ImportError: The extra ``infinite`` is not installed.
 
     Cost:

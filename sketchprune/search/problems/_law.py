@@ -55,7 +55,7 @@ def expectation(law: Any, items: laws.Items) -> dict[str, Array]:
 
 
 def with_markov(found: dict[str, Array]) -> dict[str, float]:
-    """As numbers; where no sharper bound is known, with Markov's, which needs only the expectation."""
+    """The values as numbers; if there is only an expectation, with Markov's bound."""
     numbers = {name: float(value) for name, value in found.items()}
     if len(numbers) == 1:
         (mean,) = numbers.values()

@@ -22,6 +22,9 @@ def problem(setting: Setting, dataset: Dataset, *, prunable: Prunable = None) ->
         prunable: which leaves of the model's parameters may be pruned, as for :func:`sketchprune.masks.prunable`. The
             density and the law are over these.
 
+    Returns:
+        The law, the objective, and what theory says of them.
+
     Raises:
         ValueError: for a density that keeps nothing, data that give every weight the size 0, and a law that has no 0/1
             masks of its own where ``binary`` asks for them; and as :func:`sketchprune.masks.prunable`.

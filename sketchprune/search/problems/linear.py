@@ -33,7 +33,19 @@ class _LinearModel(NamedTuple):
 
 
 def linear_problem(setting: Setting, dataset: Dataset, prunable: Prunable = None) -> Problem:
-    """The problem of a setting whose model is linear: one leaf, which must be among those that may be pruned."""
+    """The problem of a setting whose model is linear: one leaf, which must be among those that may be pruned.
+
+    Args:
+        setting: from :func:`sketchprune.search.problems.completed`.
+        dataset: the data that it names.
+        prunable: as for :func:`sketchprune.masks.prunable`.
+
+    Returns:
+        The law, the objective, and what theory says of them.
+
+    Raises:
+        ValueError: as :func:`sketchprune.search.problems.problem`.
+    """
     model = _model(setting, dataset)
     masks.prunable(model.w, prunable)
     law, keep = law_of_sizes(setting, _sizes(setting, model))

@@ -52,7 +52,19 @@ class _Network(NamedTuple):
 
 
 def network_problem(setting: Setting, dataset: Dataset, prunable: Prunable = None) -> Problem:
-    """The problem of a setting whose model is a network."""
+    """The problem of a setting whose model is a network.
+
+    Args:
+        setting: from :func:`sketchprune.search.problems.completed`.
+        dataset: the data that it names.
+        prunable: as for :func:`sketchprune.masks.prunable`.
+
+    Returns:
+        The law, the objective, and what theory says of them.
+
+    Raises:
+        ValueError: as :func:`sketchprune.search.problems.problem`.
+    """
     network = _model(setting, dataset, prunable)
     law, keep = law_of_sizes(setting, network.prunable(_sizes(setting, network)))
     weights = network.prunable(network.params)

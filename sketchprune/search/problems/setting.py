@@ -110,6 +110,12 @@ def law_names() -> tuple[str, ...]:
 def completed(setting: Setting) -> Setting:
     """The setting with the default steps and step size of its objective.
 
+    Args:
+        setting: steps and step size may be None.
+
+    Returns:
+        The setting. Steps stay None where the objective makes none, or trains to convergence.
+
     Raises:
         ValueError: for what does not go together.
     """

@@ -1,9 +1,11 @@
 """The best mask of a linear model that keeps at most s weights, searched without random masks.
 
 The error of a mask is ‖X(m∘w) − Xw‖² = (m − 1)ᵀG(m − 1), where G is the Gram matrix of the columns w_i x_i.
-``greedy``, ``local_search`` and ``orthogonal_matching_pursuit`` are heuristics in JAX, for use under jit and vmap;
-``optimum`` finds the best mask on the host, with a proof or a proven gap. ``relaxed`` is for a model that is trained
-after pruning: its error is min_u ‖Xu − y‖² over weights u on what the mask keeps.
+
+- ``greedy``, ``local_search`` and ``orthogonal_matching_pursuit`` are heuristics in JAX, for use under jit and vmap.
+- ``optimum`` finds the best mask on the host, with a proof or a proven gap.
+- ``relaxed`` is for a model that is trained after pruning: its error is min_u ‖Xu − y‖² over weights u on what the mask
+  keeps.
 """
 
 from sketchprune._names import own_names

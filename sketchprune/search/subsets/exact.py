@@ -81,10 +81,12 @@ def optimum(
 
     min over m with ‖m‖₀ ≤ keep, where m is 0/1, or has any entries ≥ 0 with ``reweight``.
 
-    Best-first branch and bound, in float64 whatever the inputs. Columns may be zero, equal, or linearly dependent. When
-    it stops before the proof is complete, the result holds the best mask so far, and its ``gap`` says how much better
-    the optimum may be. How far a proof goes depends more on the columns and on ``keep`` than on d: 0/1 masks that keep
-    12 of the 61 pixels of the digits take 0.1 s, and 6 of 200 Gaussian columns some seconds.
+    Best-first branch and bound, in float64 whatever the inputs. Columns may be zero, equal, or linearly dependent. If
+    it stops before the proof is complete, the result is the best mask so far, and its ``gap`` bounds how much better
+    the optimum may be.
+
+    How fast a proof is depends more on the columns and on ``keep`` than on d: 0/1 masks that keep 12 of the 61 pixels
+    of the digits take 0.1 s, and 6 of 200 Gaussian columns some seconds.
 
     Args:
         x: data, [n, d].

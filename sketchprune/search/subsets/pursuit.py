@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from sketchprune._arithmetic import product
+from sketchprune._arithmetic import column_squares, product
 from sketchprune._boundary import checked
 from sketchprune.search.subsets._columns import columns_of, squared_error
 
@@ -65,9 +65,9 @@ def _add_column(columns: Float[Array, "n d"], step: Int[Array, ""], carry: tuple
     """Chooses the column that best matches the residual, and projects it out of the residual and of all columns."""
     chosen, directions, left, residual = carry
     n, d = columns.shape
-    norms = jnp.sqrt(jnp.sum(columns**2, axis=0))
+    norms = jnp.sqrt(column_squares(columns))
     rounding = max(n, d) * jnp.finfo(columns.dtype).eps
-    independent = jnp.sqrt(jnp.sum(left**2, axis=0)) > rounding * norms
+    independent = jnp.sqrt(column_squares(left)) > rounding * norms
     match = jnp.where(independent, abs(product(residual, columns)) / jnp.where(norms > 0, norms, 1), -1)
     item = jnp.argmax(match)
     unit = left[:, item]

@@ -40,11 +40,13 @@ def relaxed(
     min over Σπ_i ≤ keep of min_v ‖Xv − y‖² + Σ(1/π_i − 1)‖x_i‖²v_i², the bound on the trained error of a mask that
     keeps weight i with probability π_i.
 
-    Each step takes the best weights v for the rates, a ridge regression, and then the best rates for the weights, which
-    are min(1, λ‖x_i‖|v_i|). The bound therefore never rises. The problem is not convex: the rates move towards 0 and 1,
-    to a local minimum. 0/1 rates have the error of their mask as their bound, in float32 unless columns are nearly
-    equal (10⁻⁴ of their length apart). The rates start equal, except that zero columns have 0; equal columns keep equal
-    rates. Where fewer than ``keep`` columns help, the rates sum to less.
+    Each step takes the best weights v for the rates, by ridge regression, and then the best rates for the weights,
+    min(1, λ‖x_i‖|v_i|), so the bound never rises. The problem is not convex: the rates move towards 0 and 1, to a local
+    minimum. Where they are 0 and 1 the bound is the error of their mask, in float32 unless columns are nearly equal
+    (10⁻⁴ of their length apart).
+
+    The rates start equal, at 0 for zero columns; equal columns keep equal rates. Where fewer than ``keep`` columns
+    help, the rates sum to less.
 
     Args:
         x: data, [n, d].

@@ -155,7 +155,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "acosh": arb.acosh, "atanh": arb.atanh, "atan2": arb.atan2, "erf": arb.erf, "erfc": arb.erfc,
     "erf_inv": arb.erfinv, "lgamma": arb.lgamma, "digamma": arb.digamma,
     "floor": lambda x: _whole(x.floor(), "floor"), "ceil": lambda x: _whole(x.ceil(), "ceil"), "round": _round,
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 """Primitive -> function of balls."""
 _OPTIONS = ("y", "rounding_method")
 """Parameters that functions take. Accuracy and dtypes mean nothing to a ball, which is as good as its radius says."""
@@ -164,7 +164,7 @@ _INTEGER: dict[str, Callable[..., np.ndarray]] = {
     "max": np.maximum, "min": np.minimum, "lt": np.less, "gt": np.greater, "le": np.less_equal,
     "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "and": np.bitwise_and, "or": np.bitwise_or,
     "xor": np.bitwise_xor, "not": np.invert,
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 """Primitives of integers and booleans whose NumPy function does the same."""
 
 
@@ -218,8 +218,9 @@ def _convert(params: dict[str, Any], operands: list[Any]) -> Any:
         return x
     if target == np.dtype(bool):
         return decisions(COMPARISONS["ne"], x, exact(0.0))
-    towards_zero = elementwise(lambda ball: ball.floor() if not less("convert_element_type")(ball, arb(0))
-                               else ball.ceil(), x)  # fmt: skip
+    towards_zero = elementwise(
+        lambda ball: ball.floor() if not less("convert_element_type")(ball, arb(0)) else ball.ceil(), x
+    )
     whole = elementwise(lambda ball: _integer(ball, "convert_element_type"), towards_zero)
     return whole.astype(target)
 
@@ -251,4 +252,4 @@ def _same(params: dict[str, Any], operands: list[Any]) -> Balls:
 _SPECIAL: dict[str, Callable[[dict[str, Any], list[Any]], Any]] = {
     "select_n": _select, "clamp": _clamp, "convert_element_type": _convert, "bitcast_convert_type": _bits,
     "copy": _same, "copy_p": _same, "reduce_precision": _same, "stop_gradient": _same, "optimization_barrier": _same,
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line

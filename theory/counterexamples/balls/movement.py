@@ -123,10 +123,10 @@ _FOLDS: dict[str, tuple[Callable[[Any, Any], Any], float]] = {
 _INTEGER_FOLDS: dict[str, Callable[..., Any]] = {
     "reduce_sum": np.sum, "reduce_prod": np.prod, "reduce_max": np.max, "reduce_min": np.min, "reduce_and": np.all,
     "reduce_or": np.any,
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 _CUMULATIVE: dict[str, Callable[[Any, Any], Any]] = {
     "cumsum": operator.add, "cumprod": operator.mul, "cummax": arb.max, "cummin": arb.min,
-}  # fmt: skip
+}  # fmt: skip  # a table, several entries a line
 
 
 def _cumulative(name: str, x: Balls, params: dict[str, Any]) -> Balls:
@@ -158,10 +158,9 @@ def fold(name: str, params: dict[str, Any], operands: list[Any]) -> Any:
     """The value of a primitive that folds entries; None where it is none of these."""
     x = operands[0]
     if x.dtype != object:
-        integer = _INTEGER_FOLDS.get(name)
-        return None if integer is None else np.asarray(integer(x, axis=tuple(params["axes"]))).astype(
-            bool if x.dtype == bool else x.dtype
-        )  # fmt: skip
+        if name not in _INTEGER_FOLDS:
+            return None
+        return np.asarray(_INTEGER_FOLDS[name](x, axis=tuple(params["axes"]))).astype(x.dtype)
     if name in _FOLDS:
         function, empty = _FOLDS[name]
         return _fold(function, x, tuple(map(int, params["axes"])), exact(empty))

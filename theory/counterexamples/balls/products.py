@@ -33,8 +33,10 @@ def _as_matrices(
     """[batch, free, contracted], or with the last two exchanged; and the shape of the free axes."""
     free = [axis for axis in range(x.ndim) if axis not in (*batch, *contracted)]
     order = [*batch, *free, *contracted] if contracted_last else [*batch, *contracted, *free]
-    count = {name: int(np.prod([x.shape[axis] for axis in axes], dtype=int)) for name, axes in
-             (("batch", batch), ("free", free), ("contracted", contracted))}  # fmt: skip
+    count = {
+        name: int(np.prod([x.shape[axis] for axis in axes], dtype=int))
+        for name, axes in (("batch", batch), ("free", free), ("contracted", contracted))
+    }
     last = (count["free"], count["contracted"]) if contracted_last else (count["contracted"], count["free"])
     return x.transpose(order).reshape(count["batch"], *last), tuple(x.shape[axis] for axis in free)
 

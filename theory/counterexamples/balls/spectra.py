@@ -199,8 +199,9 @@ def _enclosed(matrix: Balls, values: Balls, basis: Balls) -> Balls:
         length = norm(basis[:, column])
         turn = 2 * norm(elementwise(lambda ball: arb(abs(ball).upper()), residual[:, column])) / (gap * length)
         around = _around_zero(arb(turn.upper()))
-        result[:, column] = elementwise(lambda ball, length=length, around=around: ball / length + around,
-                                        basis[:, column])  # fmt: skip
+        result[:, column] = elementwise(
+            lambda ball, length=length, around=around: ball / length + around, basis[:, column]
+        )
     return result
 
 
