@@ -1,9 +1,21 @@
 """Settings under which every test runs, doctests included. JAX and SciPy read them once, so they come first."""
 
+import atexit
 import gc
 import os
+import shutil
 import signal
+import sys
+import tempfile
 from pathlib import Path
+
+# Some tests start processes, each of which imports JAX. Where Python is told to keep no bytecode, every one of them
+# would compile JAX's source anew, which takes as long as importing it: share the bytecode of one run of the tests.
+if sys.dont_write_bytecode:
+    bytecode = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, bytecode, ignore_errors=True)
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": bytecode}
+    sys.dont_write_bytecode, sys.pycache_prefix = False, bytecode
 
 # LAPACK comes with SciPy's OpenBLAS. Its threads wait for work by spinning, which slows down tests that share cores.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"

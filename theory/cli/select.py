@@ -193,9 +193,11 @@ def reason(error: BaseException, path: str | None = None) -> str:
 def _neighbours(file: Path) -> list[Path]:
     """The imported modules that lie in the folder of a file, without the file itself."""
     names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    files = {Path(name).resolve() for name in names if name and name.endswith(".py")}
+    files = [Path(name) for name in names if name and name.endswith(".py")]
     own = file.resolve()
-    return sorted(other for other in files - {own} if other.parent == own.parent)
+    # Thousands of modules lie in few folders, and to resolve a path asks the system about each of its parts.
+    here = {folder for folder in {other.parent for other in files} if folder.resolve() == own.parent}
+    return sorted({other.resolve() for other in files if other.parent in here} - {own})
 
 
 def _matching(pattern: str, items: Sequence[Selected], owner: str) -> list[Selected]:
