@@ -37,14 +37,16 @@ class Work(NamedTuple):
     Attributes:
         widths: widths that are measured, multiples of d.
         count: sources that are drawn for each point.
+        curve: points of a curve over widths, of which those of equal width are one. Each is compiled anew.
     """
 
     widths: tuple[int, ...]
     count: int
+    curve: int = 60
 
 
 SETTINGS: dict[Scale, Work] = {
-    "tiny": Work((6, 96), 256),
+    "tiny": Work((6, 96), 256, curve=6),
     "small": Work(_WIDTHS, 4096),
     "paper": Work(_WIDTHS, 65536),
 }
@@ -58,8 +60,8 @@ def data(config: Config, key: Key) -> dict[str, np.ndarray]:
         key: the key of this figure.
     """
     by_width, by_density = jax.random.split(key)
-    widths, count = config.settings(SETTINGS)
-    curve_widths = NUM_INPUTS * np.unique(np.geomspace(1, 128, 60).round().astype(int))
+    widths, count, curve = config.settings(SETTINGS)
+    curve_widths = NUM_INPUTS * np.unique(np.geomspace(1, 128, curve).round().astype(int))
     curve_densities = np.linspace(0.02, 0.98, 97)
     left = np.array(list(DENSITIES))
     measured = [

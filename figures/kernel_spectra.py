@@ -23,8 +23,6 @@ PIXELS = 64
 """How many inputs there are at most: those whose pixels vary most."""
 PANELS = {"dense": "dense", "synflow": "SynFlow, 10 % kept", "snip": "SNIP, 10 % kept"}
 DENSITY = 0.1
-ROUNDS = 100
-"""Of SynFlow."""
 FLOOR = 1e-6
 """The least relative eigenvalue that is drawn."""
 LOOKS = {
@@ -44,16 +42,18 @@ class Sizes:
         samples: how many images the tangent kernel has.
         seeds: how many draws of the weights.
         panels: which of PANELS.
+        rounds: of SynFlow.
     """
 
     hidden: tuple[int, ...]
     samples: int
     seeds: int
     panels: tuple[str, ...] = tuple(PANELS)
+    rounds: int = 100
 
 
 SETTINGS: dict[Scale, Sizes] = {
-    "tiny": Sizes((8, 6), 8, 2, ("dense", "synflow")),
+    "tiny": Sizes((8, 6), 8, 2, ("dense", "synflow"), rounds=3),
     "small": Sizes((16, 16), 32, 5),
     "paper": Sizes((32, 32, 32), 128, 10),
 }
@@ -101,17 +101,18 @@ def _part(config: Config, seed: int, key: Key) -> dict[str, np.ndarray]:
 
     def measure() -> dict[str, np.ndarray]:
         sizes = config.settings(SETTINGS)
-        return of_seed(small_network(config.data, sizes), sizes.panels, key)
+        return of_seed(small_network(config.data, sizes), sizes.panels, sizes.rounds, key)
 
     return config.part(f"seed {seed}", measure)
 
 
-def of_seed(net: Network, panels: Sequence[str], key: Key) -> dict[str, Float[np.ndarray, "panels ..."]]:
+def of_seed(net: Network, panels: Sequence[str], rounds: int, key: Key) -> dict[str, Float[np.ndarray, "panels ..."]]:
     """The eigenvalues of one draw of the weights, relative to the traces, and the bounds.
 
     Args:
         net: the network.
         panels: which of PANELS.
+        rounds: of SynFlow.
         key: for weights and masks.
     """
     start_key, mask_key = jax.random.split(key)
@@ -121,7 +122,7 @@ def of_seed(net: Network, panels: Sequence[str], key: Key) -> dict[str, Float[np
     for panel in panels:
         mask = everything(params)
         if panel in PRUNERS:
-            mask = prune_network(net, params, PRUNERS[panel], [keep], key=mask_key, rounds=ROUNDS)[0]
+            mask = prune_network(net, params, PRUNERS[panel], [keep], key=mask_key, rounds=rounds)[0]
         ntk, path, features = jax.device_get(eigenvalues(params, mask, net.x, apply=net.apply))
         most = min(features[0] * path.sum(), path[0] * features.sum())
         found.append(
