@@ -1,6 +1,7 @@
 """Loading of data sets, and their training and test parts, which never overlap."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -166,11 +167,18 @@ def _part(dataset: Dataset, chosen: np.ndarray) -> Dataset:
 
 
 def _digits() -> Dataset:
-    """Scikit-learn's digits."""
+    """Scikit-learn's digits, in arrays of the caller's own."""
+    pixels, labels = _digit_arrays()
+    return Dataset(pixels.copy(), labels.copy(), "digits", 10, (8, 8, 1))
+
+
+@functools.cache
+def _digit_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels; their text file is parsed once."""
     from sklearn.datasets import load_digits  # slow to import
 
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    return Dataset(pixels, labels, "digits", 10, (8, 8, 1))
+    pixels, labels = load_digits(return_X_y=True)
+    return np.asarray(pixels), np.asarray(labels)
 
 
 def _existing(source: str | Path) -> Path:
