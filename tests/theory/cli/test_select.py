@@ -1,11 +1,12 @@
 """What the command line's words select, and what it says when they select nothing."""
 
 import os
+import sys
 
 import pytest
 
 from tests.support.claims import claim
-from theory.cli.select import claims_of, reason, select
+from theory.cli.select import claims_of, imported, reason, select
 
 CATALOGUE = tuple(map(claim, ("sketch/unbiased", "sketch/second-moment", "tangent/poisson", "sketch/poisson")))
 
@@ -47,6 +48,16 @@ def test_ids_and_patterns_in_the_order_given_each_once():
         "sketch/unbiased",
         "sketch/poisson",
     ]
+
+
+def test_the_checksum_of_a_file_covers_what_it_imports_from_its_folder(file):
+    file.write_text("import beside\n")
+    checksums = []
+    for text in ("A = 1\n", "A = 2\n"):
+        file.with_name("beside.py").write_text(text)
+        checksums.append(imported(str(file))[1])
+    del sys.modules["beside"]
+    assert checksums[0] != checksums[1]
 
 
 def test_a_file_gives_its_claims_each_once(file):
