@@ -102,3 +102,16 @@ def test_docstrings_become_markdown():
 def test_the_atlas_has_a_verdict_on_every_claim():
     report = json.loads((DOCS / "verdicts.json").read_text(encoding="utf-8"))
     assert {fields["id"] for fields in report["claims"]} == {claim.id for claim in CATALOGUE}
+
+
+def test_the_page_of_an_observation_does_not_read_like_a_theorem_that_failed():
+    import atlas
+    import claim_page
+
+    report = json.loads((DOCS / "verdicts.json").read_text(encoding="utf-8"))
+    verdicts = {fields["id"]: atlas._verdict(fields) for fields in report["claims"]}
+    pages = {claim: claim_page.page(claim, verdicts[claim.id], report) for claim in CATALOGUE}
+    observed = [text.partition("## Mutants")[0] for claim, text in pages.items() if claim.expected is None]
+    assert any("at odds" in text for text in observed)
+    assert not any("REFUTED" in text or "SUPPORTED" in text for text in observed)
+    assert all("at odds" not in text for claim, text in pages.items() if claim.expected is not None)

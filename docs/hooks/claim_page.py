@@ -7,7 +7,7 @@ from figures.__main__ import FIGURES
 from theory.claim import Claim
 from theory.report.formats import array_text, count, number
 from theory.report.heat_maps import heat_maps
-from theory.report.html import mathml
+from theory.report.html import mathml, word
 from theory.report.plots import claim_plots
 from theory.report.references import source_line
 from theory.verdict import Replay, Verdict
@@ -57,8 +57,9 @@ def provenance(report: dict) -> str:
 
 def badge(verdict: Verdict) -> str:
     """The word on a claim, coloured by whether it is the expected one."""
-    tone = "seen" if verdict.expected is None else "good" if verdict.as_expected else "bad"
-    return f'<span class="verdict {tone}">{verdict.verdict}</span>'
+    observed = verdict.expected is None
+    tone = "seen" if observed else "good" if verdict.as_expected else "bad"
+    return f'<span class="verdict {tone}">{word(verdict.verdict, observed=observed)}</span>'
 
 
 def cell(text: str) -> str:
@@ -100,8 +101,9 @@ def _cases(claim: Claim, verdict: Verdict) -> str:
         instances = f"{case.admissible}" + (f" of {case.instances}" if case.admissible != case.instances else "")
         numbers = map(number, (case.measured, case.theory, case.looseness, case.resolution))
         control = " (a control)" if case.control else ""
+        said = word(case.verdict, observed=claim.expected is None)
         reason = f": {cell(case.reason)}" if case.reason else ""
-        cells = [f"{name}{control}", f"{case.verdict}{reason}", *numbers, interval, count(case.trials), instances]
+        cells = [f"{name}{control}", f"{said}{reason}", *numbers, interval, count(case.trials), instances]
         rows.append(f"| {' | '.join(cells)} | {case.method} |")
     return "\n".join(rows)
 

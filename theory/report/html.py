@@ -144,7 +144,7 @@ def _section(run: Run, item: Selected, verdict: Verdict) -> Mapping[str, Any]:
         "argument": item.argument,
         "verdict": verdict,
         "observed": observed,
-        "word": _word(verdict.verdict, observed=observed),
+        "word": word(verdict.verdict, observed=observed),
         "result": verdict.verdict + (" (known to be false)" if verdict.verdict == verdict.expected == REFUTED else ""),
         "rank": 0 if not verdict.as_expected else 1 + _ORDER.index(verdict.verdict),
         "standing": standing(verdict),
@@ -168,7 +168,7 @@ def _case(name: str, case: CaseVerdict, expected: Decision | None) -> Mapping[st
     """What the templates show of one case."""
     return {
         "name": name,
-        "word": _word(case.verdict, observed=expected is None),
+        "word": word(case.verdict, observed=expected is None),
         "tone": tone(case.verdict, expected),
         "reason": case.reason,
         "method": case.method,
@@ -196,8 +196,13 @@ def _numbers(case: CaseVerdict) -> dict[str, str]:
     }
 
 
-def _word(decision: Decision, *, observed: bool) -> str:
-    """The verdict, or what is said in place of it of an observation."""
+def word(decision: Decision, *, observed: bool) -> str:
+    """The verdict, or what is said in place of it of an observation.
+
+    Args:
+        decision: the verdict.
+        observed: whether it is on an observation.
+    """
     return OBSERVED[decision] if observed else decision
 
 
