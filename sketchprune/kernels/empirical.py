@@ -70,12 +70,9 @@ def ntk(
     Cost:
         Memory: the kernel, and under 1 GiB beside it in float32, or K times the largest leaf outside dense layers and
             convolutions.
-
-        Time for each sample: a forward pass and K pullbacks; once for each block that it meets, if all samples together
-        would store more than 256 MiB.
-
-        Time for each pair of samples and each weight matrix [a, b] at one position: a + K² b multiply-adds without a
-        mask; under a mask a b + K² b, or K² times the columns kept.
+        Time: for each sample, a forward pass and K pullbacks; these run once for each block that the sample meets, if
+        all samples together would store more than 256 MiB. For each pair of samples and each weight matrix [a, b] at
+        one position, a + K² b multiply-adds without a mask; under a mask a b + K² b, or K² times the columns kept.
 
     Source:
         jacot2018ntk; checked by tangent/closed-form.
